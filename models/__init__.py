@@ -1,0 +1,29 @@
+"""Tierstream's pure core: what a customer's purchases and complaints make of their tier and their risk.
+
+No clock, no I/O, no randomness and no environment: models.fold takes a customer and an event and returns the
+next customer and what is to be announced. (Reading a policy file is the one door to the disk, at start.)
+"""
+
+from models.customer import Customer, decode, encode
+from models.events import Decoder, Event, Rejected
+from models.fold import advance, apply
+from models.outputs import Output
+from models.policy import Policy
+from models.policy_file import PolicyError, load
+from models.profile import profile
+
+__all__ = [
+    "Customer",
+    "Decoder",
+    "Event",
+    "Output",
+    "Policy",
+    "PolicyError",
+    "Rejected",
+    "advance",
+    "apply",
+    "decode",
+    "encode",
+    "load",
+    "profile",
+]

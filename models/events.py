@@ -1,0 +1,257 @@
+"""What comes in: purchases, complaints, feedback and commands, decoded from bytes and validated.
+
+`Decoder.decode` returns an event or a `Rejected`; no input makes it raise. A rejection carries a
+stable reason code (`REASONS`) and a sentence that names the field.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from xxhash import xxh3_64_digest
+
+from models import units
+
+MAX_RECORD_BYTES: Final = 64 * 1024
+MAX_ID_CHARACTERS: Final = 128
+MAX_AMOUNT_MINOR: Final = 10**13
+FUTURE_TOLERANCE_MS: Final = units.DAY_MS
+"""How far `occurred_at` may lie after the Kafka record's own timestamp: clocks differ, but not by more than a day."""
+
+REASONS: Final = {
+    "not_json": "the value is not JSON",
+    "not_an_object": "the value is JSON, but not an object",
+    "too_large": "the value is longer than an event can be",
+    "missing_field": "a field that must be there is not",
+    "wrong_type": "a field has another type than the contract gives it",
+    "unknown_value": "a field has a value that is not in its list",
+    "bad_id": "an id is empty or longer than 128 characters",
+    "key_mismatch": "the record's key is not its customer_id",
+    "bad_amount": "the amount is not a decimal number",
+    "amount_out_of_range": "the amount is negative or absurdly large",
+    "too_many_decimals": "the amount has more decimals than its currency",
+    "unknown_currency": "the policy neither uses nor converts this currency",
+    "score_out_of_range": "a satisfaction score is not within 0 and 100",
+    "bad_time": "a time is not RFC 3339 with an offset, or not within 1970 and 2100",
+    "time_in_future": "occurred_at lies more than a day after the record's own timestamp",
+    "unknown_tier": "a lock names a tier that the policy does not have",
+    "reason_required": "a command that has to give a reason gives none",
+    "too_late": "the event is older than the policy's allowed lateness",
+}
+"""Every reason code, with what it means. Codes are a contract: they are added, never renamed."""
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+Text = Annotated[str, Meta(max_length=1_000)]
+Time = Annotated[int, Meta(ge=0, lt=units.LATEST_MS)] | Annotated[datetime, Meta(tz=True)]
+Score = Annotated[int, Meta(ge=0, le=100)]
+Amount = str | int | float
+
+Severity = Literal["low", "medium", "high", "critical"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
+ComplaintStatus = Literal["opened", "escalated", "resolved", "reopened"]
+STATUSES: Final[tuple[ComplaintStatus, ...]] = ("opened", "escalated", "resolved", "reopened")
+
+
+class Purchase(Struct, gc=False, kw_only=True):
+    """Body of `purchases`. `amount` is not negative; a refund's amount is what was given back."""
+
+    event_id: Id
+    customer_id: Id
+    kind: Literal["purchase", "refund"]
+    order_id: Id
+    amount: Amount
+    currency: Annotated[str, Meta(min_length=3, max_length=3)]
+    occurred_at: Time
+    channel: Annotated[str, Meta(max_length=128)] | None = None
+    original_occurred_at: Time | None = None
+    full_order: bool = False
+
+
+class Complaint(Struct, gc=False, kw_only=True):
+    """Body of `complaints`: one step in the life of one complaint."""
+
+    event_id: Id
+    customer_id: Id
+    complaint_id: Id
+    status: ComplaintStatus
+    severity: Severity
+    occurred_at: Time
+    category: Annotated[str, Meta(max_length=128)] | None = None
+    satisfaction: Score | None = None
+
+
+class Feedback(Struct, gc=False, kw_only=True):
+    """Body of `feedback`. Both kinds are on a scale of 0 to 100."""
+
+    event_id: Id
+    customer_id: Id
+    score: Score
+    kind: Literal["csat", "nps"]
+    occurred_at: Time
+
+
+class Command(Struct, gc=False, kw_only=True):
+    """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason."""
+
+    event_id: Id
+    customer_id: Id
+    command: Literal["lock_tier", "unlock_tier", "erase", "act_on_alert"]
+    occurred_at: Time
+    tier: Id | None = None
+    reason: Text | None = None
+    actor: Annotated[str, Meta(max_length=128)] | None = None
+    action: Literal["acknowledged", "contacted", "saved", "lost", "dismissed"] | None = None
+
+
+Body = Purchase | Complaint | Feedback | Command
+TOPIC_BODIES: Final[dict[str, type[Body]]] = {
+    "purchases": Purchase,
+    "complaints": Complaint,
+    "feedback": Feedback,
+    "commands": Command,
+}
+"""The input topics, in the order in which simultaneous events of a customer are folded."""
+
+
+class Event(Struct, gc=False):
+    """A valid event, ready to be folded: times in ms, money in minor units of the policy's currency."""
+
+    topic: str
+    customer_id: str
+    event_id: str
+    occurred_at_ms: int
+    event_hash: bytes
+    """Eight bytes that stand for topic and event_id in the customer's de-duplication list."""
+    body: Body
+    amount_minor: int = 0
+    original_occurred_at_ms: int | None = None
+
+
+class Rejected(Struct, gc=False, frozen=True):
+    """A record that can't be used, and why."""
+
+    code: str
+    detail: str
+
+
+class Decoder:
+    """Decodes the records of the input topics under one policy's currencies and tiers.
+
+    `rates` gives, per accepted currency, the exact fraction (numerator, denominator) by which its minor
+    units become the policy's; the policy's own currency has (1, 1). `tiers` are the names that a lock may use.
+    """
+
+    def __init__(self, rates: dict[str, tuple[int, int]], tiers: frozenset[str]) -> None:
+        self._rates = rates
+        self._tiers = tiers
+        self._decimals = {currency: units.currency_decimals(currency) for currency in rates}
+        self._decode = {topic: msgspec.json.Decoder(body).decode for topic, body in TOPIC_BODIES.items()}
+
+    def decode(
+        self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
+    ) -> Event | Rejected:
+        """The event in `value`, or why there is none.
+
+        `key` is the record's key and `timestamp_ms` its Kafka timestamp; a line of a file has neither, and
+        then neither is checked.
+        """
+        if value is None:
+            return Rejected("not_json", "the record has no value; an event is a JSON object")
+        if len(value) > MAX_RECORD_BYTES:
+            return Rejected("too_large", f"{len(value)} bytes; an event has at most {MAX_RECORD_BYTES}")
+        try:
+            body = self._decode[topic](value)
+        except msgspec.ValidationError as error:
+            return _invalid(str(error))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Rejected("not_json", f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
+        if key is not None and key != body.customer_id.encode():
+            shown = key[:MAX_ID_CHARACTERS].decode(errors="replace")
+            return Rejected("key_mismatch", f"the record's key is {shown!r}, its customer_id {body.customer_id!r}")
+        occurred_at = body.occurred_at
+        occurred_at_ms = occurred_at if isinstance(occurred_at, int) else units.ms_from_datetime(occurred_at)
+        if not 0 <= occurred_at_ms < units.LATEST_MS:
+            return Rejected("bad_time", f"occurred_at {occurred_at} is not within 1970 and 2100")
+        if timestamp_ms is not None and occurred_at_ms > timestamp_ms + FUTURE_TOLERANCE_MS:
+            return Rejected(
+                "time_in_future",
+                f"occurred_at {units.format_time(occurred_at_ms)} is more than a day after "
+                f"the record's timestamp {units.format_time(timestamp_ms)}",
+            )
+        event = Event(
+            topic,
+            body.customer_id,
+            body.event_id,
+            occurred_at_ms,
+            xxh3_64_digest(f"{topic}/{body.event_id}".encode()),
+            body,
+        )
+        if isinstance(body, Purchase):
+            return self._with_money(event, body)
+        if isinstance(body, Command):
+            return self._checked_command(event, body)
+        return event
+
+    def _with_money(self, event: Event, body: Purchase) -> Event | Rejected:
+        rate = self._rates.get(body.currency)
+        if rate is None:
+            known = ", ".join(self._rates)
+            return Rejected("unknown_currency", f"currency {body.currency!r} is not among {known}")
+        try:
+            amount_minor = units.parse_minor(body.amount, self._decimals[body.currency])
+        except units.AmountError as error:
+            return Rejected(error.code, str(error))
+        if not 0 <= amount_minor <= MAX_AMOUNT_MINOR:
+            return Rejected("amount_out_of_range", f"amount {body.amount} is negative or absurdly large")
+        event.amount_minor = amount_minor if rate == (1, 1) else _round_half_even(amount_minor * rate[0], rate[1])
+        original = body.original_occurred_at
+        if original is not None:
+            original_ms = original if isinstance(original, int) else units.ms_from_datetime(original)
+            if not 0 <= original_ms <= event.occurred_at_ms:
+                return Rejected("bad_time", "original_occurred_at is not within 1970 and occurred_at")
+            event.original_occurred_at_ms = original_ms
+        return event
+
+    def _checked_command(self, event: Event, body: Command) -> Event | Rejected:
+        if body.command == "lock_tier":
+            if body.tier is None:
+                return Rejected("missing_field", "lock_tier needs the field tier")
+            if body.tier not in self._tiers:
+                return Rejected("unknown_tier", f"tier {body.tier!r} is not among {', '.join(sorted(self._tiers))}")
+        if body.command == "act_on_alert" and body.action is None:
+            return Rejected("missing_field", "act_on_alert needs the field action")
+        needs_reason = body.command in ("lock_tier", "unlock_tier") or body.action == "dismissed"
+        if needs_reason and not (body.reason and body.reason.strip()):
+            return Rejected("reason_required", f"{body.action or body.command} needs the field reason")
+        return event
+
+
+def _round_half_even(numerator: int, denominator: int) -> int:
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
+
+
+# msgspec tells what is wrong in words; the contract is in codes. test_events.py holds every pair against msgspec.
+_INVALID = (
+    (re.compile(r"Object missing required field `(\w+)`()"), "missing_field"),
+    (re.compile(r"Expected `object`, got `(\w+)`()$"), "not_an_object"),
+    (re.compile(r"Expected `str` of length (?:[<>]=) \d+ - at `\$\.(event_id|customer_id|order_id|complaint_id|tier)`()"), "bad_id"),
+    (re.compile(r"Expected `int` [<>]=? \d+ - at `\$\.(score|satisfaction)`()"), "score_out_of_range"),
+    (re.compile(r"Invalid enum value (.*) - at `\$\.(\w+)`", re.DOTALL), "unknown_value"),
+    (re.compile(r"(?:Invalid RFC3339|Expected `datetime` with).* - at `\$\.(\w+)`()", re.DOTALL), "bad_time"),
+    (re.compile(r"Expected `int` [<>]=? \d+ - at `\$\.(occurred_at|original_occurred_at)`()"), "bad_time"),
+    (re.compile(r"(?:Number|Integer) .*out of range - at `\$\.(amount)`()"), "amount_out_of_range"),
+    (re.compile(r"Expected .* - at `\$\.(\w+)`()", re.DOTALL), "wrong_type"),
+)  # fmt: skip
+
+
+def _invalid(message: str) -> Rejected:
+    shown = message.replace(" - at `$.", ", at `") if len(message) <= 300 else message[:300] + "…"
+    for pattern, code in _INVALID:
+        if pattern.match(message):
+            return Rejected(code, shown)
+    return Rejected("wrong_type", shown)

@@ -1,0 +1,206 @@
+"""Why: the deciding rule with its numbers, what keeps or regains a tier, and what makes up a risk score.
+
+Runs only when something is announced or a profile is written, never on the way of an event.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from models import units
+from models.customer import NEVER_MS, Customer, Facts
+from models.events import SEVERITIES, STATUSES
+from models.facts import Measures, View
+from models.policy import Policy
+from models.risk import Complaint, Score, repeat_purchases
+from models.tiers import Requirement, Tier
+
+Goal = Literal["keep", "regain", "reach"]
+
+
+def rule(policy: Policy, tier: Tier, measures: Measures) -> dict[str, Any]:
+    """The rule of `tier` with the customer's numbers."""
+    return {
+        "tier": tier.name,
+        "requirements": [
+            {
+                "measure": one.measure,
+                "needed": _written(policy, one.measure, one.needed),
+                "actual": None if one.actual is None else _written(policy, one.measure, one.actual),
+                "met": one.met,
+            }
+            for one in policy.ladder.requirements(tier, measures)
+        ],
+    }
+
+
+def what_keeps(policy: Policy, customer: Customer, view: View) -> dict[str, Any] | None:
+    """What the customer must do, and by when, to keep the tier they have; None for the base tier."""
+    standing, now_ms = customer.standing, customer.clock_ms
+    rank = policy.ladder.rank_of(standing.tier)
+    if rank == 0:
+        return None
+    tier = policy.ladder.tiers[rank]
+    if standing.lock is not None:
+        return _needs("keep", tier, None, None, [], f"{tier.name} is locked: {standing.lock.reason}")
+    by_ms = standing.downgrade_at_ms
+    if by_ms == NEVER_MS:
+        loss_ms = policy.ladder.loss_ms(view, rank, now_ms)
+        if loss_ms == NEVER_MS:
+            return _needs("keep", tier, None, None, [], f"nothing more is needed to keep {tier.name}")
+        by_ms = policy.downgrade_at_ms(policy.view(customer.facts, loss_ms), standing.tier_since_ms, loss_ms)
+        if by_ms == loss_ms:
+            return _goal(policy, customer.facts, "keep", tier, by_ms, by_ms, now_ms)
+    return _goal(policy, customer.facts, "keep", tier, by_ms, by_ms - 1, now_ms)
+
+
+def what_regains(policy: Policy, customer: Customer, tier: Tier, view: View, goal: Goal = "regain") -> dict[str, Any]:
+    """What the customer must do to get `tier`: by the end of the window's year, or at any time for a trailing window."""
+    now_ms = customer.clock_ms
+    if view.period_end_ms == NEVER_MS:
+        return _goal(policy, customer.facts, goal, tier, None, now_ms, now_ms)
+    return _goal(policy, customer.facts, goal, tier, view.period_end_ms, view.period_end_ms - 1, now_ms)
+
+
+def _goal(
+    policy: Policy, facts: Facts, goal: Goal, tier: Tier, by_ms: int | None, at_ms: int, now_ms: int
+) -> dict[str, Any]:
+    """What is missing at `at_ms`, the last moment before `by_ms`: enough whenever it is done until then."""
+    view = policy.view(facts, at_ms)
+    missing = [
+        _missing(policy, tier, one, view.at(at_ms))
+        for one in policy.ladder.requirements(tier, view.at(at_ms))
+        if not one.met
+    ]
+    from_ms = None
+    if by_ms is not None and policy.window.kind != "trailing":
+        start_ms = policy.window.period(facts, at_ms)[0]
+        from_ms = start_ms if start_ms > now_ms else None
+    when = ("" if from_ms is None else f" from {units.format_time(from_ms + policy.window.utc_offset_ms)[:10]}") + (
+        "" if by_ms is None else f" by {units.format_time(by_ms - 1 + policy.window.utc_offset_ms)[:10]}"
+    )
+    verb = {"keep": "keeps", "regain": "regains", "reach": "reaches"}[goal]
+    words = " and ".join(one["text"] for one in missing)
+    text = f"{words}{when} {verb} {tier.name}" if missing else f"nothing more is needed{when} to {goal} {tier.name}"
+    return _needs(goal, tier, from_ms, by_ms, missing, text)
+
+
+def _needs(
+    goal: Goal, tier: Tier, from_ms: int | None, by_ms: int | None, missing: list[dict[str, Any]], text: str
+) -> dict[str, Any]:
+    return {
+        "goal": goal,
+        "tier": tier.name,
+        "from": None if from_ms is None else units.format_time(from_ms),
+        "before": None if by_ms is None else units.format_time(by_ms),
+        "missing": missing,
+        "text": text,
+    }
+
+
+def _missing(policy: Policy, tier: Tier, one: Requirement, measures: Measures) -> dict[str, Any]:
+    """How far a requirement is from being met."""
+    amount = one.needed - (one.actual or 0)
+    if one.measure == "spend":
+        text = units.money_in_words(amount, policy.currency)
+    elif one.measure == "orders":
+        text = f"{amount} more order{'s' if amount > 1 else ''}"
+    elif one.measure == "active_periods":
+        text = f"orders in {amount} more period{'s' if amount > 1 else ''} of {units.format_duration(policy.period_ms)}"
+    elif one.measure == "satisfaction":
+        return {"measure": "satisfaction", "at_least": one.needed, "text": f"a satisfaction of at least {one.needed}"}
+    elif one.measure == "recency":
+        within = units.format_duration(one.needed)
+        return {"measure": "recency", "within": within, "text": f"a purchase within {within}"}
+    else:
+        ways = _ways_to_score(policy, one.needed, measures)
+        text = " or ".join(way["text"] for way in ways) if ways else f"{_written(policy, 'score', amount)} points"
+        written = _written(policy, one.measure, amount)
+        return {"measure": "score", "amount": written, "any_of": ways, "text": text}
+    return {"measure": one.measure, "amount": _written(policy, one.measure, amount), "text": text}
+
+
+def _ways_to_score(policy: Policy, needed_milli: int, measures: Measures) -> list[dict[str, Any]]:
+    """The single changes (more spend, or more orders) that would lift the score far enough."""
+    card = policy.ladder.score_card
+    if card is None:
+        return []
+    ways: list[dict[str, Any]] = []
+    missing_milli = needed_milli - card.score_milli(measures)
+    for measure, term, actual in (
+        ("spend", card.monetary, measures.spend_minor),
+        ("orders", card.frequency, measures.orders),
+    ):
+        above = [limit for limit in term.breakpoints if limit > actual]
+        steps = -(-missing_milli // term.weight_milli) if term.weight_milli else len(above) + 1
+        if steps <= len(above):
+            amount = above[steps - 1] - actual
+            in_words = units.money_in_words(amount, policy.currency) if measure == "spend" else f"{amount} more orders"
+            ways.append({"measure": measure, "amount": _written(policy, measure, amount), "text": in_words})
+    return ways
+
+
+def _written(policy: Policy, measure: str, value: int) -> str | int:
+    """A measure's value on the wire: money and scores as decimals, recency as a duration, counts as they are."""
+    if measure == "spend":
+        return units.format_minor(value, policy.decimals)
+    if measure == "score":
+        return units.format_minor(value, 3)
+    if measure == "recency":
+        return units.format_duration(value)
+    return value
+
+
+# ---------------------------------------------------------------- risk
+def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> list[dict[str, Any]]:
+    """The signed terms that add up to the score, each with what it rests on."""
+    complaints = policy.risk.complaints(facts, at_ms)
+    answer = facts.satisfaction
+    x = repeat_purchases(facts)
+    return [
+        {"term": "base", "log_odds": score.base, "text": "any new customer"},
+        {"term": "rhythm", "log_odds": score.rhythm, "text": f"bought again on {x} day{'' if x == 1 else 's'}"},
+        {
+            "term": "silence",
+            "log_odds": score.silence,
+            "text": f"{(at_ms - facts.last_purchase_ms) // units.DAY_MS} days since the last purchase",
+        },
+        {
+            "term": "complaints",
+            "log_odds": score.complaints,
+            "text": "; ".join(map(_complaint_in_words, complaints)) or "none remembered",
+            "complaints": [_complaint(one) for one in complaints],
+        },
+        {
+            "term": "satisfaction",
+            "log_odds": score.satisfaction,
+            "text": "no answer" if answer is None else f"{answer.score} of 100, {policy.risk.satisfaction_neutral} is neutral",
+        },
+    ]
+
+
+def main_cause(score: Score) -> str:
+    """What an alert is mainly about: the largest of what came on top of the base."""
+    drivers = {"silence": score.silence, "complaints": score.complaints, "satisfaction": score.satisfaction}
+    cause, largest = max(drivers.items(), key=lambda item: item[1])
+    if largest > 0:
+        return cause
+    return "rhythm" if score.rhythm > 0 else "base"
+
+
+def _complaint(one: Complaint) -> dict[str, Any]:
+    return {
+        "complaint_id": one.complaint_id,
+        "category": one.category or None,
+        "severity": SEVERITIES[one.severity],
+        "status": STATUSES[one.status],
+        "opened_at": units.format_time(one.opened_at_ms),
+        "repeated": one.repeated,
+        "log_odds": round(one.log_odds, 12),
+    }
+
+
+def _complaint_in_words(one: Complaint) -> str:
+    about = f" about {one.category}" if one.category else ""
+    repeated = ", soon after another" if one.repeated else ""
+    return f"{SEVERITIES[one.severity]} complaint{about} {STATUSES[one.status]} {units.format_time(one.changed_at_ms)[:10]}{repeated}"

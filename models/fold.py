@@ -1,0 +1,326 @@
+"""The fold: what time does to a customer, and what an event does.
+
+    advance(customer, until_ms) -> customer, outputs
+    apply(customer, event)      -> customer, outputs     # advance to the event's instant, then the event
+
+Both are pure. A customer's clock moves only when something happens to them, an event or a line crossed; so it
+does not matter when, or how often, anybody looked whether something was due.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, Final
+
+from models import explain
+from models.customer import (
+    BASE_LEVEL,
+    NEVER_MS,
+    RECENT_EVENTS,
+    AlertAction,
+    ComplaintStep,
+    Customer,
+    Facts,
+    Lock,
+    Satisfaction,
+    Standing,
+)
+from models.events import SEVERITIES, STATUSES, Command, Complaint, Event, Feedback, Purchase, Rejected
+from models.facts import (
+    Measures,
+    View,
+    book_complaint,
+    book_purchase,
+    book_refund,
+    book_satisfaction,
+    forget,
+    forget_complaints,
+)
+from models.outputs import CHURN_RISK, CLOCK_CAUSE, TIER_CHANGES, Output, emit
+from models.policy import Policy
+from models.tiers import Tier
+from models.units import format_minor, format_time
+
+HASH_BYTES: Final = 8
+NOTHING: Final[tuple[Output, ...]] = ()
+
+
+def new_customer(policy: Policy, at_ms: int) -> Customer:
+    """A customer of whom nothing is known yet."""
+    return Customer(NEVER_MS, at_ms, 0, 0, b"", Facts(), Standing(policy.base_tier, at_ms))
+
+
+def advance(
+    customer: Customer, until_ms: int, policy: Policy, customer_id: str
+) -> tuple[Customer, tuple[Output, ...] | list[Output]]:
+    """What time alone does to a customer up to and including `until_ms`, each line crossed at its own instant."""
+    if customer.due_at_ms > until_ms:
+        return customer, NOTHING
+    return _Step(customer, policy, customer_id).advanced(until_ms)
+
+
+def apply(
+    customer: Customer | None, event: Event, policy: Policy
+) -> tuple[Customer | None, tuple[Output, ...] | list[Output] | Rejected]:
+    """What an event does to a customer (None: not known yet), after what time did until then.
+
+    A repeat changes nothing. An event older than the allowed lateness is rejected and changes nothing either. A
+    late event is booked where it belongs in time and judged at the customer's clock.
+    """
+    if customer is None:
+        customer = new_customer(policy, event.occurred_at_ms)
+    elif _is_repeat(customer.recent, event.event_hash) or event.occurred_at_ms <= customer.erased_at_ms:
+        return customer, NOTHING
+    elif event.occurred_at_ms < customer.clock_ms - policy.window.lateness_ms:
+        return customer, Rejected(
+            "too_late",
+            f"occurred_at {format_time(event.occurred_at_ms)} is more than the allowed lateness before "
+            f"the customer's clock {format_time(customer.clock_ms)}",
+        )
+    return _Step(customer, policy, event.customer_id).applied(event)
+
+
+def _is_repeat(recent: bytes, event_hash: bytes) -> bool:
+    found = recent.find(event_hash)
+    while found >= 0 and found % HASH_BYTES:
+        found = recent.find(event_hash, found + 1)
+    return found >= 0
+
+
+class _Step:
+    """One call of the fold at work on its own copy of a customer."""
+
+    def __init__(self, customer: Customer, policy: Policy, customer_id: str) -> None:
+        self.customer = customer = copy(customer)
+        customer.facts = self.facts = copy(customer.facts)
+        customer.standing = self.standing = copy(customer.standing)
+        self.policy = policy
+        self.customer_id = customer_id
+        self.outputs: list[Output] = []
+
+    # ------------------------------------------------------------ time
+    def advanced(self, until_ms: int) -> tuple[Customer, list[Output]]:
+        customer = self.customer
+        while customer.due_at_ms <= until_ms:
+            due_at_ms = customer.due_at_ms
+            if due_at_ms == self.standing.downgrade_at_ms:
+                # Judged on the last moment of the grace, before anything leaves the window at this very instant.
+                measures = self.view(due_at_ms - 1).at(due_at_ms - 1)
+                self.move_clock(due_at_ms)
+                self.downgrade(measures, CLOCK_CAUSE)
+            else:
+                self.move_clock(due_at_ms)
+            self.settle(CLOCK_CAUSE)
+        return customer, self.outputs
+
+    def move_clock(self, at_ms: int) -> None:
+        self.customer.clock_ms = at_ms
+        forget(self.facts, self.policy.window, at_ms)
+        forget_complaints(self.facts, self.policy.risk.complaint_risk.forget_after_ms, at_ms)
+
+    # ------------------------------------------------------------ events
+    def applied(self, event: Event) -> tuple[Customer, list[Output]]:
+        customer = self.customer
+        at_ms = event.occurred_at_ms
+        if customer.due_at_ms <= at_ms:
+            self.advanced(at_ms)
+        self.move_clock(max(customer.clock_ms, at_ms))
+        customer.events += 1
+        customer.recent = (customer.recent + event.event_hash)[-HASH_BYTES * RECENT_EVENTS :]
+        body = event.body
+        if isinstance(body, Purchase):
+            self.purchase(event, body)
+        elif isinstance(body, Complaint):
+            self.complaint(event, body)
+        elif isinstance(body, Feedback):
+            book_satisfaction(self.facts, Satisfaction(at_ms, body.score, body.kind))
+        elif body.command == "erase":
+            return self.erased(event)
+        else:
+            self.command(event, body)
+        self.settle(event.event_id)
+        return customer, self.outputs
+
+    def purchase(self, event: Event, body: Purchase) -> None:
+        window, clock_ms = self.policy.window, self.customer.clock_ms
+        at_ms = event.occurred_at_ms
+        if body.kind == "purchase":
+            book_purchase(self.facts, window, at_ms, event.amount_minor, clock_ms)
+            return
+        booked_at_ms = at_ms if event.original_occurred_at_ms is None else event.original_occurred_at_ms
+        book_refund(self.facts, window, booked_at_ms, event.amount_minor, body.full_order, clock_ms)
+
+    def complaint(self, event: Event, body: Complaint) -> None:
+        at_ms = event.occurred_at_ms
+        status, severity = STATUSES.index(body.status), SEVERITIES.index(body.severity)
+        book_complaint(self.facts, ComplaintStep(at_ms, body.complaint_id, status, severity, body.category or ""))
+        forget_complaints(self.facts, self.policy.risk.complaint_risk.forget_after_ms, self.customer.clock_ms)
+        if body.satisfaction is not None:
+            book_satisfaction(self.facts, Satisfaction(at_ms, body.satisfaction, "complaint"))
+
+    def command(self, event: Event, body: Command) -> None:
+        standing, now_ms = self.standing, self.customer.clock_ms
+        before = self.tier_now()
+        if body.command == "lock_tier":
+            if body.tier != standing.tier:
+                standing.tier, standing.tier_since_ms = body.tier or standing.tier, now_ms
+            standing.downgrade_at_ms = NEVER_MS
+            standing.lock = Lock(now_ms, body.reason or "", body.actor or "")
+            self.announce_kept("lock", before, event.event_id)
+        elif body.command == "unlock_tier":
+            if standing.lock is not None:
+                standing.lock = None
+                self.announce_kept("unlock", before, event.event_id)
+        elif standing.last_alert_ms >= 0:
+            standing.alert_action = AlertAction(now_ms, body.action or "", body.actor or "", body.reason or "")
+
+    def erased(self, event: Event) -> tuple[Customer, list[Output]]:
+        """Forget all that is known; what stays keeps the numbering gapless and repeats of old events out."""
+        customer, now_ms = self.customer, self.customer.clock_ms
+        before = self.tier_now()
+        customer.facts = self.facts = Facts()
+        customer.standing = self.standing = Standing(self.policy.base_tier, now_ms)
+        customer.recent = event.event_hash
+        customer.due_at_ms = NEVER_MS
+        customer.erased_at_ms = now_ms
+        self.announce(TIER_CHANGES, "erase", event.event_id, {"before": {"tier": before["tier"]}, "after": None})
+        return customer, self.outputs
+
+    # ------------------------------------------------------------ judgement
+    def settle(self, cause: str) -> None:
+        """Judge the customer at their clock, announce what changed, and find out when to look again."""
+        now_ms = self.customer.clock_ms
+        view = self.view(now_ms)
+        if self.standing.lock is None:
+            self.settle_tier(view, cause)
+        due_at_ms = self.policy.ladder.next_change_ms(view, self.standing, now_ms)
+        if self.facts.first_purchase_ms >= 0:
+            rank = self.settle_risk(cause)
+            due_at_ms = min(due_at_ms, self.policy.risk.next_change_ms(self.facts, rank, now_ms))
+        self.customer.due_at_ms = due_at_ms
+
+    def settle_tier(self, view: View, cause: str) -> None:
+        standing, ladder = self.standing, self.policy.ladder
+        now_ms = self.customer.clock_ms
+        measures = view.at(now_ms)
+        qualified = ladder.qualified_rank(measures)
+        rank = ladder.rank_of(standing.tier)
+        if qualified > rank:
+            before = self.tier_now()
+            standing.tier, standing.tier_since_ms = ladder.tiers[qualified].name, now_ms
+            standing.downgrade_at_ms = NEVER_MS
+            self.announce_kept("upgrade", before, cause)
+        elif qualified == rank:
+            if standing.downgrade_at_ms != NEVER_MS:
+                before = self.tier_now()
+                standing.downgrade_at_ms = NEVER_MS
+                self.announce_kept("downgrade_averted", before, cause)
+        elif standing.downgrade_at_ms == NEVER_MS:
+            before = self.tier_now()
+            downgrade_at_ms = self.policy.downgrade_at_ms(view, standing.tier_since_ms, now_ms)
+            if downgrade_at_ms > now_ms:
+                standing.downgrade_at_ms = downgrade_at_ms
+                self.announce_kept("downgrade_scheduled", before, cause)
+            else:
+                self.downgrade(measures, cause)
+                # Without grace or hold the next step down may follow at once.
+                self.settle_tier(view, cause)
+
+    def downgrade(self, measures: Measures, cause: str) -> None:
+        """Lose the tier: one step, or straight down to what the measures qualify for."""
+        standing, ladder = self.standing, self.policy.ladder
+        before = self.tier_now()
+        lost = ladder.tier_named(standing.tier)
+        kept = ladder.tiers[lost.rank - 1 if self.policy.one_step else ladder.qualified_rank(measures)]
+        standing.tier, standing.tier_since_ms = kept.name, self.customer.clock_ms
+        standing.downgrade_at_ms = NEVER_MS
+        regains = explain.what_regains(self.policy, self.customer, lost, self.view(self.customer.clock_ms))
+        self.announce_tier("downgrade", before, cause, lost, measures, regains)
+
+    def settle_risk(self, cause: str) -> int:
+        """Returns the rank of the level after this look."""
+        risk, standing = self.policy.risk, self.standing
+        rank = risk.rank_of(standing.risk_level)
+        reached = risk.next_rank(rank, risk.log_odds(self.facts, self.customer.clock_ms))
+        if reached != rank:
+            self.change_level(rank, reached, cause)
+        return reached
+
+    def change_level(self, rank: int, reached: int, cause: str) -> None:
+        policy, standing, now_ms = self.policy, self.standing, self.customer.clock_ms
+        before = {"level": standing.risk_level, "since": format_time(standing.risk_since_ms) if rank else None}
+        standing.risk_level = policy.risk.levels[reached - 1].name if reached else BASE_LEVEL
+        standing.risk_since_ms = now_ms
+        if reached > rank:
+            change = "escalated" if rank else "raised"
+            standing.last_alert_ms, standing.alert_action = now_ms, None
+        else:
+            change = "eased" if reached else "cleared"
+        score = policy.risk.score(self.facts, now_ms)
+        cause_of_alert = explain.main_cause(score)
+        action = policy.action_for(standing.tier, cause_of_alert, standing.risk_level) if reached > rank else None
+        self.announce(
+            CHURN_RISK,
+            change,
+            cause,
+            {
+                "before": before,
+                "after": {
+                    "level": standing.risk_level,
+                    "since": format_time(now_ms),
+                    "probability": round(score.probability, 6),
+                    "log_odds": score.log_odds,
+                },
+                "tier": standing.tier,
+                "main_cause": cause_of_alert,
+                "contributions": explain.contributions(policy, self.facts, score, now_ms),
+                "value_at_stake": format_minor(policy.risk.value_at_stake_minor(self.facts, now_ms), policy.decimals),
+                "currency": policy.currency,
+                "action": None
+                if action is None
+                else {"do": action.do, "before": format_time(now_ms + action.within_ms)},
+            },
+        )
+
+    # ------------------------------------------------------------ announcements
+    def announce_kept(self, change: str, before: dict[str, Any], cause: str) -> None:
+        """A change after which the question is what keeps the tier that the customer has now."""
+        view = self.view(self.customer.clock_ms)
+        tier = self.policy.ladder.tier_named(self.standing.tier)
+        keeps = explain.what_keeps(self.policy, self.customer, view)
+        self.announce_tier(change, before, cause, tier, view.at(self.customer.clock_ms), keeps)
+
+    def announce_tier(
+        self,
+        change: str,
+        before: dict[str, Any],
+        cause: str,
+        decided_by: Tier,
+        measures: Measures,
+        needs: dict[str, Any] | None,
+    ) -> None:
+        rule = explain.rule(self.policy, decided_by, measures)
+        detail = {"before": before, "after": self.tier_now(), "rule": rule, "needs": needs}
+        self.announce(TIER_CHANGES, change, cause, detail)
+
+    def announce(self, topic: str, change: str, cause: str, detail: dict[str, Any]) -> None:
+        self.outputs.append(emit(self.customer, self.customer_id, self.policy, topic, change, cause, detail))
+
+    def tier_now(self) -> dict[str, Any]:
+        return tier_in_words(self.standing)
+
+    def view(self, at_ms: int) -> View:
+        return self.policy.view(self.facts, at_ms)
+
+
+def tier_in_words(standing: Standing) -> dict[str, Any]:
+    """The tier part of a standing, as outputs and profiles show it."""
+    lock, downgrade_at_ms = standing.lock, standing.downgrade_at_ms
+    return {
+        "tier": standing.tier,
+        "since": format_time(standing.tier_since_ms),
+        "downgrade_at": None if downgrade_at_ms == NEVER_MS else format_time(downgrade_at_ms),
+        "lock": None
+        if lock is None
+        else {"since": format_time(lock.since_ms), "reason": lock.reason, "actor": lock.actor or None},
+    }

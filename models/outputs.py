@@ -1,0 +1,61 @@
+"""What goes out: the bodies of `tier-changes` and `churn-risk`, as the bytes that every run gives."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from msgspec import Struct
+from xxhash import xxh3_128_hexdigest
+
+from models import units
+from models.customer import Customer
+from models.policy import Policy
+
+TIER_CHANGES: Final = "tier-changes"
+CHURN_RISK: Final = "churn-risk"
+PROFILES: Final = "profiles"
+DEAD_LETTERS: Final = "dead-letters"
+
+CLOCK_CAUSE: Final = "clock"
+"""The cause of an output that no event brought about, only time."""
+
+
+class Output(Struct, gc=False, frozen=True):
+    """One event that leaves: `body` is its value on `topic`, keyed by the customer."""
+
+    topic: str
+    customer_id: str
+    id: str
+    seq: int
+    change: str
+    occurred_at_ms: int
+    body: bytes
+
+
+def emit(
+    customer: Customer,
+    customer_id: str,
+    policy: Policy,
+    topic: str,
+    change: str,
+    cause: str,
+    detail: dict[str, Any],
+) -> Output:
+    """The customer's next output, at the customer's clock; counts `seq` up.
+
+    The id is a hash of customer, sequence number and topic, so a repeated output has the same one.
+    """
+    customer.seq += 1
+    output_id = xxh3_128_hexdigest(f"{customer_id}\n{customer.seq}\n{topic}".encode())
+    body = {
+        "id": output_id,
+        "seq": customer.seq,
+        "customer_id": customer_id,
+        "change": change,
+        "occurred_at": units.format_time(customer.clock_ms),
+        "cause": cause,
+        "policy": policy.ref,
+        **detail,
+    }
+    return Output(topic, customer_id, output_id, customer.seq, change, customer.clock_ms, orjson.dumps(body))

@@ -1,0 +1,84 @@
+"""A policy: how value becomes a tier and silence a risk.
+
+Immutable and ready to use: every duration is in milliseconds, every amount in minor units of the policy's
+currency, every threshold of risk in log-odds. models.policy_file makes one from TOML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from models import units
+from models.events import Decoder
+from models.facts import Facts, View, Window
+from models.risk import RiskModel
+from models.tiers import TierLadder
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What to do about an alert of this tier, cause and level (None matches all), within how long."""
+
+    do: str
+    within_ms: int
+    tier: str | None
+    cause: str | None
+    level: str | None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Everything that decides. Two policies with the same `ref` are the same policy."""
+
+    id: str
+    version: int
+    title: str
+    currency: str
+    rates: dict[str, tuple[int, int]]
+    """Per accepted currency, the exact fraction from its minor units to the policy's."""
+    window: Window
+    period_ms: int
+    """Width of the periods that `active_periods` counts."""
+    ladder: TierLadder
+    grace_ms: int | None
+    """None: until the end of the window's year."""
+    one_step: bool
+    min_hold_ms: int
+    satisfaction_valid_for_ms: int
+    satisfaction_assumed: int | None
+    risk: RiskModel
+    actions: tuple[Action, ...]
+    decimals: int = field(init=False)
+    ref: str = field(init=False)
+    """`id@version`, as every output names it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decimals", units.currency_decimals(self.currency))
+        object.__setattr__(self, "ref", f"{self.id}@{self.version}")
+
+    @property
+    def base_tier(self) -> str:
+        """The tier of a customer who qualifies for none."""
+        return self.ladder.tiers[0].name
+
+    def decoder(self) -> Decoder:
+        """The decoder of input records for this policy's currencies and tiers."""
+        return Decoder(self.rates, frozenset(tier.name for tier in self.ladder.tiers))
+
+    def view(self, facts: Facts, at_ms: int) -> View:
+        """The facts through this policy's window."""
+        return View(
+            facts, self.window, at_ms, self.period_ms, self.satisfaction_valid_for_ms, self.satisfaction_assumed
+        )
+
+    def downgrade_at_ms(self, view: View, tier_since_ms: int, from_ms: int) -> int:
+        """When a tier that is no longer deserved from `from_ms` on is lost: after the grace, and the minimum hold."""
+        grace_ends_ms = view.period_end_ms if self.grace_ms is None else from_ms + self.grace_ms
+        return max(grace_ends_ms, tier_since_ms + self.min_hold_ms)
+
+    def action_for(self, tier: str, cause: str, level: str) -> Action | None:
+        """The first row of the policy's table that matches."""
+        for action in self.actions:
+            if action.tier in (None, tier) and action.cause in (None, cause) and action.level in (None, level):
+                return action
+        return None

@@ -1,0 +1,507 @@
+"""Policies as TOML files: their form, and what is wrong with one, by line and with the way to mend it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from models import units
+from models.customer import BASE_LEVEL
+from models.events import MAX_AMOUNT_MINOR, SEVERITIES, STATUSES
+from models.facts import Window, WindowKind
+from models.policy_lines import line_of
+from models.mbg_nbd import MbgNbd
+from models.policy import Action, Policy
+from models.risk import ComplaintRisk, Level, RiskModel
+from models.tiers import ScoreCard, ScoreTerm, Tier, TierLadder
+
+SHIPPED: Final = ("retail-three-tier", "annual-spend", "subscription-like")
+CAUSES: Final = ("base", "rhythm", "silence", "complaints", "satisfaction")
+"""What can be the main cause of an alert: the terms of the risk score."""
+
+_T = TypeVar("_T")
+
+
+class _Spec(Struct, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class WindowSpec(_Spec, kw_only=True):
+    """`[window]`: `length` for the trailing kind only."""
+
+    kind: WindowKind = "trailing"
+    length: str | None = None
+    bucket: str = "1h"
+    lateness: str | None = None
+    utc_offset: str = "+00:00"
+
+
+class TierSpec(_Spec, kw_only=True):
+    """`[[tiers]]`, lowest first: all that is given must hold."""
+
+    name: str
+    min_spend: str | int | None = None
+    min_orders: int | None = None
+    min_active_periods: int | None = None
+    min_satisfaction: int | None = None
+    max_recency: str | None = None
+    min_score: str | float | int | None = None
+
+
+class ScoreTermSpec(_Spec, kw_only=True):
+    """One term of `[score]`: one point, and one more for each breakpoint reached."""
+
+    weight: str | float | int
+    breakpoints: list[str | int]
+
+
+class ScoreSpec(_Spec, kw_only=True):
+    """`[score]`: the weighted R-F-M score that `min_score` refers to."""
+
+    recency: ScoreTermSpec
+    frequency: ScoreTermSpec
+    monetary: ScoreTermSpec
+
+
+class DowngradeSpec(_Spec, kw_only=True):
+    """`[downgrade]`: after a grace period, never before a minimum hold, one step or straight."""
+
+    grace: str = "30d"
+    step: Literal["one", "direct"] = "one"
+    min_hold: str = "0d"
+
+
+class SatisfactionSpec(_Spec, kw_only=True):
+    """`[satisfaction]`: how long an answer counts, and which score is assumed of who gave none."""
+
+    valid_for: str = "365d"
+    assume: int | None = None
+
+
+class LevelSpec(_Spec, kw_only=True):
+    """`[[risk.levels]]`, lowest first: probabilities at which it is raised and below which it eases."""
+
+    name: str
+    raise_at: float
+    ease_below: float
+
+
+class ComplaintRiskSpec(_Spec, kw_only=True):
+    """`[risk.complaints]`: log-odds by severity, factors by status, and how they fade."""
+
+    severity: dict[str, float]
+    status: dict[str, float]
+    repeat_within: str = "60d"
+    repeat_factor: float = 1.5
+    half_life: str = "60d"
+    step: str = "7d"
+    forget_after: str = "365d"
+    protection: float = 0.25
+
+
+class SatisfactionRiskSpec(_Spec, kw_only=True):
+    """`[risk.satisfaction]`: log-odds for every ten points below `neutral`."""
+
+    neutral: int = 70
+    per_ten_points: float = 0.15
+
+
+class RiskSpec(_Spec, kw_only=True):
+    """`[risk]`: MBG/NBD parameters, time in weeks, and the terms added to its log-odds."""
+
+    model: Literal["mbg-nbd"] = "mbg-nbd"
+    fitted_on: str
+    r: float
+    alpha_weeks: float
+    a: float
+    b: float
+    horizon: str = "90d"
+    levels: list[LevelSpec]
+    complaints: ComplaintRiskSpec
+    satisfaction: SatisfactionRiskSpec = field(default_factory=SatisfactionRiskSpec)
+
+
+class ActionSpec(_Spec, kw_only=True):
+    """`[[actions]]`: the first row that matches an alert is recommended."""
+
+    do: str
+    within: str
+    tier: str | None = None
+    cause: str | None = None
+    level: str | None = None
+
+
+class PolicySpec(_Spec, kw_only=True):
+    """The whole file."""
+
+    id: str
+    version: int
+    title: str
+    currency: str
+    rates: dict[str, str] = {}
+    base_tier: str = "none"
+    period: str = "30d"
+    window: WindowSpec
+    tiers: list[TierSpec]
+    score: ScoreSpec | None = None
+    downgrade: DowngradeSpec = field(default_factory=DowngradeSpec)
+    satisfaction: SatisfactionSpec = field(default_factory=SatisfactionSpec)
+    risk: RiskSpec
+    actions: list[ActionSpec] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in a policy file: on which line, what, and how to mend it."""
+
+    line: int
+    where: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.where + ': ' if self.where else ''}{self.what}. {self.mend}"
+
+
+class PolicyError(ValueError):
+    """A policy that can't be used; `problems` says why, line by line."""
+
+    def __init__(self, source: str, problems: list[Problem]) -> None:
+        super().__init__("\n".join(f"{source}, {problem}" for problem in problems))
+        self.source = source
+        self.problems = problems
+
+
+def load(name_or_path: str | Path) -> Policy:
+    """A shipped policy by its id, or the policy in a file. Raises PolicyError.
+
+    >>> load("annual-spend").ref
+    'annual-spend@1'
+    """
+    name = str(name_or_path)
+    if name in SHIPPED:
+        return parse((resources.files("models") / "policies" / f"{name}.toml").read_text("utf-8"), f"{name}.toml")
+    try:
+        text = Path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+        mend = f"Give the path of a TOML file or one of {', '.join(SHIPPED)}"
+        raise PolicyError(name, [Problem(1, "", f"can't read it: {reason}", mend)]) from None
+    return parse(text, name)
+
+
+def parse(text: str, source: str = "policy") -> Policy:
+    """The policy in a TOML text. Raises PolicyError with every problem found."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        line = int(at[1]) if at else text.count("\n") + 1
+        raise PolicyError(source, [Problem(line, "", f"not TOML: {error}", "Mend the syntax there")]) from None
+    try:
+        spec = msgspec.convert(raw, PolicySpec)
+    except msgspec.ValidationError as error:
+        raise PolicyError(source, [_problem_of_form(text, str(error))]) from None
+    builder = _Builder(spec, text)
+    policy = builder.build()
+    if builder.problems:
+        raise PolicyError(source, builder.problems)
+    return policy
+
+
+def _problem_of_form(text: str, message: str) -> Problem:
+    what, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    unknown = re.match(r"Object contains unknown field `(.+)`", what)
+    if unknown:
+        known = [name for spec in _Spec.__subclasses__() for name in spec.__struct_fields__]
+        close = difflib.get_close_matches(unknown[1], known, 1)
+        where = f"{path}.{unknown[1]}".lstrip(".")
+        mend = f"Did you mean {close[0]!r}?" if close else "Remove it"
+        return Problem(line_of(text, where), where, "there is no such setting", mend)
+    missing = re.match(r"Object missing required field `(.+)`", what)
+    if missing:
+        where = f"{path}.{missing[1]}".lstrip(".")
+        return Problem(line_of(text, path), where, "is missing", f"Add {missing[1]} = ... there")
+    return Problem(line_of(text, path), path, what[:1].lower() + what[1:], "Write a value of that kind")
+
+
+class _Builder:
+    """Turns a file's spec into a policy, collecting what is wrong on the way."""
+
+    def __init__(self, spec: PolicySpec, text: str) -> None:
+        self.spec = spec
+        self.text = text
+        self.problems: list[Problem] = []
+        self.decimals = units.currency_decimals(spec.currency)
+
+    def problem(self, path: str, what: str, mend: str) -> None:
+        self.problems.append(Problem(line_of(self.text, path), path, what, mend))
+
+    def check(self, holds: bool, path: str, what: str, mend: str) -> None:
+        if not holds:
+            self.problem(path, what, mend)
+
+    def read(self, path: str, parser: Callable[[Any], _T], value: Any, otherwise: _T) -> _T:
+        """`parser(value)`; where that raises ValueError a problem at `path`, and `otherwise`."""
+        try:
+            return parser(value)
+        except ValueError as error:
+            what, _, mend = str(error).partition("; ")
+            self.problem(path, what, mend[:1].upper() + mend[1:] if mend else "Write a valid value")
+            return otherwise
+
+    def duration(self, path: str, value: str, least_ms: int = 0) -> int:
+        duration_ms = self.read(path, units.parse_duration, value, max(least_ms, 1))
+        self.check(duration_ms >= least_ms, path, f"{value} is too short", f"Write at least {units.format_duration(least_ms)}")
+        return duration_ms
+
+    def amount(self, path: str, value: str | int) -> int:
+        minor = self.read(path, lambda given: units.parse_minor(given, self.decimals), value, 0)
+        self.check(0 <= minor <= MAX_AMOUNT_MINOR, path, f"{value} is out of range", "Write an amount from 0 up")
+        return minor
+
+    def milli(self, path: str, value: str | float | int) -> int:
+        """Thousandths, exactly: scores and weights have at most three decimals."""
+        return self.read(path, _milli, value, 0)
+
+    def build(self) -> Policy:
+        spec = self.spec
+        self.check(bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", spec.id)), "id", f"{spec.id!r} is not an id", "Use lower-case letters, digits and - . _")
+        self.check(spec.version >= 1, "version", f"{spec.version} is not a version", "Start with 1 and count up at each change")
+        self.check(_is_currency(spec.currency), "currency", f"{spec.currency!r} is not a currency", "Write its three capital letters of ISO 4217, such as CNY")
+        window = self.window()
+        period_ms = self.duration("period", spec.period, 1)
+        self.check(period_ms % window.bucket_ms == 0, "period", f"{spec.period} is not a multiple of window.bucket", "Choose one that is, such as 30d")
+        grace_ms = None if spec.downgrade.grace == "period-end" else self.duration("downgrade.grace", spec.downgrade.grace)
+        if grace_ms is None:
+            self.check(window.kind != "trailing", "downgrade.grace", "a trailing window has no period-end", "Write a duration such as 30d")
+        tiers = self.tiers()
+        score = self.score()
+        for index, tier in enumerate(spec.tiers):
+            self.check(tier.min_score is None or score is not None, f"tiers[{index}].min_score", "there is no [score] to compare it with", "Add the table [score]")
+        levels = self.levels()
+        risk = self.risk(levels)
+        assumed = spec.satisfaction.assume
+        self.check(assumed is None or 0 <= assumed <= 100, "satisfaction.assume", f"{assumed} is not within 0 and 100", "Write a score of 0 to 100, or leave it out")
+        return Policy(
+            id=spec.id,
+            version=spec.version,
+            title=spec.title,
+            currency=spec.currency,
+            rates=self.rates(),
+            window=window,
+            period_ms=period_ms,
+            ladder=TierLadder(tiers, score, _recency_limits(tiers, score)),
+            grace_ms=grace_ms,
+            one_step=spec.downgrade.step == "one",
+            min_hold_ms=self.duration("downgrade.min_hold", spec.downgrade.min_hold),
+            satisfaction_valid_for_ms=risk.satisfaction_valid_for_ms,
+            satisfaction_assumed=assumed,
+            risk=risk,
+            actions=self.actions(tiers, levels),
+        )
+
+    def rates(self) -> dict[str, tuple[int, int]]:
+        """Per currency, the exact fraction from its minor units to the policy's."""
+        rates = {self.spec.currency: (1, 1)}
+        for currency, written in self.spec.rates.items():
+            path = f"rates.{currency}"
+            self.check(_is_currency(currency), path, f"{currency!r} is not a currency", "Write its three capital letters of ISO 4217")
+            self.check(currency != self.spec.currency, path, "is the policy's own currency", "Remove it")
+            rate = self.read(path, _positive_fraction, written, Fraction(1))
+            shift = self.decimals - units.currency_decimals(currency)
+            rate *= Fraction(10) ** shift
+            rates[currency] = (rate.numerator, rate.denominator)
+        return rates
+
+    def window(self) -> Window:
+        spec = self.spec.window
+        bucket_ms = self.duration("window.bucket", spec.bucket, units.MINUTE_MS)
+        self.check(units.DAY_MS % bucket_ms == 0, "window.bucket", f"{spec.bucket} does not divide a day", "Use 1m, 5m, 15m, 30m, 1h, 6h, 12h or 1d")
+        offset_ms = self.read("window.utc_offset", units.parse_utc_offset, spec.utc_offset, 0)
+        self.check(offset_ms % bucket_ms == 0, "window.utc_offset", f"{spec.utc_offset} is not a multiple of window.bucket", "Use smaller buckets, such as 30m or 15m")
+        if spec.kind == "trailing":
+            if spec.length is None:
+                self.problem("window", "a trailing window needs a length", 'Add length = "365d"')
+            length_ms = self.duration("window.length", spec.length or "365d", units.DAY_MS)
+        else:
+            self.check(spec.length is None, "window.length", f"a {spec.kind} window has its year for a length", "Remove it")
+            length_ms = 366 * units.DAY_MS
+        lateness_ms = length_ms if spec.lateness is None else self.duration("window.lateness", spec.lateness)
+        return Window(spec.kind, length_ms, bucket_ms, offset_ms, lateness_ms)
+
+    def tiers(self) -> tuple[Tier, ...]:
+        spec = self.spec
+        tiers = [Tier(spec.base_tier, 0)]
+        self.check(bool(spec.tiers), "tiers", "there is no tier", "Add [[tiers]], lowest first")
+        for index, tier in enumerate(spec.tiers):
+            path = f"tiers[{index}]"
+            names = [known.name for known in tiers]
+            self.check(tier.name not in names, f"{path}.name", f"{tier.name!r} is there already", "Give every tier a name of its own")
+            self.check(0 < len(tier.name) <= 64, f"{path}.name", "is empty or too long", "Use 1 to 64 characters")
+            given = [name for name in tier.__struct_fields__ if name != "name" and getattr(tier, name) is not None]
+            self.check(bool(given), path, "asks for nothing", "Give it at least one of min_spend, min_orders, min_active_periods, min_satisfaction, max_recency, min_score")
+            for name in ("min_orders", "min_active_periods", "min_satisfaction"):
+                value = getattr(tier, name)
+                most = 100 if name == "min_satisfaction" else 10**6
+                self.check(value is None or 0 <= value <= most, f"{path}.{name}", f"{value} is out of range", f"Write 0 to {most}")
+            tiers.append(
+                Tier(
+                    tier.name,
+                    index + 1,
+                    None if tier.min_spend is None else self.amount(f"{path}.min_spend", tier.min_spend),
+                    tier.min_orders,
+                    tier.min_active_periods,
+                    tier.min_satisfaction,
+                    None if tier.max_recency is None else self.duration(f"{path}.max_recency", tier.max_recency, 1),
+                    None if tier.min_score is None else self.milli(f"{path}.min_score", tier.min_score),
+                )
+            )
+        self.check_ascending(tiers)
+        return tuple(tiers)
+
+    def check_ascending(self, tiers: list[Tier]) -> None:
+        """A higher tier that asks for less than a lower one is a slip: nobody would ever be in the lower."""
+        for lower, higher in zip(tiers[1:], tiers[2:], strict=False):
+            path = f"tiers[{higher.rank - 1}]"
+            for name in ("min_spend_minor", "min_orders", "min_active_periods", "min_satisfaction", "min_score_milli"):
+                low, high = getattr(lower, name), getattr(higher, name)
+                written = name.removesuffix("_minor").removesuffix("_milli")
+                if low is not None and high is not None:
+                    self.check(high >= low, f"{path}.{written}", f"asks for less than the tier {lower.name!r} below it", "Put the tiers in order, lowest first")
+            if lower.max_recency_ms is not None and higher.max_recency_ms is not None:
+                self.check(higher.max_recency_ms <= lower.max_recency_ms, f"{path}.max_recency", f"asks for less than the tier {lower.name!r} below it", "Put the tiers in order, lowest first")
+
+    def score(self) -> ScoreCard | None:
+        spec = self.spec.score
+        if spec is None:
+            return None
+        recency = self.score_term("score.recency", spec.recency, lambda path, value: self.duration(path, str(value), 1))
+        frequency = self.score_term("score.frequency", spec.frequency, lambda path, value: self.read(path, int, value, 0))
+        monetary = self.score_term("score.monetary", spec.monetary, self.amount)
+        return ScoreCard(recency, frequency, monetary)
+
+    def score_term(self, path: str, spec: ScoreTermSpec, read: Callable[[str, str | int], int]) -> ScoreTerm:
+        weight_milli = self.milli(f"{path}.weight", spec.weight)
+        self.check(weight_milli >= 0, f"{path}.weight", "is negative", "Write a weight from 0 up")
+        breakpoints = [read(f"{path}.breakpoints", value) for value in spec.breakpoints]
+        ascending = all(low < high for low, high in zip(breakpoints, breakpoints[1:], strict=False))
+        self.check(bool(breakpoints) and ascending, f"{path}.breakpoints", "are not ascending", "Write them from the smallest up")
+        return ScoreTerm(weight_milli, tuple(breakpoints))
+
+    def levels(self) -> tuple[Level, ...]:
+        levels: list[Level] = []
+        specs = self.spec.risk.levels
+        self.check(bool(specs), "risk.levels", "there is no level", "Add [[risk.levels]], lowest first")
+        for index, spec in enumerate(specs):
+            path = f"risk.levels[{index}]"
+            names = [BASE_LEVEL, *(level.name for level in levels)]
+            self.check(spec.name not in names, f"{path}.name", f"{spec.name!r} is taken", "Give every level a name of its own")
+            in_range = 0 < spec.ease_below <= spec.raise_at < 1
+            self.check(in_range, path, "needs 0 < ease_below <= raise_at < 1", "Raise at a higher probability than it eases below")
+            level = Level(spec.name, index + 1, _logit(spec.raise_at), _logit(spec.ease_below)) if in_range else Level(spec.name, index + 1, 0.0, 0.0)
+            if levels and in_range:
+                rises = level.raise_at > levels[-1].raise_at and level.ease_below >= levels[-1].ease_below
+                self.check(rises, path, f"is not above the level {levels[-1].name!r}", "Put the levels in order, lowest first")
+            levels.append(level)
+        return tuple(levels)
+
+    def risk(self, levels: tuple[Level, ...]) -> RiskModel:
+        spec = self.spec.risk
+        for name in ("r", "alpha_weeks", "a", "b"):
+            value = getattr(spec, name)
+            self.check(0 < value < 1e6 and math.isfinite(value), f"risk.{name}", f"{value} is not a parameter", "Write a number above 0")
+        self.check(abs(spec.a - 1) > 1e-9, "risk.a", "the model has no expectation at a = 1", "Use 0.999 or 1.001")
+        self.check(0 <= spec.satisfaction.neutral <= 100, "risk.satisfaction.neutral", "is not within 0 and 100", "Write a score of 0 to 100")
+        self.check(0 <= spec.satisfaction.per_ten_points <= 10, "risk.satisfaction.per_ten_points", "is out of range: a better answer never raises the risk", "Write 0 to 10")
+        return RiskModel(
+            MbgNbd(spec.r, spec.alpha_weeks, spec.a, spec.b),
+            spec.fitted_on,
+            self.duration("risk.horizon", spec.horizon, units.DAY_MS),
+            levels,
+            self.complaint_risk(),
+            spec.satisfaction.neutral,
+            spec.satisfaction.per_ten_points / 10,
+            self.duration("satisfaction.valid_for", self.spec.satisfaction.valid_for, units.DAY_MS),
+        )
+
+    def complaint_risk(self) -> ComplaintRisk:
+        spec, path = self.spec.risk.complaints, "risk.complaints"
+        for table, names in (("severity", SEVERITIES), ("status", STATUSES)):
+            given = getattr(spec, table)
+            self.check(set(given) == set(names), f"{path}.{table}", f"has {', '.join(given) or 'nothing'}", f"Give each of {', '.join(names)}")
+            for name, value in given.items():
+                self.check(0 <= value <= 10, f"{path}.{table}.{name}", "is out of range: a complaint never lowers the risk", "Write 0 to 10")
+        self.check(1 <= spec.repeat_factor <= 10, f"{path}.repeat_factor", "is out of range", "Write 1 to 10")
+        self.check(0 <= spec.protection <= 10, f"{path}.protection", "is out of range", "Write 0 to 10")
+        forget_after_ms = self.duration(f"{path}.forget_after", spec.forget_after, units.DAY_MS)
+        step_ms = self.duration(f"{path}.step", spec.step, units.HOUR_MS)
+        self.check(forget_after_ms <= 1000 * step_ms, f"{path}.step", "is very small beside forget_after", "Use a longer one, such as 7d")
+        return ComplaintRisk(
+            tuple(spec.severity.get(name, 0.0) for name in SEVERITIES),
+            tuple(spec.status.get(name, 0.0) for name in STATUSES),
+            self.duration(f"{path}.repeat_within", spec.repeat_within),
+            spec.repeat_factor,
+            self.duration(f"{path}.half_life", spec.half_life, units.HOUR_MS),
+            step_ms,
+            forget_after_ms,
+            spec.protection,
+        )
+
+    def actions(self, tiers: tuple[Tier, ...], levels: tuple[Level, ...]) -> tuple[Action, ...]:
+        actions = []
+        known = {"tier": [tier.name for tier in tiers], "cause": list(CAUSES), "level": [level.name for level in levels]}
+        for index, spec in enumerate(self.spec.actions):
+            for name, allowed in known.items():
+                value = getattr(spec, name)
+                self.check(value is None or value in allowed, f"actions[{index}].{name}", f"{value!r} is not among {', '.join(allowed)}", "Use one of them, or leave it out to match all")
+            within_ms = self.duration(f"actions[{index}].within", spec.within, units.MINUTE_MS)
+            actions.append(Action(spec.do, within_ms, spec.tier, spec.cause, spec.level))
+        return tuple(actions)
+
+
+def _recency_limits(tiers: tuple[Tier, ...], score: ScoreCard | None) -> tuple[int, ...]:
+    limits = {tier.max_recency_ms for tier in tiers if tier.max_recency_ms is not None}
+    limits.update(score.recency.breakpoints if score else ())
+    return tuple(sorted(limits))
+
+
+def _is_currency(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Z]{3}", text))
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _positive_fraction(written: str) -> Fraction:
+    try:
+        rate = Fraction(written)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise ValueError(f'{written!r} is not a rate; write how much of the policy\'s currency one unit is worth, as in "7.10"')
+    return rate
+
+
+def _milli(value: str | float | int) -> int:
+    try:
+        milli = Decimal(str(value)) * 1000
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is not a number; write one such as 0.3") from None
+    if milli != int(milli) or abs(milli) > 10**9:
+        raise ValueError(f"{value} is not a number of at most three decimals; round it")
+    return int(milli)

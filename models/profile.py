@@ -1,0 +1,92 @@
+"""A customer's state in readable form: the body of `profiles`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from models import explain, units
+from models.customer import Customer
+from models.fold import tier_in_words
+from models.policy import Policy
+
+
+def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | None:
+    """The profile as of the customer's clock, or None (a tombstone) for one whose data was erased.
+
+    `revision` grows with every change, so that an older profile never replaces a newer one.
+    """
+    if customer.erased_at_ms == customer.clock_ms:
+        return None
+    now_ms = customer.clock_ms
+    facts, standing = customer.facts, customer.standing
+    view = policy.view(facts, now_ms)
+    measures = view.at(now_ms)
+    money = policy.decimals
+    above = policy.ladder.rank_of(standing.tier) + 1
+    answer = facts.satisfaction
+    body: dict[str, Any] = {
+        "customer_id": customer_id,
+        "seq": customer.seq,
+        "revision": customer.revision,
+        "as_of": units.format_time(now_ms),
+        "policy": policy.ref,
+        "currency": policy.currency,
+        **tier_in_words(standing),
+        "keeps": explain.what_keeps(policy, customer, view),
+        "reaches": explain.what_regains(policy, customer, policy.ladder.tiers[above], view, "reach")
+        if above < len(policy.ladder.tiers) and standing.lock is None
+        else None,
+        "recency": None if measures.recency_ms is None else units.format_duration(measures.recency_ms),
+        "frequency": measures.orders,
+        "monetary": units.format_minor(measures.spend_minor, money),
+        "active_periods": measures.active_periods,
+        "satisfaction": None
+        if answer is None
+        else {"score": answer.score, "kind": answer.kind, "at": units.format_time(answer.at_ms)},
+        "lifetime": {
+            "first_purchase": _time(facts.first_purchase_ms),
+            "last_purchase": _time(facts.last_purchase_ms),
+            "orders": facts.orders,
+            "net_spend": units.format_minor(facts.spend_minor, money),
+            "purchase_days": facts.purchase_days,
+        },
+        "risk": _risk(customer, policy),
+        "due_at": units.format_time(customer.due_at_ms) if customer.due_at_ms < units.LATEST_MS * 2 else None,
+    }
+    return orjson.dumps(body)
+
+
+def _risk(customer: Customer, policy: Policy) -> dict[str, Any]:
+    facts, standing, now_ms = customer.facts, customer.standing, customer.clock_ms
+    alert = standing.alert_action
+    body: dict[str, Any] = {
+        "level": standing.risk_level,
+        "since": _time(standing.risk_since_ms or -1),
+        "last_alert": _time(standing.last_alert_ms),
+        "alert_action": None
+        if alert is None
+        else {
+            "action": alert.action,
+            "at": units.format_time(alert.at_ms),
+            "actor": alert.actor or None,
+            "reason": alert.reason or None,
+        },
+        "probability": None,
+        "p_alive": None,
+        "value_at_stake": "0",
+        "contributions": [],
+    }
+    if facts.first_purchase_ms >= 0:
+        score = policy.risk.score(facts, now_ms)
+        body["probability"] = round(score.probability, 6)
+        body["p_alive"] = round(policy.risk.p_alive(facts, now_ms), 6)
+        body["value_at_stake"] = units.format_minor(policy.risk.value_at_stake_minor(facts, now_ms), policy.decimals)
+        body["contributions"] = explain.contributions(policy, facts, score, now_ms)
+    return body
+
+
+def _time(at_ms: int) -> str | None:
+    return None if at_ms < 0 else units.format_time(at_ms)
+

@@ -1,0 +1,274 @@
+"""Churn risk: the probability of no purchase within the horizon, as a sum of named log-odds.
+
+    score = base + rhythm + silence + complaints + satisfaction
+
+The first three are MBG/NBD's log-odds, told apart by what is known: of any new customer (base), of this one's
+purchases (rhythm), and of the time since the last one (silence, never negative). Complaints fade in steps, so
+between two steps the score only rises; that makes every instant at which it crosses a line computable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from models import units
+from models.customer import NEVER_MS, Facts
+from models.mbg_nbd import MbgNbd
+
+LONGEST_SILENCE_MS: Final = 100 * 365 * units.DAY_MS
+"""A line that a hundred years of silence do not cross is never crossed."""
+
+DIGITS: Final = 12
+"""Decimals kept of a log-odds: far finer than any use, coarse enough to hide the last bits of a math library."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A risk level: raised when the score reaches `raise_at`, eased when it falls below `ease_below` (log-odds)."""
+
+    name: str
+    rank: int
+    raise_at: float
+    ease_below: float
+
+
+@dataclass(frozen=True, slots=True)
+class ComplaintRisk:
+    """How complaints count; see docs/semantics.md. Lists are indexed like events.SEVERITIES and events.STATUSES."""
+
+    severity: tuple[float, ...]
+    status: tuple[float, ...]
+    repeat_within_ms: int
+    repeat_factor: float
+    half_life_ms: int
+    step_ms: int
+    forget_after_ms: int
+    protection: float
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One remembered complaint, put together from its steps, and what it adds to the score."""
+
+    complaint_id: str
+    category: str
+    severity: int
+    status: int
+    opened_at_ms: int
+    changed_at_ms: int
+    repeated: bool
+    log_odds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A risk score taken apart. `log_odds` is the sum of the five terms."""
+
+    base: float
+    rhythm: float
+    silence: float
+    complaints: float
+    satisfaction: float
+    log_odds: float
+
+    @property
+    def probability(self) -> float:
+        """The score as a probability."""
+        return 1.0 / (1.0 + math.exp(-self.log_odds))
+
+
+@dataclass(frozen=True, slots=True)
+class RiskModel:
+    """The risk part of a policy. `levels` ascend and leave out the base level, which has rank 0."""
+
+    mbg: MbgNbd
+    fitted_on: str
+    horizon_ms: int
+    levels: tuple[Level, ...]
+    complaint_risk: ComplaintRisk
+    satisfaction_neutral: int
+    satisfaction_per_point: float
+    satisfaction_valid_for_ms: int
+
+    def rank_of(self, level: str) -> int:
+        """0 for the base level and for one that this policy does not know, 1 for the lowest, and so on."""
+        return next((known.rank for known in self.levels if known.name == level), 0)
+
+    # ------------------------------------------------------------ the score at an instant
+    def log_odds(self, facts: Facts, at_ms: int) -> float:
+        """The score of a customer with a purchase, at an instant not before it."""
+        return self._silent_log_odds(facts, at_ms) + self._offset(facts, at_ms)
+
+    def score(self, facts: Facts, at_ms: int) -> Score:
+        """The score taken apart, rounded to DIGITS decimals so that the terms add up to it."""
+        mbg, horizon = self.mbg, self.horizon_ms / units.WEEK_MS
+        x, t_x = repeat_purchases(facts), recency_weeks(facts)
+        base = round(mbg.log_odds_no_purchase(0, 0.0, 0.0, horizon), DIGITS)
+        rhythm = round(mbg.log_odds_no_purchase(x, t_x, t_x, horizon) - base, DIGITS)
+        silence = round(self._silent_log_odds(facts, at_ms) - base - rhythm, DIGITS)
+        complaints = round(self._complaints_log_odds(facts, at_ms), DIGITS)
+        satisfaction = round(self._satisfaction_log_odds(facts, at_ms), DIGITS)
+        total = round(base + rhythm + silence + complaints + satisfaction, DIGITS)
+        return Score(base, rhythm, silence, complaints, satisfaction, total)
+
+    def complaints(self, facts: Facts, at_ms: int) -> list[Complaint]:
+        """The complaints remembered at an instant, oldest first, each with what it adds."""
+        rule = self.complaint_risk
+        steps: dict[str, list[tuple[int, int, int, str]]] = {}
+        for step in facts.complaints:
+            if step.at_ms + rule.forget_after_ms > at_ms:
+                steps.setdefault(step.complaint_id, []).append((step.at_ms, step.status, step.severity, step.category))
+        protection = 1.0 / (1.0 + rule.protection * math.log1p(repeat_purchases(facts)))
+        found: list[Complaint] = []
+        # Steps are kept in order of time, so the first of a complaint is its opening and the last its present.
+        for complaint_id, of_one in sorted(steps.items(), key=lambda item: (item[1][0][0], item[0])):
+            opened_at_ms, (changed_at_ms, status, _, _) = of_one[0][0], of_one[-1]
+            severity = max(step[2] for step in of_one)
+            category = next((step[3] for step in reversed(of_one) if step[3]), "")
+            repeated = bool(found) and opened_at_ms - found[-1].opened_at_ms <= rule.repeat_within_ms
+            age_steps = (at_ms - changed_at_ms) // rule.step_ms
+            faded: float = 2.0 ** (-(age_steps * rule.step_ms) / rule.half_life_ms)
+            factor = rule.repeat_factor if repeated else 1.0
+            log_odds = rule.severity[severity] * rule.status[status] * factor * faded * protection
+            found.append(
+                Complaint(complaint_id, category, severity, status, opened_at_ms, changed_at_ms, repeated, log_odds)
+            )
+        return found
+
+    def _silent_log_odds(self, facts: Facts, at_ms: int) -> float:
+        age = (at_ms - facts.first_purchase_ms) / units.WEEK_MS
+        horizon = self.horizon_ms / units.WEEK_MS
+        return self.mbg.log_odds_no_purchase(repeat_purchases(facts), recency_weeks(facts), age, horizon)
+
+    def _offset(self, facts: Facts, at_ms: int) -> float:
+        """The terms that stay as they are between two steps."""
+        return self._complaints_log_odds(facts, at_ms) + self._satisfaction_log_odds(facts, at_ms)
+
+    def _complaints_log_odds(self, facts: Facts, at_ms: int) -> float:
+        return sum(one.log_odds for one in self.complaints(facts, at_ms)) if facts.complaints else 0.0
+
+    def _satisfaction_log_odds(self, facts: Facts, at_ms: int) -> float:
+        answer = facts.satisfaction
+        if answer is None or at_ms >= answer.at_ms + self.satisfaction_valid_for_ms:
+            return 0.0
+        return (self.satisfaction_neutral - answer.score) * self.satisfaction_per_point
+
+    # ------------------------------------------------------------ levels and their instants
+    def next_rank(self, rank: int, log_odds: float) -> int:
+        """The level after a look at the score: up through every line reached, else down through every line left."""
+        reached = rank
+        while reached < len(self.levels) and log_odds >= self.levels[reached].raise_at:
+            reached += 1
+        if reached == rank:
+            while reached and log_odds < self.levels[reached - 1].ease_below:
+                reached -= 1
+        return reached
+
+    def next_change_ms(self, facts: Facts, rank: int, after_ms: int) -> int:
+        """The first instant after `after_ms` at which time alone changes the level `rank`; NEVER_MS if none.
+
+        The customer is as `next_rank` left them at `after_ms`.
+        """
+        end_ms = facts.last_purchase_ms + LONGEST_SILENCE_MS
+        raise_at = self.levels[rank].raise_at if rank < len(self.levels) else math.inf
+        from_ms = after_ms
+        for step_ms in self._steps(facts, after_ms, end_ms):
+            offset = self._offset(facts, from_ms)
+            if from_ms > after_ms and self.next_rank(rank, self._silent_log_odds(facts, from_ms) + offset) != rank:
+                return from_ms
+            # From here to the next step silence alone works, and only upwards.
+            if self._silent_log_odds(facts, step_ms - 1) + offset >= raise_at:
+                return max(self._reaches_ms(facts, offset, raise_at, end_ms), after_ms + 1)
+            from_ms = step_ms
+        return NEVER_MS
+
+    def _steps(self, facts: Facts, after_ms: int, end_ms: int) -> Iterator[int]:
+        """The instants after `after_ms` at which a complaint fades a step or something is forgotten, then the end."""
+        rule = self.complaint_risk
+        steps: set[int] = set()
+        for one in self.complaints(facts, after_ms) if facts.complaints else ():
+            first = (after_ms - one.changed_at_ms) // rule.step_ms + 1
+            last = rule.forget_after_ms // rule.step_ms
+            steps.update(one.changed_at_ms + k * rule.step_ms for k in range(first, last + 1))
+        steps.update(step.at_ms + rule.forget_after_ms for step in facts.complaints)
+        if facts.satisfaction is not None:
+            steps.add(facts.satisfaction.at_ms + self.satisfaction_valid_for_ms)
+        yield from sorted(step for step in steps if after_ms < step < end_ms)
+        if after_ms < end_ms:
+            yield end_ms
+
+    def _reaches_ms(self, facts: Facts, offset: float, line: float, end_ms: int) -> int:
+        """The first instant from the last purchase on at which silence lifts the score, with this offset, to `line`.
+
+        A function of the facts alone: Newton's method from the last purchase, then whole milliseconds around the
+        root, so that the same crossing is found from wherever one looks for it.
+        """
+        last_ms, first_ms = facts.last_purchase_ms, facts.first_purchase_ms
+
+        def reached(at_ms: int) -> bool:
+            return self._silent_log_odds(facts, at_ms) + offset >= line
+
+        if reached(last_ms):
+            return last_ms
+        mbg, horizon = self.mbg, self.horizon_ms / units.WEEK_MS
+        x, t_x = repeat_purchases(facts), recency_weeks(facts)
+        end_age = (end_ms - first_ms) / units.WEEK_MS
+        age = (last_ms - first_ms) / units.WEEK_MS
+        for _ in range(20):
+            missing = line - offset - mbg.log_odds_no_purchase(x, t_x, age, horizon)
+            step = missing / mbg.slope_no_purchase(x, t_x, age, horizon)
+            following = min(max((mbg.alpha + age) * math.exp(min(step, 50.0)) - mbg.alpha, 0.0), end_age)
+            done = abs(following - age) * units.WEEK_MS < 0.01
+            age = following
+            if done:
+                break
+        guess_ms = min(max(first_ms + round(age * units.WEEK_MS), last_ms + 1), end_ms - 1)
+        low_ms, high_ms = _bracket(reached, guess_ms, last_ms, end_ms)
+        while high_ms - low_ms > 1:
+            middle_ms = (low_ms + high_ms) // 2
+            low_ms, high_ms = (low_ms, middle_ms) if reached(middle_ms) else (middle_ms, high_ms)
+        return high_ms
+
+    # ------------------------------------------------------------ what is at stake
+    def p_alive(self, facts: Facts, at_ms: int) -> float:
+        """The probability that the customer has not left."""
+        age = (at_ms - facts.first_purchase_ms) / units.WEEK_MS
+        return self.mbg.p_alive(repeat_purchases(facts), recency_weeks(facts), age)
+
+    def expected_purchases_if_alive(self, facts: Facts, at_ms: int) -> float:
+        """Purchases expected within the horizon if the customer has not left."""
+        age = (at_ms - facts.first_purchase_ms) / units.WEEK_MS
+        return self.mbg.expected_purchases_if_alive(repeat_purchases(facts), age, self.horizon_ms / units.WEEK_MS)
+
+    def value_at_stake_minor(self, facts: Facts, at_ms: int) -> int:
+        """What the horizon is worth if the customer stays: expected purchases times mean net spend an order."""
+        if facts.orders <= 0 or facts.spend_minor <= 0:
+            return 0
+        return round(self.expected_purchases_if_alive(facts, at_ms) * facts.spend_minor / facts.orders)
+
+
+def repeat_purchases(facts: Facts) -> int:
+    """x: distinct days with a purchase, less the first."""
+    return max(facts.purchase_days - 1, 0)
+
+
+def recency_weeks(facts: Facts) -> float:
+    """t_x: age at the last purchase, 0 before the first repeat purchase."""
+    return (facts.last_purchase_ms - facts.first_purchase_ms) / units.WEEK_MS if facts.purchase_days > 1 else 0.0
+
+
+def _bracket(reached: Callable[[int], bool], guess_ms: int, least_ms: int, most_ms: int) -> tuple[int, int]:
+    """An instant not yet reached and a later one that is, by strides that double away from the guess."""
+    stride = 1
+    if reached(guess_ms):
+        high_ms, low_ms = guess_ms, guess_ms - 1
+        while low_ms > least_ms and reached(low_ms):
+            high_ms, low_ms, stride = low_ms, max(low_ms - stride, least_ms), stride * 2
+        return low_ms, high_ms
+    low_ms, high_ms = guess_ms, guess_ms + 1
+    while high_ms < most_ms and not reached(high_ms):
+        low_ms, high_ms, stride = high_ms, min(high_ms + stride, most_ms), stride * 2
+    return low_ms, high_ms

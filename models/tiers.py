@@ -1,0 +1,169 @@
+"""Which tier a customer qualifies for, when time alone changes that, and what is missing."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from models.customer import NEVER_MS, Standing
+from models.facts import Measures, View
+
+NO_RECENCY: Final = NEVER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier and what it asks for, all of which must hold; the base tier (rank 0) asks for nothing."""
+
+    name: str
+    rank: int
+    min_spend_minor: int | None = None
+    min_orders: int | None = None
+    min_active_periods: int | None = None
+    min_satisfaction: int | None = None
+    max_recency_ms: int | None = None
+    min_score_milli: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTerm:
+    """One point, and one more for each of the ascending breakpoints reached (for recency: not exceeded)."""
+
+    weight_milli: int
+    breakpoints: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCard:
+    """The weighted R-F-M score, in thousandths of a point so that it is exact."""
+
+    recency: ScoreTerm
+    frequency: ScoreTerm
+    monetary: ScoreTerm
+
+    def score_milli(self, measures: Measures) -> int:
+        """The weighted sum of points."""
+        recency_ms = NO_RECENCY if measures.recency_ms is None else measures.recency_ms
+        # For recency a smaller value is better: count the breakpoints that it does not exceed.
+        limits = self.recency.breakpoints
+        points = 1 + len(limits) - bisect_left(limits, recency_ms)
+        return (
+            self.recency.weight_milli * points
+            + self.frequency.weight_milli * (1 + bisect_right(self.frequency.breakpoints, measures.orders))
+            + self.monetary.weight_milli * (1 + bisect_right(self.monetary.breakpoints, measures.spend_minor))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One thing a tier asks for, and how the customer does on it. Values are in the measure's own unit."""
+
+    measure: str
+    needed: int
+    actual: int | None
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TierLadder:
+    """The tiers of a policy, base first, with what they are judged by."""
+
+    tiers: tuple[Tier, ...]
+    score_card: ScoreCard | None
+    recency_limits_ms: tuple[int, ...]
+    """The recencies beyond which some rule changes its mind."""
+
+    def tier_named(self, name: str) -> Tier:
+        """The tier of that name; the base tier for one that this policy does not know."""
+        return next((tier for tier in self.tiers if tier.name == name), self.tiers[0])
+
+    def rank_of(self, name: str) -> int:
+        """Its rank."""
+        return self.tier_named(name).rank
+
+    def requirements(self, tier: Tier, measures: Measures) -> list[Requirement]:
+        """What a tier asks for, one by one, against the measures."""
+        found = []
+        for measure, needed, actual in (
+            ("spend", tier.min_spend_minor, measures.spend_minor),
+            ("orders", tier.min_orders, measures.orders),
+            ("active_periods", tier.min_active_periods, measures.active_periods),
+            ("satisfaction", tier.min_satisfaction, measures.satisfaction),
+            ("score", tier.min_score_milli, self.score_card.score_milli(measures) if self.score_card else 0),
+        ):
+            if needed is not None:
+                found.append(Requirement(measure, needed, actual, actual is not None and actual >= needed))
+        if tier.max_recency_ms is not None:
+            recency_ms = measures.recency_ms
+            met = recency_ms is not None and recency_ms <= tier.max_recency_ms
+            found.append(Requirement("recency", tier.max_recency_ms, recency_ms, met))
+        return found
+
+    def qualified_rank(self, measures: Measures) -> int:
+        """The highest tier all of whose requirements are met."""
+        for tier in reversed(self.tiers):
+            if self._meets(tier, measures):
+                return tier.rank
+        return 0
+
+    def _meets(self, tier: Tier, measures: Measures) -> bool:
+        # The same comparisons as `requirements`, without its objects: this runs for every event.
+        if tier.min_spend_minor is not None and measures.spend_minor < tier.min_spend_minor:
+            return False
+        if tier.min_orders is not None and measures.orders < tier.min_orders:
+            return False
+        if tier.min_active_periods is not None and measures.active_periods < tier.min_active_periods:
+            return False
+        if tier.min_satisfaction is not None and (
+            measures.satisfaction is None or measures.satisfaction < tier.min_satisfaction
+        ):
+            return False
+        if tier.max_recency_ms is not None and (
+            measures.recency_ms is None or measures.recency_ms > tier.max_recency_ms
+        ):
+            return False
+        return (
+            tier.min_score_milli is None
+            or self.score_card is None
+            or self.score_card.score_milli(measures) >= tier.min_score_milli
+        )
+
+    def next_change_ms(self, view: View, standing: Standing, after_ms: int) -> int:
+        """The first instant after `after_ms` at which time alone changes the standing's tier or its danger.
+
+        The customer is as `fold` left them at `after_ms`: not qualified for more than their tier, and for less
+        only while a downgrade is pending.
+        """
+        if standing.lock is not None:
+            return NEVER_MS
+        rank = self.rank_of(standing.tier)
+        pending = standing.downgrade_at_ms != NEVER_MS
+        if view.only_shrinks and (pending or rank == 0):
+            # Nothing can rise by time alone, so nothing averts a downgrade and nobody climbs.
+            return standing.downgrade_at_ms
+        for at_ms in self._instants(view, after_ms):
+            if at_ms >= standing.downgrade_at_ms:
+                break
+            qualified = self.qualified_rank(view.at(at_ms))
+            if qualified > rank or (qualified == rank if pending else qualified < rank):
+                return at_ms
+        return standing.downgrade_at_ms
+
+    def loss_ms(self, view: View, rank: int, after_ms: int) -> int:
+        """The first instant after `after_ms` at which, with no further events, the customer no longer qualifies for `rank`."""
+        for at_ms in self._instants(view, after_ms):
+            if self.qualified_rank(view.at(at_ms)) < rank:
+                return at_ms
+        return NEVER_MS
+
+    def _instants(self, view: View, after_ms: int) -> Iterator[int]:
+        """The instants after `after_ms` at which a measure passes something that a rule looks at, in order."""
+        instants = set(view.leaves_ms)
+        last_ms = view.facts.last_purchase_ms
+        if last_ms >= 0:
+            instants.update(last_ms + limit_ms + 1 for limit_ms in self.recency_limits_ms)
+        if view.satisfaction_ends_ms != NEVER_MS:
+            instants.add(view.satisfaction_ends_ms)
+        return iter(sorted(at_ms for at_ms in instants if at_ms > after_ms))

@@ -1,0 +1,191 @@
+"""Times, durations and money: how they are written outside and counted inside.
+
+Inside, a time is an integer number of milliseconds since the epoch in UTC (`_ms`), a duration
+likewise, and money an integer number of minor units of a currency (`_minor`). Outside, a time is
+RFC 3339, a duration `"30d"`, and money a decimal string with its ISO 4217 code.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+WEEK_MS = 7 * DAY_MS
+
+LATEST_MS = 4_102_444_800_000
+"""2100-01-01: no event is accepted at or after it, so every instant computed from one can be written as RFC 3339."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ONE_MS = timedelta(milliseconds=1)
+
+_UNIT_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": WEEK_MS}
+_DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)")
+_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
+
+# ISO 4217: every currency has two decimals but these.
+_DECIMALS = dict.fromkeys(
+    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
+_SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£"}
+
+
+def ms_from_datetime(at: datetime) -> int:
+    """Milliseconds since the epoch of an aware datetime, rounded down.
+
+    >>> ms_from_datetime(datetime(1970, 1, 2, tzinfo=UTC))
+    86400000
+    """
+    return (at - EPOCH) // ONE_MS
+
+
+def parse_time(text: str) -> int:
+    """Milliseconds since the epoch of an RFC 3339 time, a date (its midnight, UTC) or a whole number of ms.
+
+    Raises ValueError with a sentence that says what is expected.
+
+    >>> parse_time("1997-01-01T00:00:00Z"), parse_time("1997-01-01"), parse_time("852076800000")
+    (852076800000, 852076800000, 852076800000)
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a time; write 2026-01-31, 2026-01-31T12:00:00Z or milliseconds since 1970"
+        ) from None
+    if at.tzinfo is None:
+        if len(text) > len("2026-01-31"):
+            raise ValueError(f"{text!r} has no offset from UTC; end it with Z or +08:00")
+        at = at.replace(tzinfo=UTC)
+    return ms_from_datetime(at)
+
+
+def format_time(at_ms: int) -> str:
+    """RFC 3339 in UTC, with milliseconds only where there are any.
+
+    >>> format_time(852076800000), format_time(852076800001)
+    ('1997-01-01T00:00:00Z', '1997-01-01T00:00:00.001Z')
+    """
+    at = EPOCH + at_ms * ONE_MS
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at_ms % 1000 == 0 else at.isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def parse_duration(text: str) -> int:
+    """Milliseconds of a duration such as `90d`, `1h` or `250ms`. Raises ValueError.
+
+    >>> parse_duration("90d") == 90 * DAY_MS
+    True
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a duration; write a whole number and one of ms, s, m, h, d, w, as in 90d")
+    return int(match[1]) * _UNIT_MS[match[2]]
+
+
+def format_duration(duration_ms: int) -> str:
+    """An exact duration in the largest units that fit.
+
+    >>> format_duration(90 * DAY_MS), format_duration(90 * MINUTE_MS), format_duration(90 * DAY_MS + 1), format_duration(0)
+    ('90d', '1h30m', '90d1ms', '0d')
+    """
+    written, rest = "", duration_ms
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, rest = divmod(rest, _UNIT_MS[unit])
+        written += f"{count}{unit}" if count else ""
+    return written or "0d"
+
+
+def parse_utc_offset(text: str) -> int:
+    """Milliseconds east of UTC of an offset such as `+08:00`. Raises ValueError.
+
+    >>> parse_utc_offset("+08:00") == 8 * HOUR_MS
+    True
+    """
+    match = _OFFSET.fullmatch(text)
+    if not match or int(match[2]) > 14 or int(match[3]) > 59:
+        raise ValueError(f"{text!r} is not an offset from UTC; write it as +08:00")
+    offset_ms = int(match[2]) * HOUR_MS + int(match[3]) * MINUTE_MS
+    return -offset_ms if match[1] == "-" else offset_ms
+
+
+def currency_decimals(currency: str) -> int:
+    """How many decimals ISO 4217 gives a currency's minor unit.
+
+    >>> currency_decimals("CNY"), currency_decimals("JPY"), currency_decimals("KWD")
+    (2, 0, 3)
+    """
+    return _DECIMALS.get(currency, 2)
+
+
+class AmountError(ValueError):
+    """An amount that can't be counted in minor units; `code` is the reason code of events.py."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def parse_minor(amount: str | int | float, decimals: int) -> int:
+    """A decimal amount in minor units, exactly. Raises AmountError.
+
+    A float is taken at its shortest decimal form, so the JSON number 29.33 is 29.33.
+
+    >>> parse_minor("29.33", 2), parse_minor(29.3, 2), parse_minor(29, 2), parse_minor("1500", 0)
+    (2933, 2930, 2900, 1500)
+    """
+    text = amount if isinstance(amount, str) else repr(amount)
+    whole, point, fraction = text.partition(".")
+    if whole.isdigit() and text.isascii() and len(text) < 20 and (fraction.isdigit() if point else True):
+        fraction = fraction.rstrip("0")
+        if len(fraction) > decimals:
+            raise AmountError("too_many_decimals", f"amount {text} has more than {decimals} decimals")
+        return int(whole + fraction.ljust(decimals, "0"))
+    return _parse_minor_slowly(text, decimals)
+
+
+def _parse_minor_slowly(text: str, decimals: int) -> int:
+    shown = text if len(text) <= 40 else text[:40] + "…"
+    # Digits are what a decimal is made of; Decimal alone would also take "1_000", " 7 " and "٣".
+    if not re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", text, re.ASCII):
+        raise AmountError("bad_amount", f"amount {shown!r} is not a decimal number")
+    try:
+        minor = Decimal(text).scaleb(decimals)
+        whole = int(minor) if abs(minor) < Decimal(10) ** 30 else None
+    except InvalidOperation:
+        whole = None
+    if whole is None:
+        raise AmountError("amount_out_of_range", f"amount {shown} is out of range")
+    if whole != minor:
+        raise AmountError("too_many_decimals", f"amount {shown} has more than {decimals} decimals")
+    return whole
+
+
+def format_minor(minor: int, decimals: int) -> str:
+    """Money on the wire: a decimal string.
+
+    >>> format_minor(-2933, 2), format_minor(5, 2), format_minor(1500, 0)
+    ('-29.33', '0.05', '1500')
+    """
+    if not decimals:
+        return str(minor)
+    sign, digits = ("-", -minor) if minor < 0 else ("", minor)
+    whole, fraction = divmod(digits, 10**decimals)
+    return f"{sign}{whole}.{fraction:0{decimals}d}"
+
+
+def money_in_words(minor: int, currency: str) -> str:
+    """Money for people to read.
+
+    >>> money_in_words(124_000, "CNY"), money_in_words(150, "SEK")
+    ('¥1,240.00', '1.50 SEK')
+    """
+    decimals = currency_decimals(currency)
+    text = f"{Decimal(minor).scaleb(-decimals):,.{decimals}f}"
+    symbol = _SYMBOLS.get(currency)
+    return f"{symbol}{text}".replace(f"{symbol}-", f"-{symbol}") if symbol else f"{text} {currency}"
