@@ -1,0 +1,26 @@
+# The image of a Tierstream worker (and of its command line: "tierstream topics create").
+
+FROM python:3.11-slim AS build
+RUN python -m venv /opt/tierstream
+ENV PATH=/opt/tierstream/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+# The dependencies have a layer of their own: a change of the code does not install them again.
+COPY requirements.lock ./
+RUN pip install --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY models/ models/
+COPY streams/ streams/
+RUN pip install --no-deps .
+
+FROM python:3.11-slim
+# A fixed number, so that the owner of mounted files is known and "runAsNonRoot" can be checked.
+RUN useradd --uid 10001 --user-group --create-home --home-dir /var/lib/tierstream tierstream
+COPY --from=build /opt/tierstream /opt/tierstream
+ENV PATH=/opt/tierstream/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+# Writable, for what a worker keeps beside Kafka and Redis.
+WORKDIR /var/lib/tierstream
+# /healthz, /readyz and the metrics.
+EXPOSE 6066
+ENTRYPOINT ["tierstream"]
+CMD ["worker"]

@@ -1,0 +1,167 @@
+"""The composition root: one Faust app out of settings, policy, transport, table, agents, view and health pages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+import faust
+
+from models.events import Decoder
+from models.policy import Policy
+from streams import agents, health
+from streams.partition import PartitionWorker
+from streams.settings import Settings
+from streams.stats import Stats
+from streams.table import CustomerTable
+from streams.topics import OUTPUTS, TABLE
+from streams.transport import BatchTransport
+from streams.view import RedisView, ViewFeed
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
+"""How long a graceful stop waits for the batch in hand."""
+
+
+class TierstreamApp(faust.App):  # type: ignore[misc]
+    """A Faust app that folds whole batches, partition by partition."""
+
+    def __init__(self, settings: Settings, policy: Policy, **options: Any) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.decoder: Decoder = policy.decoder()
+        self.stats = Stats()
+        self.partition_workers: dict[int, PartitionWorker] = {}
+        self.failure: BaseException | None = None
+        """What stopped the worker, if it did not stop of its own accord."""
+        self._runs: dict[int, asyncio.Future[None]] = {}
+        self._beside: set[asyncio.Future[Any]] = set()
+        super().__init__(settings.table_app_id, **options)
+        self.conf.Table = CustomerTable
+        self.customers: CustomerTable = self.Table(TABLE, partitions=settings.partitions)
+        self.feed = None if settings.redis_url is None else ViewFeed(self, RedisView(settings.redis_url))
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
+
+    def _new_producer_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_producer, self, loop=self.loop)
+
+    # ------------------------------------------------------------ partitions come and go
+    def take_partitions(self, numbers: Iterable[int]) -> None:
+        """Start folding the partitions whose customers have just been restored."""
+        for number in sorted(numbers):
+            marker = self.customers.partition(number).marker
+            if marker.policy not in ("", self.policy.ref):
+                self.fail(
+                    RuntimeError(
+                        f"the customers' table was made under policy {marker.policy}, but TIERSTREAM_POLICY is {self.policy.ref}. "
+                        f"Run {marker.policy}, or start a new TIERSTREAM_APP_VERSION, which replays the inputs under the new policy"
+                    )
+                )
+                return
+            worker = PartitionWorker(self, number, self.policy, self.decoder)
+            self.partition_workers[number] = worker
+            self._runs[number] = asyncio.ensure_future(worker.run())
+        log.info("folding partitions %s", sorted(self.partition_workers))
+        if self.feed is not None:
+            outputs = {self.settings.topic(name) for name in OUTPUTS}
+            self.feed.take(tp for tp in self.consumer.assignment() if tp.topic in outputs)
+
+    async def release_partitions(self) -> None:
+        """Finish the batches in hand, then forget the partitions."""
+        for worker in self.partition_workers.values():
+            worker.stop()
+        if self._runs:
+            _, late = await asyncio.wait(self._runs.values(), timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+        if self.feed is not None:
+            await self.feed.stop()
+        self.partition_workers.clear()
+        self._runs.clear()
+        self.customers.data.drop_all()
+
+    # ------------------------------------------------------------ ends
+    def fail(self, error: BaseException) -> None:
+        """Stop the whole worker because of an infrastructure failure; what is not acknowledged is done again."""
+        if self.failure is None:
+            self.failure = error
+            log.error("stopping: %s", error)
+            self.spawn(self.crash(error))
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine beside everything else."""
+        task = asyncio.ensure_future(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def on_stop(self) -> None:
+        """Finish and commit the batches in hand before anything else stops."""
+        await self.release_partitions()
+        if self.failure is None and self._consumer is not None:
+            await self.consumer.commit()
+        await super().on_stop()
+
+    def is_ready(self) -> bool:
+        """Recovered, and every partition read to its end at least once since it came."""
+        if self.failure is not None or self.rebalancing or not self.tables.recovery.completed.is_set():
+            return False
+        return bool(self.partition_workers) and all(worker.caught_up for worker in self.partition_workers.values())
+
+
+def create_app(settings: Settings, policy: Policy) -> TierstreamApp:
+    """The worker's app, complete and not yet started."""
+    seconds = settings.session_timeout / 1000
+    app = TierstreamApp(
+        settings,
+        policy,
+        broker=[f"aiokafka://{server}" for server in settings.broker.split(",")],
+        broker_credentials=_credentials(settings),
+        store="memory://",
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        producer_acks=-1,
+        producer_max_batch_size=1_000_000,
+        producer_max_request_size=2_000_000,
+        producer_linger=0.0,
+        consumer_max_fetch_size=1 << 20,
+        consumer_auto_offset_reset="earliest",
+        broker_max_poll_records=2 * settings.max_batch,
+        broker_commit_interval=settings.commit_interval / 1000,
+        broker_session_timeout=seconds,
+        broker_heartbeat_interval=max(seconds / 5, 0.5),
+        broker_request_timeout=max(3 * seconds, 30.0),
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        table_standby_replicas=0,
+        web_enabled=True,
+        web_host=settings.web_host,
+        web_port=settings.web_port,
+        web_bind=settings.web_host,
+        worker_redirect_stdouts=False,
+    )
+    agents.attach(app)
+    health.attach(app)
+    return app
+
+
+def _credentials(settings: Settings) -> Any:
+    if settings.security_protocol == "PLAINTEXT":
+        return None
+    context = settings.ssl_context()
+    if settings.security_protocol == "SSL":
+        return faust.SSLCredentials(context=context)
+    assert settings.sasl_password is not None
+    return faust.SASLCredentials(
+        username=settings.sasl_username,
+        password=settings.sasl_password.get_secret_value(),
+        mechanism=settings.sasl_mechanism,
+        ssl_context=context,
+    )
+

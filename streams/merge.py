@@ -1,0 +1,94 @@
+"""One order out of several input topics: the records of a partition merged by `occurred_at`.
+
+Each topic keeps its own order; between topics the earlier event goes first. An input that has nothing here but is known
+to have more on the broker holds the others up, for a bounded time, so that catching up on a year of purchases does not
+outrun the complaints.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from models.events import Event, Rejected
+
+BEFORE_ALL_MS: Final = -1
+"""Where a record without a usable time goes: at once, nothing can be behind it."""
+
+
+class Record(Struct, gc=False):
+    """A record of an input topic, decoded, with what a dead letter needs."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int | None
+    decoded: Event | Rejected
+
+    @property
+    def occurred_at_ms(self) -> int:
+        """The event's time."""
+        return self.decoded.occurred_at_ms if isinstance(self.decoded, Event) else BEFORE_ALL_MS
+
+
+class Merge:
+    """The buffers of one partition's inputs."""
+
+    def __init__(self, topics: Sequence[str], is_at_end: Callable[[str], bool], max_idle_seconds: float) -> None:
+        self._queues: dict[str, deque[Record]] = {topic: deque() for topic in topics}
+        self._is_at_end = is_at_end
+        self._max_idle_seconds = max_idle_seconds
+        self._held_up_since: float | None = None
+
+    def offer(self, topic: str, records: Iterable[Record]) -> int:
+        """Add records to the end of a topic's buffer; returns how many are in it now."""
+        queue = self._queues[topic]
+        queue.extend(records)
+        return len(queue)
+
+    def size(self, topic: str) -> int:
+        """How many records of a topic are waiting."""
+        return len(self._queues[topic])
+
+    def is_drained(self) -> bool:
+        """Whether every input has been read to its end and taken from here."""
+        return all(not queue and self._is_at_end(topic) for topic, queue in self._queues.items())
+
+    def behind(self) -> list[str]:
+        """The topics that have nothing here but more on the broker."""
+        return [topic for topic, queue in self._queues.items() if not queue and not self._is_at_end(topic)]
+
+    def seconds_held_up(self, now: float) -> float:
+        """How much longer the merge waits for a topic that is behind; 0 when it does not wait."""
+        if not any(self._queues.values()) or not self.behind():
+            self._held_up_since = None
+            return 0.0
+        if self._held_up_since is None:
+            self._held_up_since = now
+        return max(0.0, self._held_up_since + self._max_idle_seconds - now)
+
+    def take(self, now: float) -> Iterator[Record]:
+        """The records whose turn it is, removed one by one as they are asked for. `now` is a monotonic time in seconds."""
+        if self.seconds_held_up(now) > 0:
+            return
+        # With the patience for a topic behind used up, the others go on without it.
+        patience_over = self._held_up_since is not None
+        while True:
+            filled = [queue for queue in self._queues.values() if queue]
+            if not filled:
+                return
+            # Of equal times the first topic's goes first: min keeps the first of equals.
+            queue = filled[0] if len(filled) == 1 else min(filled, key=lambda waiting: waiting[0].occurred_at_ms)
+            yield queue.popleft()
+            if not queue and not patience_over and self.behind():
+                return
+
+    def next_event_ms(self) -> int | None:
+        """The time of the earliest event waiting here."""
+        times = [queue[0].occurred_at_ms for queue in self._queues.values() if queue]
+        return min(times) if times else None

@@ -1,0 +1,126 @@
+"""Settings, read from the environment once and checked once."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models import units
+
+
+def _duration_ms(written: Any) -> Any:
+    return units.parse_duration(written) if isinstance(written, str) else written
+
+
+def _time_ms(written: Any) -> Any:
+    return units.parse_time(written) if isinstance(written, str) else written
+
+
+def _host_and_port(written: str) -> str:
+    for server in written.split(","):
+        host, colon, port = server.strip().rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{server.strip()!r} is not host:port, as in 127.0.0.1:9092")
+    return ",".join(server.strip() for server in written.split(","))
+
+
+DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
+TimeMs = Annotated[int, BeforeValidator(_time_ms)]
+
+
+class SettingsError(ValueError):
+    """Settings that can't be used; the message says which, and why."""
+
+
+class Settings(BaseSettings):
+    """Every setting, named `TIERSTREAM_` and the field's name in capitals. Durations are written `5s`, times RFC 3339."""
+
+    model_config = SettingsConfigDict(env_prefix="TIERSTREAM_", extra="forbid", frozen=True)
+
+    broker: Annotated[str, AfterValidator(_host_and_port)] = "127.0.0.1:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    tls_ca_file: str | None = None
+    redis_url: str | None = None
+    """None: no serving view is kept. `rediss://` for TLS; user and password in the URL for ACLs."""
+    policy: str = "retail-three-tier"
+    app_id: str = Field("tierstream", pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    app_version: int = Field(1, ge=1)
+    """A new version starts with empty tables and reads its inputs from the beginning."""
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,80}$")
+    partitions: int = Field(4, ge=1, le=1000)
+    replication: int = Field(1, ge=1, le=10)
+    create_topics: bool = True
+    clock: Literal["wall", "event"] = "wall"
+    until: TimeMs | None = None
+    """With the event clock: the time to which customers are advanced once every input has been read to its end."""
+    max_batch: int = Field(2000, ge=1, le=100_000)
+    """Records folded at once, per partition."""
+    max_idle: DurationMs = 5_000
+    """How long an input that is known to be behind may hold up the others of its partition."""
+    profile_interval: DurationMs = 1_000
+    """A customer's profile is published at most once in this time."""
+    commit_interval: DurationMs = 1_000
+    session_timeout: DurationMs = Field(10_000, ge=2_000)
+    web_host: str = "127.0.0.1"
+    web_port: int = Field(6066, ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        if self.until is not None and self.clock != "event":
+            raise ValueError("until needs clock=event")
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"security_protocol={self.security_protocol} needs sasl_username and sasl_password")
+        return self
+
+    @property
+    def table_app_id(self) -> str:
+        """The consumer group, and the prefix of the changelog's name."""
+        return self.app_id if self.app_version == 1 else f"{self.app_id}-v{self.app_version}"
+
+    def topic(self, name: str) -> str:
+        """A topic's name on the broker."""
+        return self.topic_prefix + name
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """For TLS to the broker."""
+        if self.security_protocol not in ("SSL", "SASL_SSL"):
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.tls_ca_file)
+        except OSError as error:
+            raise SettingsError(f"TIERSTREAM_TLS_CA_FILE {self.tls_ca_file}: {error.strerror}; give a PEM file") from None
+
+    def client_options(self) -> dict[str, Any]:
+        """How kafka-python connects to the broker."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.broker.split(","),
+            "security_protocol": self.security_protocol,
+            "ssl_context": self.ssl_context(),
+        }
+        if self.sasl_password is not None and self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password.get_secret_value(),
+            }
+        return options
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings from the environment, with what the command line gave in their place. Raises SettingsError."""
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]) or ""
+            what = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"TIERSTREAM_{name.upper()}: {what}" if name else what)
+        raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,92 @@
+"""The registry of topics, and their creation: one list, one partition count, one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from models.events import TOPIC_BODIES
+from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
+from streams.settings import Settings
+
+TABLE: Final = "customers"
+INPUTS: Final = tuple(TOPIC_BODIES)
+OUTPUTS: Final = (TIER_CHANGES, CHURN_RISK, PROFILES)
+"""The topics that feed the serving view."""
+
+KEPT_FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1"}
+COMPACTED: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it has to be on the broker."""
+
+    name: str
+    configs: dict[str, str]
+
+
+def registry(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Every topic of this installation. Inputs are kept for as long as anybody wants to replay them."""
+    names = {
+        **dict.fromkeys(INPUTS, KEPT_FOREVER),
+        **dict.fromkeys((TIER_CHANGES, CHURN_RISK, DEAD_LETTERS), KEPT_FOREVER),
+        PROFILES: COMPACTED,
+    }
+    changelog = TopicSpec(changelog_topic(settings), COMPACTED)
+    return (*(TopicSpec(settings.topic(name), configs) for name, configs in names.items()), changelog)
+
+
+def changelog_topic(settings: Settings) -> str:
+    """The changelog of the customers' table, as Faust names it."""
+    return f"{settings.table_app_id}-{TABLE}-changelog"
+
+
+class TopicsError(RuntimeError):
+    """Topics that are not there and can't be made, or that don't fit; the message says what to do."""
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing and check the partition count of those that are there. Raises TopicsError.
+
+    Returns the names of the topics that it created.
+    """
+    try:
+        admin = KafkaAdminClient(**settings.client_options())
+    except (KafkaError, OSError, ValueError) as error:
+        raise TopicsError(
+            f"no Kafka answers at {settings.broker} ({error}). Start one with ./scripts/kafka up, or set TIERSTREAM_BROKER"
+        ) from None
+    try:
+        return _create(admin, settings)
+    except KafkaError as error:
+        raise TopicsError(f"the broker at {settings.broker} refused: {error}") from None
+    finally:
+        admin.close()
+
+
+def _create(admin: Any, settings: Settings) -> list[str]:
+    wanted = registry(settings)
+    existing = set(admin.list_topics())
+    created = []
+    for topic in wanted:
+        if topic.name in existing:
+            continue
+        try:
+            admin.create_topics([NewTopic(topic.name, settings.partitions, settings.replication, None, topic.configs)])
+            created.append(topic.name)
+        except TopicAlreadyExistsError:
+            continue  # another worker was quicker
+    admin.wait_for_topics([topic.name for topic in wanted])
+    for described in admin.describe_topics([topic.name for topic in wanted]):
+        count = len(described["partitions"])
+        if count != settings.partitions:
+            raise TopicsError(
+                f"topic {described['name']} has {count} partitions, but TIERSTREAM_PARTITIONS is {settings.partitions}. "
+                f"Every topic needs the same number: set TIERSTREAM_PARTITIONS={count}, or start over under another "
+                "TIERSTREAM_TOPIC_PREFIX and TIERSTREAM_APP_VERSION"
+            )
+    return created

@@ -1,0 +1,289 @@
+"""The serving view in Redis: what a customer is now, in one read; members by tier; who is at risk, by value at stake.
+
+Fed from the outputs, idempotent by `seq` and `revision`: a repeat or an older record changes nothing. How far each
+output partition has been applied is kept in Redis itself, with what was applied, so a Redis that lost its data is
+rebuilt from the topics. Redis being down stops nothing but the view, which catches up.
+
+Keys:
+    tierstream:customer:{id}   hash: tier, tier_since, risk_level, probability, value_at_stake, profile (JSON), and the
+                               seq and revision that they are from
+    tierstream:tier:{tier}     sorted set of customer ids, by the time (ms) since when
+    tierstream:at-risk         sorted set of the ids of customers with an alert, by value at stake
+    tierstream:positions       hash: topic/partition -> the next offset to apply
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import tenacity
+from faust.types import TP
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from models import units
+from models.customer import BASE_LEVEL
+from models.outputs import CHURN_RISK, PROFILES, TIER_CHANGES
+from streams.transport import Records
+
+if TYPE_CHECKING:
+    from streams.app import TierstreamApp
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "tierstream:"
+POSITIONS: Final = PREFIX + "positions"
+AT_RISK: Final = PREFIX + "at-risk"
+ERASED_SECONDS: Final = 30 * 24 * 3600
+"""How long an erased customer's seq is remembered, so that a repeat of an older output does not bring them back."""
+UPDATES_A_CALL: Final = 500
+WITHHOLD_ABOVE: Final = 20_000
+"""Records waiting for Redis, per partition, above which no more are read."""
+
+APPLY: Final = """
+-- KEYS: prefix. ARGV: field of the position, first offset, next offset, seconds that an erasure is remembered, then
+-- ten values an update: kind, id, seq, revision, tier, tier_since (ms), level, probability, value at stake, profile
+local prefix, position = KEYS[1], ARGV[1]
+local stored = tonumber(redis.call('HGET', prefix .. 'positions', position) or 0)
+if stored < tonumber(ARGV[2]) then return stored end  -- what came before is missing here: start again from there
+for i = 5, #ARGV, 10 do
+  local kind, id, seq, revision = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local key = prefix .. 'customer:' .. id
+  local known = redis.call('HMGET', key, 'tier_seq', 'risk_seq', 'revision', 'erased_seq', 'tier', 'seq')
+  local tier_seq, risk_seq = tonumber(known[1] or -1), tonumber(known[2] or -1)
+  local erased_seq = tonumber(known[4] or -1)
+  if kind == 'erase' then
+    if seq > math.max(tier_seq, erased_seq) then
+      if known[5] then redis.call('ZREM', prefix .. 'tier:' .. known[5], id) end
+      redis.call('ZREM', prefix .. 'at-risk', id)
+      redis.call('DEL', key)
+      redis.call('HSET', key, 'erased_seq', seq, 'seq', seq)
+      redis.call('EXPIRE', key, ARGV[4])
+    end
+  elseif seq > erased_seq then
+    local newer = kind ~= 'profile' or revision > tonumber(known[3] or -1)
+    local takes_tier = newer and ((kind == 'tier' and seq > tier_seq) or (kind == 'profile' and seq >= tier_seq))
+    local takes_risk = newer and ((kind == 'risk' and seq > risk_seq) or (kind == 'profile' and seq >= risk_seq))
+    if newer and kind == 'profile' then redis.call('HSET', key, 'profile', ARGV[i + 9], 'revision', revision) end
+    if takes_tier then
+      local tier = ARGV[i + 4]
+      redis.call('HSET', key, 'tier', tier, 'tier_since', ARGV[i + 5], 'tier_seq', seq)
+      if known[5] and known[5] ~= tier then redis.call('ZREM', prefix .. 'tier:' .. known[5], id) end
+      redis.call('ZADD', prefix .. 'tier:' .. tier, ARGV[i + 5], id)
+    end
+    if takes_risk then
+      local level, stake = ARGV[i + 6], ARGV[i + 8]
+      redis.call('HSET', key, 'risk_level', level, 'probability', ARGV[i + 7], 'value_at_stake', stake, 'risk_seq', seq)
+      if level == 'none' then redis.call('ZREM', prefix .. 'at-risk', id)
+      else redis.call('ZADD', prefix .. 'at-risk', stake, id) end
+    end
+    if (takes_tier or takes_risk) and seq > tonumber(known[6] or -1) then
+      redis.call('HSET', key, 'seq', seq)
+    end
+    if erased_seq >= 0 then redis.call('PERSIST', key) end
+  end
+end
+redis.call('HSET', prefix .. 'positions', position, math.max(stored, tonumber(ARGV[3])))
+return -1
+"""
+
+Update = tuple[str | bytes | int, ...]
+
+
+def update_of(topic: str, value: bytes | None) -> Update | None:
+    """The ten values of APPLY for a record of an output topic; None for a tombstone, which an erasure has preceded."""
+    if value is None:
+        return None
+    body = orjson.loads(value)
+    customer_id, seq = body["customer_id"], body["seq"]
+    if topic == TIER_CHANGES:
+        if body["change"] == "erase":
+            return ("erase", customer_id, seq, 0, "", 0, "", "", "", "")
+        after = body["after"]
+        return ("tier", customer_id, seq, 0, after["tier"], units.parse_time(after["since"]), "", "", "", "")
+    if topic == CHURN_RISK:
+        after = body["after"]
+        level, probability = after["level"], after["probability"]
+        return ("risk", customer_id, seq, 0, "", 0, level, str(probability), body["value_at_stake"], "")
+    assert topic == PROFILES, topic
+    risk = body["risk"]
+    probability = "" if risk["probability"] is None else str(risk["probability"])
+    since_ms = units.parse_time(body["since"])
+    stake = risk["value_at_stake"]
+    return ("profile", customer_id, seq, body["revision"], body["tier"], since_ms, risk["level"], probability, stake, value)
+
+
+class RedisView:
+    """The view's reads and writes."""
+
+    def __init__(self, url: str) -> None:
+        self.redis: Redis = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        self._apply = self.redis.register_script(APPLY)
+
+    async def position(self, field: str) -> int:
+        """The next offset to apply of a topic's partition."""
+        return int(await self.redis.hget(POSITIONS, field) or 0)
+
+    async def apply(self, field: str, first: int, following: int, updates: Iterable[Update]) -> int | None:
+        """Apply updates that stand for offsets from `first` to before `following`.
+
+        Returns None, or the offset to read again from when Redis lacks what came before `first`.
+        """
+        arguments: list[Any] = [field, first, following, ERASED_SECONDS]
+        for update in updates:
+            arguments.extend(update)
+        missing_from = int(await self._apply(keys=[PREFIX], args=arguments))
+        return None if missing_from < 0 else missing_from
+
+    async def customer(self, customer_id: str) -> dict[str, Any] | None:
+        """What a customer is now; None for one who is not known, or erased. One read."""
+        found = await self.redis.hgetall(f"{PREFIX}customer:{customer_id}")
+        if b"tier" not in found:
+            return None
+        text = {name.decode(): value.decode() for name, value in found.items() if name != b"profile"}
+        profile = found.get(b"profile")
+        return {
+            "customer_id": customer_id,
+            "tier": text["tier"],
+            "tier_since": units.format_time(int(text["tier_since"])),
+            "risk_level": text.get("risk_level", BASE_LEVEL),
+            "probability": float(text["probability"]) if text.get("probability") else None,
+            "value_at_stake": text.get("value_at_stake"),
+            "seq": int(text["seq"]),
+            "profile": None if profile is None else orjson.loads(profile),
+        }
+
+    async def members(self, tier: str, first: int = 0, count: int = 100) -> list[str]:
+        """Customers of a tier, the longest-standing first."""
+        return [key.decode() for key in await self.redis.zrange(f"{PREFIX}tier:{tier}", first, first + count - 1)]
+
+    async def tier_sizes(self, tiers: Iterable[str]) -> dict[str, int]:
+        """How many customers each tier has."""
+        return {tier: await self.redis.zcard(f"{PREFIX}tier:{tier}") for tier in tiers}
+
+    async def at_risk(self, first: int = 0, count: int = 100) -> list[tuple[str, float]]:
+        """Customers with an alert and their value at stake, the most valuable first."""
+        found = await self.redis.zrevrange(AT_RISK, first, first + count - 1, withscores=True)
+        return [(key.decode(), stake) for key, stake in found]
+
+
+@dataclass
+class _Waiting:
+    """Records of one output partition on their way to Redis."""
+
+    positioned: bool = False
+    next_offset: int = 0
+    updates: list[tuple[int, Update | None]] = field(default_factory=list)
+
+
+class ViewFeed:
+    """Carries the outputs into Redis, in order, for as long as it takes."""
+
+    def __init__(self, app: TierstreamApp, view: RedisView) -> None:
+        self.app = app
+        self.view = view
+        self.lagging_since: float | None = None
+        self._waiting: dict[TP, _Waiting] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self, tps: Iterable[TP]) -> None:
+        """Feed from these partitions, starting where Redis left off."""
+        for tp in tps:
+            self._waiting[tp] = _Waiting()
+            self.app.consumer.withhold(tp)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        self._wake.set()
+
+    def is_drained(self) -> bool:
+        """Whether Redis has everything that was on the output topics when they were last read."""
+        reach = self.app.consumer.reach
+        return all(
+            waiting.positioned
+            and not waiting.updates
+            and tp in reach
+            and reach[tp].end is not None
+            and waiting.next_offset >= reach[tp].delivered
+            and reach[tp].position >= (reach[tp].end or 0)
+            for tp, waiting in self._waiting.items()
+        )
+
+    async def stop(self) -> None:
+        """Stop feeding; what is not applied is read again."""
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def offer(self, tp: TP, topic: str, records: Records) -> None:
+        """Take records from the transport."""
+        waiting = self._waiting.get(tp)
+        if waiting is None or not waiting.positioned:
+            return  # read before Redis told where to start; it is read again from there
+        waiting.updates.extend(
+            (one.offset, update_of(topic, one.value)) for one in records if one.offset >= waiting.next_offset
+        )
+        waiting.next_offset = records[-1].offset + 1
+        if len(waiting.updates) > WITHHOLD_ABOVE:
+            self.app.consumer.withhold(tp)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        # At the end of a rebalance Faust seeks to the committed offsets; what Redis says comes after that.
+        while self.app.rebalancing:
+            await asyncio.sleep(0.05)
+        while True:
+            self._wake.clear()
+            for tp, waiting in list(self._waiting.items()):
+                await self._patiently(tp, waiting)
+            if not any(one.updates or not one.positioned for one in self._waiting.values()):
+                await self._wake.wait()
+
+    async def _patiently(self, tp: TP, waiting: _Waiting) -> None:
+        """One turn of a partition, again and again while Redis is away."""
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type((RedisError, OSError)),
+            wait=tenacity.wait_exponential_jitter(initial=0.25, max=10),
+            before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
+        ):
+            with attempt:
+                if waiting.positioned:
+                    await self._apply(tp, waiting)
+                else:
+                    await self._seek(tp, waiting, await self.view.position(_field(tp)))
+
+    async def _apply(self, tp: TP, waiting: _Waiting) -> None:
+        turn = waiting.updates[:UPDATES_A_CALL]
+        if not turn:
+            return
+        following = turn[-1][0] + 1
+        updates = [update for _, update in turn if update is not None]
+        missing_from = await self.view.apply(_field(tp), turn[0][0], following, updates)
+        if missing_from is not None:
+            log.warning("Redis has lost what it had of %s; feeding it again from offset %d", tp.topic, missing_from)
+            waiting.positioned = False
+            await self._seek(tp, waiting, missing_from)
+            return
+        del waiting.updates[: len(turn)]
+        self.app.consumer.done(tp, following)
+        if len(waiting.updates) < WITHHOLD_ABOVE // 2:
+            self.app.consumer.release(tp)
+
+    async def _seek(self, tp: TP, waiting: _Waiting, offset: int) -> None:
+        self.app.consumer.withhold(tp)
+        await self.app.consumer.seek_wait({tp: offset})
+        waiting.updates.clear()
+        waiting.next_offset = offset
+        waiting.positioned = True
+        self.app.consumer.release(tp)
+
+
+def _field(tp: TP) -> str:
+    return f"{tp.topic}/{tp.partition}"
