@@ -64,7 +64,7 @@ class Purchase(Struct, gc=False, kw_only=True):
     kind: Literal["purchase", "refund"]
     order_id: Id
     amount: Amount
-    currency: Annotated[str, Meta(min_length=3, max_length=3)]
+    currency: str
     occurred_at: Time
     channel: Annotated[str, Meta(max_length=128)] | None = None
     original_occurred_at: Time | None = None
@@ -200,7 +200,7 @@ class Decoder:
         rate = self._rates.get(body.currency)
         if rate is None:
             known = ", ".join(self._rates)
-            return Rejected("unknown_currency", f"currency {body.currency!r} is not among {known}")
+            return Rejected("unknown_currency", f"currency {body.currency[:20]!r} is not among {known}")
         try:
             amount_minor = units.parse_minor(body.amount, self._decimals[body.currency])
         except units.AmountError as error:

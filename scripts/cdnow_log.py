@@ -1,0 +1,135 @@
+"""Write the CDNOW sample as an event log: purchases.jsonl (real), complaints.jsonl and feedback.jsonl (made up).
+
+The purchases are the 6,919 of 2,357 real customers in scripts/data/CDNOW_sample.txt, in the order of their days; the
+data has days and no hours, so every purchase stands at midnight UTC. Complaints, feedback and three unusable records are
+made up by a seeded generator; their event ids begin with "made-up-".
+
+Example: scripts/cdnow-log /tmp/cdnow && ls /tmp/cdnow
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent / "data" / "CDNOW_sample.txt"
+SEED = 1998
+END = datetime(1998, 7, 1, tzinfo=UTC)
+"""The data ends with the day before."""
+CATEGORIES = ("delivery", "quality", "price", "service", "wrong item")
+
+Event = dict[str, Any]
+
+
+def purchases(path: Path = DATA) -> list[Event]:
+    """The real part: one purchase per line of the data, ordered by day."""
+    events = []
+    for line_number, line in enumerate(path.read_text("ascii").splitlines(), 1):
+        _, customer_id, day, _, amount = line.split()
+        events.append(
+            {
+                "event_id": f"cdnow-{line_number:04}",
+                "customer_id": customer_id,
+                "kind": "purchase",
+                "order_id": f"order-{line_number:04}",
+                "amount": amount,
+                "currency": "USD",
+                "occurred_at": f"{day[:4]}-{day[4:6]}-{day[6:]}T00:00:00Z",
+            }
+        )
+    return sorted(events, key=lambda event: event["occurred_at"])
+
+
+def made_up(bought: list[Event], seed: int = SEED) -> tuple[list[Event], list[Event]]:
+    """Complaints and feedback that could have been: one customer in twelve complains, one in four answers a survey."""
+    chance = random.Random(seed)
+    complaints: list[Event] = []
+    feedback: list[Event] = []
+    for purchase in bought:
+        at = datetime.fromisoformat(purchase["occurred_at"])
+        number = purchase["event_id"].removeprefix("cdnow-")
+        if chance.random() < 0.03:
+            complaints.extend(_complaint(chance, purchase["customer_id"], number, at))
+        if chance.random() < 0.12:
+            answered = at + timedelta(days=chance.randint(2, 9), seconds=chance.randrange(86_400))
+            feedback.append(
+                {
+                    "event_id": f"made-up-feedback-{number}",
+                    "customer_id": purchase["customer_id"],
+                    "kind": "csat",
+                    "score": min(100, max(0, round(chance.gauss(78, 14)))),
+                    "occurred_at": _written(answered),
+                }
+            )
+    before_end = lambda events: sorted(  # noqa: E731
+        (event for event in events if event["occurred_at"] < _written(END)), key=lambda event: event["occurred_at"]
+    )
+    return before_end(complaints), before_end(feedback)
+
+
+def _complaint(chance: random.Random, customer_id: str, number: str, bought: datetime) -> Iterator[Event]:
+    at = bought + timedelta(days=chance.randint(1, 12), seconds=chance.randrange(86_400))
+    severity = chance.choices(("low", "medium", "high", "critical"), (4, 4, 2, 1))[0]
+    category = chance.choice(CATEGORIES)
+    steps = ["opened"]
+    if chance.random() < 0.2:
+        steps.append("escalated")
+    if chance.random() < 0.75:
+        steps.append("resolved")
+    for step, status in enumerate(steps):
+        yield {
+            "event_id": f"made-up-complaint-{number}-{step}",
+            "customer_id": customer_id,
+            "complaint_id": f"made-up-{number}",
+            "status": status,
+            "severity": severity,
+            "category": category,
+            "occurred_at": _written(at),
+        }
+        at += timedelta(days=chance.randint(1, 14), seconds=chance.randrange(86_400))
+
+
+def unusable() -> list[str]:
+    """Three records for the dead letters, so that there is something to see."""
+    good = {
+        "event_id": "made-up-bad-1", "customer_id": "0001", "kind": "purchase", "order_id": "made-up",
+        "amount": "12.345", "currency": "USD", "occurred_at": "1997-06-01T00:00:00Z",
+    }  # fmt: skip
+    return [json.dumps(good), json.dumps(good | {"amount": "12.34", "currency": "DM"}), '{"event_id": "made-up-bad-3"']
+
+
+def _written(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write(folder: Path) -> dict[str, list[str]]:
+    """Write the three files; returns their lines by topic."""
+    bought = purchases()
+    complaints, feedback = made_up(bought)
+    lines = {
+        "purchases": [json.dumps(event) for event in bought] + unusable(),
+        "complaints": [json.dumps(event) for event in complaints],
+        "feedback": [json.dumps(event) for event in feedback],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for topic, texts in lines.items():
+        (folder / f"{topic}.jsonl").write_text("\n".join(texts) + "\n", "utf-8")
+    return lines
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where to write the three files")
+    folder = parser.parse_args().folder
+    for topic, texts in write(folder).items():
+        print(f"{len(texts):6,} lines  {folder / topic}.jsonl")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""The demo: a real Faust worker turns the CDNOW log into tier changes and churn alerts, on an embedded broker and Redis.
+
+Started by scripts/demo. With TIERSTREAM_BROKER or TIERSTREAM_REDIS_URL set, those are used instead of the embedded ones;
+the demo's topics then have a prefix of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cdnow_log
+import confluent_kafka
+import orjson
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import models
+from models import units
+from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
+from models.policy_file import SHIPPED, PolicyError
+from streams import embedded
+from streams.settings import Settings, load_settings
+from streams.topics import TopicsError, create_topics
+from streams.view import RedisView
+
+UNTIL = units.format_time(units.ms_from_datetime(cdnow_log.END))
+QUIET = logging.getLogger("tierstream.demo.librdkafka")
+QUIET.setLevel(logging.CRITICAL)
+LOG_START_MS = units.parse_time("1997-01-01")
+DRAIN_SECONDS = 300
+
+
+class DemoError(RuntimeError):
+    """Something that ends the demo; the message says what to do."""
+
+
+@dataclass
+class Seen:
+    """What the demo has read from the output topics."""
+
+    tier_changes: Counter[str] = field(default_factory=Counter)
+    risk_changes: Counter[str] = field(default_factory=Counter)
+    moves: Counter[tuple[str, str]] = field(default_factory=Counter)
+    levels: Counter[str] = field(default_factory=Counter)
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def take(self, topic: str, message: confluent_kafka.Message) -> None:
+        if topic == DEAD_LETTERS:
+            headers = dict(message.headers() or [])
+            self.dead_letters[headers["reason"].decode()] += 1
+            return
+        body = orjson.loads(message.value())
+        if topic == TIER_CHANGES:
+            self.tier_changes[body["change"]] += 1
+            if body["before"]["tier"] != body["after"]["tier"]:
+                self.moves[body["before"]["tier"], body["after"]["tier"]] += 1
+        else:
+            self.risk_changes[body["change"]] += 1
+            if body["change"] in ("raised", "escalated"):
+                self.levels[body["after"]["level"]] += 1
+        self.examples.setdefault(self._kind(topic, body), body)
+
+    @staticmethod
+    def _kind(topic: str, body: dict[str, Any]) -> str:
+        if topic == CHURN_RISK and body["main_cause"] == "complaints":
+            return f"{body['change']} by a complaint"
+        return body["change"]
+
+    def five_examples(self) -> list[dict[str, Any]]:
+        wanted = ["upgrade", "downgrade", "downgrade_scheduled", "downgrade_averted", "raised by a complaint", "escalated", "cleared", "raised"]
+        return [self.examples[kind] for kind in wanted if kind in self.examples][:5]
+
+
+def feed(settings: Settings, log: list[tuple[str, str, int]], days_a_second: float | None, fed: Counter[str]) -> Iterator[None]:
+    """Produce the log in the order of its time; yields now and then, so that the caller can look at the results."""
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}, logger=QUIET
+    )
+    started = time.monotonic()
+    for number, (topic, text, at_ms) in enumerate(log):
+        if days_a_second:
+            due = started + (at_ms - LOG_START_MS) / units.DAY_MS / days_a_second
+            while time.monotonic() < due:
+                producer.poll(0.02)
+                yield
+        try:
+            key = json.loads(text)["customer_id"]
+        except ValueError:
+            key = "0001"
+        producer.produce(settings.topic(topic), key=key, value=text)
+        fed["events"] += 1
+        if number % 200 == 0:
+            producer.poll(0)
+            yield
+    if producer.flush(30):
+        raise DemoError(f"the broker at {settings.broker} did not take the log within 30 s; is it up?")
+
+
+def the_log() -> list[tuple[str, str, int]]:
+    """Topic, line and time (ms) of every event, in the order of time; the unusable ones come last."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines = cdnow_log.write(Path(folder))
+    log = []
+    for topic, texts in lines.items():
+        for text in texts:
+            try:
+                at_ms = units.parse_time(json.loads(text)["occurred_at"])
+            except ValueError:
+                at_ms = units.LATEST_MS
+            log.append((topic, text, at_ms))
+    return sorted(log, key=lambda entry: entry[2])
+
+
+@contextmanager
+def worker(settings: Settings, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The real worker, as a process of its own, stopped like anybody would stop it."""
+    values = settings.model_dump(exclude_none=True, exclude={"sasl_password"})
+    values["until"] = UNTIL
+    for name in ("max_idle", "profile_interval", "commit_interval", "session_timeout"):
+        values[name] = f"{values[name]}ms"
+    environment = os.environ | {f"TIERSTREAM_{name.upper()}": str(value) for name, value in values.items()}
+    with log_file.open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "streams.cli", "worker"], env=environment, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def stats_of(port: int) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=2) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def output_reader(settings: Settings) -> confluent_kafka.Consumer:
+    reader = confluent_kafka.Consumer({"bootstrap.servers": settings.broker, "group.id": "demo-reader"}, logger=QUIET)
+    names = [settings.topic(name) for name in (TIER_CHANGES, CHURN_RISK, DEAD_LETTERS)]
+    reader.assign(
+        [
+            confluent_kafka.TopicPartition(name, number, confluent_kafka.OFFSET_BEGINNING)
+            for name in names
+            for number in range(settings.partitions)
+        ]
+    )
+    return reader
+
+
+def read_outputs(reader: confluent_kafka.Consumer, settings: Settings, seen: Seen, seconds: float = 0.05) -> int:
+    messages = [one for one in reader.consume(2_000, seconds) if one.error() is None]
+    for message in messages:
+        seen.take(message.topic().removeprefix(settings.topic_prefix), message)
+    return len(messages)
+
+
+def run(settings: Settings, policy: models.Policy, arguments: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
+    log = the_log()
+    seen, fed = Seen(), Counter[str]()
+    log_file = folder / "worker.log"
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    feeding, folding = bar.add_task("fed", total=len(log)), bar.add_task("folded", total=len(log))
+    assert settings.redis_url is not None
+    redis_url = settings.redis_url
+    tiers = [tier.name for tier in policy.ladder.tiers]
+    sizes: dict[str, int] = dict.fromkeys(tiers, 0)
+
+    async def tier_sizes() -> dict[str, int]:
+        view = RedisView(redis_url)
+        try:
+            return await view.tier_sizes(tiers)
+        finally:
+            await view.redis.aclose()
+
+    def picture() -> Group:
+        table = Table("tier", "customers", "", box=None)
+        most = max(1, *sizes.values())
+        for tier, size in sizes.items():
+            table.add_row(tier, f"{size:,}", "█" * round(40 * size / most))
+        alerts = ", ".join(f"{level} {count:,}" for level, count in sorted(seen.levels.items())) or "none yet"
+        return Group(bar, table, f"tier changes {sum(seen.tier_changes.values()):,}   alerts raised: {alerts}")
+
+    stats: dict[str, Any] | None = None
+    looked_at = 0.0
+    with ExitStack() as stack:
+        feeder = feed(settings, log, arguments.speed, fed)
+        if not arguments.speed:
+            # The topics have to be there, and filled, before the worker looks: the fastest way through the log.
+            for _ in feeder:
+                pass
+        process = stack.enter_context(worker(settings, log_file))
+        live = stack.enter_context(Live(picture(), console=console, refresh_per_second=5, transient=True))
+        reader = output_reader(settings)
+        stack.callback(reader.close)
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while not (stats and stats["drained"] and stats["events"] >= len(log)):
+            if next(feeder, "fed") is None:
+                deadline = time.monotonic() + DRAIN_SECONDS
+            read_outputs(reader, settings, seen)
+            if time.monotonic() - looked_at > 0.5:
+                looked_at = time.monotonic()
+                stats = stats_of(settings.web_port)
+                sizes = asyncio.run(tier_sizes())
+                bar.update(feeding, completed=fed["events"])
+                bar.update(folding, completed=stats["events"] if stats else 0)
+                live.update(picture())
+            if process.poll() is not None:
+                raise DemoError(f"the worker stopped; the end of its log:\n{log_file.read_text('utf-8')[-2000:]}")
+            if time.monotonic() > deadline:
+                raise DemoError(f"the worker did not get through the log in {DRAIN_SECONDS} s; it said:\n{log_file.read_text('utf-8')[-2000:]}")
+        while read_outputs(reader, settings, seen, 1.0):
+            pass
+        live.stop()
+        summary = {
+            "broker": arguments.broker_name,
+            "redis": arguments.redis_name,
+            "policy": policy.ref,
+            "events": stats["events"],
+            "customers": stats["customers"],
+            "tiers": asyncio.run(tier_sizes()),
+            "tier_changes": dict(seen.tier_changes),
+            "moves": {f"{before} → {after}": count for (before, after), count in sorted(seen.moves.items())},
+            "risk_changes": dict(seen.risk_changes),
+            "alerts_by_level": dict(seen.levels),
+            "dead_letters": dict(seen.dead_letters),
+            "events_per_second": round(stats["events"] / max(stats["busy_seconds"], 0.001)),
+        }
+        show(console, summary, seen)
+        if not arguments.exit:
+            wait(console, settings, process)
+    return summary
+
+
+def show(console: Console, summary: dict[str, Any], seen: Seen) -> None:
+    """The summary, for people."""
+    table = Table(title="What came of it", show_header=False)
+    for name, value in summary.items():
+        shown = "\n".join(f"{key}: {count:,}" for key, count in value.items()) or "none" if isinstance(value, dict) else (f"{value:,}" if isinstance(value, int) else value)
+        table.add_row(name.replace("_", " "), shown)
+    console.print(table)
+    for body in seen.five_examples():
+        console.rule(f"{body['change']} of customer {body['customer_id']}")
+        console.print_json(json.dumps(body, ensure_ascii=False))
+
+
+def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes]) -> None:
+    console.print(
+        f"\nThe worker goes on. In another terminal, try:\n"
+        f"  ./scripts/tierstream customer 1516 --redis-url {settings.redis_url}\n"
+        f"  curl http://127.0.0.1:{settings.web_port}/readyz\n"
+        f"  ./scripts/cdnow-log /tmp/cdnow && ./scripts/tierstream replay /tmp/cdnow/*.jsonl --policy subscription-like --out /tmp/replayed\n"
+        f"The broker is at {settings.broker}. Ctrl-C ends the demo."
+    )
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        console.print("stopping ...")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo", description=__doc__, epilog="Example: scripts/demo --exit --json", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--exit", action="store_true", help="end when the log is drained, instead of staying up")
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object on the last line (implies --exit)")
+    parser.add_argument("--speed", type=float, metavar="DAYS", help="pace: so many days of the log a second (all at once without it)")
+    parser.add_argument("--policy", default="annual-spend", help=f"a policy file or one of {', '.join(SHIPPED)} (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.speed is not None and arguments.speed <= 0:
+        parser.error("--speed needs a number above 0, such as 30")
+    arguments.exit = arguments.exit or arguments.json
+    return arguments
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    console = Console(stderr=arguments.json)
+    try:
+        policy = models.load(arguments.policy)
+    except PolicyError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tierstream-demo-")))
+        overrides: dict[str, Any] = {"policy": arguments.policy, "clock": "event", "until": UNTIL, "web_port": free_port(), "session_timeout": 6_000}
+        if broker := os.environ.get("TIERSTREAM_BROKER"):
+            arguments.broker_name = f"Kafka at {broker}"
+            name = f"demo-{int(time.time())}"
+            overrides |= {"topic_prefix": f"{name}-", "app_id": name}
+        else:
+            broker = stack.enter_context(embedded.EmbeddedBroker()).address
+            arguments.broker_name = embedded.EmbeddedBroker.name
+            overrides |= {"create_topics": False, "partitions": embedded.PARTITIONS}
+        if redis_url := os.environ.get("TIERSTREAM_REDIS_URL"):
+            arguments.redis_name = "Redis from TIERSTREAM_REDIS_URL"
+        else:
+            redis_url = stack.enter_context(embedded.EmbeddedRedis(folder)).url
+            arguments.redis_name = embedded.EmbeddedRedis.name
+        try:
+            settings = load_settings(broker=broker, redis_url=redis_url, **overrides)
+            if settings.create_topics:
+                create_topics(settings)
+            console.print(f"broker: {arguments.broker_name}   redis: {arguments.redis_name}   policy: {policy.ref}")
+            console.print("The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up.")
+            summary = run(settings, policy, arguments, folder, console)
+        except (ValueError, TopicsError, DemoError) as error:
+            print(f"demo: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("demo: stopped", file=sys.stderr)
+            return 130
+    if arguments.json:
+        print(json.dumps(summary, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+# Sourced by the other scripts: makes the project's own virtual environment from a lock file, on first use and after
+# the lock changed. Sets ROOT and PYTHON. Usage: . "$(dirname "$0")/venv.sh" requirements.lock
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="${TIERSTREAM_VENV:-$ROOT/.venv}"
+PYTHON="$VENV/bin/python"
+# Without compiled modules every start would take seconds longer.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PIP_DISABLE_PIP_VERSION_CHECK=1
+
+make_environment() {
+    local lock="$ROOT/$1" stamp="$VENV/$1.installed" base candidate
+    if [ -x "$PYTHON" ] && cmp -s "$lock" "$stamp"; then return; fi
+    for candidate in python3.11 python3.12 python3.13 python3; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base="$candidate"; break; fi
+    done
+    if [ -z "${base:-}" ]; then
+        echo "Python 3.11 or newer is needed; install it and try again." >&2
+        exit 1
+    fi
+    if [ ! -x "$PYTHON" ] && ! "$base" -m venv "$VENV" >&2; then
+        echo "The virtual environment could not be made; on Debian: apt-get install python3-venv" >&2
+        exit 1
+    fi
+    echo "Installing the packages of $1 into $VENV (once; about a minute) ..." >&2
+    "$PYTHON" -m pip install --quiet --require-hashes -r "$lock" >&2 || {
+        echo "The installation failed; see above. Is the package index reachable?" >&2
+        exit 1
+    }
+    cp "$lock" "$stamp"
+}
+
+# Two scripts at once install once.
+exec 9>"$ROOT/.venv.lock"
+if command -v flock >/dev/null; then flock 9; fi
+make_environment "$1"
+exec 9>&-
