@@ -150,7 +150,7 @@ def decode(data: bytes) -> Customer:
         if data[0] == SCHEMA_VERSION:
             return _decode_body(memoryview(data)[_HEADER.size :])
         return _upcast(data)
-    except (msgspec.MsgspecError, IndexError, struct.error) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError, struct.error) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Literal
 
 from models import units
@@ -41,17 +42,29 @@ class Window:
 
     def period(self, facts: Facts, at_ms: int) -> tuple[int, int]:
         """The year's window that holds `at_ms`: its start, and the instant at which all of it leaves."""
-        at = units.EPOCH + timedelta(milliseconds=at_ms + self.utc_offset_ms)
+        local_day = (at_ms + self.utc_offset_ms) // units.DAY_MS
         month, day = 1, 1
         if self.kind == "anniversary-year" and facts.first_purchase_ms >= 0:
-            first = units.EPOCH + timedelta(milliseconds=facts.first_purchase_ms + self.utc_offset_ms)
-            # A customer since 29 February has the 28th for an anniversary.
-            month, day = first.month, min(first.day, 28) if first.month == 2 else first.day
-        start = at.replace(month=month, day=day, hour=0, minute=0, second=0, microsecond=0)
-        if start > at:
-            start = start.replace(year=start.year - 1)
-        end = start.replace(year=start.year + 1)
-        return units.ms_from_datetime(start) - self.utc_offset_ms, units.ms_from_datetime(end) - self.utc_offset_ms
+            month, day = _month_and_day((facts.first_purchase_ms + self.utc_offset_ms) // units.DAY_MS)
+        start_day, end_day = _year(local_day, month, day)
+        return start_day * units.DAY_MS - self.utc_offset_ms, end_day * units.DAY_MS - self.utc_offset_ms
+
+
+@lru_cache(maxsize=4096)
+def _month_and_day(day_number: int) -> tuple[int, int]:
+    """Month and day of the anniversary of a day; of 29 February it is the 28th."""
+    first = units.EPOCH + timedelta(days=day_number)
+    return first.month, min(first.day, 28) if first.month == 2 else first.day
+
+
+@lru_cache(maxsize=4096)
+def _year(day_number: int, month: int, day: int) -> tuple[int, int]:
+    """The year that begins on month and day and holds a day: its first day, and the first of the next, from the epoch."""
+    at = units.EPOCH + timedelta(days=day_number)
+    start = at.replace(month=month, day=day)
+    if start > at:
+        start = start.replace(year=start.year - 1)
+    return (start - units.EPOCH).days, (start.replace(year=start.year + 1) - units.EPOCH).days
 
 
 def book_purchase(facts: Facts, window: Window, at_ms: int, amount_minor: int, clock_ms: int) -> None:

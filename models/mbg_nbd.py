@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from scipy.special import hyp2f1
 
+ONE_SECOND_WEEKS = 1 / (7 * 24 * 3600)
+
 
 @dataclass(frozen=True, slots=True)
 class MbgNbd:
@@ -29,27 +31,11 @@ class MbgNbd:
         >>> round(MbgNbd(0.525, 6.183, 0.891, 1.614).p_alive(0, 0.0, 0.0), 4)
         0.6443
         """
-        return 1.0 / (1.0 + math.exp(self._log_odds_left(x, t_x, age)))
+        return 1.0 / (1.0 + math.exp(min(self._log_odds_left(x, t_x, age), 700.0)))
 
     def log_odds_no_purchase(self, x: int, t_x: float, age: float, horizon: float) -> float:
-        """Log-odds of no purchase within `horizon`, having left or not. Rises strictly with `age`.
-
-        With D the odds of having left and q = ((alpha + age) / (alpha + age + horizon))^(r + x) the probability
-        that a living customer does not buy, the odds are (D + q) / (1 - q).
-        """
-        log_left = self._log_odds_left(x, t_x, age)
-        log_q = (self.r + x) * (math.log(self.alpha + age) - math.log(self.alpha + age + horizon))
-        high, low = (log_left, log_q) if log_left > log_q else (log_q, log_left)
-        return high + math.log1p(math.exp(low - high)) - math.log(-math.expm1(log_q))
-
-    def slope_no_purchase(self, x: int, t_x: float, age: float, horizon: float) -> float:
-        """d log_odds_no_purchase / d log(alpha + age): what Newton's method needs; it varies slowly."""
-        n = self.r + x
-        log_left = self._log_odds_left(x, t_x, age)
-        log_q = n * (math.log(self.alpha + age) - math.log(self.alpha + age + horizon))
-        share_left = 1.0 / (1.0 + math.exp(min(log_q - log_left, 700.0)))
-        slope_q = n * horizon / (self.alpha + age + horizon)
-        return share_left * n + (1.0 - share_left) * slope_q + slope_q / math.expm1(-log_q)
+        """Log-odds of no purchase within `horizon`, having left or not. Rises strictly with `age`."""
+        return Silence(self, x, t_x, horizon).log_odds(age)
 
     def expected_purchases(self, x: int, t_x: float, age: float, horizon: float) -> float:
         """Expected purchases within `horizon`, given what was seen (Wagner and Hoppe 2008)."""
@@ -57,11 +43,62 @@ class MbgNbd:
 
     def expected_purchases_if_alive(self, x: int, age: float, horizon: float) -> float:
         """Expected purchases within `horizon` of a customer who has not left."""
-        n = self.r + x
-        hyp = float(hyp2f1(n, self.b + x + 1, self.a + self.b + x, horizon / (self.alpha + age + horizon)))
-        still = hyp * ((self.alpha + age) / (self.alpha + age + horizon)) ** n
+        # Euler's transformation of the paper's 2F1(n, b+x+1; a+b+x; z) (1-z)^n: the same number, with no term that overflows.
+        share = (self.alpha + age) / (self.alpha + age + horizon)
+        hyp = float(hyp2f1(self.a + self.b - self.r, self.a - 1, self.a + self.b + x, 1 - share))
+        still = hyp * share ** (self.a - 1)
         return (self.a + self.b + x) / (self.a - 1) * (1.0 - still)
 
     def _log_odds_left(self, x: int, t_x: float, age: float) -> float:
         n = self.r + x
         return math.log(self.a / (self.b + x)) + n * (math.log(self.alpha + age) - math.log(self.alpha + t_x))
+
+
+class Silence:
+    """How the log-odds of no purchase within a horizon grow with a customer's age until they buy again.
+
+    With D the odds of having left and q = ((alpha + age) / (alpha + age + horizon))^(r + x) the probability that a
+    living customer does not buy, the odds are (D + q) / (1 - q).
+    """
+
+    __slots__ = ("_alpha", "_alpha_horizon", "_horizon", "_log_left", "_n")
+
+    def __init__(self, mbg: MbgNbd, x: int, t_x: float, horizon: float) -> None:
+        self._n = n = mbg.r + x
+        self._alpha = mbg.alpha
+        self._alpha_horizon = mbg.alpha + horizon
+        self._horizon = horizon
+        # log D = this + n * log(alpha + age)
+        self._log_left = math.log(mbg.a / (mbg.b + x)) - n * math.log(mbg.alpha + t_x)
+
+    def log_odds(self, age: float) -> float:
+        """ln((D + q) / (1 - q)) at an age in weeks."""
+        log_age = math.log(self._alpha + age)
+        log_left = self._log_left + self._n * log_age
+        log_q = self._n * (log_age - math.log(self._alpha_horizon + age))
+        if log_left > log_q:
+            return log_left + math.log1p(math.exp(log_q - log_left)) - math.log(-math.expm1(log_q))
+        return log_q + math.log1p(math.exp(log_left - log_q)) - math.log(-math.expm1(log_q))
+
+    def reaches(self, line: float, from_age: float, to_age: float) -> float:
+        """The age in weeks, about, at which the log-odds reach `line`, sought from `from_age` on, at most `to_age`.
+
+        Newton's method over log(alpha + age), in which the log-odds are almost straight. It stops when a step is
+        under a second: the next would be far under a millisecond.
+        """
+        age = from_age
+        for _ in range(20):
+            step = min((line - self.log_odds(age)) / self._slope(age), 50.0)
+            following = min(max((self._alpha + age) * math.exp(step) - self._alpha, 0.0), to_age)
+            moved, age = abs(following - age), following
+            if moved < ONE_SECOND_WEEKS:
+                break
+        return age
+
+    def _slope(self, age: float) -> float:
+        """d log_odds / d log(alpha + age)."""
+        log_age = math.log(self._alpha + age)
+        log_q = self._n * (log_age - math.log(self._alpha_horizon + age))
+        left_to_q = math.exp(min(self._log_left + self._n * log_age - log_q, 700.0))
+        slope_q = self._n * self._horizon / (self._alpha_horizon + age)
+        return (left_to_q * self._n + slope_q) / (1.0 + left_to_q) + slope_q / math.expm1(-log_q)

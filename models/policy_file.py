@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
@@ -30,6 +30,9 @@ from models.tiers import ScoreCard, ScoreTerm, Tier, TierLadder
 SHIPPED: Final = ("retail-three-tier", "annual-spend", "subscription-like")
 CAUSES: Final = ("base", "rhythm", "silence", "complaints", "satisfaction")
 """What can be the main cause of an alert: the terms of the risk score."""
+
+LONGEST_MS: Final = 100 * 365 * units.DAY_MS
+"""No duration is longer: so every instant computed from an event's time and a policy can be written as RFC 3339."""
 
 _T = TypeVar("_T")
 
@@ -266,7 +269,8 @@ class _Builder:
     def duration(self, path: str, value: str, least_ms: int = 0) -> int:
         duration_ms = self.read(path, units.parse_duration, value, max(least_ms, 1))
         self.check(duration_ms >= least_ms, path, f"{value} is too short", f"Write at least {units.format_duration(least_ms)}")
-        return duration_ms
+        self.check(duration_ms <= LONGEST_MS, path, f"{value} is too long", f"Write at most {units.format_duration(LONGEST_MS)}")
+        return min(max(duration_ms, least_ms), LONGEST_MS)
 
     def amount(self, path: str, value: str | int) -> int:
         minor = self.read(path, lambda given: units.parse_minor(given, self.decimals), value, 0)
@@ -489,8 +493,9 @@ def _logit(probability: float) -> float:
 
 def _positive_fraction(written: str) -> Fraction:
     try:
-        rate = Fraction(written)
-    except (ValueError, ZeroDivisionError):
+        # Without an exponent: "1e99999999" would keep Fraction busy for hours.
+        rate = Fraction(written) if re.fullmatch(r"\d{1,12}(\.\d{1,12}|/\d{1,12})?", written, re.ASCII) else Fraction(0)
+    except ZeroDivisionError:
         rate = Fraction(0)
     if rate <= 0:
         raise ValueError(f'{written!r} is not a rate; write how much of the policy\'s currency one unit is worth, as in "7.10"')
@@ -500,8 +505,9 @@ def _positive_fraction(written: str) -> Fraction:
 def _milli(value: str | float | int) -> int:
     try:
         milli = Decimal(str(value)) * 1000
-    except InvalidOperation:
+        whole = int(milli) if abs(milli) <= 10**9 else None
+    except ArithmeticError:
         raise ValueError(f"{value!r} is not a number; write one such as 0.3") from None
-    if milli != int(milli) or abs(milli) > 10**9:
+    if whole is None or milli != whole:
         raise ValueError(f"{value} is not a number of at most three decimals; round it")
-    return int(milli)
+    return whole

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from models import units
 from models.customer import NEVER_MS, Facts
-from models.mbg_nbd import MbgNbd
+from models.mbg_nbd import MbgNbd, Silence
 
 LONGEST_SILENCE_MS: Final = 100 * 365 * units.DAY_MS
 """A line that a hundred years of silence do not cross is never crossed."""
@@ -80,7 +81,7 @@ class Score:
         return 1.0 / (1.0 + math.exp(-self.log_odds))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RiskModel:
     """The risk part of a policy. `levels` ascend and leave out the base level, which has rank 0."""
 
@@ -97,18 +98,31 @@ class RiskModel:
         """0 for the base level and for one that this policy does not know, 1 for the lowest, and so on."""
         return next((known.rank for known in self.levels if known.name == level), 0)
 
+    @cached_property
+    def horizon_weeks(self) -> float:
+        """The horizon in the model's unit."""
+        return self.horizon_ms / units.WEEK_MS
+
+    @cached_property
+    def base(self) -> float:
+        """The log-odds of any new customer."""
+        return self.mbg.log_odds_no_purchase(0, 0.0, 0.0, self.horizon_weeks)
+
+    def silence(self, facts: Facts) -> Silence:
+        """How a customer's log-odds grow with their age, until the next purchase."""
+        return Silence(self.mbg, repeat_purchases(facts), recency_weeks(facts), self.horizon_weeks)
+
     # ------------------------------------------------------------ the score at an instant
     def log_odds(self, facts: Facts, at_ms: int) -> float:
         """The score of a customer with a purchase, at an instant not before it."""
-        return self._silent_log_odds(facts, at_ms) + self._offset(facts, at_ms)
+        return self.silence(facts).log_odds(_age_weeks(facts, at_ms)) + self._offset(facts, at_ms)
 
     def score(self, facts: Facts, at_ms: int) -> Score:
         """The score taken apart, rounded to DIGITS decimals so that the terms add up to it."""
-        mbg, horizon = self.mbg, self.horizon_ms / units.WEEK_MS
-        x, t_x = repeat_purchases(facts), recency_weeks(facts)
-        base = round(mbg.log_odds_no_purchase(0, 0.0, 0.0, horizon), DIGITS)
-        rhythm = round(mbg.log_odds_no_purchase(x, t_x, t_x, horizon) - base, DIGITS)
-        silence = round(self._silent_log_odds(facts, at_ms) - base - rhythm, DIGITS)
+        curve = self.silence(facts)
+        base = round(self.base, DIGITS)
+        rhythm = round(curve.log_odds(recency_weeks(facts)) - base, DIGITS)
+        silence = round(curve.log_odds(_age_weeks(facts, at_ms)) - base - rhythm, DIGITS)
         complaints = round(self._complaints_log_odds(facts, at_ms), DIGITS)
         satisfaction = round(self._satisfaction_log_odds(facts, at_ms), DIGITS)
         total = round(base + rhythm + silence + complaints + satisfaction, DIGITS)
@@ -137,11 +151,6 @@ class RiskModel:
                 Complaint(complaint_id, category, severity, status, opened_at_ms, changed_at_ms, repeated, log_odds)
             )
         return found
-
-    def _silent_log_odds(self, facts: Facts, at_ms: int) -> float:
-        age = (at_ms - facts.first_purchase_ms) / units.WEEK_MS
-        horizon = self.horizon_ms / units.WEEK_MS
-        return self.mbg.log_odds_no_purchase(repeat_purchases(facts), recency_weeks(facts), age, horizon)
 
     def _offset(self, facts: Facts, at_ms: int) -> float:
         """The terms that stay as they are between two steps."""
@@ -174,14 +183,18 @@ class RiskModel:
         """
         end_ms = facts.last_purchase_ms + LONGEST_SILENCE_MS
         raise_at = self.levels[rank].raise_at if rank < len(self.levels) else math.inf
+        silence = self.silence(facts)
         from_ms = after_ms
         for step_ms in self._steps(facts, after_ms, end_ms):
             offset = self._offset(facts, from_ms)
-            if from_ms > after_ms and self.next_rank(rank, self._silent_log_odds(facts, from_ms) + offset) != rank:
+            if (
+                from_ms > after_ms
+                and self.next_rank(rank, silence.log_odds(_age_weeks(facts, from_ms)) + offset) != rank
+            ):
                 return from_ms
             # From here to the next step silence alone works, and only upwards.
-            if self._silent_log_odds(facts, step_ms - 1) + offset >= raise_at:
-                return max(self._reaches_ms(facts, offset, raise_at, end_ms), after_ms + 1)
+            if silence.log_odds(_age_weeks(facts, step_ms - 1)) + offset >= raise_at:
+                return max(_reaches_ms(silence, facts, offset, raise_at, end_ms), after_ms + 1)
             from_ms = step_ms
         return NEVER_MS
 
@@ -200,48 +213,15 @@ class RiskModel:
         if after_ms < end_ms:
             yield end_ms
 
-    def _reaches_ms(self, facts: Facts, offset: float, line: float, end_ms: int) -> int:
-        """The first instant from the last purchase on at which silence lifts the score, with this offset, to `line`.
-
-        A function of the facts alone: Newton's method from the last purchase, then whole milliseconds around the
-        root, so that the same crossing is found from wherever one looks for it.
-        """
-        last_ms, first_ms = facts.last_purchase_ms, facts.first_purchase_ms
-
-        def reached(at_ms: int) -> bool:
-            return self._silent_log_odds(facts, at_ms) + offset >= line
-
-        if reached(last_ms):
-            return last_ms
-        mbg, horizon = self.mbg, self.horizon_ms / units.WEEK_MS
-        x, t_x = repeat_purchases(facts), recency_weeks(facts)
-        end_age = (end_ms - first_ms) / units.WEEK_MS
-        age = (last_ms - first_ms) / units.WEEK_MS
-        for _ in range(20):
-            missing = line - offset - mbg.log_odds_no_purchase(x, t_x, age, horizon)
-            step = missing / mbg.slope_no_purchase(x, t_x, age, horizon)
-            following = min(max((mbg.alpha + age) * math.exp(min(step, 50.0)) - mbg.alpha, 0.0), end_age)
-            done = abs(following - age) * units.WEEK_MS < 0.01
-            age = following
-            if done:
-                break
-        guess_ms = min(max(first_ms + round(age * units.WEEK_MS), last_ms + 1), end_ms - 1)
-        low_ms, high_ms = _bracket(reached, guess_ms, last_ms, end_ms)
-        while high_ms - low_ms > 1:
-            middle_ms = (low_ms + high_ms) // 2
-            low_ms, high_ms = (low_ms, middle_ms) if reached(middle_ms) else (middle_ms, high_ms)
-        return high_ms
-
     # ------------------------------------------------------------ what is at stake
     def p_alive(self, facts: Facts, at_ms: int) -> float:
         """The probability that the customer has not left."""
-        age = (at_ms - facts.first_purchase_ms) / units.WEEK_MS
-        return self.mbg.p_alive(repeat_purchases(facts), recency_weeks(facts), age)
+        return self.mbg.p_alive(repeat_purchases(facts), recency_weeks(facts), _age_weeks(facts, at_ms))
 
     def expected_purchases_if_alive(self, facts: Facts, at_ms: int) -> float:
         """Purchases expected within the horizon if the customer has not left."""
-        age = (at_ms - facts.first_purchase_ms) / units.WEEK_MS
-        return self.mbg.expected_purchases_if_alive(repeat_purchases(facts), age, self.horizon_ms / units.WEEK_MS)
+        age = _age_weeks(facts, at_ms)
+        return self.mbg.expected_purchases_if_alive(repeat_purchases(facts), age, self.horizon_weeks)
 
     def value_at_stake_minor(self, facts: Facts, at_ms: int) -> int:
         """What the horizon is worth if the customer stays: expected purchases times mean net spend an order."""
@@ -258,6 +238,33 @@ def repeat_purchases(facts: Facts) -> int:
 def recency_weeks(facts: Facts) -> float:
     """t_x: age at the last purchase, 0 before the first repeat purchase."""
     return (facts.last_purchase_ms - facts.first_purchase_ms) / units.WEEK_MS if facts.purchase_days > 1 else 0.0
+
+
+def _age_weeks(facts: Facts, at_ms: int) -> float:
+    """T: time since the first purchase."""
+    return (at_ms - facts.first_purchase_ms) / units.WEEK_MS
+
+
+def _reaches_ms(silence: Silence, facts: Facts, offset: float, line: float, end_ms: int) -> int:
+    """The first instant from the last purchase on at which silence lifts the score, with this offset, to `line`.
+
+    A function of the facts alone: sought from the last purchase, then by whole milliseconds around the root, so that
+    the same crossing is found from wherever one looks for it.
+    """
+    first_ms, last_ms = facts.first_purchase_ms, facts.last_purchase_ms
+
+    def reached(at_ms: int) -> bool:
+        return silence.log_odds((at_ms - first_ms) / units.WEEK_MS) + offset >= line
+
+    if reached(last_ms):
+        return last_ms
+    age = silence.reaches(line - offset, _age_weeks(facts, last_ms), _age_weeks(facts, end_ms))
+    guess_ms = min(max(first_ms + round(age * units.WEEK_MS), last_ms + 1), end_ms - 1)
+    low_ms, high_ms = _bracket(reached, guess_ms, last_ms, end_ms)
+    while high_ms - low_ms > 1:
+        middle_ms = (low_ms + high_ms) // 2
+        low_ms, high_ms = (low_ms, middle_ms) if reached(middle_ms) else (middle_ms, high_ms)
+    return high_ms
 
 
 def _bracket(reached: Callable[[int], bool], guess_ms: int, least_ms: int, most_ms: int) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def format_time(at_ms: int) -> str:
     ('1997-01-01T00:00:00Z', '1997-01-01T00:00:00.001Z')
     """
     at = EPOCH + at_ms * ONE_MS
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at_ms % 1000 == 0 else at.isoformat(timespec="milliseconds")[:23] + "Z"
+    return at.isoformat()[:19] + "Z" if at_ms % 1000 == 0 else at.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def parse_duration(text: str) -> int:
