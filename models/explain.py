@@ -174,7 +174,9 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
         {
             "term": "satisfaction",
             "log_odds": score.satisfaction,
-            "text": "no answer" if answer is None else f"{answer.score} of 100, {policy.risk.satisfaction_neutral} is neutral",
+            "text": "no answer"
+            if answer is None
+            else f"{answer.score} of 100, {policy.risk.satisfaction_neutral} is neutral",
         },
     ]
 

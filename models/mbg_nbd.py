@@ -43,10 +43,10 @@ class MbgNbd:
 
     def expected_purchases_if_alive(self, x: int, age: float, horizon: float) -> float:
         """Expected purchases within `horizon` of a customer who has not left."""
-        # Euler's transformation of the paper's 2F1(n, b+x+1; a+b+x; z) (1-z)^n: the same number, with no term that overflows.
-        share = (self.alpha + age) / (self.alpha + age + horizon)
-        hyp = float(hyp2f1(self.a + self.b - self.r, self.a - 1, self.a + self.b + x, 1 - share))
-        still = hyp * share ** (self.a - 1)
+        # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) by Euler's transformation: the same, and nothing overflows.
+        rest = (self.alpha + age) / (self.alpha + age + horizon)
+        hyp = float(hyp2f1(self.a + self.b - self.r, self.a - 1, self.a + self.b + x, 1 - rest))
+        still: float = hyp * rest ** (self.a - 1)
         return (self.a + self.b + x) / (self.a - 1) * (1.0 - still)
 
     def _log_odds_left(self, x: int, t_x: float, age: float) -> float:
@@ -96,9 +96,9 @@ class Silence:
         return age
 
     def _slope(self, age: float) -> float:
-        """d log_odds / d log(alpha + age)."""
+        """D log_odds / d log(alpha + age)."""
         log_age = math.log(self._alpha + age)
         log_q = self._n * (log_age - math.log(self._alpha_horizon + age))
         left_to_q = math.exp(min(self._log_left + self._n * log_age - log_q, 700.0))
         slope_q = self._n * self._horizon / (self._alpha_horizon + age)
-        return (left_to_q * self._n + slope_q) / (1.0 + left_to_q) + slope_q / math.expm1(-log_q)
+        return (left_to_q * self._n + slope_q) / (1.0 + left_to_q) + slope_q / math.expm1(min(-log_q, 700.0))

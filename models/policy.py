@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from models import units
+from models.customer import Facts
 from models.events import Decoder
-from models.facts import Facts, View, Window
+from models.facts import View, Window
 from models.risk import RiskModel
 from models.tiers import TierLadder
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -21,9 +22,9 @@ from models import units
 from models.customer import BASE_LEVEL
 from models.events import MAX_AMOUNT_MINOR, SEVERITIES, STATUSES
 from models.facts import Window, WindowKind
-from models.policy_lines import line_of
 from models.mbg_nbd import MbgNbd
 from models.policy import Action, Policy
+from models.policy_lines import line_of
 from models.risk import ComplaintRisk, Level, RiskModel
 from models.tiers import ScoreCard, ScoreTerm, Tier, TierLadder
 
@@ -268,8 +269,15 @@ class _Builder:
 
     def duration(self, path: str, value: str, least_ms: int = 0) -> int:
         duration_ms = self.read(path, units.parse_duration, value, max(least_ms, 1))
-        self.check(duration_ms >= least_ms, path, f"{value} is too short", f"Write at least {units.format_duration(least_ms)}")
-        self.check(duration_ms <= LONGEST_MS, path, f"{value} is too long", f"Write at most {units.format_duration(LONGEST_MS)}")
+        self.check(
+            duration_ms >= least_ms, path, f"{value} is too short", f"Write at least {units.format_duration(least_ms)}"
+        )
+        self.check(
+            duration_ms <= LONGEST_MS,
+            path,
+            f"{value} is too long",
+            f"Write at most {units.format_duration(LONGEST_MS)}",
+        )
         return min(max(duration_ms, least_ms), LONGEST_MS)
 
     def amount(self, path: str, value: str | int) -> int:
@@ -283,23 +291,57 @@ class _Builder:
 
     def build(self) -> Policy:
         spec = self.spec
-        self.check(bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", spec.id)), "id", f"{spec.id!r} is not an id", "Use lower-case letters, digits and - . _")
-        self.check(spec.version >= 1, "version", f"{spec.version} is not a version", "Start with 1 and count up at each change")
-        self.check(_is_currency(spec.currency), "currency", f"{spec.currency!r} is not a currency", "Write its three capital letters of ISO 4217, such as CNY")
+        self.check(
+            bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", spec.id)),
+            "id",
+            f"{spec.id!r} is not an id",
+            "Use lower-case letters, digits and - . _",
+        )
+        self.check(
+            spec.version >= 1, "version", f"{spec.version} is not a version", "Start with 1 and count up at each change"
+        )
+        self.check(
+            _is_currency(spec.currency),
+            "currency",
+            f"{spec.currency!r} is not a currency",
+            "Write its three capital letters of ISO 4217, such as CNY",
+        )
         window = self.window()
         period_ms = self.duration("period", spec.period, 1)
-        self.check(period_ms % window.bucket_ms == 0, "period", f"{spec.period} is not a multiple of window.bucket", "Choose one that is, such as 30d")
-        grace_ms = None if spec.downgrade.grace == "period-end" else self.duration("downgrade.grace", spec.downgrade.grace)
+        self.check(
+            period_ms % window.bucket_ms == 0,
+            "period",
+            f"{spec.period} is not a multiple of window.bucket",
+            "Choose one that is, such as 30d",
+        )
+        grace_ms = (
+            None if spec.downgrade.grace == "period-end" else self.duration("downgrade.grace", spec.downgrade.grace)
+        )
         if grace_ms is None:
-            self.check(window.kind != "trailing", "downgrade.grace", "a trailing window has no period-end", "Write a duration such as 30d")
+            self.check(
+                window.kind != "trailing",
+                "downgrade.grace",
+                "a trailing window has no period-end",
+                "Write a duration such as 30d",
+            )
         tiers = self.tiers()
         score = self.score()
         for index, tier in enumerate(spec.tiers):
-            self.check(tier.min_score is None or score is not None, f"tiers[{index}].min_score", "there is no [score] to compare it with", "Add the table [score]")
+            self.check(
+                tier.min_score is None or score is not None,
+                f"tiers[{index}].min_score",
+                "there is no [score] to compare it with",
+                "Add the table [score]",
+            )
         levels = self.levels()
         risk = self.risk(levels)
         assumed = spec.satisfaction.assume
-        self.check(assumed is None or 0 <= assumed <= 100, "satisfaction.assume", f"{assumed} is not within 0 and 100", "Write a score of 0 to 100, or leave it out")
+        self.check(
+            assumed is None or 0 <= assumed <= 100,
+            "satisfaction.assume",
+            f"{assumed} is not within 0 and 100",
+            "Write a score of 0 to 100, or leave it out",
+        )
         return Policy(
             id=spec.id,
             version=spec.version,
@@ -323,7 +365,12 @@ class _Builder:
         rates = {self.spec.currency: (1, 1)}
         for currency, written in self.spec.rates.items():
             path = f"rates.{currency}"
-            self.check(_is_currency(currency), path, f"{currency!r} is not a currency", "Write its three capital letters of ISO 4217")
+            self.check(
+                _is_currency(currency),
+                path,
+                f"{currency!r} is not a currency",
+                "Write its three capital letters of ISO 4217",
+            )
             self.check(currency != self.spec.currency, path, "is the policy's own currency", "Remove it")
             rate = self.read(path, _positive_fraction, written, Fraction(1))
             shift = self.decimals - units.currency_decimals(currency)
@@ -334,15 +381,27 @@ class _Builder:
     def window(self) -> Window:
         spec = self.spec.window
         bucket_ms = self.duration("window.bucket", spec.bucket, units.MINUTE_MS)
-        self.check(units.DAY_MS % bucket_ms == 0, "window.bucket", f"{spec.bucket} does not divide a day", "Use 1m, 5m, 15m, 30m, 1h, 6h, 12h or 1d")
+        self.check(
+            units.DAY_MS % bucket_ms == 0,
+            "window.bucket",
+            f"{spec.bucket} does not divide a day",
+            "Use 1m, 5m, 15m, 30m, 1h, 6h, 12h or 1d",
+        )
         offset_ms = self.read("window.utc_offset", units.parse_utc_offset, spec.utc_offset, 0)
-        self.check(offset_ms % bucket_ms == 0, "window.utc_offset", f"{spec.utc_offset} is not a multiple of window.bucket", "Use smaller buckets, such as 30m or 15m")
+        self.check(
+            offset_ms % bucket_ms == 0,
+            "window.utc_offset",
+            f"{spec.utc_offset} is not a multiple of window.bucket",
+            "Use smaller buckets, such as 30m or 15m",
+        )
         if spec.kind == "trailing":
             if spec.length is None:
                 self.problem("window", "a trailing window needs a length", 'Add length = "365d"')
             length_ms = self.duration("window.length", spec.length or "365d", units.DAY_MS)
         else:
-            self.check(spec.length is None, "window.length", f"a {spec.kind} window has its year for a length", "Remove it")
+            self.check(
+                spec.length is None, "window.length", f"a {spec.kind} window has its year for a length", "Remove it"
+            )
             length_ms = 366 * units.DAY_MS
         lateness_ms = length_ms if spec.lateness is None else self.duration("window.lateness", spec.lateness)
         return Window(spec.kind, length_ms, bucket_ms, offset_ms, lateness_ms)
@@ -354,14 +413,29 @@ class _Builder:
         for index, tier in enumerate(spec.tiers):
             path = f"tiers[{index}]"
             names = [known.name for known in tiers]
-            self.check(tier.name not in names, f"{path}.name", f"{tier.name!r} is there already", "Give every tier a name of its own")
+            self.check(
+                tier.name not in names,
+                f"{path}.name",
+                f"{tier.name!r} is there already",
+                "Give every tier a name of its own",
+            )
             self.check(0 < len(tier.name) <= 64, f"{path}.name", "is empty or too long", "Use 1 to 64 characters")
             given = [name for name in tier.__struct_fields__ if name != "name" and getattr(tier, name) is not None]
-            self.check(bool(given), path, "asks for nothing", "Give it at least one of min_spend, min_orders, min_active_periods, min_satisfaction, max_recency, min_score")
+            self.check(
+                bool(given),
+                path,
+                "asks for nothing",
+                "Give it at least one of min_spend, min_orders, min_active_periods, min_satisfaction, max_recency, min_score",
+            )
             for name in ("min_orders", "min_active_periods", "min_satisfaction"):
                 value = getattr(tier, name)
                 most = 100 if name == "min_satisfaction" else 10**6
-                self.check(value is None or 0 <= value <= most, f"{path}.{name}", f"{value} is out of range", f"Write 0 to {most}")
+                self.check(
+                    value is None or 0 <= value <= most,
+                    f"{path}.{name}",
+                    f"{value} is out of range",
+                    f"Write 0 to {most}",
+                )
             tiers.append(
                 Tier(
                     tier.name,
@@ -379,22 +453,34 @@ class _Builder:
 
     def check_ascending(self, tiers: list[Tier]) -> None:
         """A higher tier that asks for less than a lower one is a slip: nobody would ever be in the lower."""
-        for lower, higher in zip(tiers[1:], tiers[2:], strict=False):
+        for lower, higher in pairwise(tiers[1:]):
             path = f"tiers[{higher.rank - 1}]"
             for name in ("min_spend_minor", "min_orders", "min_active_periods", "min_satisfaction", "min_score_milli"):
                 low, high = getattr(lower, name), getattr(higher, name)
                 written = name.removesuffix("_minor").removesuffix("_milli")
                 if low is not None and high is not None:
-                    self.check(high >= low, f"{path}.{written}", f"asks for less than the tier {lower.name!r} below it", "Put the tiers in order, lowest first")
+                    self.check(
+                        high >= low,
+                        f"{path}.{written}",
+                        f"asks for less than the tier {lower.name!r} below it",
+                        "Put the tiers in order, lowest first",
+                    )
             if lower.max_recency_ms is not None and higher.max_recency_ms is not None:
-                self.check(higher.max_recency_ms <= lower.max_recency_ms, f"{path}.max_recency", f"asks for less than the tier {lower.name!r} below it", "Put the tiers in order, lowest first")
+                self.check(
+                    higher.max_recency_ms <= lower.max_recency_ms,
+                    f"{path}.max_recency",
+                    f"asks for less than the tier {lower.name!r} below it",
+                    "Put the tiers in order, lowest first",
+                )
 
     def score(self) -> ScoreCard | None:
         spec = self.spec.score
         if spec is None:
             return None
         recency = self.score_term("score.recency", spec.recency, lambda path, value: self.duration(path, str(value), 1))
-        frequency = self.score_term("score.frequency", spec.frequency, lambda path, value: self.read(path, int, value, 0))
+        frequency = self.score_term(
+            "score.frequency", spec.frequency, lambda path, value: self.read(path, int, value, 0)
+        )
         monetary = self.score_term("score.monetary", spec.monetary, self.amount)
         return ScoreCard(recency, frequency, monetary)
 
@@ -402,8 +488,13 @@ class _Builder:
         weight_milli = self.milli(f"{path}.weight", spec.weight)
         self.check(weight_milli >= 0, f"{path}.weight", "is negative", "Write a weight from 0 up")
         breakpoints = [read(f"{path}.breakpoints", value) for value in spec.breakpoints]
-        ascending = all(low < high for low, high in zip(breakpoints, breakpoints[1:], strict=False))
-        self.check(bool(breakpoints) and ascending, f"{path}.breakpoints", "are not ascending", "Write them from the smallest up")
+        ascending = all(low < high for low, high in pairwise(breakpoints))
+        self.check(
+            bool(breakpoints) and ascending,
+            f"{path}.breakpoints",
+            "are not ascending",
+            "Write them from the smallest up",
+        )
         return ScoreTerm(weight_milli, tuple(breakpoints))
 
     def levels(self) -> tuple[Level, ...]:
@@ -413,13 +504,26 @@ class _Builder:
         for index, spec in enumerate(specs):
             path = f"risk.levels[{index}]"
             names = [BASE_LEVEL, *(level.name for level in levels)]
-            self.check(spec.name not in names, f"{path}.name", f"{spec.name!r} is taken", "Give every level a name of its own")
+            self.check(
+                spec.name not in names, f"{path}.name", f"{spec.name!r} is taken", "Give every level a name of its own"
+            )
             in_range = 0 < spec.ease_below <= spec.raise_at < 1
-            self.check(in_range, path, "needs 0 < ease_below <= raise_at < 1", "Raise at a higher probability than it eases below")
-            level = Level(spec.name, index + 1, _logit(spec.raise_at), _logit(spec.ease_below)) if in_range else Level(spec.name, index + 1, 0.0, 0.0)
+            self.check(
+                in_range,
+                path,
+                "needs 0 < ease_below <= raise_at < 1",
+                "Raise at a higher probability than it eases below",
+            )
+            level = (
+                Level(spec.name, index + 1, _logit(spec.raise_at), _logit(spec.ease_below))
+                if in_range
+                else Level(spec.name, index + 1, 0.0, 0.0)
+            )
             if levels and in_range:
                 rises = level.raise_at > levels[-1].raise_at and level.ease_below >= levels[-1].ease_below
-                self.check(rises, path, f"is not above the level {levels[-1].name!r}", "Put the levels in order, lowest first")
+                self.check(
+                    rises, path, f"is not above the level {levels[-1].name!r}", "Put the levels in order, lowest first"
+                )
             levels.append(level)
         return tuple(levels)
 
@@ -427,10 +531,25 @@ class _Builder:
         spec = self.spec.risk
         for name in ("r", "alpha_weeks", "a", "b"):
             value = getattr(spec, name)
-            self.check(0 < value < 1e6 and math.isfinite(value), f"risk.{name}", f"{value} is not a parameter", "Write a number above 0")
+            self.check(
+                0 < value < 1e6 and math.isfinite(value),
+                f"risk.{name}",
+                f"{value} is not a parameter",
+                "Write a number above 0",
+            )
         self.check(abs(spec.a - 1) > 1e-9, "risk.a", "the model has no expectation at a = 1", "Use 0.999 or 1.001")
-        self.check(0 <= spec.satisfaction.neutral <= 100, "risk.satisfaction.neutral", "is not within 0 and 100", "Write a score of 0 to 100")
-        self.check(0 <= spec.satisfaction.per_ten_points <= 10, "risk.satisfaction.per_ten_points", "is out of range: a better answer never raises the risk", "Write 0 to 10")
+        self.check(
+            0 <= spec.satisfaction.neutral <= 100,
+            "risk.satisfaction.neutral",
+            "is not within 0 and 100",
+            "Write a score of 0 to 100",
+        )
+        self.check(
+            0 <= spec.satisfaction.per_ten_points <= 10,
+            "risk.satisfaction.per_ten_points",
+            "is out of range: a better answer never raises the risk",
+            "Write 0 to 10",
+        )
         return RiskModel(
             MbgNbd(spec.r, spec.alpha_weeks, spec.a, spec.b),
             spec.fitted_on,
@@ -446,14 +565,29 @@ class _Builder:
         spec, path = self.spec.risk.complaints, "risk.complaints"
         for table, names in (("severity", SEVERITIES), ("status", STATUSES)):
             given = getattr(spec, table)
-            self.check(set(given) == set(names), f"{path}.{table}", f"has {', '.join(given) or 'nothing'}", f"Give each of {', '.join(names)}")
+            self.check(
+                set(given) == set(names),
+                f"{path}.{table}",
+                f"has {', '.join(given) or 'nothing'}",
+                f"Give each of {', '.join(names)}",
+            )
             for name, value in given.items():
-                self.check(0 <= value <= 10, f"{path}.{table}.{name}", "is out of range: a complaint never lowers the risk", "Write 0 to 10")
+                self.check(
+                    0 <= value <= 10,
+                    f"{path}.{table}.{name}",
+                    "is out of range: a complaint never lowers the risk",
+                    "Write 0 to 10",
+                )
         self.check(1 <= spec.repeat_factor <= 10, f"{path}.repeat_factor", "is out of range", "Write 1 to 10")
         self.check(0 <= spec.protection <= 10, f"{path}.protection", "is out of range", "Write 0 to 10")
         forget_after_ms = self.duration(f"{path}.forget_after", spec.forget_after, units.DAY_MS)
         step_ms = self.duration(f"{path}.step", spec.step, units.HOUR_MS)
-        self.check(forget_after_ms <= 1000 * step_ms, f"{path}.step", "is very small beside forget_after", "Use a longer one, such as 7d")
+        self.check(
+            forget_after_ms <= 1000 * step_ms,
+            f"{path}.step",
+            "is very small beside forget_after",
+            "Use a longer one, such as 7d",
+        )
         return ComplaintRisk(
             tuple(spec.severity.get(name, 0.0) for name in SEVERITIES),
             tuple(spec.status.get(name, 0.0) for name in STATUSES),
@@ -467,11 +601,20 @@ class _Builder:
 
     def actions(self, tiers: tuple[Tier, ...], levels: tuple[Level, ...]) -> tuple[Action, ...]:
         actions = []
-        known = {"tier": [tier.name for tier in tiers], "cause": list(CAUSES), "level": [level.name for level in levels]}
+        known = {
+            "tier": [tier.name for tier in tiers],
+            "cause": list(CAUSES),
+            "level": [level.name for level in levels],
+        }
         for index, spec in enumerate(self.spec.actions):
             for name, allowed in known.items():
                 value = getattr(spec, name)
-                self.check(value is None or value in allowed, f"actions[{index}].{name}", f"{value!r} is not among {', '.join(allowed)}", "Use one of them, or leave it out to match all")
+                self.check(
+                    value is None or value in allowed,
+                    f"actions[{index}].{name}",
+                    f"{value!r} is not among {', '.join(allowed)}",
+                    "Use one of them, or leave it out to match all",
+                )
             within_ms = self.duration(f"actions[{index}].within", spec.within, units.MINUTE_MS)
             actions.append(Action(spec.do, within_ms, spec.tier, spec.cause, spec.level))
         return tuple(actions)
@@ -498,7 +641,9 @@ def _positive_fraction(written: str) -> Fraction:
     except ZeroDivisionError:
         rate = Fraction(0)
     if rate <= 0:
-        raise ValueError(f'{written!r} is not a rate; write how much of the policy\'s currency one unit is worth, as in "7.10"')
+        raise ValueError(
+            f'{written!r} is not a rate; write how much of the policy\'s currency one unit is worth, as in "7.10"'
+        )
     return rate
 
 

@@ -9,9 +9,9 @@ _KEY = re.compile(r"\s*([\w\-.\"']+)\s*=")
 
 
 def line_of(text: str, path: str) -> int:
-    """The line (from 1) of the setting at `path`, as in `tiers[1].min_spend`, or of the nearest table around it.
+    r"""The line (from 1) of the setting at `path`, as in `tiers[1].min_spend`, or of the nearest table around it.
 
-    >>> line_of('id = "x"\\n[[tiers]]\\nname = "a"\\n[[tiers]]\\nname = "b"', "tiers[1].name")
+    >>> line_of('id = "x"\n[[tiers]]\nname = "a"\n[[tiers]]\nname = "b"', "tiers[1].name")
     5
     """
     lines = _lines_of_settings(text)

@@ -89,4 +89,3 @@ def _risk(customer: Customer, policy: Policy) -> dict[str, Any]:
 
 def _time(at_ms: int) -> str | None:
     return None if at_ms < 0 else units.format_time(at_ms)
-

@@ -122,7 +122,7 @@ class RiskModel:
         curve = self.silence(facts)
         base = round(self.base, DIGITS)
         rhythm = round(curve.log_odds(recency_weeks(facts)) - base, DIGITS)
-        silence = round(curve.log_odds(_age_weeks(facts, at_ms)) - base - rhythm, DIGITS)
+        silence = round(curve.log_odds(_age_weeks(facts, at_ms)) - base - rhythm, DIGITS) + 0.0  # never -0.0
         complaints = round(self._complaints_log_odds(facts, at_ms), DIGITS)
         satisfaction = round(self._satisfaction_log_odds(facts, at_ms), DIGITS)
         total = round(base + rhythm + silence + complaints + satisfaction, DIGITS)

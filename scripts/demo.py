@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ QUIET = logging.getLogger("tierstream.demo.librdkafka")
 QUIET.setLevel(logging.CRITICAL)
 LOG_START_MS = units.parse_time("1997-01-01")
 DRAIN_SECONDS = 300
+LOOK_SECONDS = 0.5
 
 
 class DemoError(RuntimeError):
@@ -87,11 +89,22 @@ class Seen:
         return body["change"]
 
     def five_examples(self) -> list[dict[str, Any]]:
-        wanted = ["upgrade", "downgrade", "downgrade_scheduled", "downgrade_averted", "raised by a complaint", "escalated", "cleared", "raised"]
+        wanted = [
+            "upgrade",
+            "downgrade",
+            "downgrade_scheduled",
+            "downgrade_averted",
+            "raised by a complaint",
+            "escalated",
+            "cleared",
+            "raised",
+        ]
         return [self.examples[kind] for kind in wanted if kind in self.examples][:5]
 
 
-def feed(settings: Settings, log: list[tuple[str, str, int]], days_a_second: float | None, fed: Counter[str]) -> Iterator[None]:
+def feed(
+    settings: Settings, log: list[tuple[str, str, int]], days_a_second: float | None, fed: Counter[str]
+) -> Iterator[None]:
     """Produce the log in the order of its time; yields now and then, so that the caller can look at the results."""
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}, logger=QUIET
@@ -134,13 +147,11 @@ def the_log() -> list[tuple[str, str, int]]:
 @contextmanager
 def worker(settings: Settings, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The real worker, as a process of its own, stopped like anybody would stop it."""
-    values = settings.model_dump(exclude_none=True, exclude={"sasl_password"})
-    values["until"] = UNTIL
-    for name in ("max_idle", "profile_interval", "commit_interval", "session_timeout"):
-        values[name] = f"{values[name]}ms"
-    environment = os.environ | {f"TIERSTREAM_{name.upper()}": str(value) for name, value in values.items()}
+    environment = os.environ | settings.environment()
     with log_file.open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "streams.cli", "worker"], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams.cli", "worker"], env=environment, stdout=log, stderr=log
+        )
         try:
             yield process
         finally:
@@ -180,70 +191,90 @@ def read_outputs(reader: confluent_kafka.Consumer, settings: Settings, seen: See
     return len(messages)
 
 
-def run(settings: Settings, policy: models.Policy, arguments: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
-    log = the_log()
-    seen, fed = Seen(), Counter[str]()
-    log_file = folder / "worker.log"
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
-    feeding, folding = bar.add_task("fed", total=len(log)), bar.add_task("folded", total=len(log))
-    assert settings.redis_url is not None
-    redis_url = settings.redis_url
-    tiers = [tier.name for tier in policy.ladder.tiers]
-    sizes: dict[str, int] = dict.fromkeys(tiers, 0)
+class Demo:
+    """Feeds the log, watches the worker and reads what comes out, with a live picture of it."""
 
-    async def tier_sizes() -> dict[str, int]:
-        view = RedisView(redis_url)
+    def __init__(self, settings: Settings, policy: models.Policy, folder: Path, console: Console) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.log_file = folder / "worker.log"
+        self.console = console
+        self.log = the_log()
+        self.seen = Seen()
+        self.fed = Counter[str]()
+        self.stats: dict[str, Any] = {"events": 0, "drained": False}
+        self.sizes = dict.fromkeys((tier.name for tier in policy.ladder.tiers), 0)
+        self._looked_at = 0.0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=console)
+        self._tasks = {name: self._bar.add_task(name, total=len(self.log)) for name in ("fed", "folded")}
+
+    def run(self, days_a_second: float | None) -> Iterator[subprocess.Popen[bytes]]:
+        """Yield the running worker once the log is through; what happens after that is the caller's."""
+        feeder = feed(self.settings, self.log, days_a_second, self.fed)
+        if days_a_second is None:
+            # With the topics filled before the worker starts, it goes through them as fast as it can.
+            for _ in feeder:
+                self._bar.update(self._tasks["fed"], completed=self.fed["events"])
+        with ExitStack() as stack:
+            process = stack.enter_context(worker(self.settings, self.log_file))
+            reader = output_reader(self.settings)
+            stack.callback(reader.close)
+            with Live(self.picture(), console=self.console, refresh_per_second=5, transient=True) as live:
+                self.watch(process, feeder, reader, live)
+            yield process
+
+    def watch(
+        self, process: subprocess.Popen[bytes], feeder: Iterator[None], reader: confluent_kafka.Consumer, live: Live
+    ) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while not (self.stats["drained"] and self.stats["events"] >= len(self.log)):
+            if next(feeder, "fed") is None:
+                deadline = time.monotonic() + DRAIN_SECONDS
+            read_outputs(reader, self.settings, self.seen)
+            if time.monotonic() - self._looked_at > LOOK_SECONDS:
+                self.look()
+                live.update(self.picture())
+            said = self.log_file.read_text("utf-8")[-2000:]
+            if process.poll() is not None:
+                raise DemoError(f"the worker stopped; the end of its log:\n{said}")
+            if time.monotonic() > deadline:
+                raise DemoError(f"the worker did not get through the log in {DRAIN_SECONDS} s; it said:\n{said}")
+        while read_outputs(reader, self.settings, self.seen, seconds=1.0):
+            continue
+
+    def look(self) -> None:
+        """Ask the worker how far it is, and Redis how many customers each tier has."""
+        self._looked_at = time.monotonic()
+        self.stats = stats_of(self.settings.web_port) or self.stats
+        self.sizes = asyncio.run(self.tier_sizes())
+        self._bar.update(self._tasks["fed"], completed=self.fed["events"])
+        self._bar.update(self._tasks["folded"], completed=self.stats["events"])
+
+    async def tier_sizes(self) -> dict[str, int]:
+        assert self.settings.redis_url is not None
+        view = RedisView(self.settings.redis_url)
         try:
-            return await view.tier_sizes(tiers)
+            return await view.tier_sizes(self.sizes)
         finally:
             await view.redis.aclose()
 
-    def picture() -> Group:
+    def picture(self) -> Group:
         table = Table("tier", "customers", "", box=None)
-        most = max(1, *sizes.values())
-        for tier, size in sizes.items():
+        most = max(1, *self.sizes.values())
+        for tier, size in self.sizes.items():
             table.add_row(tier, f"{size:,}", "█" * round(40 * size / most))
-        alerts = ", ".join(f"{level} {count:,}" for level, count in sorted(seen.levels.items())) or "none yet"
-        return Group(bar, table, f"tier changes {sum(seen.tier_changes.values()):,}   alerts raised: {alerts}")
+        alerts = ", ".join(f"{level} {count:,}" for level, count in sorted(self.seen.levels.items())) or "none yet"
+        changes = sum(self.seen.tier_changes.values())
+        return Group(self._bar, table, f"tier changes {changes:,}   alerts raised: {alerts}")
 
-    stats: dict[str, Any] | None = None
-    looked_at = 0.0
-    with ExitStack() as stack:
-        feeder = feed(settings, log, arguments.speed, fed)
-        if not arguments.speed:
-            # The topics have to be there, and filled, before the worker looks: the fastest way through the log.
-            for _ in feeder:
-                pass
-        process = stack.enter_context(worker(settings, log_file))
-        live = stack.enter_context(Live(picture(), console=console, refresh_per_second=5, transient=True))
-        reader = output_reader(settings)
-        stack.callback(reader.close)
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while not (stats and stats["drained"] and stats["events"] >= len(log)):
-            if next(feeder, "fed") is None:
-                deadline = time.monotonic() + DRAIN_SECONDS
-            read_outputs(reader, settings, seen)
-            if time.monotonic() - looked_at > 0.5:
-                looked_at = time.monotonic()
-                stats = stats_of(settings.web_port)
-                sizes = asyncio.run(tier_sizes())
-                bar.update(feeding, completed=fed["events"])
-                bar.update(folding, completed=stats["events"] if stats else 0)
-                live.update(picture())
-            if process.poll() is not None:
-                raise DemoError(f"the worker stopped; the end of its log:\n{log_file.read_text('utf-8')[-2000:]}")
-            if time.monotonic() > deadline:
-                raise DemoError(f"the worker did not get through the log in {DRAIN_SECONDS} s; it said:\n{log_file.read_text('utf-8')[-2000:]}")
-        while read_outputs(reader, settings, seen, 1.0):
-            pass
-        live.stop()
-        summary = {
-            "broker": arguments.broker_name,
-            "redis": arguments.redis_name,
-            "policy": policy.ref,
+    def summary(self) -> dict[str, Any]:
+        seen, stats = self.seen, self.stats
+        return {
+            "policy": self.policy.ref,
             "events": stats["events"],
             "customers": stats["customers"],
-            "tiers": asyncio.run(tier_sizes()),
+            "tiers": asyncio.run(self.tier_sizes()),
             "tier_changes": dict(seen.tier_changes),
             "moves": {f"{before} → {after}": count for (before, after), count in sorted(seen.moves.items())},
             "risk_changes": dict(seen.risk_changes),
@@ -251,22 +282,23 @@ def run(settings: Settings, policy: models.Policy, arguments: argparse.Namespace
             "dead_letters": dict(seen.dead_letters),
             "events_per_second": round(stats["events"] / max(stats["busy_seconds"], 0.001)),
         }
-        show(console, summary, seen)
-        if not arguments.exit:
-            wait(console, settings, process)
-    return summary
 
 
 def show(console: Console, summary: dict[str, Any], seen: Seen) -> None:
     """The summary, for people."""
     table = Table(title="What came of it", show_header=False)
     for name, value in summary.items():
-        shown = "\n".join(f"{key}: {count:,}" for key, count in value.items()) or "none" if isinstance(value, dict) else (f"{value:,}" if isinstance(value, int) else value)
-        table.add_row(name.replace("_", " "), shown)
+        table.add_row(name.replace("_", " "), in_words(value))
     console.print(table)
     for body in seen.five_examples():
         console.rule(f"{body['change']} of customer {body['customer_id']}")
         console.print_json(json.dumps(body, ensure_ascii=False))
+
+
+def in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {count:,}" for key, count in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes]) -> None:
@@ -285,12 +317,21 @@ def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes])
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="scripts/demo", description=__doc__, epilog="Example: scripts/demo --exit --json", formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="scripts/demo",
+        description=__doc__,
+        epilog="Example: scripts/demo --exit --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--exit", action="store_true", help="end when the log is drained, instead of staying up")
-    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object on the last line (implies --exit)")
-    parser.add_argument("--speed", type=float, metavar="DAYS", help="pace: so many days of the log a second (all at once without it)")
-    parser.add_argument("--policy", default="annual-spend", help=f"a policy file or one of {', '.join(SHIPPED)} (default: %(default)s)")
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary as one JSON object on the last line (implies --exit)"
+    )
+    parser.add_argument(
+        "--speed", type=float, metavar="DAYS", help="pace: so many days of the log a second (all at once without it)"
+    )
+    parser.add_argument(
+        "--policy", default="annual-spend", help=f"a policy file or one of {', '.join(SHIPPED)} (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     if arguments.speed is not None and arguments.speed <= 0:
         parser.error("--speed needs a number above 0, such as 30")
@@ -299,8 +340,6 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -316,27 +355,40 @@ def main() -> int:
         return 2
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tierstream-demo-")))
-        overrides: dict[str, Any] = {"policy": arguments.policy, "clock": "event", "until": UNTIL, "web_port": free_port(), "session_timeout": 6_000}
+        overrides: dict[str, Any] = {
+            "policy": arguments.policy,
+            "clock": "event",
+            "until": UNTIL,
+            "web_port": free_port(),
+            "session_timeout": 6_000,
+        }
         if broker := os.environ.get("TIERSTREAM_BROKER"):
-            arguments.broker_name = f"Kafka at {broker}"
+            broker_name = f"Kafka at {broker}"
             name = f"demo-{int(time.time())}"
             overrides |= {"topic_prefix": f"{name}-", "app_id": name}
         else:
             broker = stack.enter_context(embedded.EmbeddedBroker()).address
-            arguments.broker_name = embedded.EmbeddedBroker.name
+            broker_name = embedded.EmbeddedBroker.name
             overrides |= {"create_topics": False, "partitions": embedded.PARTITIONS}
         if redis_url := os.environ.get("TIERSTREAM_REDIS_URL"):
-            arguments.redis_name = "Redis from TIERSTREAM_REDIS_URL"
+            redis_name = "Redis from TIERSTREAM_REDIS_URL"
         else:
             redis_url = stack.enter_context(embedded.EmbeddedRedis(folder)).url
-            arguments.redis_name = embedded.EmbeddedRedis.name
+            redis_name = embedded.EmbeddedRedis.name
         try:
             settings = load_settings(broker=broker, redis_url=redis_url, **overrides)
             if settings.create_topics:
                 create_topics(settings)
-            console.print(f"broker: {arguments.broker_name}   redis: {arguments.redis_name}   policy: {policy.ref}")
-            console.print("The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up.")
-            summary = run(settings, policy, arguments, folder, console)
+            console.print(f"broker: {broker_name}   redis: {redis_name}   policy: {policy.ref}")
+            console.print(
+                "The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up."
+            )
+            demo = Demo(settings, policy, folder, console)
+            for process in demo.run(arguments.speed):
+                summary = {"broker": broker_name, "redis": redis_name, **demo.summary()}
+                show(console, summary, demo.seen)
+                if not arguments.exit:
+                    wait(console, settings, process)
         except (ValueError, TopicsError, DemoError) as error:
             print(f"demo: {error}", file=sys.stderr)
             return 1

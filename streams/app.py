@@ -164,4 +164,3 @@ def _credentials(settings: Settings) -> Any:
         mechanism=settings.sasl_mechanism,
         ssl_context=context,
     )
-

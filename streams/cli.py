@@ -53,7 +53,9 @@ def worker(
     broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis for the serving view; none without it.")] = None,
     clock: Annotated[str | None, typer.Option(help="wall (live) or event (backfill).")] = None,
-    until: Annotated[str | None, typer.Option(help="With --clock event: advance customers to this time at the end.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="With --clock event: advance customers to this time at the end.")
+    ] = None,
     web_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz and /stats.")] = None,
 ) -> None:
     """Fold the input topics into tier changes and churn alerts, until stopped (Ctrl-C finishes the batch in hand).
@@ -72,12 +74,18 @@ def worker(
     raise typer.Exit(run_worker(settings, chosen))
 
 
-@app.command(epilog="Example: tierstream replay purchases.jsonl complaints.jsonl.gz --policy annual-spend --out replayed")
+@app.command(
+    epilog="Example: tierstream replay purchases.jsonl complaints.jsonl.gz --policy annual-spend --out replayed"
+)
 def replay(
-    logs: Annotated[list[Path], typer.Argument(help="JSONL files, also .gz; a line may name its topic, or the file does.")],
+    logs: Annotated[
+        list[Path], typer.Argument(help="JSONL files, also .gz; a line may name its topic, or the file does.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the four output files.")],
     policy: PolicyOption = "retail-three-tier",
-    until: Annotated[str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fold event logs without a broker; the same log and policy give the same bytes, always.
@@ -113,13 +121,17 @@ def _shown(value: Any) -> str:
 
 
 @policy_app.command(epilog="Example: tierstream policy check my-policy.toml")
-def check(file: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")], as_json: JsonOption = False) -> None:
+def check(
+    file: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")], as_json: JsonOption = False
+) -> None:
     """Say what is wrong with a policy, on which line, and how to mend it."""
     try:
         chosen = models.load(file)
     except PolicyError as error:
         if as_json:
-            problems = [{"line": one.line, "where": one.where, "what": one.what, "mend": one.mend} for one in error.problems]
+            problems = [
+                {"line": one.line, "where": one.where, "what": one.what, "mend": one.mend} for one in error.problems
+            ]
             say(json.dumps({"ok": False, "source": error.source, "problems": problems}))
         else:
             for problem in error.problems:

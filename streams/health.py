@@ -19,7 +19,10 @@ def attach(app: TierstreamApp) -> None:
     @app.page("/readyz")
     async def readyz(web: Any, request: Any) -> Any:
         ready = app.is_ready()
-        body = {"ready": ready, "partitions": {n: worker.caught_up for n, worker in sorted(app.partition_workers.items())}}
+        body = {
+            "ready": ready,
+            "partitions": {n: worker.caught_up for n, worker in sorted(app.partition_workers.items())},
+        }
         return web.json(body, status=200 if ready else 503)
 
     @app.page("/stats")

@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import models
 from faust.types import TP
+
+import models
 from models.events import Decoder
 from models.outputs import PROFILES
 from models.policy import Policy
@@ -24,7 +25,7 @@ from streams.envelope import dead_letter_record, output_record
 from streams.folding import Batch, Schedule
 from streams.merge import Merge, Record
 from streams.topics import INPUTS
-from streams.transport import BatchConsumer, Records, produce
+from streams.transport import BatchConsumer, Outgoing, Records, produce
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -83,7 +84,8 @@ class PartitionWorker:
         fresh = [
             Record(
                 topic, number, one.offset, one.key, one.value, one.timestamp,
-                decode(topic, one.value, one.key, one.timestamp),
+                # A record without a key may be in any partition: as wrong as a false key.
+                decode(topic, one.value, one.key or b"", one.timestamp),
             )
             for one in records
             if one.offset > last
@@ -220,7 +222,7 @@ class PartitionWorker:
     async def write_profiles(self) -> None:
         """Publish the latest profile of every customer changed since the last time."""
         customers, policy = self.state.customers, self.policy
-        profiles = (
+        profiles: Iterable[Outgoing] = (
             (key, models.profile(models.decode(customers[key]), key.decode(), policy), [])
             for key in self.state.unprofiled
         )
@@ -229,9 +231,7 @@ class PartitionWorker:
         self.state.unprofiled.clear()
         self._profiled_at = time.monotonic()
 
-    async def _produce(
-        self, topic: str, records: Iterable[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
-    ) -> None:
+    async def _produce(self, topic: str, records: Iterable[Outgoing]) -> None:
         self._check_owner()
         await produce(self.app, self.app.settings.topic(topic), self.number, records)
 
@@ -257,6 +257,5 @@ class PartitionWorker:
     @property
     def consumer(self) -> BatchConsumer:
         """The app's consumer."""
-        return self.app.consumer
-
-
+        consumer: BatchConsumer = self.app.consumer
+        return consumer

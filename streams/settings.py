@@ -31,6 +31,9 @@ DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
 TimeMs = Annotated[int, BeforeValidator(_time_ms)]
 
 
+DURATIONS = frozenset({"max_idle", "profile_interval", "commit_interval", "session_timeout"})
+
+
 class SettingsError(ValueError):
     """Settings that can't be used; the message says which, and why."""
 
@@ -95,7 +98,20 @@ class Settings(BaseSettings):
         try:
             return ssl.create_default_context(cafile=self.tls_ca_file)
         except OSError as error:
-            raise SettingsError(f"TIERSTREAM_TLS_CA_FILE {self.tls_ca_file}: {error.strerror}; give a PEM file") from None
+            raise SettingsError(
+                f"TIERSTREAM_TLS_CA_FILE {self.tls_ca_file}: {error.strerror}; give a PEM file"
+            ) from None
+
+    def environment(self) -> dict[str, str]:
+        """The settings that were given, as the environment that gives them to another process."""
+        given = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
+        written = {
+            name: value.get_secret_value() if isinstance(value, SecretStr)
+            else f"{value}ms" if name in DURATIONS
+            else str(value)
+            for name, value in given.items()
+        }  # fmt: skip
+        return {f"TIERSTREAM_{name.upper()}": value for name, value in written.items()}
 
     def client_options(self) -> dict[str, Any]:
         """How kafka-python connects to the broker."""

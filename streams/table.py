@@ -132,7 +132,8 @@ class CustomerTable(faust.Table):  # type: ignore[misc]
 
     def partition(self, number: int) -> Partition:
         """One partition's customers and marker."""
-        return self.data.partition(number)
+        partition: Partition = self.data.partition(number)
+        return partition
 
     async def write(self, number: int, changed: Mapping[bytes, bytes], marker: Marker) -> None:
         """Append a batch to the changelog and, once it is acknowledged, take it over."""

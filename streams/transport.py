@@ -24,6 +24,8 @@ WITHHELD_POLL_SECONDS = 0.05
 """While some partitions are withheld, polls are short, so that a released one is soon read again."""
 
 Records = list[ConsumerRecord]
+Outgoing = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers of a record to produce."""
 
 
 class BatchCodec(codecs.Codec):  # type: ignore[misc]
@@ -93,7 +95,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _note_reach(self, partitions: Iterable[TP]) -> None:
         """Right after a fetch, with no other under way: the one moment when position and delivery belong together."""
-        assignment = self._thread._consumer._subscription.subscription.assignment  # noqa: SLF001
+        assignment = self._thread._consumer._subscription.subscription.assignment
         for tp in partitions:
             state = assignment.state_value(tp) if assignment else None
             if state is None or not state.has_valid_position:
@@ -130,7 +132,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def committed(self, tp: TP) -> int | None:
         """The offset last committed, as far as this consumer knows."""
-        return self._committed_offset[tp]
+        committed: int | None = self._committed_offset[tp]
+        return committed
 
     # ------------------------------------------------------------ rebalancing
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -168,13 +171,16 @@ def _as_message(tp: TP, records: Records, generation: int) -> Message:
 
 
 async def produce(
-    app: faust.App, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
+    app: faust.App,
+    topic: str,
+    partition: int,
+    records: Iterable[Outgoing],
 ) -> None:
     """Append records to a partition in as few RecordBatches as hold them; return once all are acknowledged.
 
     Raises KafkaError if any is not, or ValueError if one is larger than a whole batch.
     """
-    producer = app.producer._producer  # noqa: SLF001
+    producer = app.producer._producer
     sent: list[asyncio.Future[Any]] = []
     batch = producer.create_batch()
     for key, value, headers in records:
@@ -195,7 +201,7 @@ async def produce_atomically(
     app: faust.App, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]
 ) -> None:
     """Append all records as one RecordBatch, which Kafka appends whole or not at all; return once acknowledged."""
-    producer = app.producer._producer  # noqa: SLF001
+    producer = app.producer._producer
     batch = producer.create_batch()
     for key, value in records:
         if batch.append(key=key, value=value, timestamp=None) is None:

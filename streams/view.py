@@ -65,7 +65,8 @@ for i = 5, #ARGV, 10 do
       redis.call('HSET', key, 'erased_seq', seq, 'seq', seq)
       redis.call('EXPIRE', key, ARGV[4])
     end
-  elseif seq > erased_seq then
+  -- The profile of a customer who came back has the seq of the erasure until something new is announced.
+  elseif seq > erased_seq or (kind == 'profile' and seq == erased_seq) then
     local newer = kind ~= 'profile' or revision > tonumber(known[3] or -1)
     local takes_tier = newer and ((kind == 'tier' and seq > tier_seq) or (kind == 'profile' and seq >= tier_seq))
     local takes_risk = newer and ((kind == 'risk' and seq > risk_seq) or (kind == 'profile' and seq >= risk_seq))
@@ -115,14 +116,25 @@ def update_of(topic: str, value: bytes | None) -> Update | None:
     probability = "" if risk["probability"] is None else str(risk["probability"])
     since_ms = units.parse_time(body["since"])
     stake = risk["value_at_stake"]
-    return ("profile", customer_id, seq, body["revision"], body["tier"], since_ms, risk["level"], probability, stake, value)
+    return (
+        "profile",
+        customer_id,
+        seq,
+        body["revision"],
+        body["tier"],
+        since_ms,
+        risk["level"],
+        probability,
+        stake,
+        value,
+    )
 
 
 class RedisView:
     """The view's reads and writes."""
 
     def __init__(self, url: str) -> None:
-        self.redis: Redis = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        self.redis: Any = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
         self._apply = self.redis.register_script(APPLY)
 
     async def position(self, field: str) -> int:
@@ -142,7 +154,7 @@ class RedisView:
 
     async def customer(self, customer_id: str) -> dict[str, Any] | None:
         """What a customer is now; None for one who is not known, or erased. One read."""
-        found = await self.redis.hgetall(f"{PREFIX}customer:{customer_id}")
+        found: dict[bytes, bytes] = await self.redis.hgetall(f"{PREFIX}customer:{customer_id}")
         if b"tier" not in found:
             return None
         text = {name.decode(): value.decode() for name, value in found.items() if name != b"profile"}
@@ -160,7 +172,8 @@ class RedisView:
 
     async def members(self, tier: str, first: int = 0, count: int = 100) -> list[str]:
         """Customers of a tier, the longest-standing first."""
-        return [key.decode() for key in await self.redis.zrange(f"{PREFIX}tier:{tier}", first, first + count - 1)]
+        found: list[bytes] = await self.redis.zrange(f"{PREFIX}tier:{tier}", first, first + count - 1)
+        return [key.decode() for key in found]
 
     async def tier_sizes(self, tiers: Iterable[str]) -> dict[str, int]:
         """How many customers each tier has."""
@@ -168,7 +181,9 @@ class RedisView:
 
     async def at_risk(self, first: int = 0, count: int = 100) -> list[tuple[str, float]]:
         """Customers with an alert and their value at stake, the most valuable first."""
-        found = await self.redis.zrevrange(AT_RISK, first, first + count - 1, withscores=True)
+        found: list[tuple[bytes, float]] = await self.redis.zrevrange(
+            AT_RISK, first, first + count - 1, withscores=True
+        )
         return [(key.decode(), stake) for key, stake in found]
 
 
