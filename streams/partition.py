@@ -137,11 +137,13 @@ class PartitionWorker:
         self.move_clock(batch)
         self.fold_due(batch)
         worked = bool(batch.offsets) or bool(batch.outputs)
+        drained = self.merge.is_drained()
         if worked:
             # The journal's place: its record of this batch goes out here, before anything that follows from it.
             await self.write_outputs(batch)
             await self.write_state(batch)
             self.report_done(batch)
+        self.caught_up = self.caught_up or drained
         await self.write_profiles_when_due()
         return worked
 
@@ -158,7 +160,6 @@ class PartitionWorker:
         """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""
         settings = self.app.settings
         drained = self.merge.is_drained()
-        self.caught_up = self.caught_up or drained
         if settings.clock == "event":
             now_ms = batch.latest_ms
             if drained and settings.until is not None:

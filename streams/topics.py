@@ -12,6 +12,7 @@ from models.events import TOPIC_BODIES
 from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
 from streams.settings import Settings
 
+BOOTSTRAP_TIMEOUT_MS: Final = 10_000
 TABLE: Final = "customers"
 INPUTS: Final = tuple(TOPIC_BODIES)
 OUTPUTS: Final = (TIER_CHANGES, CHURN_RISK, PROFILES)
@@ -55,7 +56,7 @@ def create_topics(settings: Settings) -> list[str]:
     Returns the names of the topics that it created.
     """
     try:
-        admin = KafkaAdminClient(**settings.client_options())
+        admin = KafkaAdminClient(bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS, **settings.client_options())
     except (KafkaError, OSError, ValueError) as error:
         raise TopicsError(
             f"no Kafka answers at {settings.broker} ({error}). Start one with ./scripts/kafka up, or set TIERSTREAM_BROKER"

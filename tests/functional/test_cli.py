@@ -1,0 +1,156 @@
+"""The command line as its users meet it: help with an example, clear refusals, files that say what happened."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from models.policy_file import SHIPPED
+from streams.cli import app
+from typer.testing import CliRunner, Result
+
+COMMANDS = (["worker"], ["replay"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"])
+
+
+def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments], env=env)
+
+
+def purchase(number: int, customer_id: str = "ada", **changed: object) -> str:
+    body = {
+        "event_id": f"e{number}", "customer_id": customer_id, "kind": "purchase", "order_id": f"o{number}",
+        "amount": "120.00", "currency": "USD", "occurred_at": f"2026-01-{number:02}T00:00:00Z",
+    }  # fmt: skip
+    return json.dumps(body | changed)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example: " in result.output
+
+
+@pytest.mark.parametrize("policy", SHIPPED)
+def test_a_shipped_policy_is_fine(policy: str) -> None:
+    result = run("policy", "check", policy)
+    assert result.exit_code == 0
+    assert f"{policy}@1 is fine" in result.output
+
+
+def test_a_policy_is_refused_with_file_line_and_the_way_to_mend_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('id = "mine"\nversion = 1\ntitle = "t"\ncurrency = "USD"\n[window]\nlength = "90 days"\n')
+    result = run("policy", "check", file)
+    assert result.exit_code == 2
+    assert f"{file}, line 1: tiers: is missing. Add tiers = ... there" in result.output
+
+
+def test_policy_problems_are_json_for_machines(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("id = ")
+    result = run("policy", "check", file, "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.output)["problems"][0]["line"] == 1
+
+
+def test_replay_writes_four_files_and_a_summary(tmp_path: Path) -> None:
+    log = tmp_path / "purchases.jsonl"
+    log.write_text(f"{purchase(1)}\n\n{purchase(2)}\nnot json\n")
+    result = run("replay", log, "--policy", "annual-spend", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.output)
+    assert summary["events"] == 3
+    assert summary["tiers"] == {"gold": 1}
+    assert summary["tier_changes"] == {"upgrade": 2}
+    assert summary["dead_letters"] == {"not_json": 1}
+    files = {path.name: path.read_text().splitlines() for path in (tmp_path / "out").iterdir()}
+    assert {name: len(lines) for name, lines in files.items()} == {
+        "tier-changes.jsonl": 2, "churn-risk.jsonl": 0, "profiles.jsonl": 1, "dead-letters.jsonl": 1,
+    }  # fmt: skip
+    letter = json.loads(files["dead-letters.jsonl"][0])
+    assert (letter["topic"], letter["line"], letter["value"]) == ("purchases", 4, "not json")
+
+
+def test_replay_reads_gzip_and_lines_that_name_their_topic(tmp_path: Path) -> None:
+    log = tmp_path / "everything.jsonl.gz"
+    feedback = {"event_id": "f", "customer_id": "ada", "score": 90, "kind": "csat", "occurred_at": "2026-01-05T00:00:00Z"}
+    lines = [
+        json.dumps(json.loads(purchase(1)) | {"topic": "purchases"}),
+        json.dumps(feedback | {"topic": "feedback"}),
+        json.dumps(feedback),
+        json.dumps(feedback | {"topic": "gossip"}),
+    ]
+    log.write_bytes(gzip.compress("\n".join(lines).encode()))
+    result = run("replay", log, "--policy", "annual-spend", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["dead_letters"] == {"missing_field": 1, "unknown_value": 1}
+    profile = json.loads((tmp_path / "out" / "profiles.jsonl").read_text())
+    assert profile["satisfaction"]["score"] == 90
+
+
+def test_replay_gives_the_same_bytes_whatever_the_order_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a-purchases.jsonl").write_text("\n".join(purchase(day) for day in range(1, 20, 2)))
+    (tmp_path / "b-purchases.jsonl").write_text("\n".join(purchase(day, "bob") for day in range(2, 20, 2)))
+    results = []
+    for number, names in enumerate((("a", "b"), ("b", "a"))):
+        out = tmp_path / f"out-{number}"
+        result = run("replay", *(tmp_path / f"{name}-purchases.jsonl" for name in names), "-p", "annual-spend", "-o", out)
+        assert result.exit_code == 0, result.output
+        results.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert results[0] == results[1]
+
+
+def test_replay_refuses_a_log_that_is_not_there_with_a_sentence(tmp_path: Path) -> None:
+    result = run("replay", tmp_path / "nothing.jsonl", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "nothing.jsonl: No such file or directory; give a JSONL file" in result.output
+
+
+def test_replay_refuses_a_packed_file_that_is_cut_off(tmp_path: Path) -> None:
+    log = tmp_path / "purchases.jsonl.gz"
+    log.write_bytes(gzip.compress((purchase(1) + "\n").encode() * 100)[:40])
+    result = run("replay", log, "-p", "annual-spend", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "is it a whole file?" in result.output
+
+
+def test_a_time_without_an_offset_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    log = tmp_path / "purchases.jsonl"
+    log.write_text(purchase(1))
+    result = run("replay", log, "--out", tmp_path / "out", "--until", "2026-01-01T00:00:00")
+    assert result.exit_code == 2
+    assert "end it with Z or +08:00" in result.output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("BROKER", "localhost", "is not host:port"),
+        ("PARTITIONS", "0", "greater than or equal to 1"),
+        ("CLOCK", "sundial", "'wall' or 'event'"),
+        ("MAX_IDLE", "5", "is not a duration"),
+        ("UNTIL", "2026-01-01", "until needs clock=event"),
+        ("SECURITY_PROTOCOL", "SASL_SSL", "needs sasl_username and sasl_password"),
+        ("POLICY", "no-such-policy", "can't read it"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_wrong(variable: str, value: str, says: str) -> None:
+    result = run("worker", env={f"TIERSTREAM_{variable}": value})
+    assert result.exit_code == 2
+    assert says in result.output
+    assert variable in result.output or variable in ("UNTIL", "SECURITY_PROTOCOL", "POLICY")
+
+
+def test_a_look_up_without_redis_says_how_to_name_it() -> None:
+    result = run("customer", "ada")
+    assert result.exit_code == 2
+    assert "TIERSTREAM_REDIS_URL" in result.output
+
+
+def test_a_look_up_in_a_redis_that_is_not_there_says_so() -> None:
+    result = run("customer", "ada", "--redis-url", "redis://127.0.0.1:1/0")
+    assert result.exit_code == 1
+    assert "Redis does not answer" in result.output

@@ -1,0 +1,95 @@
+"""The broker and the Redis of the integration tests: the best that can be had, and said aloud.
+
+TIERSTREAM_KAFKA if set, else testcontainers where a Docker engine answers, else a real Kafka by scripts/kafka; only if
+none of them can run, the embedded broker. Under CI a missing real Kafka is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from streams.embedded import EmbeddedBroker, EmbeddedRedis
+
+ROOT = Path(__file__).parents[2]
+
+
+class Broker(NamedTuple):
+    address: str
+    kind: str
+    is_real: bool
+
+
+def _docker_answers() -> bool:
+    if not shutil.which("docker"):
+        return False
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=10, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    if address := os.environ.get("TIERSTREAM_KAFKA"):
+        yield Broker(address, "TIERSTREAM_KAFKA", True)
+    elif _docker_answers():
+        from testcontainers.kafka import KafkaContainer
+
+        with KafkaContainer().with_kraft() as kafka:
+            yield Broker(kafka.get_bootstrap_server(), "testcontainers", True)
+    elif shutil.which("java") and shutil.which("mvn"):
+        data = tmp_path_factory.mktemp("kafka")
+        command = [sys.executable, str(ROOT / "scripts" / "kafka")]
+        up = subprocess.run(
+            [*command, "up", "--port", "0", "--data", str(data), "--json"], stdout=subprocess.PIPE, check=True
+        )
+        yield Broker(json.loads(up.stdout.splitlines()[-1])["bootstrap"], "scripts/kafka", True)
+        subprocess.run([*command, "down", "--data", str(data)], check=True, stdout=subprocess.DEVNULL)
+    else:
+        assert not os.environ.get("CI"), "CI needs a real Kafka: install Java 17 and Maven, or set TIERSTREAM_KAFKA"
+        print(
+            "\nNO REAL KAFKA: neither TIERSTREAM_KAFKA, Docker, nor Java with Maven; the embedded broker stands in",
+            file=sys.stderr,
+        )
+        with EmbeddedBroker() as embedded:
+            yield Broker(embedded.address, "embedded", False)
+
+
+@pytest.fixture
+def real_broker(broker: Broker) -> Broker:
+    """A real Kafka. Where there is none the test is skipped, but under CI `broker` has failed before."""
+    if not broker.is_real:
+        pytest.skip("needs a real Kafka: install Java 17 and Maven, or set TIERSTREAM_KAFKA")
+    return broker
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A real Redis of the test's own."""
+    with EmbeddedRedis(tmp_path) as server:
+        yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for item in terminalreporter.stats.get("passed", []):
+        if "tests/integration" in item.nodeid:
+            kinds = {value for name, value in item.user_properties if name == "broker"}
+            for kind in kinds:
+                terminalreporter.write_line(f"integration tests ran on: {kind}")
+            if kinds:
+                return
+
+
+@pytest.fixture(autouse=True)
+def _note_broker(request: pytest.FixtureRequest, record_property: object) -> None:
+    if "real_broker" in request.fixturenames or "broker" in request.fixturenames:
+        kind = request.getfixturevalue("broker").kind
+        record_property("broker", kind)  # type: ignore[operator]

@@ -1,0 +1,216 @@
+"""A real worker on a real broker, driven from outside as its users would: environment, topics, signals, pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+from streams.settings import Settings, load_settings
+from streams.topics import create_topics
+
+ROOT = Path(__file__).parents[2]
+Line = tuple[str, dict[str, Any] | bytes]
+"""Topic and body, or the bytes of something that is none."""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Look again and again until it holds; fail with `what` if it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still not after {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Worker:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def page(self, name: str) -> tuple[int, dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}", timeout=5) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+        except OSError:
+            return 0, {}
+
+    def stats(self) -> dict[str, Any]:
+        assert self.process.poll() is None, f"the worker stopped:\n{self.said()}"
+        return self.page("stats")[1]
+
+    def said(self) -> str:
+        return self.log.read_text("utf-8")[-4000:]
+
+    def stop(self, seconds: float = 30) -> int:
+        """As Ctrl-C or an orchestrator would; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+@dataclass
+class Site:
+    """One installation: its topics under a prefix of their own, its settings, its workers."""
+
+    settings: Settings
+    folder: Path
+    workers: list[Worker] = field(default_factory=list)
+
+    # ------------------------------------------------------------ in
+    def produce(self, lines: Iterable[Line], keys: Iterable[str | None] | None = None) -> None:
+        """Produce in order, keyed by customer with Kafka's own partitioner."""
+        producer = confluent_kafka.Producer(
+            {"bootstrap.servers": self.settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}
+        )
+        given = iter(keys) if keys is not None else None
+        for topic, body in lines:
+            if isinstance(body, bytes):
+                key, value = "0001", body
+            else:
+                key, value = body["customer_id"], json.dumps(body).encode()
+            if given is not None:
+                key = next(given) or key
+            while True:
+                try:
+                    producer.produce(self.settings.topic(topic), key=key, value=value)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        assert producer.flush(30) == 0
+
+    # ------------------------------------------------------------ the worker
+    def start(self, **settings: Any) -> Worker:
+        port = free_port()
+        chosen = load_settings(
+            **self.settings.model_dump(include=self.settings.model_fields_set) | {"web_port": port} | settings
+        )
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
+        environment |= chosen.environment()
+        environment["PYTHONPATH"] = str(ROOT)
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", "worker"],
+                env=environment,
+                stdout=sink,
+                stderr=sink,
+                cwd=self.folder,
+            )
+        worker = Worker(process, port, log)
+        self.workers.append(worker)
+        return worker
+
+    def wait_until_drained(self, events: int, seconds: float = 120) -> None:
+        """Until the running workers have folded so many events, announced and published everything."""
+        running = [worker for worker in self.workers if worker.process.poll() is None]
+
+        def drained() -> bool:
+            stats = [worker.stats() for worker in running]
+            return all(one.get("drained") for one in stats) and sum(one["events"] for one in stats) >= events
+
+        wait_until(drained, seconds, f"{events} events drained; {[worker.stats() for worker in running]}")
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+                worker.process.wait()
+
+    # ------------------------------------------------------------ out
+    def read(self, name: str) -> list[confluent_kafka.Message]:
+        """Everything on a topic, partition by partition."""
+        consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": self.settings.broker,
+                "group.id": f"reader-{uuid.uuid4()}",
+                "enable.partition.eof": True,
+            }
+        )
+        topic = self.settings.topic(name)
+        partitions = range(self.settings.partitions)
+        consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
+        found: list[confluent_kafka.Message] = []
+        ended: set[int] = set()
+        while len(ended) < len(partitions):
+            message = consumer.poll(10)
+            assert message is not None, f"{topic} did not answer"
+            error = message.error()
+            if error is None:
+                found.append(message)
+            elif error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+            else:
+                raise AssertionError(str(error))
+        consumer.close()
+        return sorted(found, key=lambda message: (message.partition(), message.offset()))
+
+    def by_customer(self, name: str) -> dict[str, list[bytes]]:
+        """The bodies of a topic per customer, in order."""
+        found: dict[str, list[bytes]] = defaultdict(list)
+        for message in self.read(name):
+            found[message.key().decode()].append(message.value())
+        return dict(found)
+
+    def latest(self, name: str) -> dict[str, bytes]:
+        """The last body of each key; tombstones take theirs away."""
+        found: dict[str, bytes] = {}
+        for message in self.read(name):
+            found[message.key().decode()] = message.value()
+        return {key: value for key, value in found.items() if value is not None}
+
+    def committed_equals_ends(self, names: Iterable[str]) -> bool:
+        consumer = confluent_kafka.Consumer(
+            {"bootstrap.servers": self.settings.broker, "group.id": self.settings.table_app_id}
+        )
+        try:
+            for name in names:
+                for number in range(self.settings.partitions):
+                    tp = confluent_kafka.TopicPartition(self.settings.topic(name), number)
+                    end = consumer.get_watermark_offsets(tp, timeout=10)[1]
+                    committed = consumer.committed([tp], timeout=10)[0].offset
+                    if max(committed, 0) != end:
+                        return False
+            return True
+        finally:
+            consumer.close()
+
+
+@contextmanager
+def site(broker: str, folder: Path, *, embedded: bool = False, **settings: Any) -> Iterator[Site]:
+    """A fresh installation on the broker; its workers end with it."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    values = {
+        "broker": broker, "topic_prefix": f"{name}-", "app_id": name, "session_timeout": 6_000, "profile_interval": 300,
+        "create_topics": not embedded,
+    } | settings  # fmt: skip
+    made = Site(load_settings(**values), folder)
+    if made.settings.create_topics:
+        create_topics(made.settings)
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,276 @@
+"""What a running worker does besides folding: dead letters, readiness, clocks, Redis away, topics that do not fit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from models import units
+from models.events import REASONS
+from streams.embedded import EmbeddedRedis
+from streams.settings import load_settings
+from streams.topics import INPUTS, TopicsError, create_topics, registry
+from streams.view import RedisView
+
+from tests.integration.conftest import Broker
+from tests.integration.harness import free_port, site, wait_until
+
+QUICK_POLICY = """
+id = "quick"
+version = 1
+title = "A tier that is lost two seconds after the last purchase"
+currency = "CNY"
+[window]
+length = "30d"
+[[tiers]]
+name = "fresh"
+min_orders = 1
+max_recency = "2s"
+[downgrade]
+grace = "1s"
+[risk]
+fitted_on = "nothing"
+r = 0.5
+alpha_weeks = 6.0
+a = 0.9
+b = 1.6
+[[risk.levels]]
+name = "high"
+raise_at = 0.999
+ease_below = 0.99
+[risk.complaints]
+severity = { low = 0.2, medium = 0.5, high = 0.9, critical = 1.4 }
+status = { opened = 1.0, escalated = 1.4, resolved = 0.35, reopened = 1.4 }
+"""
+
+
+def purchase(number: int, customer_id: str = "ada", at: str = "2026-01-01T00:00:00Z", **changed: Any) -> dict[str, Any]:
+    return {
+        "event_id": f"e{number}", "customer_id": customer_id, "kind": "purchase", "order_id": f"o{number}",
+        "amount": "12.50", "currency": "CNY", "occurred_at": at,
+    } | changed  # fmt: skip
+
+
+def unusable_records() -> dict[str, tuple[str, bytes, str | None]]:
+    """Per reason code: topic, value and key of a record that is refused for it."""
+    good = purchase(1)
+    command = {"event_id": "c", "customer_id": "ada", "occurred_at": "2026-01-01T00:00:00Z"}
+    bad: dict[str, tuple[str, Any, str | None]] = {
+        "not_json": ("purchases", b'{"event_id"', None),
+        "not_an_object": ("purchases", b"[1, 2]", None),
+        "too_large": ("purchases", good | {"channel": "x" * 70_000}, None),
+        "missing_field": ("purchases", {name: value for name, value in good.items() if name != "order_id"}, None),
+        "wrong_type": ("purchases", good | {"order_id": 7}, None),
+        "unknown_value": ("purchases", good | {"kind": "gift"}, None),
+        "bad_id": ("purchases", good | {"order_id": "x" * 129}, None),
+        "key_mismatch": ("purchases", good, "grace"),
+        "bad_amount": ("purchases", good | {"amount": "twelve"}, None),
+        "amount_out_of_range": ("purchases", good | {"amount": "-1"}, None),
+        "too_many_decimals": ("purchases", good | {"amount": "1.005"}, None),
+        "unknown_currency": ("purchases", good | {"currency": "DEM"}, None),
+        "score_out_of_range": ("feedback", {"event_id": "f", "customer_id": "ada", "score": 101, "kind": "csat", "occurred_at": 1}, None),
+        "bad_time": ("purchases", good | {"occurred_at": "2026-01-01"}, None),
+        "time_in_future": ("purchases", good | {"occurred_at": "2099-01-01T00:00:00Z"}, None),
+        "unknown_tier": ("commands", command | {"command": "lock_tier", "tier": "diamond", "reason": "because"}, None),
+        "reason_required": ("commands", command | {"command": "lock_tier", "tier": "mass"}, None),
+        "too_late": ("purchases", good | {"event_id": "late", "occurred_at": "2024-01-01T00:00:00Z"}, None),
+    }  # fmt: skip
+    return {
+        code: (topic, body if isinstance(body, bytes) else json.dumps(body).encode(), key)
+        for code, (topic, body, key) in bad.items()
+    }
+
+
+@pytest.mark.kafka
+def test_every_reason_code_reaches_the_dead_letters_with_the_original_bytes_and_where_they_came_from(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    records = unusable_records()
+    assert set(records) == set(REASONS)
+    with site(real_broker.address, tmp_path, partitions=1, policy="retail-three-tier", clock="event") as here:
+        here.produce([("purchases", purchase(0, at="2026-02-01T00:00:00Z"))])
+        here.produce(
+            [(topic, value) for topic, value, _ in records.values()], [key or "ada" for *_, key in records.values()]
+        )
+        worker = here.start()
+        here.wait_until_drained(1 + len(records))
+        letters = here.read("dead-letters")
+        by_reason = {dict(one.headers())["reason"].decode(): one for one in letters}
+        assert set(by_reason) == set(records)
+        assert len(letters) == len(records)
+        offsets = dict.fromkeys(INPUTS, 0) | {"purchases": 1}
+        for code, (topic, value, key) in records.items():
+            headers = {name: header.decode() for name, header in by_reason[code].headers()}
+            assert by_reason[code].value() == value
+            assert by_reason[code].key().decode() == (key or "ada")
+            assert (headers["topic"], headers["partition"], headers["offset"]) == (topic, "0", str(offsets[topic]))
+            assert headers["detail"]
+            offsets[topic] += 1
+        assert worker.stats()["dead_letters"] == dict.fromkeys(sorted(records), 1)
+        assert set(here.latest("profiles")) == {"ada"}
+
+
+@pytest.mark.kafka
+def test_redis_being_down_does_not_stop_the_stream_and_the_view_catches_up(real_broker: Broker, tmp_path: Path) -> None:
+    socket = tmp_path / "later.sock"
+    with site(real_broker.address, tmp_path, partitions=2, clock="event", redis_url=f"unix://{socket}") as here:
+        here.produce([("purchases", purchase(number, f"c{number % 7}")) for number in range(100)])
+        worker = here.start()
+        wait_until(
+            lambda: worker.stats().get("events") == 100 and worker.stats()["profiles"] >= 7, 60, "folded without Redis"
+        )
+        assert not worker.stats()["drained"]
+        with EmbeddedRedis(tmp_path) as server:
+            socket.symlink_to(server.url.removeprefix("unix://"))
+            here.wait_until_drained(100)
+
+            async def look() -> list[Any]:
+                view = RedisView(server.url)
+                found = [await view.customer(f"c{number}") for number in range(7)]
+                await view.redis.aclose()
+                return found
+
+            found = asyncio.run(look())
+            assert {one["customer_id"]: orjson.dumps(one["profile"]) for one in found} == here.latest("profiles")
+            assert worker.stop() == 0
+
+
+@pytest.mark.kafka
+def test_a_redis_that_lost_its_data_is_filled_again_from_the_topics(
+    real_broker: Broker, redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    async def flush_and_count(flush: bool) -> int:
+        view = RedisView(redis.url)
+        if flush:
+            await view.redis.flushall()
+        count = len(await view.members("none"))
+        await view.redis.aclose()
+        return count
+
+    with site(real_broker.address, tmp_path, partitions=2, clock="event", redis_url=redis.url) as here:
+        here.produce([("purchases", purchase(number, f"c{number % 7}")) for number in range(50)])
+        worker = here.start()
+        here.wait_until_drained(50)
+        assert asyncio.run(flush_and_count(True)) == 0
+        here.produce([("purchases", purchase(1_000 + number, f"c{number % 7}")) for number in range(50)])
+        wait_until(lambda: asyncio.run(flush_and_count(False)) == 7, 30, "filled again while running")
+        assert worker.stop() == 0
+        assert asyncio.run(flush_and_count(True)) == 0
+        here.start()
+        wait_until(lambda: asyncio.run(flush_and_count(False)) == 7, 60, "filled again after a restart")
+
+
+@pytest.mark.kafka
+def test_a_line_crossed_by_time_alone_is_announced_at_its_own_instant_by_the_wall_clock(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    policy = tmp_path / "quick.toml"
+    policy.write_text(QUICK_POLICY)
+    with site(real_broker.address, tmp_path, partitions=1, policy=str(policy), clock="wall") as here:
+        worker = here.start()
+        wait_until(lambda: worker.page("readyz")[0] == 200, 60, "ready")
+        bought_ms = time.time_ns() // 1_000_000
+        here.produce([("purchases", purchase(1, at=units.format_time(bought_ms)))])
+        wait_until(lambda: len(here.read("tier-changes")) >= 3, 30, "upgrade, notice and downgrade")
+        changes = [orjson.loads(one.value()) for one in here.read("tier-changes")]
+        assert [one["change"] for one in changes] == ["upgrade", "downgrade_scheduled", "downgrade"]
+        instants = [units.parse_time(one["occurred_at"]) - bought_ms for one in changes]
+        assert instants == [0, 2_001, 3_001]
+        assert [one["cause"] for one in changes] == ["e1", "clock", "clock"]
+
+
+@pytest.mark.kafka
+def test_after_downtime_nobody_hears_an_alert_that_an_unread_purchase_disproves(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    policy = tmp_path / "quick.toml"
+    policy.write_text(QUICK_POLICY)
+    with site(real_broker.address, tmp_path, partitions=1, policy=str(policy), clock="wall") as here:
+        first = here.start()
+        wait_until(lambda: first.page("readyz")[0] == 200, 60, "ready")
+        bought_ms = time.time_ns() // 1_000_000
+        here.produce([("purchases", purchase(0, at=units.format_time(bought_ms)))])
+        wait_until(lambda: first.stats()["events"] == 1, 30, "the purchase is folded")
+        assert first.stop() == 0
+        # While nobody folds, ada buys once every second; every line is crossed on the wall clock before anybody reads on.
+        until_ms = bought_ms + 6_000
+        here.produce([("purchases", purchase(n, at=units.format_time(bought_ms + n * 1_000))) for n in range(1, 7)])
+        wait_until(lambda: time.time_ns() // 1_000_000 > until_ms, 30, "the last purchase's time")
+        here.start()
+        wait_until(lambda: len(here.read("tier-changes")) >= 3, 60, "the lines after the last purchase")
+        changes = [orjson.loads(one.value()) for one in here.read("tier-changes")]
+        instants = [(one["change"], units.parse_time(one["occurred_at"]) - bought_ms) for one in changes]
+        assert instants == [("upgrade", 0), ("downgrade_scheduled", 8_001), ("downgrade", 9_001)]
+
+
+@pytest.mark.kafka
+def test_a_worker_is_alive_before_it_is_ready_and_ready_once_it_has_caught_up(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        here.produce([("purchases", purchase(number, f"c{number % 50}")) for number in range(3_000)])
+        worker = here.start()
+        wait_until(lambda: worker.page("healthz")[0] == 200, 60, "alive")
+        seen = []
+
+        def ready() -> bool:
+            status, _ = worker.page("readyz")
+            seen.append((status, worker.stats().get("events")))
+            return status == 200
+
+        wait_until(ready, 60, "ready")
+        assert seen[0][0] == 503
+        assert seen[-1][1] == 3_000
+
+
+@pytest.mark.kafka
+def test_topics_are_made_with_one_partition_count_and_compacted_where_only_the_latest_counts(
+    real_broker: Broker,
+) -> None:
+    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+    name = f"topics-{time.time_ns()}"
+    settings = load_settings(broker=real_broker.address, topic_prefix=f"{name}-", app_id=name, partitions=3)
+    assert len(create_topics(settings)) == len(registry(settings))
+    assert create_topics(settings) == []
+    admin = KafkaAdminClient(**settings.client_options())
+    try:
+        described = admin.describe_topics([topic.name for topic in registry(settings)])
+        assert {len(one["partitions"]) for one in described} == {3}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in registry(settings)]
+        configs = str(admin.describe_configs(resources))
+        assert configs.count("compact") >= 2
+    finally:
+        admin.close()
+    other = load_settings(broker=real_broker.address, topic_prefix=f"{name}-", app_id=name, partitions=4)
+    with pytest.raises(TopicsError, match="has 3 partitions, but TIERSTREAM_PARTITIONS is 4"):
+        create_topics(other)
+
+
+@pytest.mark.kafka
+def test_a_table_made_under_another_policy_is_refused_with_what_to_do(real_broker: Broker, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", policy="retail-three-tier") as here:
+        here.produce([("purchases", purchase(1))])
+        first = here.start()
+        here.wait_until_drained(1)
+        assert first.stop() == 0
+        second = here.start(policy="annual-spend")
+        assert second.process.wait(60) == 1
+        assert "made under policy retail-three-tier@1" in second.said()
+        assert "TIERSTREAM_APP_VERSION" in second.said()
+
+
+def test_without_a_broker_the_worker_says_what_to_do(tmp_path: Path) -> None:
+    from tests.integration.harness import Site
+
+    here = Site(load_settings(broker=f"127.0.0.1:{free_port()}"), tmp_path)
+    worker = here.start()
+    assert worker.process.wait(60) == 1
+    assert "no Kafka answers" in worker.said()
+    assert "scripts/kafka up" in worker.said()
+    assert "Traceback" not in worker.said()

@@ -1,0 +1,181 @@
+"""The worker on a real Kafka gives the bytes that the replay of the same log gives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import models
+import orjson
+import pytest
+from models import units
+from streams.replay import replay_files
+from streams.topics import INPUTS
+from streams.view import RedisView
+
+from tests.integration.conftest import Broker
+from tests.integration.harness import ROOT, Line, site
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import cdnow_log  # noqa: E402
+
+UNTIL = "1998-07-01T00:00:00Z"
+POLICY = "annual-spend"
+
+
+def cdnow_lines() -> list[Line]:
+    """CDNOW with made-up complaints, feedback and commands, some events twice, in the order of time; garbage last."""
+    bought = cdnow_log.purchases()
+    complaints, feedback = cdnow_log.made_up(bought)
+    lines: list[Line] = [("purchases", one) for one in bought]
+    lines += [("complaints", one) for one in complaints] + [("feedback", one) for one in feedback]
+    lines += [("commands", one) for one in made_up_commands(bought)]
+    chance = random.Random(7)
+    lines += [line for line in lines if chance.random() < 0.02]
+    rank = {topic: number for number, topic in enumerate(INPUTS)}
+    lines.sort(key=lambda line: (line[1]["occurred_at"], rank[line[0]]))  # type: ignore[index]
+    return lines + [("purchases", text.encode()) for text in cdnow_log.unusable()]
+
+
+def made_up_commands(bought: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    customers = sorted({one["customer_id"] for one in bought})
+    commands = []
+    for number, customer_id in enumerate(customers[::97]):
+        common = {"customer_id": customer_id, "actor": "tests"}
+        commands.append(
+            common
+            | {"event_id": f"lock-{number}", "command": "lock_tier", "tier": "gold", "reason": "a friend of the house",
+               "occurred_at": "1997-08-05T12:00:00Z"}
+        )  # fmt: skip
+        if number % 2:
+            commands.append(
+                common
+                | {
+                    "event_id": f"unlock-{number}",
+                    "command": "unlock_tier",
+                    "reason": "no longer",
+                    "occurred_at": "1998-02-01T08:00:00Z",
+                }
+            )
+        if number % 5 == 4:
+            commands.append(
+                common | {"event_id": f"erase-{number}", "command": "erase", "occurred_at": "1998-03-01T08:00:00Z"}
+            )
+    return commands
+
+
+def replayed(lines: list[Line], folder: Path, policy: str = POLICY, until: str = UNTIL) -> Path:
+    """The replay's four output files."""
+    texts: dict[str, list[bytes]] = defaultdict(list)
+    for topic, body in lines:
+        texts[topic].append(body if isinstance(body, bytes) else json.dumps(body).encode())
+    paths = []
+    for topic, of_topic in texts.items():
+        path = folder / f"{topic}.jsonl"
+        path.write_bytes(b"\n".join(of_topic) + b"\n")
+        paths.append(path)
+    replay_files(paths, models.load(policy), folder / "replayed", units.parse_time(until), progress=False)
+    return folder / "replayed"
+
+
+def bodies_by_customer(path: Path) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = defaultdict(list)
+    for line in path.read_bytes().splitlines():
+        found[orjson.loads(line)["customer_id"]].append(line)
+    return dict(found)
+
+
+def profiles(path: Path) -> dict[str, bytes]:
+    return {orjson.loads(line)["customer_id"]: line for line in path.read_bytes().splitlines()}
+
+
+def assert_redis_equals(url: str, expected: dict[str, bytes], tiers: list[str]) -> None:
+    """Redis, customer by customer, tier by tier and in the ranking, is what the profiles say."""
+
+    async def compare() -> None:
+        view = RedisView(url)
+        try:
+            wanted_members: dict[str, set[str]] = {tier: set() for tier in tiers}
+            wanted_at_risk = {}
+            for customer_id, body in expected.items():
+                found = await view.customer(customer_id)
+                profile = orjson.loads(body)
+                assert found is not None, customer_id
+                assert orjson.dumps(found["profile"]) == body
+                assert found["tier"] == profile["tier"]
+                assert found["risk_level"] == profile["risk"]["level"]
+                assert found["seq"] == profile["seq"]
+                wanted_members[profile["tier"]].add(customer_id)
+                if profile["risk"]["level"] != "none":
+                    wanted_at_risk[customer_id] = float(profile["risk"]["value_at_stake"])
+            for tier, members in wanted_members.items():
+                assert set(await view.members(tier, 0, 10_000)) == members
+            ranked = await view.at_risk(0, 10_000)
+            assert dict(ranked) == wanted_at_risk
+            assert [stake for _, stake in ranked] == sorted(wanted_at_risk.values(), reverse=True)
+        finally:
+            await view.redis.aclose()
+
+    asyncio.run(compare())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (3, 1), (3, 2), (8, 1), (8, 2)])
+def test_the_worker_gives_the_bytes_of_the_replay_whatever_the_partitions_and_workers(
+    partitions: int, workers: int, real_broker: Broker, redis: Any, tmp_path: Path
+) -> None:
+    lines = cdnow_lines()
+    expected = replayed(lines, tmp_path)
+    with site(
+        real_broker.address,
+        tmp_path,
+        partitions=partitions,
+        policy=POLICY,
+        clock="event",
+        until=UNTIL,
+        redis_url=redis.url,
+    ) as here:
+        here.produce(lines)
+        for _ in range(workers):
+            here.start()
+        here.wait_until_drained(len(lines))
+        assert here.by_customer("tier-changes") == bodies_by_customer(expected / "tier-changes.jsonl")
+        assert here.by_customer("churn-risk") == bodies_by_customer(expected / "churn-risk.jsonl")
+        wanted = profiles(expected / "profiles.jsonl")
+        assert here.latest("profiles") == wanted
+        letters = [(dict(one.headers())["reason"].decode(), one.value().decode()) for one in here.read("dead-letters")]
+        assert sorted(letters) == sorted(
+            (one["reason"], one["value"])
+            for one in map(orjson.loads, (expected / "dead-letters.jsonl").read_bytes().splitlines())
+        )
+        tiers = [tier.name for tier in models.load(POLICY).ladder.tiers]
+        assert_redis_equals(redis.url, wanted, tiers)
+        assert [worker.stop() for worker in here.workers] == [0] * workers
+        assert here.committed_equals_ends(INPUTS)
+
+
+@pytest.mark.kafka
+def test_a_clean_restart_in_the_middle_changes_nothing_and_repeats_nothing(
+    real_broker: Broker, redis: Any, tmp_path: Path
+) -> None:
+    lines = cdnow_lines()
+    expected = replayed(lines, tmp_path)
+    half = len(lines) // 2
+    with site(real_broker.address, tmp_path, partitions=3, policy=POLICY, clock="event", redis_url=redis.url) as here:
+        here.produce(lines[:half])
+        first = here.start()
+        here.wait_until_drained(half)
+        assert first.stop() == 0
+        here.produce(lines[half:])
+        second = here.start(until=UNTIL)
+        here.wait_until_drained(len(lines) - half)
+        assert here.by_customer("tier-changes") == bodies_by_customer(expected / "tier-changes.jsonl")
+        assert here.by_customer("churn-risk") == bodies_by_customer(expected / "churn-risk.jsonl")
+        assert here.latest("profiles") == profiles(expected / "profiles.jsonl")
+        assert second.stats()["skipped"] == 0
+        assert second.stop() == 0
