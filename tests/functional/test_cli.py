@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from models.policy_file import SHIPPED
 from streams.cli import app
-from typer.testing import CliRunner, Result
 
 COMMANDS = (["worker"], ["replay"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"])
 
@@ -76,7 +77,13 @@ def test_replay_writes_four_files_and_a_summary(tmp_path: Path) -> None:
 
 def test_replay_reads_gzip_and_lines_that_name_their_topic(tmp_path: Path) -> None:
     log = tmp_path / "everything.jsonl.gz"
-    feedback = {"event_id": "f", "customer_id": "ada", "score": 90, "kind": "csat", "occurred_at": "2026-01-05T00:00:00Z"}
+    feedback = {
+        "event_id": "f",
+        "customer_id": "ada",
+        "score": 90,
+        "kind": "csat",
+        "occurred_at": "2026-01-05T00:00:00Z",
+    }
     lines = [
         json.dumps(json.loads(purchase(1)) | {"topic": "purchases"}),
         json.dumps(feedback | {"topic": "feedback"}),
@@ -97,7 +104,9 @@ def test_replay_gives_the_same_bytes_whatever_the_order_of_the_files(tmp_path: P
     results = []
     for number, names in enumerate((("a", "b"), ("b", "a"))):
         out = tmp_path / f"out-{number}"
-        result = run("replay", *(tmp_path / f"{name}-purchases.jsonl" for name in names), "-p", "annual-spend", "-o", out)
+        result = run(
+            "replay", *(tmp_path / f"{name}-purchases.jsonl" for name in names), "-p", "annual-spend", "-o", out
+        )
         assert result.exit_code == 0, result.output
         results.append({path.name: path.read_bytes() for path in out.iterdir()})
     assert results[0] == results[1]

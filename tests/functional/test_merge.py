@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from models.events import Event, Purchase, Rejected
 from streams.merge import Merge, Record
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from models.customer import NEVER_MS
 from streams.folding import Schedule
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import models
 import msgspec
 import pytest
+
+import models
 from models.customer import NEVER_MS, Customer, Facts, Standing
 from streams.table import CUSTOMER, MARKER, ChangelogError, CustomerStore, Marker
 
@@ -91,12 +92,18 @@ def test_customers_changed_since_the_last_profiles_are_published_again(store: Cu
 
 @pytest.mark.parametrize(
     "record",
-    [(CUSTOMER + b"ada", b""), (CUSTOMER + b"ada", b"\xff123456789"), (b"x", b"y"), (MARKER, b"{}"), (CUSTOMER + b"a", None)],
+    [
+        (CUSTOMER + b"ada", b""),
+        (CUSTOMER + b"ada", b"\xff123456789"),
+        (b"x", b"y"),
+        (MARKER, b"{}"),
+        (CUSTOMER + b"a", None),
+    ],
     ids=["empty", "unknown schema", "unknown key", "marker", "tombstone"],
 )
 def test_a_record_that_does_not_decode_stops_the_worker_and_names_itself(
     store: CustomerStore, record: tuple[bytes, bytes | None]
 ) -> None:
-    with pytest.raises(ChangelogError, match="changelog, partition 0, offset 1.*new TIERSTREAM_APP_VERSION"):
+    with pytest.raises(ChangelogError, match=r"changelog, partition 0, offset 1.*new TIERSTREAM_APP_VERSION"):
         restore(store, (CUSTOMER + b"bob", STATE), record)
     assert len(store.app.failures) == 1

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import models
 import orjson
 import pytest
+
+import models
 from models import units
 from models.outputs import PROFILES
 from streams.embedded import EmbeddedRedis

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
 from streams.embedded import EmbeddedBroker, EmbeddedRedis
 
 ROOT = Path(__file__).parents[2]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
+
 from streams.settings import Settings, load_settings
 from streams.topics import create_topics
 

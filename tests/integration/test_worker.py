@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 import pytest
+
 from models import units
 from models.events import REASONS
 from streams.embedded import EmbeddedRedis
 from streams.settings import load_settings
 from streams.topics import INPUTS, TopicsError, create_topics, registry
 from streams.view import RedisView
-
 from tests.integration.conftest import Broker
 from tests.integration.harness import free_port, site, wait_until
 

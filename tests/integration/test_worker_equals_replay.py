@@ -10,19 +10,19 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import models
 import orjson
 import pytest
+
+import models
 from models import units
 from streams.replay import replay_files
 from streams.topics import INPUTS
 from streams.view import RedisView
-
 from tests.integration.conftest import Broker
 from tests.integration.harness import ROOT, Line, site
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import cdnow_log  # noqa: E402
+import cdnow_log
 
 UNTIL = "1998-07-01T00:00:00Z"
 POLICY = "annual-spend"

@@ -1,0 +1,328 @@
+"""The oracle's reading of docs/semantics.md, first half: what follows from a policy and a plain list of events.
+
+Headings are the page's. See oracle.py for the second half, the order of things.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+DAY = 86_400_000
+WEEK = 7 * DAY
+UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY, "w": WEEK}
+DECIMALS = {"JPY": 0, "KRW": 0, "KWD": 3, "BHD": 3}  # the currencies of the tests that do not have two
+SEVERITIES = ["low", "medium", "high", "critical"]
+STATUSES = ["opened", "escalated", "resolved", "reopened"]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONGEST_SILENCE = 100 * 365 * DAY
+CLOSE = 2e-14
+"""Scores are floating-point numbers, whose last bits depend on the order of operations: about this much."""
+
+
+# ---------------------------------------------------------------- the policy and the events, read anew
+class Rules:
+    """The settings of a policy file, with the defaults of the ones it leaves out."""
+
+    def __init__(self, text: str) -> None:
+        policy = tomllib.loads(text)
+        window, downgrade = policy["window"], policy.get("downgrade", {})
+        risk, satisfaction = policy["risk"], policy.get("satisfaction", {})
+        complaints = risk["complaints"]
+        self.currency = policy["currency"]
+        self.rates = {currency: Fraction(rate) for currency, rate in policy.get("rates", {}).items()}
+        self.period = duration(policy.get("period", "30d"))
+        self.kind = window.get("kind", "trailing")
+        self.length = duration(window["length"]) if self.kind == "trailing" else 366 * DAY
+        self.bucket = duration(window.get("bucket", "1h"))
+        self.lateness = duration(window["lateness"]) if "lateness" in window else self.length
+        self.keep = max(self.length, self.lateness + DAY)
+        offset = window.get("utc_offset", "+00:00")
+        self.utc_offset = (-1 if offset[0] == "-" else 1) * (int(offset[1:3]) * 60 + int(offset[4:6])) * 60_000
+        self.tiers = [{"name": policy.get("base_tier", "none")}, *policy["tiers"]]
+        self.names = [tier["name"] for tier in self.tiers]
+        self.score_terms: dict[str, Any] = policy.get("score", {})
+        self.grace = downgrade.get("grace", "30d")
+        self.step = downgrade.get("step", "one")
+        self.min_hold = duration(downgrade.get("min_hold", "0d"))
+        self.valid_for = duration(satisfaction.get("valid_for", "365d"))
+        self.assume = satisfaction.get("assume")
+        self.mbg = risk["r"], risk["alpha_weeks"], risk["a"], risk["b"]
+        self.horizon = duration(risk.get("horizon", "90d")) / WEEK
+        self.levels = ["none"] + [level["name"] for level in risk["levels"]]
+        self.raise_at = [math.nan] + [log_odds(level["raise_at"]) for level in risk["levels"]]
+        self.ease_below = [math.nan] + [log_odds(level["ease_below"]) for level in risk["levels"]]
+        self.severity, self.status = complaints["severity"], complaints["status"]
+        self.repeat_within = duration(complaints.get("repeat_within", "60d"))
+        self.repeat_factor = complaints.get("repeat_factor", 1.5)
+        self.half_life = duration(complaints.get("half_life", "60d"))
+        self.fade_step = duration(complaints.get("step", "7d"))
+        self.forget_after = duration(complaints.get("forget_after", "365d"))
+        self.protection = complaints.get("protection", 0.25)
+        self.neutral = risk.get("satisfaction", {}).get("neutral", 70)
+        self.per_ten_points = risk.get("satisfaction", {}).get("per_ten_points", 0.15)
+
+    def minor(self, amount: str | float, currency: str) -> int:
+        """An amount in minor units of the policy's currency, rounded half to even."""
+        exact = Fraction(Decimal(str(amount))) * self.rates.get(currency, 1) * 10 ** DECIMALS.get(self.currency, 2)
+        return round(exact)
+
+
+def duration(text: str) -> int:
+    digits = text.rstrip("mshdw").strip()
+    return int(digits) * UNITS[text[len(digits) :].strip()]
+
+
+def instant(written: str | int) -> int:
+    return (
+        written if isinstance(written, int) else (datetime.fromisoformat(written) - EPOCH) // timedelta(milliseconds=1)
+    )
+
+
+def log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+class Event:
+    """An event as it came, with its time and its money worked out."""
+
+    def __init__(self, wire: dict[str, Any], rules: Rules) -> None:
+        self.wire = wire
+        self.customer_id: str = wire["customer_id"]
+        self.id = wire["event_id"]
+        self.full_id = f"{wire['topic']}/{wire['event_id']}"
+        self.at = instant(wire["occurred_at"])
+        self.what = {"purchases": wire.get("kind"), "commands": wire.get("command")}.get(wire["topic"], wire["topic"])
+        self.amount = rules.minor(wire["amount"], wire["currency"]) if wire["topic"] == "purchases" else 0
+        original = wire.get("original_occurred_at")
+        self.booked_at = self.at if original is None else instant(original)
+
+
+# ---------------------------------------------------------------- Facts
+class Known:
+    """All that follows from a list of events, whatever its order."""
+
+    def __init__(self, rules: Rules, events: list[Event]) -> None:
+        self.rules = rules
+        purchases = [event for event in events if event.what == "purchase"]
+        refunds = [event for event in events if event.what == "refund"]
+        complaints = [event for event in events if event.what == "complaints"]
+        self.first = min((event.at for event in purchases), default=None)
+        self.last = max((event.at for event in purchases), default=None)
+        self.purchase_days = len({event.at // DAY for event in purchases})
+        full_refunds = [event for event in refunds if event.wire.get("full_order")]
+        self.orders = len(purchases) - len(full_refunds)
+        self.spend = sum(event.amount for event in purchases) - sum(event.amount for event in refunds)
+
+        self.buckets: list[tuple[int, int, int, int]] = []  # number, purchases, orders, spend
+        for number in sorted({event.booked_at // rules.bucket for event in purchases + refunds}):
+            bought = [event for event in purchases if event.booked_at // rules.bucket == number]
+            given_back = [event for event in refunds if event.booked_at // rules.bucket == number]
+            orders = len(bought) - len([event for event in given_back if event in full_refunds])
+            spend = sum(event.amount for event in bought) - sum(event.amount for event in given_back)
+            if bought or orders or spend:
+                self.buckets.append((number, len(bought), orders, spend))
+
+        answers = [(event.at, event.wire["score"], event.wire["kind"]) for event in events if event.what == "feedback"]
+        answers += [
+            (event.at, event.wire["satisfaction"], "complaint")
+            for event in complaints
+            if event.wire.get("satisfaction") is not None
+        ]
+        self.answer = max(answers, default=None)
+
+        steps = {
+            (
+                event.at,
+                event.wire["complaint_id"],
+                STATUSES.index(event.wire["status"]),
+                SEVERITIES.index(event.wire["severity"]),
+                event.wire.get("category") or "",
+            )
+            for event in complaints
+        }
+        self.steps = sorted(steps)[-64:]
+
+    def as_kept_at(self, clock: int) -> dict[str, Any]:
+        """The facts without what is forgotten."""
+        rules = self.rules
+        return {
+            "first_purchase": self.first,
+            "last_purchase": self.last,
+            "purchase_days": self.purchase_days,
+            "orders": self.orders,
+            "spend": self.spend,
+            "buckets": [kept for kept in self.buckets if kept[0] * rules.bucket + rules.keep > clock],
+            "steps": [step for step in self.steps if step[0] + rules.forget_after > clock],
+            "answer": self.answer,
+        }
+
+    def year(self, t: int) -> tuple[int, int]:
+        """The start of the window's year that holds `t`, and its end."""
+        offset, month, day = self.rules.utc_offset, 1, 1
+        if self.rules.kind == "anniversary-year" and self.first is not None:
+            first = EPOCH + timedelta(milliseconds=self.first + offset)
+            month, day = (2, 28) if (first.month, first.day) == (2, 29) else (first.month, first.day)
+        around = (EPOCH + timedelta(milliseconds=t)).year
+        starts = [
+            instant(f"{year:04}-{month:02}-{day:02}T00:00:00Z") - offset for year in range(around - 2, around + 4)
+        ]
+        return max(start for start in starts if start <= t), min(start for start in starts if start > t)
+
+    def measures(self, t: int) -> dict[str, Any]:
+        rules, seen = self.rules, []
+        year_start, year_end = (0, 0) if rules.kind == "trailing" else self.year(t)
+        for number, _, orders, spend in self.buckets:
+            start = number * rules.bucket
+            if start <= t < start + rules.length if rules.kind == "trailing" else year_start <= start < year_end:
+                seen.append((start, orders, spend))
+        answered = self.answer is not None and t < self.answer[0] + rules.valid_for
+        return {
+            "spend": sum(spend for _, _, spend in seen),
+            "orders": max(sum(orders for _, orders, _ in seen), 0),
+            "active_periods": len({start // rules.period for start, orders, _ in seen if orders > 0}),
+            "recency": None if self.last is None else t - self.last,
+            "satisfaction": self.answer[1] if self.answer and answered else rules.assume,
+        }
+
+    # ------------------------------------------------------------ Tiers
+    def qualifies_for(self, t: int) -> int:
+        measures = self.measures(t)
+        return max(rank for rank, tier in enumerate(self.rules.tiers) if self.holds(tier, measures))
+
+    def holds(self, tier: dict[str, Any], measures: dict[str, Any]) -> bool:
+        recency, satisfaction = measures["recency"], measures["satisfaction"]
+        minor = self.rules.minor
+        return (
+            ("min_spend" not in tier or measures["spend"] >= minor(tier["min_spend"], self.rules.currency))
+            and ("min_orders" not in tier or measures["orders"] >= tier["min_orders"])
+            and ("min_active_periods" not in tier or measures["active_periods"] >= tier["min_active_periods"])
+            and (
+                "min_satisfaction" not in tier
+                or (satisfaction is not None and satisfaction >= tier["min_satisfaction"])
+            )
+            and ("max_recency" not in tier or (recency is not None and recency <= duration(tier["max_recency"])))
+            and ("min_score" not in tier or self.rfm_score(measures) >= Decimal(str(tier["min_score"])))
+        )
+
+    def rfm_score(self, measures: dict[str, Any]) -> Decimal:
+        terms, recency = self.rules.score_terms, measures["recency"]
+        points = {
+            "recency": [
+                recency is not None and recency <= duration(limit) for limit in terms["recency"]["breakpoints"]
+            ],
+            "frequency": [measures["orders"] >= int(limit) for limit in terms["frequency"]["breakpoints"]],
+            "monetary": [
+                measures["spend"] >= self.rules.minor(limit, self.rules.currency)
+                for limit in terms["monetary"]["breakpoints"]
+            ],
+        }
+        return sum((Decimal(str(terms[name]["weight"])) * (1 + sum(points[name])) for name in points), Decimal(0))
+
+    def instants_for_tiers(self, clock: int) -> list[int]:
+        """Every instant after the clock at which a measure can pass something that a tier asks for."""
+        rules = self.rules
+        found = [number * rules.bucket + rules.length for number, *_ in self.buckets]
+        if rules.kind != "trailing":
+            this_year_end = self.year(clock)[1]
+            found = [this_year_end, self.year(this_year_end)[1]]
+        limits = [duration(tier["max_recency"]) for tier in rules.tiers if "max_recency" in tier]
+        limits += [duration(limit) for limit in rules.score_terms.get("recency", {}).get("breakpoints", [])]
+        if self.last is not None:
+            found += [self.last + limit + 1 for limit in limits]
+        if self.answer is not None:
+            found.append(self.answer[0] + rules.valid_for)
+        # Their neighbours too: should one of these lines be off by a millisecond, judging still finds the first change.
+        around = {at + shift for at in found for shift in (-1, 0, 1)}
+        return sorted(at for at in around if at > clock)
+
+    # ------------------------------------------------------------ Risk
+    def too_close_to_call(self, t: int) -> bool:
+        """Whether the last bits of the score decide if a line is crossed at `t` or a millisecond later or earlier."""
+        scores = [self.risk_score(at) for at in (t - 1, t)]
+        return any(abs(score - line) < CLOSE for score in scores for line in self.rules.raise_at[1:])
+
+    def risk_score(self, t: int) -> float:
+        r, alpha, a, b = self.rules.mbg
+        assert self.first is not None and self.last is not None
+        x = max(self.purchase_days - 1, 0)
+        t_x = (self.last - self.first) / WEEK if x > 0 else 0.0
+        age = (t - self.first) / WEEK
+        left = a / (b + x) * ((alpha + age) / (alpha + t_x)) ** (r + x)
+        not_within_horizon = ((alpha + age) / (alpha + age + self.rules.horizon)) ** (r + x)
+        # base + rhythm + silence are, by their definition, M(x, t_x, T).
+        of_purchases = math.log((left + not_within_horizon) / (1 - not_within_horizon))
+        return of_purchases + sum(self.complaints_score(t)) + self.satisfaction_score(t)
+
+    def complaints_score(self, t: int) -> list[float]:
+        rules = self.rules
+        x = max(self.purchase_days - 1, 0)
+        remembered = [step for step in self.steps if step[0] + rules.forget_after > t]
+        complaints = []
+        for complaint_id in {step[1] for step in remembered}:
+            steps = [step for step in remembered if step[1] == complaint_id]
+            complaints.append((min(step[0] for step in steps), complaint_id, steps))
+        complaints.sort()
+        adds = []
+        for index, (opened, _, steps) in enumerate(complaints):
+            changed, _, status, _, _ = max(steps)
+            severity = max(step[3] for step in steps)
+            repeated = index > 0 and opened - complaints[index - 1][0] <= rules.repeat_within
+            k = (t - changed) // rules.fade_step
+            adds.append(
+                rules.severity[SEVERITIES[severity]]
+                * rules.status[STATUSES[status]]
+                * (rules.repeat_factor if repeated else 1)
+                * 2 ** (-(k * rules.fade_step) / rules.half_life)
+                / (1 + rules.protection * math.log(1 + x))
+            )
+        return adds
+
+    def satisfaction_score(self, t: int) -> float:
+        if self.answer is None or t >= self.answer[0] + self.rules.valid_for:
+            return 0.0
+        return (self.rules.neutral - self.answer[1]) * self.rules.per_ten_points / 10
+
+    def level_after(self, level: int, t: int) -> int:
+        """The level that judging at `t` gives a customer at `level`."""
+        score, start = self.risk_score(t), level
+        while level + 1 < len(self.rules.levels) and score >= self.rules.raise_at[level + 1]:
+            level += 1
+        if level == start:
+            while level > 0 and score < self.rules.ease_below[level]:
+                level -= 1
+        return level
+
+    def instants_for_risk(self, clock: int, end: int) -> list[int]:
+        """Every instant after the clock at which the score can jump, ending with the one after which nothing changes."""
+        rules = self.rules
+        found = [step[0] + rules.forget_after for step in self.steps]
+        for complaint_id in {step[1] for step in self.steps}:
+            changed = max(step for step in self.steps if step[1] == complaint_id)[0]
+            found += [changed + k * rules.fade_step for k in range(rules.forget_after // rules.fade_step + 1)]
+        if self.answer is not None:
+            found.append(self.answer[0] + rules.valid_for)
+        return [*sorted({at for at in found if clock < at < end}), end]
+
+    def next_risk_change(self, level: int, clock: int) -> int | None:
+        if self.last is None or clock >= self.last + LONGEST_SILENCE:
+            return None
+        end, unchanged = self.last + LONGEST_SILENCE, clock
+        for jump in self.instants_for_risk(clock, end):
+            if self.level_after(level, jump - 1) != level:
+                changed = jump - 1
+                while changed - unchanged > 1:
+                    middle = (unchanged + changed) // 2
+                    if self.level_after(level, middle) == level:
+                        unchanged = middle
+                    else:
+                        changed = middle
+                return changed
+            if jump < end and self.level_after(level, jump) != level:
+                return jump
+            unchanged = jump
+        return None

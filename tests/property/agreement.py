@@ -1,0 +1,105 @@
+"""Holds a customer of the fold against the oracle's picture of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from models import Customer, Output
+from models.customer import NEVER_MS
+from tests.builders import ms
+from tests.oracle import Announcement, Picture
+from tests.running import Step
+
+
+def assert_agrees(step: Step, picture: Picture, context: str = "") -> None:
+    """Everything that docs/semantics.md says of a customer after an event."""
+    where = f"{context} customer {picture.customer_id}"
+    assert as_the_oracle_sees(step.customer) == expected(picture), where
+    assert [announced(output) for output in step.outputs] == [_plain(one) for one in picture.announcements], where
+    assert (step.rejected is not None) == (picture.verdict == "too_late"), where
+    for output, announcement in zip(step.outputs, picture.announcements, strict=True):
+        if announcement.score is not None:
+            assert abs(json.loads(output.body)["after"]["log_odds"] - announcement.score) < 1e-9, where
+
+
+def expected(picture: Picture) -> dict[str, Any]:
+    """The oracle's picture in the form of `as_the_oracle_sees`."""
+    return {
+        "facts": picture.facts,
+        "standing": picture.standing,
+        "seq": picture.seq,
+        "clock": picture.clock,
+        "due_at": picture.due_at,
+    }
+
+
+def as_the_oracle_sees(customer: Customer) -> dict[str, Any]:
+    """A customer in the oracle's words."""
+    facts, standing = customer.facts, customer.standing
+    answer, lock, action = facts.satisfaction, standing.lock, standing.alert_action
+    return {
+        "facts": {
+            "first_purchase": _known(facts.first_purchase_ms),
+            "last_purchase": _known(facts.last_purchase_ms),
+            "purchase_days": facts.purchase_days,
+            "orders": facts.orders,
+            "spend": facts.spend_minor,
+            "buckets": [(one.number, one.purchases, one.orders, one.spend_minor) for one in facts.buckets],
+            "steps": [
+                (one.at_ms, one.complaint_id, one.status, one.severity, one.category) for one in facts.complaints
+            ],
+            "answer": None if answer is None else (answer.at_ms, answer.score, answer.kind),
+        },
+        "standing": {
+            "tier": standing.tier,
+            "tier_since": standing.tier_since_ms,
+            "downgrade_at": _ever(standing.downgrade_at_ms),
+            "lock": None if lock is None else (lock.since_ms, lock.reason, lock.actor),
+            "level": standing.risk_level,
+            "level_since": standing.risk_since_ms,
+            "last_alert": _known(standing.last_alert_ms),
+            "alert_action": None if action is None else (action.at_ms, action.action),
+        },
+        "seq": customer.seq,
+        "clock": customer.clock_ms,
+        "due_at": _ever(customer.due_at_ms),
+    }
+
+
+def announced(output: Output) -> dict[str, Any]:
+    """An output, read from its body as its readers do."""
+    body = json.loads(output.body)
+    key = "tier" if output.topic == "tier-changes" else "level"
+    assert (body["seq"], body["id"], body["change"]) == (output.seq, output.id, output.change)
+    assert ms(body["occurred_at"]) == output.occurred_at_ms
+    return {
+        "topic": output.topic,
+        "change": output.change,
+        "occurred_at": output.occurred_at_ms,
+        "cause": body["cause"],
+        "before": body["before"] and body["before"][key],
+        "after": body["after"] and body["after"][key],
+        "downgrade_at": body["after"] and body["after"].get("downgrade_at") and ms(body["after"]["downgrade_at"]),
+    }
+
+
+def _plain(one: Announcement) -> dict[str, Any]:
+    tier = one.topic == "tier-changes"
+    return {
+        "topic": one.topic,
+        "change": one.change,
+        "occurred_at": one.occurred_at,
+        "cause": one.cause,
+        "before": one.before[0] if tier else one.before,
+        "after": one.after and (one.after[0] if tier else one.after),
+        "downgrade_at": one.after[1] if tier and one.after else None,
+    }
+
+
+def _known(at_ms: int) -> int | None:
+    return None if at_ms < 0 else at_ms
+
+
+def _ever(at_ms: int) -> int | None:
+    return None if at_ms == NEVER_MS else at_ms

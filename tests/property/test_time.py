@@ -1,0 +1,124 @@
+"""Consequences 1 and 2 of the design: instants are exact, and it does not matter when anybody looks."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import Output, advance, apply, encode
+from models.customer import NEVER_MS
+from tests.builders import DAY, Wire, ms
+from tests.running import Fold, events_of, policy_of
+from tests.strategies import customer_logs, policy_texts
+
+INSTANTS_FOLLOWED = 12
+
+
+@given(policy_texts(), customer_logs())
+def test_nothing_happens_before_due_at_and_something_is_announced_at_it(text: str, log: list[Wire]) -> None:
+    policy = policy_of(text)
+    fold = Fold(policy)
+    for wire in log:
+        fold.apply(wire)
+    customer = fold.customers["ada"]
+    for _ in range(INSTANTS_FOLLOWED):
+        due_at_ms = customer.due_at_ms
+        if due_at_ms == NEVER_MS:
+            break
+        assert due_at_ms > customer.clock_ms
+        assert advance(customer, due_at_ms - 1, policy, "ada") == (customer, ())
+        later, outputs = advance(customer, due_at_ms, policy, "ada")
+        assert outputs
+        assert {output.occurred_at_ms for output in outputs} == {due_at_ms}
+        assert later.clock_ms == due_at_ms
+        customer = later
+
+
+@given(policy_texts(), customer_logs(), st.integers(0, 900 * DAY))
+def test_what_time_brings_about_carries_its_own_instant_however_late_it_is_found(
+    text: str, log: list[Wire], late_ms: int
+) -> None:
+    policy = policy_of(text)
+    fold = Fold(policy)
+    for wire in log:
+        fold.apply(wire)
+    customer = fold.customers["ada"]
+    if customer.due_at_ms == NEVER_MS:
+        return
+    _, found_on_time = advance(customer, customer.due_at_ms, policy, "ada")
+    _, found_late = advance(customer, customer.due_at_ms + late_ms, policy, "ada")
+    assert list(found_late[: len(found_on_time)]) == list(found_on_time)
+
+
+@given(policy_texts(), customer_logs(), st.data())
+def test_advancing_in_many_steps_or_none_gives_the_same_bytes_and_the_same_outputs(
+    text: str, log: list[Wire], data: st.DataObject
+) -> None:
+    policy = policy_of(text)
+    end_ms = max(ms(wire["occurred_at"]) for wire in log) + data.draw(st.integers(0, 800 * DAY), "silence at the end")
+    lazy, once, often = Fold(policy), Fold(policy), Fold(policy)
+    for event in events_of(policy, log):
+        if once.customers:
+            # No tick runs ahead of an event that is not late: time stops short of it, or at it.
+            from_ms = often.customers["ada"].clock_ms
+            to_ms = max(event.occurred_at_ms, from_ms)
+            once.advance(to_ms)
+            for tick_ms in sorted(data.draw(st.lists(st.integers(from_ms, to_ms), max_size=4), "ticks")):
+                often.advance(tick_ms)
+        lazy.apply_event(event)
+        once.apply_event(event)
+        often.apply_event(event)
+        assert encode(lazy.customers["ada"]) == encode(once.customers["ada"]) == encode(often.customers["ada"])
+    lazy.advance(end_ms)
+    while often.customers["ada"].due_at_ms <= end_ms:
+        often.advance(often.customers["ada"].due_at_ms)
+    assert encode(lazy.customers["ada"]) == encode(often.customers["ada"])
+    assert lazy.outputs[: len(once.outputs)] == once.outputs
+    assert lazy.outputs == often.outputs
+
+
+@given(policy_texts(), customer_logs())
+def test_apply_and_advance_leave_their_argument_unchanged(text: str, log: list[Wire]) -> None:
+    policy = policy_of(text)
+    customer = None
+    for event in events_of(policy, log):
+        before, bytes_before = deepcopy(customer), customer and encode(customer)
+        event_before = deepcopy(event)
+        following, _ = apply(customer, event, policy)
+        assert customer == before
+        assert (customer and encode(customer)) == bytes_before
+        assert event == event_before
+        customer = following
+        assert customer is not None
+        before = deepcopy(customer)
+        advance(customer, event.occurred_at_ms + 500 * DAY, policy, "ada")
+        assert customer == before
+
+
+@given(policy_texts(), customer_logs(), st.integers(0, 500 * DAY))
+def test_seq_is_gapless_and_occurred_at_never_goes_back(text: str, log: list[Wire], silence_ms: int) -> None:
+    fold = Fold(policy_of(text))
+    clocks = []
+    for wire in log:
+        fold.apply(wire)
+        clocks.append(fold.customers["ada"].clock_ms)
+    fold.advance(clocks[-1] + silence_ms)
+    assert clocks == sorted(clocks)
+    assert [output.seq for output in fold.outputs] == list(range(1, len(fold.outputs) + 1))
+    assert fold.customers["ada"].seq == len(fold.outputs)
+    instants = [output.occurred_at_ms for output in fold.outputs]
+    assert instants == sorted(instants)
+    assert len({output.id for output in fold.outputs}) == len(fold.outputs)
+
+
+@given(policy_texts(), customer_logs())
+def test_the_same_log_gives_the_same_bytes(text: str, log: list[Wire]) -> None:
+    def bytes_of_a_run() -> tuple[bytes, list[Output]]:
+        fold = Fold(policy_of(text))
+        for wire in log:
+            fold.apply(wire)
+        return encode(fold.customers["ada"]), fold.outputs
+
+    assert bytes_of_a_run() == bytes_of_a_run()
