@@ -9,7 +9,8 @@ from models.events import Decoder, Event, Rejected
 from models.fold import advance, apply
 from models.outputs import Output
 from models.policy import Policy
-from models.policy_file import PolicyError, load
+from models.policy_builder import PolicyError
+from models.policy_file import load
 from models.profile import profile
 
 __all__ = [

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from models.policy_file import SHIPPED, PolicyError
+from models.policy_builder import PolicyError
+from models.policy_file import SHIPPED
 from streams.settings import SettingsError, load_settings
 
 app = typer.Typer(

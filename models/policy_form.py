@@ -1,0 +1,137 @@
+"""The form of a policy file: one class per table, one field per setting."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from models.facts import WindowKind
+
+
+class Spec(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file; what it does not know is an error."""
+
+
+class WindowSpec(Spec, kw_only=True):
+    """`[window]`: `length` for the trailing kind only."""
+
+    kind: WindowKind = "trailing"
+    length: str | None = None
+    bucket: str = "1h"
+    lateness: str | None = None
+    utc_offset: str = "+00:00"
+
+
+class TierSpec(Spec, kw_only=True):
+    """`[[tiers]]`, lowest first: all that is given must hold."""
+
+    name: str
+    min_spend: str | int | None = None
+    min_orders: int | None = None
+    min_active_periods: int | None = None
+    min_satisfaction: int | None = None
+    max_recency: str | None = None
+    min_score: str | float | int | None = None
+
+
+class ScoreTermSpec(Spec, kw_only=True):
+    """One term of `[score]`: one point, and one more for each breakpoint reached."""
+
+    weight: str | float | int
+    breakpoints: list[str | int]
+
+
+class ScoreSpec(Spec, kw_only=True):
+    """`[score]`: the weighted R-F-M score that `min_score` refers to."""
+
+    recency: ScoreTermSpec
+    frequency: ScoreTermSpec
+    monetary: ScoreTermSpec
+
+
+class DowngradeSpec(Spec, kw_only=True):
+    """`[downgrade]`: after a grace period, never before a minimum hold, one step or straight."""
+
+    grace: str = "30d"
+    step: Literal["one", "direct"] = "one"
+    min_hold: str = "0d"
+
+
+class SatisfactionSpec(Spec, kw_only=True):
+    """`[satisfaction]`: how long an answer counts, and which score is assumed of who gave none."""
+
+    valid_for: str = "365d"
+    assume: int | None = None
+
+
+class LevelSpec(Spec, kw_only=True):
+    """`[[risk.levels]]`, lowest first: probabilities at which it is raised and below which it eases."""
+
+    name: str
+    raise_at: float
+    ease_below: float
+
+
+class ComplaintRiskSpec(Spec, kw_only=True):
+    """`[risk.complaints]`: log-odds by severity, factors by status, and how they fade."""
+
+    severity: dict[str, float]
+    status: dict[str, float]
+    repeat_within: str = "60d"
+    repeat_factor: float = 1.5
+    half_life: str = "60d"
+    step: str = "7d"
+    forget_after: str = "365d"
+    protection: float = 0.25
+
+
+class SatisfactionRiskSpec(Spec, kw_only=True):
+    """`[risk.satisfaction]`: log-odds for every ten points below `neutral`."""
+
+    neutral: int = 70
+    per_ten_points: float = 0.15
+
+
+class RiskSpec(Spec, kw_only=True):
+    """`[risk]`: MBG/NBD parameters, time in weeks, and the terms added to its log-odds."""
+
+    model: Literal["mbg-nbd"] = "mbg-nbd"
+    fitted_on: str
+    r: float
+    alpha_weeks: float
+    a: float
+    b: float
+    horizon: str = "90d"
+    levels: list[LevelSpec]
+    complaints: ComplaintRiskSpec
+    satisfaction: SatisfactionRiskSpec = field(default_factory=SatisfactionRiskSpec)
+
+
+class ActionSpec(Spec, kw_only=True):
+    """`[[actions]]`: the first row that matches an alert is recommended."""
+
+    do: str
+    within: str
+    tier: str | None = None
+    cause: str | None = None
+    level: str | None = None
+
+
+class PolicySpec(Spec, kw_only=True):
+    """The whole file."""
+
+    id: str
+    version: int
+    title: str
+    currency: str
+    rates: dict[str, str] = {}
+    base_tier: str = "none"
+    period: str = "30d"
+    window: WindowSpec
+    tiers: list[TierSpec]
+    score: ScoreSpec | None = None
+    downgrade: DowngradeSpec = field(default_factory=DowngradeSpec)
+    satisfaction: SatisfactionSpec = field(default_factory=SatisfactionSpec)
+    risk: RiskSpec
+    actions: list[ActionSpec] = []
