@@ -19,7 +19,7 @@ from streams.replay import replay_files
 from streams.topics import INPUTS
 from streams.view import RedisView
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, Line, site
+from tests.integration.harness import ROOT, Line, site, wait_until
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import cdnow_log
@@ -179,3 +179,39 @@ def test_a_clean_restart_in_the_middle_changes_nothing_and_repeats_nothing(
         assert here.latest("profiles") == profiles(expected / "profiles.jsonl")
         assert second.stats()["skipped"] == 0
         assert second.stop() == 0
+
+
+@pytest.mark.kafka
+def test_workers_killed_in_the_middle_tell_the_same_story_with_repeats_that_are_the_same_bytes(
+    real_broker: Broker, redis: Any, tmp_path: Path
+) -> None:
+    lines = cdnow_lines()
+    expected = replayed(lines, tmp_path)
+    chance = random.Random(3)
+    with site(
+        real_broker.address,
+        tmp_path,
+        partitions=3,
+        policy=POLICY,
+        clock="event",
+        until=UNTIL,
+        redis_url=redis.url,
+        max_batch=100,
+    ) as here:
+        here.produce(lines)
+        for folded in (500, 2_000, 3_000):
+            worker = here.start()
+            folding = chance.randrange(folded)
+            wait_until(lambda worker=worker, least=folding: worker.stats().get("events", 0) > least, 60, "folding")
+            worker.process.kill()
+            worker.process.wait()
+        here.start()
+        here.wait_until_drained(0)
+        for topic in ("tier-changes", "churn-risk"):
+            told = here.by_customer(topic)
+            first_told = {customer: list(dict.fromkeys(bodies)) for customer, bodies in told.items()}
+            assert first_told == bodies_by_customer(expected / f"{topic}.jsonl")
+        assert here.latest("profiles") == profiles(expected / "profiles.jsonl")
+        assert_redis_equals(
+            redis.url, profiles(expected / "profiles.jsonl"), [tier.name for tier in models.load(POLICY).ladder.tiers]
+        )
