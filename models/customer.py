@@ -33,6 +33,17 @@ class Bucket(Struct, array_like=True, gc=False):
     spend_minor: int
 
 
+class InWindow(Struct, array_like=True, gc=False, frozen=True):
+    """What the buckets that count at the customer's clock add up to; kept so that no event has to add them up."""
+
+    first_number: int = 0
+    """The buckets with this number or a later one count."""
+    spend_minor: int = 0
+    orders: int = 0
+    negative: int = 0
+    """How many of them hold more refunds than purchases, by spend or by orders."""
+
+
 class ComplaintStep(Struct, array_like=True, gc=False, order=True, frozen=True):
     """One event of one complaint. The order of fields is the order of steps; severity and status are indices."""
 
@@ -62,6 +73,7 @@ class Facts(Struct, array_like=True):
     spend_minor: int = 0
     """Lifetime orders and net spend."""
     buckets: list[Bucket] = []
+    in_window: InWindow = InWindow()
     complaints: list[ComplaintStep] = []
     satisfaction: Satisfaction | None = None
 

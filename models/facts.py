@@ -9,11 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Literal
 
 from models import units
-from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Bucket, ComplaintStep, Facts, Satisfaction
+from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Bucket, ComplaintStep, Facts, InWindow, Satisfaction
 
 WindowKind = Literal["trailing", "calendar-year", "anniversary-year"]
 
@@ -39,6 +40,12 @@ class Window:
     def keep_ms(self) -> int:
         """How long a bucket is kept after its start: while it counts, and while a late purchase on its day may come."""
         return max(self.length_ms, self.lateness_ms + units.DAY_MS)
+
+    def first_number(self, facts: Facts, at_ms: int) -> int:
+        """The number of the earliest bucket that counts at `at_ms`."""
+        if self.kind == "trailing":
+            return (at_ms - self.length_ms) // self.bucket_ms + 1
+        return self.period(facts, at_ms)[0] // self.bucket_ms
 
     def period(self, facts: Facts, at_ms: int) -> tuple[int, int]:
         """The year's window that holds `at_ms`: its start, and the instant at which all of it leaves."""
@@ -77,16 +84,16 @@ def book_purchase(facts: Facts, window: Window, at_ms: int, amount_minor: int, c
     facts.last_purchase_ms = max(facts.last_purchase_ms, at_ms)
     if facts.first_purchase_ms < 0 or at_ms < facts.first_purchase_ms:
         facts.first_purchase_ms = at_ms
-    facts.buckets = _booked(facts.buckets, number, 1, 1, amount_minor)
-    forget(facts, window, clock_ms)
+    _book(facts, number, 1, 1, amount_minor)
+    slide(facts, window, clock_ms)
 
 
 def book_refund(facts: Facts, window: Window, booked_at_ms: int, amount_minor: int, full: bool, clock_ms: int) -> None:
     """Take back `amount_minor` in the bucket of `booked_at_ms`, and the order itself where the refund is `full`."""
     facts.orders -= full
     facts.spend_minor -= amount_minor
-    facts.buckets = _booked(facts.buckets, booked_at_ms // window.bucket_ms, 0, -int(full), -amount_minor)
-    forget(facts, window, clock_ms)
+    _book(facts, booked_at_ms // window.bucket_ms, 0, -int(full), -amount_minor)
+    slide(facts, window, clock_ms)
 
 
 def book_complaint(facts: Facts, step: ComplaintStep) -> None:
@@ -101,11 +108,39 @@ def book_satisfaction(facts: Facts, answer: Satisfaction) -> None:
         facts.satisfaction = answer
 
 
-def forget(facts: Facts, window: Window, clock_ms: int) -> None:
-    """Drop the buckets that no longer count and that no late event can need."""
+def slide(facts: Facts, window: Window, clock_ms: int) -> None:
+    """Move the window to the customer's clock, and drop the buckets that no late event can need any more."""
+    buckets = facts.buckets
+    facts.in_window = _window_from(facts, window.first_number(facts, clock_ms))
     oldest = (clock_ms - window.keep_ms) // window.bucket_ms + 1
-    if facts.buckets and facts.buckets[0].number < oldest:
-        facts.buckets = facts.buckets[bisect_left(facts.buckets, oldest, key=_number) :]
+    if buckets and buckets[0].number < oldest:
+        facts.buckets = buckets[bisect_left(buckets, oldest, key=_number) :]
+
+
+def _window_from(facts: Facts, first: int) -> InWindow:
+    """What the buckets from number `first` on add up to. Costs what leaves the window, not what is in it."""
+    known, buckets = facts.in_window, facts.buckets
+    if first == known.first_number:
+        return known
+    start = bisect_left(buckets, first, key=_number)
+    if first < known.first_number:
+        # A late first purchase has moved the anniversary: add up anew.
+        return InWindow(first, *_total(buckets[start:]))
+    spend, orders, negative = _total(buckets[bisect_left(buckets, known.first_number, key=_number) : start])
+    return InWindow(first, known.spend_minor - spend, known.orders - orders, known.negative - negative)
+
+
+def _total(buckets: list[Bucket]) -> tuple[int, int, int]:
+    spend = orders = negative = 0
+    for bucket in buckets:
+        spend += bucket.spend_minor
+        orders += bucket.orders
+        negative += _is_negative(bucket)
+    return spend, orders, negative
+
+
+def _is_negative(bucket: Bucket) -> bool:
+    return bucket.spend_minor < 0 or bucket.orders < 0
 
 
 def forget_complaints(facts: Facts, forget_after_ms: int, clock_ms: int) -> None:
@@ -119,22 +154,29 @@ def _number(bucket: Bucket) -> int:
     return bucket.number
 
 
-def _booked(buckets: list[Bucket], number: int, purchases: int, orders: int, spend_minor: int) -> list[Bucket]:
-    buckets = buckets.copy()
+def _book(facts: Facts, number: int, purchases: int, orders: int, spend_minor: int) -> None:
+    """Add to a bucket, and to the window if the bucket counts. A bucket that holds nothing does not exist."""
+    buckets = facts.buckets = facts.buckets.copy()
     if buckets and buckets[-1].number < number:
         index = len(buckets)
     else:
         index = bisect_left(buckets, number, key=_number)
+    was_negative = False
+    new = Bucket(number, purchases, orders, spend_minor)
     if index < len(buckets) and buckets[index].number == number:
-        old = buckets[index]
+        old = buckets.pop(index)
+        was_negative = _is_negative(old)
         new = Bucket(number, old.purchases + purchases, old.orders + orders, old.spend_minor + spend_minor)
-        if new.purchases or new.orders or new.spend_minor:
-            buckets[index] = new
-        else:
-            del buckets[index]
-    elif purchases or orders or spend_minor:
-        buckets.insert(index, Bucket(number, purchases, orders, spend_minor))
-    return buckets
+    if new.purchases or new.orders or new.spend_minor:
+        buckets.insert(index, new)
+    known = facts.in_window
+    if number >= known.first_number:
+        facts.in_window = InWindow(
+            known.first_number,
+            known.spend_minor + spend_minor,
+            known.orders + orders,
+            known.negative + _is_negative(new) - was_negative,
+        )
 
 
 def _has_purchase_on_day(buckets: list[Bucket], window: Window, at_ms: int) -> bool:
@@ -151,8 +193,8 @@ class Measures:
 
     spend_minor: int
     orders: int
-    active_periods: int
-    """Distinct periods (a fixed grid from the epoch) with an order in the window."""
+    active_periods: int | None
+    """Distinct periods (a fixed grid from the epoch) with an order in the window; None where no rule asks for them."""
     recency_ms: int | None
     """Since the last purchase; None when there was none."""
     satisfaction: int | None
@@ -161,62 +203,69 @@ class Measures:
 class View:
     """The facts through the window, now and at any later instant with no further events.
 
-    Sums over what is still in the window are prepared from the right, so that asking for another instant
-    costs one bisection.
+    What holds now is at hand; what will hold later is worked out when it is asked for.
     """
 
     def __init__(
-        self, facts: Facts, window: Window, at_ms: int, period_ms: int, valid_for_ms: int, assumed: int | None
+        self, facts: Facts, window: Window, at_ms: int, period_ms: int | None, valid_for_ms: int, assumed: int | None
     ) -> None:
-        width = window.bucket_ms
         self.facts = facts
-        if window.kind == "trailing":
-            self.period_end_ms = NEVER_MS
-            oldest = (at_ms - window.length_ms) // width + 1
-        else:
-            start_ms, self.period_end_ms = window.period(facts, at_ms)
-            oldest = start_ms // width
-        buckets = facts.buckets
-        if buckets and buckets[0].number < oldest:
-            buckets = buckets[bisect_left(buckets, oldest, key=_number) :]
-        spend = orders = periods = 0
-        period = -1
-        self.only_shrinks = True
-        """Whether time alone can only lower the measures: no bucket in the window is negative, and no answer is
-        worse than what is assumed once it is forgotten."""
-        self._sums = sums = [(0, 0, 0)]
-        for bucket in reversed(buckets):
-            spend += bucket.spend_minor
-            orders += bucket.orders
-            if bucket.orders > 0 and bucket.number * width // period_ms != period:
-                period = bucket.number * width // period_ms
-                periods += 1
-            if bucket.spend_minor < 0 or bucket.orders < 0:
-                self.only_shrinks = False
-            sums.append((spend, orders, periods))
-        sums.reverse()
-        if window.kind == "trailing":
-            self.leaves_ms = [bucket.number * width + window.length_ms for bucket in buckets]
-        else:
-            self.leaves_ms = [self.period_end_ms] * len(buckets)
+        self._window = window
+        self._at_ms = at_ms
+        self._period_ms = period_ms
+        self._assumed = assumed
+        self.period_end_ms = NEVER_MS if window.kind == "trailing" else window.period(facts, at_ms)[1]
+        self._now = _window_from(facts, window.first_number(facts, at_ms))
         answer = facts.satisfaction
         self._satisfaction = assumed if answer is None else answer.score
-        self._assumed = assumed
-        if answer is not None and assumed is not None and assumed > answer.score:
-            self.only_shrinks = False
         self.satisfaction_ends_ms = NEVER_MS if answer is None else answer.at_ms + valid_for_ms
+        forgetting_helps = answer is not None and assumed is not None and assumed > answer.score
+        self.only_shrinks = self._now.negative == 0 and not forgetting_helps
+        """Whether time alone can only lower the measures: no bucket in the window is negative, and no answer is
+        worse than what is assumed once it is forgotten."""
 
     def at(self, at_ms: int) -> Measures:
         """The measures at an instant at or after the one the view was made for."""
-        spend, orders, periods = self._sums[bisect_right(self.leaves_ms, at_ms)]
+        spend, orders, staying = self._now.spend_minor, self._now.orders, None
+        if at_ms > self._at_ms:
+            staying = len(self.leaves_ms) - bisect_right(self.leaves_ms, at_ms)
+            spend, orders = self._latest_spend[staying], self._latest_orders[staying]
         last_ms = self.facts.last_purchase_ms
         return Measures(
             spend,
             max(orders, 0),
-            periods,
+            None if self._period_ms is None else self._active_periods(self._period_ms, staying),
             None if last_ms < 0 else at_ms - last_ms,
             self._satisfaction if at_ms < self.satisfaction_ends_ms else self._assumed,
         )
+
+    @cached_property
+    def leaves_ms(self) -> list[int]:
+        """When each bucket that counts leaves the window, in order."""
+        if self._window.kind != "trailing":
+            return [self.period_end_ms] * len(self._buckets)
+        width, length_ms = self._window.bucket_ms, self._window.length_ms
+        return [bucket.number * width + length_ms for bucket in self._buckets]
+
+    @cached_property
+    def _buckets(self) -> list[Bucket]:
+        buckets = self.facts.buckets
+        return buckets[bisect_left(buckets, self._now.first_number, key=_number) :]
+
+    @cached_property
+    def _latest_spend(self) -> list[int]:
+        """The spend of the latest n buckets, at index n."""
+        return list(accumulate((bucket.spend_minor for bucket in reversed(self._buckets)), initial=0))
+
+    @cached_property
+    def _latest_orders(self) -> list[int]:
+        return list(accumulate((bucket.orders for bucket in reversed(self._buckets)), initial=0))
+
+    def _active_periods(self, period_ms: int, staying: int | None) -> int:
+        buckets = self._buckets
+        width = self._window.bucket_ms
+        first = 0 if staying is None else len(buckets) - staying
+        return len({bucket.number * width // period_ms for bucket in buckets[first:] if bucket.orders > 0})
 
 
 __all__ = [
@@ -228,6 +277,6 @@ __all__ = [
     "book_purchase",
     "book_refund",
     "book_satisfaction",
-    "forget",
     "forget_complaints",
+    "slide",
 ]

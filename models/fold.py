@@ -33,8 +33,8 @@ from models.facts import (
     book_purchase,
     book_refund,
     book_satisfaction,
-    forget,
     forget_complaints,
+    slide,
 )
 from models.outputs import CHURN_RISK, CLOCK_CAUSE, TIER_CHANGES, Output, emit
 from models.policy import Policy
@@ -115,7 +115,7 @@ class _Step:
 
     def move_clock(self, at_ms: int) -> None:
         self.customer.clock_ms = at_ms
-        forget(self.facts, self.policy.window, at_ms)
+        slide(self.facts, self.policy.window, at_ms)
         forget_complaints(self.facts, self.policy.risk.complaint_risk.forget_after_ms, at_ms)
 
     # ------------------------------------------------------------ events

@@ -69,7 +69,12 @@ class Policy:
     def view(self, facts: Facts, at_ms: int) -> View:
         """The facts through this policy's window."""
         return View(
-            facts, self.window, at_ms, self.period_ms, self.satisfaction_valid_for_ms, self.satisfaction_assumed
+            facts,
+            self.window,
+            at_ms,
+            self.period_ms if self.ladder.counts_periods else None,
+            self.satisfaction_valid_for_ms,
+            self.satisfaction_assumed,
         )
 
     def downgrade_at_ms(self, view: View, tier_since_ms: int, from_ms: int) -> int:

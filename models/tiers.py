@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from models.customer import NEVER_MS, Standing
@@ -66,7 +66,7 @@ class Requirement:
     met: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TierLadder:
     """The tiers of a policy, base first, with what they are judged by."""
 
@@ -74,6 +74,11 @@ class TierLadder:
     score_card: ScoreCard | None
     recency_limits_ms: tuple[int, ...]
     """The recencies beyond which some rule changes its mind."""
+
+    @cached_property
+    def counts_periods(self) -> bool:
+        """Whether any tier asks for active periods; counting them costs something."""
+        return any(tier.min_active_periods is not None for tier in self.tiers)
 
     def tier_named(self, name: str) -> Tier:
         """The tier of that name; the base tier for one that this policy does not know."""
@@ -114,7 +119,7 @@ class TierLadder:
             return False
         if tier.min_orders is not None and measures.orders < tier.min_orders:
             return False
-        if tier.min_active_periods is not None and measures.active_periods < tier.min_active_periods:
+        if tier.min_active_periods is not None and (measures.active_periods or 0) < tier.min_active_periods:
             return False
         if tier.min_satisfaction is not None and (
             measures.satisfaction is None or measures.satisfaction < tier.min_satisfaction
@@ -143,6 +148,8 @@ class TierLadder:
         if view.only_shrinks and (pending or rank == 0):
             # Nothing can rise by time alone, so nothing averts a downgrade and nobody climbs.
             return standing.downgrade_at_ms
+        if view.only_shrinks:
+            return self.loss_ms(view, rank, after_ms)
         for at_ms in self._instants(view, after_ms):
             if at_ms >= standing.downgrade_at_ms:
                 break
@@ -153,12 +160,14 @@ class TierLadder:
 
     def loss_ms(self, view: View, rank: int, after_ms: int) -> int:
         """The first instant after `after_ms` at which, with no further events, the customer no longer qualifies for `rank`."""
-        for at_ms in self._instants(view, after_ms):
-            if self.qualified_rank(view.at(at_ms)) < rank:
-                return at_ms
-        return NEVER_MS
+        instants = self._instants(view, after_ms)
+        if view.only_shrinks:
+            # Once lost it stays lost, so the first instant of loss can be bisected for.
+            first = bisect_left(instants, True, key=lambda at_ms: self.qualified_rank(view.at(at_ms)) < rank)
+            return instants[first] if first < len(instants) else NEVER_MS
+        return next((at_ms for at_ms in instants if self.qualified_rank(view.at(at_ms)) < rank), NEVER_MS)
 
-    def _instants(self, view: View, after_ms: int) -> Iterator[int]:
+    def _instants(self, view: View, after_ms: int) -> list[int]:
         """The instants after `after_ms` at which a measure passes something that a rule looks at, in order."""
         instants = set(view.leaves_ms)
         last_ms = view.facts.last_purchase_ms
@@ -166,4 +175,4 @@ class TierLadder:
             instants.update(last_ms + limit_ms + 1 for limit_ms in self.recency_limits_ms)
         if view.satisfaction_ends_ms != NEVER_MS:
             instants.add(view.satisfaction_ends_ms)
-        return iter(sorted(at_ms for at_ms in instants if at_ms > after_ms))
+        return sorted(at_ms for at_ms in instants if at_ms > after_ms)

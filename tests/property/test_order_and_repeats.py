@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models import encode
 from models.customer import RECENT_EVENTS, Satisfaction
 from tests.builders import DAY, Wire, feedback, ms, policy_text, purchase
-from tests.running import Fold, policy_of, run
+from tests.running import Fold, events_of, policy_of, run
 from tests.strategies import customer_logs, policy_texts, timely_events
 
 DAY_0 = ms("2020-01-01")
@@ -88,3 +88,13 @@ def test_of_answers_at_the_same_instant_the_highest_counts_in_whatever_order_the
     for score, kind in answers:
         fold.apply(feedback("ada", score, on=DAY_0, kind=kind))
     assert fold.customers["ada"].facts.satisfaction == Satisfaction(DAY_0, 70, "csat")
+
+
+def test_an_id_is_not_found_across_the_border_of_two_others() -> None:
+    policy = policy_of(policy_text())
+    fold = Fold(policy)
+    log = [purchase("ada", "1", on=DAY_0, id=id) for id in ("one", "two", "three")]
+    for event, hashed in zip(events_of(policy, log), (b"AAAABBBB", b"CCCCDDDD", b"BBBBCCCC"), strict=True):
+        event.event_hash = hashed
+        fold.apply_event(event)
+    assert fold.customers["ada"].facts.orders == 3
