@@ -227,7 +227,9 @@ class View:
     def at(self, at_ms: int) -> Measures:
         """The measures at an instant at or after the one the view was made for."""
         spend, orders, staying = self._now.spend_minor, self._now.orders, None
-        if at_ms > self._at_ms:
+        if at_ms >= self.period_end_ms:
+            spend = orders = staying = 0
+        elif at_ms > self._at_ms and self._window.kind == "trailing":
             staying = len(self.leaves_ms) - bisect_right(self.leaves_ms, at_ms)
             spend, orders = self._latest_spend[staying], self._latest_orders[staying]
         last_ms = self.facts.last_purchase_ms
@@ -241,9 +243,9 @@ class View:
 
     @cached_property
     def leaves_ms(self) -> list[int]:
-        """When each bucket that counts leaves the window, in order."""
+        """When buckets that count leave the window, in order."""
         if self._window.kind != "trailing":
-            return [self.period_end_ms] * len(self._buckets)
+            return [self.period_end_ms]
         width, length_ms = self._window.bucket_ms, self._window.length_ms
         return [bucket.number * width + length_ms for bucket in self._buckets]
 

@@ -10,5 +10,5 @@ _COMMON = settings(deadline=None, print_blob=True, suppress_health_check=[Health
 
 settings.register_profile("dev", _COMMON, max_examples=100)
 settings.register_profile("ci", _COMMON, max_examples=100, derandomize=True)
-settings.register_profile("thorough", _COMMON, max_examples=8000)
+settings.register_profile("thorough", _COMMON, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
