@@ -157,13 +157,18 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
     complaints = policy.risk.complaints(facts, at_ms)
     answer = facts.satisfaction
     x = repeat_purchases(facts)
+    days = (at_ms - facts.last_purchase_ms) // units.DAY_MS
     return [
         {"term": "base", "log_odds": score.base, "text": "any new customer"},
-        {"term": "rhythm", "log_odds": score.rhythm, "text": f"bought again on {x} day{'' if x == 1 else 's'}"},
+        {
+            "term": "rhythm",
+            "log_odds": score.rhythm,
+            "text": f"bought again on {x} day{'' if x == 1 else 's'}" if x else "has not bought again yet",
+        },
         {
             "term": "silence",
             "log_odds": score.silence,
-            "text": f"{(at_ms - facts.last_purchase_ms) // units.DAY_MS} days since the last purchase",
+            "text": f"{days} day{'' if days == 1 else 's'} since the last purchase",
         },
         {
             "term": "complaints",

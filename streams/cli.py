@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,7 @@ from rich.table import Table
 import models
 from models.policy_builder import PolicyError
 from models.policy_file import SHIPPED
+from streams.logs import Log, LogError, LogFile
 from streams.settings import SettingsError, load_settings
 
 app = typer.Typer(
@@ -46,6 +47,11 @@ def refuse(message: str) -> typer.Exit:
 def say(text: str) -> None:
     """To standard output, as it is."""
     print(text)  # noqa: T201
+
+
+def say_json(value: Any, option: int | None = None) -> None:
+    """JSON to standard output."""
+    say(orjson.dumps(value, option=option).decode())
 
 
 @app.command(epilog="Example: TIERSTREAM_BROKER=127.0.0.1:9092 tierstream worker --policy annual-spend")
@@ -80,39 +86,63 @@ def worker(
 )
 def replay(
     logs: Annotated[
-        list[Path], typer.Argument(help="JSONL files, also .gz; a line may name its topic, or the file does.")
+        list[str],
+        typer.Argument(
+            help="JSONL files, also .gz (a line names its topic, or the file does); CSV files with --map; "
+            "or kafka://HOST:PORT for the input topics there."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the four output files.")],
     policy: PolicyOption = "retail-three-tier",
     until: Annotated[
         str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")
     ] = None,
+    csv_map: Annotated[
+        Path | None,
+        typer.Option("--map", help="TOML file that says which CSV column is which field; docs/operations.md has one."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fold event logs without a broker; the same log and policy give the same bytes, always.
+    """Fold event logs in this process; the same log and policy give the same bytes, always.
 
     Writes tier-changes.jsonl, churn-risk.jsonl, profiles.jsonl and dead-letters.jsonl.
     """
     from models import units
-    from streams.replay import ReplayError, replay_files
+    from streams.replay import replay_logs
 
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
-        summary = replay_files(logs, chosen, out, until_ms, progress=not as_json and sys.stderr.isatty())
-    except (PolicyError, ReplayError, ValueError) as error:
+        opened = [_open_log(name, csv_map) for name in logs]
+        summary = replay_logs(opened, chosen, out, until_ms, progress=not as_json and sys.stderr.isatty())
+    except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
         print(f"tierstream: stopped; {out} is incomplete", file=sys.stderr)  # noqa: T201
         raise typer.Exit(130) from None
     if as_json:
-        say(json.dumps(summary))
+        say_json(summary)
         return
     table = Table(title=f"Replayed under {chosen.ref}", show_header=False)
     for name, value in summary.items():
         table.add_row(name.replace("_", " "), _shown(value))
     Console().print(table)
     say(f"written to {out}")
+
+
+def _open_log(name: str, csv_map: Path | None) -> Log:
+    """A file, or the topics of a broker. Raises LogError or SettingsError."""
+    if name.startswith("kafka://"):
+        from streams.kafka_log import KafkaLog
+
+        return KafkaLog(load_settings(broker=name.removeprefix("kafka://").rstrip("/")))
+    if name.endswith(".csv"):
+        from streams.csv_log import CsvLog, load_mapping
+
+        if csv_map is None:
+            raise LogError(f"{name}: a CSV file needs --map, a TOML file that says which column is which field")
+        return CsvLog(Path(name), load_mapping(csv_map))
+    return LogFile(Path(name))
 
 
 def _shown(value: Any) -> str:
@@ -133,14 +163,14 @@ def check(
             problems = [
                 {"line": one.line, "where": one.where, "what": one.what, "mend": one.mend} for one in error.problems
             ]
-            say(json.dumps({"ok": False, "source": error.source, "problems": problems}))
+            say_json({"ok": False, "source": error.source, "problems": problems})
         else:
             for problem in error.problems:
                 print(f"{error.source}, {problem}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(WRONG_USE) from None
     tiers = [tier.name for tier in chosen.ladder.tiers]
     if as_json:
-        say(json.dumps({"ok": True, "policy": chosen.ref, "tiers": tiers}))
+        say_json({"ok": True, "policy": chosen.ref, "tiers": tiers})
     else:
         say(f"{chosen.ref} is fine: {chosen.title}; tiers {' < '.join(tiers)}; currency {chosen.currency}")
 
@@ -204,7 +234,7 @@ def customer(
     if found is None:
         print(f"tierstream: no customer {customer_id!r} is known", file=sys.stderr)  # noqa: T201
         raise typer.Exit(1)
-    say(json.dumps(found, indent=2, ensure_ascii=False))
+    say_json(found, orjson.OPT_INDENT_2)
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 import msgspec
 
@@ -21,6 +22,17 @@ class LogError(ValueError):
     """A log that can't be read; the message names the file and the way to mend it."""
 
 
+class Log(Protocol):
+    """Where events come from. `bytes` is how much there is to read, None if that is not known."""
+
+    @property
+    def bytes(self) -> int | None:
+        """Its size."""
+
+    def streams(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
+        """Streams of records, each in its own order; `on_bytes` is told how much was read. Raises LogError."""
+
+
 class _Topic(msgspec.Struct):
     topic: str | None = None
 
@@ -29,24 +41,27 @@ _topic_of_line = msgspec.json.Decoder(_Topic).decode
 
 
 class LogFile:
-    """One file of a log, read line by line. A line's number, from 1, is its offset."""
+    """One file of a log, read line by line. A line's number, from 1, is its offset. Raises LogError if it can't be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.bytes: int | None
         name = path.name.removesuffix(".gz")
         stem = name.removesuffix(".jsonl").removesuffix(".ndjson")
         self.topic = next((topic for topic in INPUTS if stem == topic or stem.endswith(f"-{topic}")), None)
 
-    def check(self) -> None:
-        """Raises LogError if the file can't be read."""
         try:
+            self.bytes = None if path.suffix == ".gz" else path.stat().st_size
             with self._open():
-                return
+                pass
         except OSError as error:
             raise LogError(f"{self.path}: {error.strerror or error}; give a JSONL file, plain or .gz") from None
 
-    def records(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> Iterator[Record]:
-        """The file's lines, decoded. Empty lines are skipped. `on_bytes` is told how many bytes were read."""
+    def streams(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
+        """The file is one stream of records: its lines, decoded. Empty lines are skipped."""
+        return [self._records(decoder, on_bytes)]
+
+    def _records(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> Iterator[Record]:
         try:
             with self._open() as lines:
                 read = 0
@@ -58,7 +73,7 @@ class LogFile:
                     value = line.rstrip(b"\r\n")
                     if value.strip():
                         yield self._record(number, value, decoder)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise LogError(f"{self.path}: {error}; is it a whole file?") from None
 
     def _record(self, number: int, value: bytes, decoder: Decoder) -> Record:

@@ -1,6 +1,6 @@
 """Replay without a broker: the same fold over the same records gives the same bytes.
 
-Several files are merged by `occurred_at` just as the worker merges the topics of a partition; a file's own order is
+Several logs are merged by `occurred_at` just as the worker merges the topics of a partition; a stream's own order is
 kept. Customers are held in memory, as bytes.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -24,12 +24,11 @@ from models.customer import NEVER_MS
 from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
 from models.policy import Policy
 from streams.folding import Batch, DeadLetter, Schedule
-from streams.logs import LogError, LogFile
+from streams.logs import Log, LogError
 from streams.merge import Record
 from streams.topics import INPUTS
 
 EVENTS_A_BATCH: Final = 2_000
-ReplayError = LogError
 
 
 class Replay:
@@ -71,28 +70,25 @@ class Replay:
                 yield profile
 
 
-def merged(files: Iterable[Iterator[Record]]) -> Iterator[Record]:
-    """Files merged by time, each in its own order; of equal times the topics' order decides, then the files'."""
+def merged(streams: Iterable[Iterator[Record]]) -> Iterator[Record]:
+    """Streams merged by time, each in its own order; of equal times the topics' order decides, then the streams'."""
     rank = {topic: number for number, topic in enumerate(INPUTS)}
 
     def ranked(number: int, records: Iterator[Record]) -> Iterator[tuple[int, int, int, Record]]:
         for record in records:
             yield record.occurred_at_ms, rank.get(record.topic, 0), number, record
 
-    streams = [ranked(number, records) for number, records in enumerate(files)]
-    for *_, record in heapq.merge(*streams, key=lambda entry: entry[:3]):
+    entries = [ranked(number, records) for number, records in enumerate(streams)]
+    for *_, record in heapq.merge(*entries, key=lambda entry: entry[:3]):
         yield record
 
 
-def replay_files(paths: list[Path], policy: Policy, out: Path, until_ms: int | None, progress: bool) -> dict[str, Any]:
-    """Replay files into the four output files in `out`; returns a summary. Raises LogError."""
-    files = [LogFile(path) for path in paths]
-    for file in files:
-        file.check()
+def replay_logs(logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | None, progress: bool) -> dict[str, Any]:
+    """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ReplayError(f"can't write to {out}: {error.strerror}; give another --out") from None
+        raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
     started = time.monotonic()
     replay, decoder = Replay(policy), policy.decoder()
     counts: Counter[str] = Counter()
@@ -102,8 +98,8 @@ def replay_files(paths: list[Path], policy: Policy, out: Path, until_ms: int | N
             name: stack.enter_context((out / f"{name}.jsonl").open("wb"))
             for name in (TIER_CHANGES, CHURN_RISK, PROFILES, DEAD_LETTERS)
         }
-        on_bytes = stack.enter_context(_progress(paths, progress))
-        records = merged(file.records(decoder, on_bytes) for file in files)
+        on_bytes = stack.enter_context(_progress(logs, progress))
+        records = merged(stream for log in logs for stream in log.streams(decoder, on_bytes))
 
         def write(batch: Batch) -> None:
             for output in batch.outputs:
@@ -156,14 +152,15 @@ def _up_to(records: Iterator[Record], count: int) -> list[Record]:
 
 
 @contextmanager
-def _progress(paths: list[Path], shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar over the bytes of the files, or nothing."""
+def _progress(logs: Sequence[Log], shown: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over the bytes of the logs, or nothing."""
     if not shown:
         yield lambda count: None
         return
-    # How long a packed file is, is not known before it is unpacked.
-    packed = any(path.suffix == ".gz" for path in paths)
+    sizes = [log.bytes for log in logs]
+    # How long a packed file or a topic is, is not known before it is read.
+    total = None if None in sizes else sum(size or 0 for size in sizes)
     columns = (TextColumn("replaying"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None if packed else sum(path.stat().st_size for path in paths))
+        task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)

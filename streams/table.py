@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import faust
 import msgspec
+import orjson
 from faust.stores import memory
 from faust.types import TP, EventT
 from msgspec import Struct
@@ -138,6 +139,6 @@ class CustomerTable(faust.Table):  # type: ignore[misc]
     async def write(self, number: int, changed: Mapping[bytes, bytes], marker: Marker) -> None:
         """Append a batch to the changelog and, once it is acknowledged, take it over."""
         records = [(CUSTOMER + key, value) for key, value in changed.items()]
-        records.append((MARKER, msgspec.json.encode(marker)))
+        records.append((MARKER, orjson.dumps(msgspec.to_builtins(marker))))
         await produce_atomically(self.app, self.changelog_topic_name, number, records)
         self.partition(number).apply(changed, marker)

@@ -182,6 +182,17 @@ def test_a_line_crossed_by_time_alone_is_announced_at_its_own_instant_by_the_wal
         instants = [units.parse_time(one["occurred_at"]) - bought_ms for one in changes]
         assert instants == [0, 2_001, 3_001]
         assert [one["cause"] for one in changes] == ["e1", "clock", "clock"]
+        for message, change in zip(here.read("tier-changes"), changes, strict=True):
+            headers = {name: header.decode() for name, header in message.headers()}
+            assert headers == {
+                "ce_specversion": "1.0",
+                "ce_id": change["id"],
+                "ce_source": "tierstream",
+                "ce_type": f"io.tierstream.tier-changes.{change['change']}",
+                "ce_subject": "ada",
+                "ce_time": change["occurred_at"],
+                "content-type": "application/json",
+            }
 
 
 @pytest.mark.kafka

@@ -15,7 +15,9 @@ import pytest
 
 import models
 from models import units
-from streams.replay import replay_files
+from streams.kafka_log import KafkaLog
+from streams.logs import LogFile
+from streams.replay import replay_logs
 from streams.topics import INPUTS
 from streams.view import RedisView
 from tests.integration.conftest import Broker
@@ -79,7 +81,13 @@ def replayed(lines: list[Line], folder: Path, policy: str = POLICY, until: str =
         path = folder / f"{topic}.jsonl"
         path.write_bytes(b"\n".join(of_topic) + b"\n")
         paths.append(path)
-    replay_files(paths, models.load(policy), folder / "replayed", units.parse_time(until), progress=False)
+    replay_logs(
+        [LogFile(path) for path in paths],
+        models.load(policy),
+        folder / "replayed",
+        units.parse_time(until),
+        progress=False,
+    )
     return folder / "replayed"
 
 
@@ -157,6 +165,10 @@ def test_the_worker_gives_the_bytes_of_the_replay_whatever_the_partitions_and_wo
         assert_redis_equals(redis.url, wanted, tiers)
         assert [worker.stop() for worker in here.workers] == [0] * workers
         assert here.committed_equals_ends(INPUTS)
+        out = tmp_path / "from-kafka"
+        replay_logs([KafkaLog(here.settings)], models.load(POLICY), out, units.parse_time(UNTIL), progress=False)
+        for name in ("tier-changes", "churn-risk", "profiles"):
+            assert bodies_by_customer(out / f"{name}.jsonl") == bodies_by_customer(expected / f"{name}.jsonl")
 
 
 @pytest.mark.kafka
