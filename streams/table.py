@@ -131,6 +131,18 @@ class CustomerTable(faust.Table):  # type: ignore[misc]
             compacting=True, deleting=False, acks=False, internal=True, maxsize=1000, allow_empty=True,
         )  # fmt: skip
 
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Restore every partition from its beginning.
+
+        Faust would read on from where the last recovery ended, as its own stores keep what they had; ours has let
+        go of everything, because somebody else may have written since.
+        """
+        for tp in assigned:
+            self.app.tables.recovery.active_offsets.pop(tp, None)
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
     def partition(self, number: int) -> Partition:
         """One partition's customers and marker."""
         partition: Partition = self.data.partition(number)

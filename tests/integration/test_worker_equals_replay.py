@@ -227,3 +227,35 @@ def test_workers_killed_in_the_middle_tell_the_same_story_with_repeats_that_are_
         assert_redis_equals(
             redis.url, profiles(expected / "profiles.jsonl"), [tier.name for tier in models.load(POLICY).ladder.tiers]
         )
+
+
+@pytest.mark.kafka
+def test_workers_that_join_and_leave_in_the_middle_repeat_nothing(
+    real_broker: Broker, redis: Any, tmp_path: Path
+) -> None:
+    lines = cdnow_lines()
+    expected = replayed(lines, tmp_path)
+    with site(
+        real_broker.address,
+        tmp_path,
+        partitions=4,
+        policy=POLICY,
+        clock="event",
+        until=UNTIL,
+        redis_url=redis.url,
+        max_batch=50,
+    ) as here:
+        here.produce(lines)
+        first = here.start()
+        wait_until(lambda: first.stats().get("events", 0) > 500, 60, "the first is folding")
+        second = here.start()
+        wait_until(lambda: second.stats().get("events", 0) > 200, 60, "the second is folding too")
+        assert first.stop() == 0
+        here.wait_until_drained(0)
+        for topic in ("tier-changes", "churn-risk"):
+            assert here.by_customer(topic) == bodies_by_customer(expected / f"{topic}.jsonl")
+        wanted = profiles(expected / "profiles.jsonl")
+        assert here.latest("profiles") == wanted
+        assert_redis_equals(redis.url, wanted, [tier.name for tier in models.load(POLICY).ladder.tiers])
+        assert second.stop() == 0
+        assert here.committed_equals_ends(INPUTS)
