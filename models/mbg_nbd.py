@@ -96,7 +96,7 @@ class Silence:
         return age
 
     def _slope(self, age: float) -> float:
-        """D log_odds / d log(alpha + age)."""
+        """How fast the log-odds rise with log(alpha + age)."""
         log_age = math.log(self._alpha + age)
         log_q = self._n * (log_age - math.log(self._alpha_horizon + age))
         left_to_q = math.exp(min(self._log_left + self._n * log_age - log_q, 700.0))

@@ -221,6 +221,7 @@ class Builder:
     def _tiers(self) -> tuple[Tier, ...]:
         spec = self.spec
         tiers = [Tier(spec.base_tier, 0)]
+        self._check(0 < len(spec.base_tier) <= 64, "base_tier", "is empty or too long", "Use 1 to 64 characters")
         self._check(bool(spec.tiers), "tiers", "there is no tier", "Add [[tiers]], lowest first")
         for index, tier in enumerate(spec.tiers):
             path = f"tiers[{index}]"

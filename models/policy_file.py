@@ -7,13 +7,13 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args, get_type_hints
 
 import msgspec
 
 from models.policy import Policy
 from models.policy_builder import Builder, PolicyError, Problem
-from models.policy_form import PolicySpec, Spec
+from models.policy_form import TABLES, PolicySpec, Spec
 from models.policy_lines import line_of
 
 SHIPPED: Final = ("retail-three-tier", "annual-spend", "subscription-like")
@@ -61,8 +61,7 @@ def _problem_of_form(text: str, message: str) -> Problem:
     path = path.rstrip("`").lstrip(".")
     unknown = re.match(r"Object contains unknown field `(.+)`", what)
     if unknown:
-        known = [name for spec in Spec.__subclasses__() for name in spec.__struct_fields__]
-        close = difflib.get_close_matches(unknown[1], known, 1)
+        close = difflib.get_close_matches(unknown[1], _table_at(path).__struct_fields__, 1)
         where = f"{path}.{unknown[1]}".lstrip(".")
         mend = f"Did you mean {close[0]!r}?" if close else "Remove it"
         return Problem(line_of(text, where), where, "there is no such setting", mend)
@@ -70,4 +69,14 @@ def _problem_of_form(text: str, message: str) -> Problem:
     if missing:
         where = f"{path}.{missing[1]}".lstrip(".")
         return Problem(line_of(text, path), where, "is missing", f"Add {missing[1]} = ... there")
-    return Problem(line_of(text, path), path, what[:1].lower() + what[1:], "Write a value of that kind")
+    mend = "Write a value of that kind"
+    if what.startswith("Invalid enum value"):
+        table, _, name = path.rpartition(".")
+        allowed = get_args(get_type_hints(_table_at(table))[name])
+        mend = f"Write one of {', '.join(allowed)}"
+    return Problem(line_of(text, path), path, what[:1].lower() + what[1:], mend)
+
+
+def _table_at(path: str) -> type[Spec]:
+    """The form of the table at a path such as `risk.levels[0]`."""
+    return TABLES.get(re.sub(r"\[\d+\]", "", path), PolicySpec)

@@ -135,3 +135,22 @@ class PolicySpec(Spec, kw_only=True):
     satisfaction: SatisfactionSpec = field(default_factory=SatisfactionSpec)
     risk: RiskSpec
     actions: list[ActionSpec] = []
+
+
+TABLES: dict[str, type[Spec]] = {
+    "": PolicySpec,
+    "window": WindowSpec,
+    "tiers": TierSpec,
+    "score": ScoreSpec,
+    "score.recency": ScoreTermSpec,
+    "score.frequency": ScoreTermSpec,
+    "score.monetary": ScoreTermSpec,
+    "downgrade": DowngradeSpec,
+    "satisfaction": SatisfactionSpec,
+    "risk": RiskSpec,
+    "risk.levels": LevelSpec,
+    "risk.complaints": ComplaintRiskSpec,
+    "risk.satisfaction": SatisfactionRiskSpec,
+    "actions": ActionSpec,
+}
+"""The tables of the file, by name."""

@@ -71,7 +71,8 @@ class KafkaLog:
                 self._poll(tp)
                 continue
             message = waiting.popleft()
-            value, key, timestamp_ms = message.value(), message.key(), message.timestamp()[1]
+            value, key = message.value(), message.key()
+            timestamp_ms = message.timestamp()[1] if message.timestamp()[1] >= 0 else None
             on_bytes(len(value or b""))
             decoded = decoder.decode(name, value, key or b"", timestamp_ms)
             yield Record(name, tp[1], message.offset(), key, value, timestamp_ms, decoded)

@@ -85,7 +85,7 @@ class PartitionWorker:
             Record(
                 topic, number, one.offset, one.key, one.value, one.timestamp,
                 # A record without a key may be in any partition: as wrong as a false key.
-                decode(topic, one.value, one.key or b"", one.timestamp),
+                decode(topic, one.value, one.key or b"", one.timestamp if one.timestamp >= 0 else None),
             )
             for one in records
             if one.offset > last
