@@ -63,6 +63,9 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
                     )
                 )
                 return
+            if stale := self._runs.pop(number, None):
+                # A recovery that was overtaken by another rebalance may have started it already.
+                stale.cancel()
             worker = PartitionWorker(self, number, self.policy, self.decoder)
             self.partition_workers[number] = worker
             self._runs[number] = asyncio.ensure_future(worker.run())
@@ -103,7 +106,10 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         """Finish and commit the batches in hand before anything else stops."""
         await self.release_partitions()
         if self.failure is None and self._consumer is not None:
-            await self.consumer.commit()
+            try:
+                await asyncio.wait_for(self.consumer.commit(), STOP_SECONDS)
+            except TimeoutError:
+                log.warning("offsets were not committed in time; what they stand for is skipped by the table's marker")
         await super().on_stop()
 
     def is_ready(self) -> bool:

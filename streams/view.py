@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import tenacity
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -202,7 +203,6 @@ class ViewFeed:
     def __init__(self, app: TierstreamApp, view: RedisView) -> None:
         self.app = app
         self.view = view
-        self.lagging_since: float | None = None
         self._waiting: dict[TP, _Waiting] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -214,7 +214,13 @@ class ViewFeed:
             self.app.consumer.withhold(tp)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(self._ended)
         self._wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Redis being away is waited for; anything else that ends the feed must not end it silently."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.app.fail(error)
 
     def is_drained(self) -> bool:
         """Whether Redis has everything that was on the output topics when they were last read."""
@@ -256,8 +262,12 @@ class ViewFeed:
             await asyncio.sleep(0.05)
         while True:
             self._wake.clear()
-            for tp, waiting in list(self._waiting.items()):
-                await self._patiently(tp, waiting)
+            try:
+                for tp, waiting in list(self._waiting.items()):
+                    await self._patiently(tp, waiting)
+            except IllegalStateError:
+                log.info("partitions are being taken away; the feed begins anew with the next ones")
+                return
             if not any(one.updates or not one.positioned for one in self._waiting.values()):
                 await self._wake.wait()
 
