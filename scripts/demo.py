@@ -308,7 +308,8 @@ def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes])
         f"  ./scripts/tierstream customer 1516 --redis-url {settings.redis_url}\n"
         f"  curl http://127.0.0.1:{settings.web_port}/readyz\n"
         f"  ./scripts/cdnow-log /tmp/cdnow && ./scripts/tierstream replay /tmp/cdnow/*.jsonl --policy subscription-like --out /tmp/replayed\n"
-        f"The broker is at {settings.broker}. Ctrl-C ends the demo."
+        f"The broker is at {settings.broker}. Ctrl-C ends the demo.",
+        soft_wrap=True,
     )
     try:
         process.wait()
@@ -348,6 +349,9 @@ def free_port() -> int:
 
 def main() -> int:
     arguments = parse_arguments()
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        # Also where a shell in the background has had SIGINT ignored: the worker and Redis must not be left behind.
+        signal.signal(stop, signal.default_int_handler)
     console = Console(stderr=arguments.json)
     try:
         policy = models.load(arguments.policy)
