@@ -19,11 +19,14 @@ from typing import Any
 
 DATA = Path(__file__).parent / "data" / "CDNOW_sample.txt"
 SEED = 1998
+START = datetime(1997, 1, 1, tzinfo=UTC)
 END = datetime(1998, 7, 1, tzinfo=UTC)
 """The data ends with the day before."""
 CATEGORIES = ("delivery", "quality", "price", "service", "wrong item")
 
 Event = dict[str, Any]
+Line = tuple[str, str, str, datetime]
+"""Topic, key, text and time."""
 
 
 def purchases(path: Path = DATA) -> list[Event]:
@@ -107,15 +110,24 @@ def _written(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def write(folder: Path) -> dict[str, list[str]]:
-    """Write the three files; returns their lines by topic."""
+def in_order() -> list[Line]:
+    """The whole log in the order of time; the unusable lines come last, under the key of a real customer."""
     bought = purchases()
     complaints, feedback = made_up(bought)
-    lines = {
-        "purchases": [json.dumps(event) for event in bought] + unusable(),
-        "complaints": [json.dumps(event) for event in complaints],
-        "feedback": [json.dumps(event) for event in feedback],
-    }
+    log = [
+        (topic, event["customer_id"], json.dumps(event), datetime.fromisoformat(event["occurred_at"]))
+        for topic, events in (("purchases", bought), ("complaints", complaints), ("feedback", feedback))
+        for event in events
+    ]
+    log.sort(key=lambda line: line[3])
+    return log + [("purchases", "0001", text, END) for text in unusable()]
+
+
+def write(folder: Path) -> dict[str, list[str]]:
+    """Write the three files; returns their lines by topic."""
+    lines: dict[str, list[str]] = {"purchases": [], "complaints": [], "feedback": []}
+    for topic, _, text, _ in in_order():
+        lines[topic].append(text)
     folder.mkdir(parents=True, exist_ok=True)
     for topic, texts in lines.items():
         (folder / f"{topic}.jsonl").write_text("\n".join(texts) + "\n", "utf-8")

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ from streams.view import RedisView
 UNTIL = units.format_time(units.ms_from_datetime(cdnow_log.END))
 QUIET = logging.getLogger("tierstream.demo.librdkafka")
 QUIET.setLevel(logging.CRITICAL)
-LOG_START_MS = units.parse_time("1997-01-01")
 DRAIN_SECONDS = 300
 LOOK_SECONDS = 0.5
 
@@ -104,23 +104,19 @@ class Seen:
 
 
 def feed(
-    settings: Settings, log: list[tuple[str, str, int]], days_a_second: float | None, fed: Counter[str]
+    settings: Settings, log: list[cdnow_log.Line], days_a_second: float | None, fed: Counter[str]
 ) -> Iterator[None]:
     """Produce the log in the order of its time; yields now and then, so that the caller can look at the results."""
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}, logger=QUIET
     )
     started = time.monotonic()
-    for number, (topic, text, at_ms) in enumerate(log):
+    for number, (topic, key, text, at) in enumerate(log):
         if days_a_second:
-            due = started + (at_ms - LOG_START_MS) / units.DAY_MS / days_a_second
+            due = started + (at - cdnow_log.START) / timedelta(days=1) / days_a_second
             while time.monotonic() < due:
                 producer.poll(0.02)
                 yield
-        try:
-            key = json.loads(text)["customer_id"]
-        except ValueError:
-            key = "0001"
         producer.produce(settings.topic(topic), key=key, value=text)
         fed["events"] += 1
         if number % 200 == 0:
@@ -128,21 +124,6 @@ def feed(
             yield
     if producer.flush(30):
         raise DemoError(f"the broker at {settings.broker} did not take the log within 30 s; is it up?")
-
-
-def the_log() -> list[tuple[str, str, int]]:
-    """Topic, line and time (ms) of every event, in the order of time; the unusable ones come last."""
-    with tempfile.TemporaryDirectory() as folder:
-        lines = cdnow_log.write(Path(folder))
-    log = []
-    for topic, texts in lines.items():
-        for text in texts:
-            try:
-                at_ms = units.parse_time(json.loads(text)["occurred_at"])
-            except ValueError:
-                at_ms = units.LATEST_MS
-            log.append((topic, text, at_ms))
-    return sorted(log, key=lambda entry: entry[2])
 
 
 @contextmanager
@@ -200,7 +181,7 @@ class Demo:
         self.policy = policy
         self.log_file = folder / "worker.log"
         self.console = console
-        self.log = the_log()
+        self.log = cdnow_log.in_order()
         self.seen = Seen()
         self.fed = Counter[str]()
         self.stats: dict[str, Any] = {"events": 0, "drained": False}

@@ -21,7 +21,7 @@ from streams.replay import replay_logs
 from streams.topics import INPUTS
 from streams.view import RedisView
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, Line, site, wait_until
+from tests.integration.harness import ROOT, Line, Site, site, wait_until
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import cdnow_log
@@ -132,6 +132,21 @@ def assert_redis_equals(url: str, expected: dict[str, bytes], tiers: list[str]) 
     asyncio.run(compare())
 
 
+def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str, *, repeats: bool = False) -> None:
+    """Every announcement and the latest profiles, byte for byte and in order per customer, and Redis with them.
+
+    With `repeats`, an announcement may come again later, as the same bytes; without, not even that.
+    """
+    for topic in ("tier-changes", "churn-risk"):
+        told = here.by_customer(topic)
+        if repeats:
+            told = {customer: list(dict.fromkeys(bodies)) for customer, bodies in told.items()}
+        assert told == bodies_by_customer(expected / f"{topic}.jsonl")
+    wanted = profiles(expected / "profiles.jsonl")
+    assert here.latest("profiles") == wanted
+    assert_redis_equals(redis_url, wanted, [tier.name for tier in models.load(POLICY).ladder.tiers])
+
+
 @pytest.mark.kafka
 @pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (3, 1), (3, 2), (8, 1), (8, 2)])
 def test_the_worker_gives_the_bytes_of_the_replay_whatever_the_partitions_and_workers(
@@ -152,17 +167,12 @@ def test_the_worker_gives_the_bytes_of_the_replay_whatever_the_partitions_and_wo
         for _ in range(workers):
             here.start()
         here.wait_until_drained(len(lines))
-        assert here.by_customer("tier-changes") == bodies_by_customer(expected / "tier-changes.jsonl")
-        assert here.by_customer("churn-risk") == bodies_by_customer(expected / "churn-risk.jsonl")
-        wanted = profiles(expected / "profiles.jsonl")
-        assert here.latest("profiles") == wanted
+        assert_tells_what_the_replay_told(here, expected, redis.url)
         letters = [(dict(one.headers())["reason"].decode(), one.value().decode()) for one in here.read("dead-letters")]
         assert sorted(letters) == sorted(
             (one["reason"], one["value"])
             for one in map(orjson.loads, (expected / "dead-letters.jsonl").read_bytes().splitlines())
         )
-        tiers = [tier.name for tier in models.load(POLICY).ladder.tiers]
-        assert_redis_equals(redis.url, wanted, tiers)
         assert [worker.stop() for worker in here.workers] == [0] * workers
         assert here.committed_equals_ends(INPUTS)
         out = tmp_path / "from-kafka"
@@ -186,9 +196,7 @@ def test_a_clean_restart_in_the_middle_changes_nothing_and_repeats_nothing(
         here.produce(lines[half:])
         second = here.start(until=UNTIL)
         here.wait_until_drained(len(lines) - half)
-        assert here.by_customer("tier-changes") == bodies_by_customer(expected / "tier-changes.jsonl")
-        assert here.by_customer("churn-risk") == bodies_by_customer(expected / "churn-risk.jsonl")
-        assert here.latest("profiles") == profiles(expected / "profiles.jsonl")
+        assert_tells_what_the_replay_told(here, expected, redis.url)
         assert second.stats()["skipped"] == 0
         assert second.stop() == 0
 
@@ -219,14 +227,7 @@ def test_workers_killed_in_the_middle_tell_the_same_story_with_repeats_that_are_
             worker.process.wait()
         here.start()
         here.wait_until_drained(0)
-        for topic in ("tier-changes", "churn-risk"):
-            told = here.by_customer(topic)
-            first_told = {customer: list(dict.fromkeys(bodies)) for customer, bodies in told.items()}
-            assert first_told == bodies_by_customer(expected / f"{topic}.jsonl")
-        assert here.latest("profiles") == profiles(expected / "profiles.jsonl")
-        assert_redis_equals(
-            redis.url, profiles(expected / "profiles.jsonl"), [tier.name for tier in models.load(POLICY).ladder.tiers]
-        )
+        assert_tells_what_the_replay_told(here, expected, redis.url, repeats=True)
 
 
 @pytest.mark.kafka
@@ -252,10 +253,6 @@ def test_workers_that_join_and_leave_in_the_middle_repeat_nothing(
         wait_until(lambda: second.stats().get("events", 0) > 200, 60, "the second is folding too")
         assert first.stop() == 0
         here.wait_until_drained(0)
-        for topic in ("tier-changes", "churn-risk"):
-            assert here.by_customer(topic) == bodies_by_customer(expected / f"{topic}.jsonl")
-        wanted = profiles(expected / "profiles.jsonl")
-        assert here.latest("profiles") == wanted
-        assert_redis_equals(redis.url, wanted, [tier.name for tier in models.load(POLICY).ladder.tiers])
+        assert_tells_what_the_replay_told(here, expected, redis.url)
         assert second.stop() == 0
         assert here.committed_equals_ends(INPUTS)
