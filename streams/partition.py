@@ -71,15 +71,7 @@ class PartitionWorker:
         """Take records from the transport; those that the table already holds are skipped."""
         decode, number = self.decoder.decode, self.number
         last = self._offered.get(topic, -1)
-        committed = self.consumer.committed(self.tps[topic])
-        if committed is not None and committed > last + 1:
-            self.app.fail(
-                RuntimeError(
-                    f"{self.tps[topic].topic}, partition {number}: offsets are committed up to {committed}, but the table's "
-                    f"changelog goes only up to {last + 1}. Its topic was deleted or truncated; start a new "
-                    "TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs"
-                )
-            )
+        if not self._holds_what_is_committed(topic, last):
             return
         fresh = [
             Record(
@@ -99,6 +91,20 @@ class PartitionWorker:
             if self.merge.offer(topic, fresh) >= 2 * self.app.settings.max_batch:
                 self.consumer.withhold(self.tps[topic])
         self._wake.set()
+
+    def _holds_what_is_committed(self, topic: str, last: int) -> bool:
+        """Whether the table goes as far as the group's offsets say. If not, its changelog was lost, and events would be."""
+        committed = self.consumer.committed(self.tps[topic])
+        if committed is None or committed <= last + 1:
+            return True
+        self.app.fail(
+            table.ChangelogError(
+                f"{self.tps[topic].topic}, partition {self.number}: offsets are committed up to {committed}, but the "
+                f"table's changelog goes only up to {last + 1}. It was deleted or truncated; start a new "
+                "TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs"
+            )
+        )
+        return False
 
     def is_at_end(self, topic: str) -> bool:
         """Whether every record of an input, as far as the broker told, has come through `offer`."""
@@ -120,6 +126,8 @@ class PartitionWorker:
                 self._idle = not await self.step()
                 if self._idle:
                     await self._sleep()
+            if self.state.unprofiled:
+                await self.write_profiles()
         except Fenced:
             log.warning("partition %d has a new owner; its batch in hand is left to that one", self.number)
         except Exception as error:

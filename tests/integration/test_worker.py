@@ -15,10 +15,10 @@ from models import units
 from models.events import REASONS
 from streams.embedded import EmbeddedRedis
 from streams.settings import load_settings
-from streams.topics import INPUTS, TopicsError, create_topics, registry
+from streams.topics import INPUTS, TopicsError, changelog_topic, create_topics, registry
 from streams.view import RedisView
 from tests.integration.conftest import Broker
-from tests.integration.harness import free_port, site, wait_until
+from tests.integration.harness import Site, free_port, site, wait_until
 
 QUICK_POLICY = """
 id = "quick"
@@ -267,18 +267,52 @@ def test_topics_are_made_with_one_partition_count_and_compacted_where_only_the_l
 def test_a_table_made_under_another_policy_is_refused_with_what_to_do(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy="retail-three-tier") as here:
         here.produce([("purchases", purchase(1))])
-        first = here.start()
-        here.wait_until_drained(1)
-        assert first.stop() == 0
+        assert_stops_well(here)
         second = here.start(policy="annual-spend")
         assert second.process.wait(60) == 1
         assert "made under policy retail-three-tier@1" in second.said()
         assert "TIERSTREAM_APP_VERSION" in second.said()
 
 
-def test_without_a_broker_the_worker_says_what_to_do(tmp_path: Path) -> None:
-    from tests.integration.harness import Site
+@pytest.mark.kafka
+def test_a_table_whose_changelog_was_deleted_is_refused_instead_of_losing_its_events(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    from kafka.admin import KafkaAdminClient
 
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        here.produce([("purchases", purchase(1))])
+        assert_stops_well(here)
+        admin = KafkaAdminClient(**here.settings.client_options())
+        admin.delete_topics([changelog_topic(here.settings)])
+        wait_until(lambda: changelog_topic(here.settings) not in admin.list_topics(), 30, "the changelog is deleted")
+        admin.close()
+        here.produce([("purchases", purchase(2))])
+        worker = here.start()
+        assert worker.process.wait(60) == 1
+        assert "offsets are committed up to 1, but the table's changelog goes only up to 0" in worker.said()
+        assert "TIERSTREAM_APP_VERSION" in worker.said()
+
+
+@pytest.mark.kafka
+def test_a_stop_publishes_the_profiles_that_were_still_to_come(real_broker: Broker, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", profile_interval="1h") as here:
+        here.produce([("purchases", purchase(number, f"c{number}")) for number in range(5)])
+        worker = here.start()
+        wait_until(lambda: worker.stats().get("events") == 5, 60, "folded")
+        assert here.latest("profiles") == {}
+        assert worker.stop() == 0
+        assert len(here.latest("profiles")) == 5
+
+
+def assert_stops_well(here: Site) -> None:
+    """Run a worker through what is there, and stop it."""
+    worker = here.start()
+    here.wait_until_drained(1)
+    assert worker.stop() == 0
+
+
+def test_without_a_broker_the_worker_says_what_to_do(tmp_path: Path) -> None:
     here = Site(load_settings(broker=f"127.0.0.1:{free_port()}"), tmp_path)
     worker = here.start()
     assert worker.process.wait(60) == 1
