@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from scipy.special import hyp2f1
 
 ONE_SECOND_WEEKS = 1 / (7 * 24 * 3600)
+MAX_EXPONENT = 700.0
+"""exp of more overflows a double."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class MbgNbd:
         >>> round(MbgNbd(0.525, 6.183, 0.891, 1.614).p_alive(0, 0.0, 0.0), 4)
         0.6443
         """
-        return 1.0 / (1.0 + math.exp(min(self._log_odds_left(x, t_x, age), 700.0)))
+        return 1.0 / (1.0 + math.exp(min(self._log_odds_left(x, t_x, age), MAX_EXPONENT)))
 
     def log_odds_no_purchase(self, x: int, t_x: float, age: float, horizon: float) -> float:
         """Log-odds of no purchase within `horizon`, having left or not. Rises strictly with `age`."""
@@ -83,22 +85,21 @@ class Silence:
     def reaches(self, line: float, from_age: float, to_age: float) -> float:
         """The age in weeks, about, at which the log-odds reach `line`, sought from `from_age` on, at most `to_age`.
 
-        Newton's method over log(alpha + age), in which the log-odds are almost straight. It stops when a step is
-        under a second: the next would be far under a millisecond.
+        Newton's method over u = log(alpha + age), in which the log-odds are almost straight. It stops when a step is
+        under a second: the next would be far under a millisecond. With D/q and 1/q - 1, the log-odds are
+        log(1 + D/q) - log(1/q - 1).
         """
-        age = from_age
+        n, horizon = self._n, self._horizon
+        u, last = math.log(self._alpha + from_age), math.log(self._alpha + to_age)
         for _ in range(20):
-            step = min((line - self.log_odds(age)) / self._slope(age), 50.0)
-            following = min(max((self._alpha + age) * math.exp(step) - self._alpha, 0.0), to_age)
-            moved, age = abs(following - age), following
-            if moved < ONE_SECOND_WEEKS:
+            known = math.exp(u)
+            log_q = n * (u - math.log(known + horizon))
+            left_to_q = math.exp(min(self._log_left + n * u - log_q, MAX_EXPONENT))
+            buys_to_q = math.expm1(min(-log_q, MAX_EXPONENT))
+            slope_q = n * horizon / (known + horizon)
+            slope = (left_to_q * n + slope_q) / (1.0 + left_to_q) + slope_q / buys_to_q
+            step = (line - math.log1p(left_to_q) + math.log(buys_to_q)) / slope
+            u = min(u + step, last)
+            if abs(step) * known < ONE_SECOND_WEEKS or u == last:
                 break
-        return age
-
-    def _slope(self, age: float) -> float:
-        """How fast the log-odds rise with log(alpha + age)."""
-        log_age = math.log(self._alpha + age)
-        log_q = self._n * (log_age - math.log(self._alpha_horizon + age))
-        left_to_q = math.exp(min(self._log_left + self._n * log_age - log_q, 700.0))
-        slope_q = self._n * self._horizon / (self._alpha_horizon + age)
-        return (left_to_q * self._n + slope_q) / (1.0 + left_to_q) + slope_q / math.expm1(min(-log_q, 700.0))
+        return min(math.exp(u) - self._alpha, to_age)
