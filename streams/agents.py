@@ -17,7 +17,9 @@ from streams.transport import BATCH
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
 
-QUEUE_BATCHES = 16
+QUEUE_BATCHES = 10_000
+"""More than ever wait: the transport is told to withhold a partition long before, so Faust's own back pressure, which
+stops whole agents, never sets in."""
 
 
 def attach(app: TierstreamApp) -> None:

@@ -27,15 +27,17 @@ def attach(app: TierstreamApp) -> None:
 
     @app.page("/stats")
     async def stats(web: Any, request: Any) -> Any:
-        customers = sum(len(worker.state.customers) for worker in app.partition_workers.values())
-        drained = app.is_ready() and all(worker.is_drained() for worker in app.partition_workers.values())
-        feed = app.feed
+        workers = app.partition_workers.values()
+        waits_for = [what for worker in workers for what in worker.waits_for()]
+        if app.feed is not None:
+            waits_for += app.feed.waits_for()
         return web.json(
             {
                 **app.stats.as_dict(),
                 "ready": app.is_ready(),
-                "drained": drained and (feed is None or feed.is_drained()),
-                "customers": customers,
+                "drained": app.is_ready() and not waits_for,
+                "waits_for": waits_for,
+                "customers": sum(len(worker.state.customers) for worker in workers),
                 "policy": app.policy.ref,
             }
         )

@@ -113,10 +113,15 @@ class PartitionWorker:
             return False
         return self._offered.get(topic, -1) + 1 >= reach.delivered and reach.position >= reach.end
 
-    def is_drained(self) -> bool:
-        """Whether everything on the broker has been folded, announced and published."""
-        nothing_due = self.schedule.next_ms() > self.clock_ms
-        return self._idle and self.merge.is_drained() and nothing_due and not self.state.unprofiled
+    def waits_for(self) -> list[str]:
+        """What is still to be done before everything on the broker is folded, announced and published; empty if it is."""
+        found = [f"{topic} is not read to its end" for topic in INPUTS if not self.is_at_end(topic)]
+        found += [f"{self.merge.size(topic)} records of {topic}" for topic in INPUTS if self.merge.size(topic)]
+        if not self._idle or self.schedule.next_ms() <= self.clock_ms:
+            found.append("a batch in hand")
+        if self.state.unprofiled:
+            found.append(f"{len(self.state.unprofiled)} profiles")
+        return [f"partition {self.number}: {what}" for what in found]
 
     # ------------------------------------------------------------ the loop
     async def run(self) -> None:

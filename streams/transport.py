@@ -8,6 +8,7 @@ partition, which the shell reports once the work up to it is done (`done`). See 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,11 @@ from faust.types.tuples import ConsumerMessage, Message
 POLL_SECONDS = 1.0
 WITHHELD_POLL_SECONDS = 0.05
 """While some partitions are withheld, polls are short, so that a released one is soon read again."""
+
+COMMIT_SECONDS = 5.0
+"""How long a rebalance waits for the commit of what was folded."""
+
+log = logging.getLogger(__name__)
 
 Records = list[ConsumerRecord]
 Outgoing = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -139,7 +145,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish the batches in hand and commit them, then let go."""
         await self.app.release_partitions()
-        await self.commit()
+        try:
+            await asyncio.wait_for(self.commit(), COMMIT_SECONDS)
+        except TimeoutError:
+            log.warning("offsets were not committed before a rebalance; what they stand for is skipped by the marker")
         for tp in revoked:
             self._done.pop(tp, None)
             self._delivered.pop(tp, None)

@@ -43,6 +43,7 @@ AT_RISK: Final = PREFIX + "at-risk"
 ERASED_SECONDS: Final = 30 * 24 * 3600
 """How long an erased customer's seq is remembered, so that a repeat of an older output does not bring them back."""
 UPDATES_A_CALL: Final = 500
+STOP_SECONDS: Final = 2.0
 WITHHOLD_ABOVE: Final = 20_000
 """Records waiting for Redis, per partition, above which no more are read."""
 
@@ -222,26 +223,35 @@ class ViewFeed:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.app.fail(error)
 
-    def is_drained(self) -> bool:
-        """Whether Redis has everything that was on the output topics when they were last read."""
+    def waits_for(self) -> list[str]:
+        """What Redis lacks of what was on the output topics when they were last read; empty if nothing."""
         reach = self.app.consumer.reach
-        return all(
-            waiting.positioned
-            and not waiting.updates
-            and tp in reach
-            and reach[tp].end is not None
-            and waiting.next_offset >= reach[tp].delivered
-            and reach[tp].position >= (reach[tp].end or 0)
-            for tp, waiting in self._waiting.items()
-        )
+        found = []
+        for tp, waiting in self._waiting.items():
+            known = reach.get(tp)
+            if not waiting.positioned:
+                found.append(f"Redis to say where to start with {_field(tp)}")
+            elif waiting.updates:
+                found.append(f"Redis to take {len(waiting.updates)} records of {_field(tp)}")
+            elif (
+                known is None
+                or known.end is None
+                or known.position < known.end
+                or waiting.next_offset < known.delivered
+            ):
+                found.append(f"{_field(tp)} is not read to its end")
+        return found
 
     async def stop(self) -> None:
         """Stop feeding; what is not applied is read again."""
-        self._waiting.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        self._waiting = {}
+        self._wake.set()
+        task, self._task = self._task, None
+        if task is not None:
+            # Not simply awaited: a library in between may swallow the cancellation. Then the task ends by itself, as
+            # its partitions are no longer those of the feed.
+            task.cancel()
+            await asyncio.wait({task}, timeout=STOP_SECONDS)
 
     def offer(self, tp: TP, topic: str, records: Records) -> None:
         """Take records from the transport."""
@@ -258,17 +268,18 @@ class ViewFeed:
 
     async def _run(self) -> None:
         # At the end of a rebalance Faust seeks to the committed offsets; what Redis says comes after that.
-        while self.app.rebalancing:
+        mine = self._waiting
+        while self.app.rebalancing and mine is self._waiting:
             await asyncio.sleep(0.05)
-        while True:
+        while mine is self._waiting:
             self._wake.clear()
             try:
-                for tp, waiting in list(self._waiting.items()):
+                for tp, waiting in list(mine.items()):
                     await self._patiently(tp, waiting)
             except IllegalStateError:
                 log.info("partitions are being taken away; the feed begins anew with the next ones")
                 return
-            if not any(one.updates or not one.positioned for one in self._waiting.values()):
+            if not any(one.updates or not one.positioned for one in mine.values()):
                 await self._wake.wait()
 
     async def _patiently(self, tp: TP, waiting: _Waiting) -> None:

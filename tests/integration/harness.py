@@ -29,11 +29,11 @@ Line = tuple[str, dict[str, Any] | bytes]
 """Topic and body, or the bytes of something that is none."""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
     """Look again and again until it holds; fail with `what` if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"still not after {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"still not after {seconds} s: {what() if callable(what) else what}"
         time.sleep(0.1)
 
 
@@ -133,7 +133,7 @@ class Site:
             stats = [worker.stats() for worker in running]
             return all(one.get("drained") for one in stats) and sum(one["events"] for one in stats) >= events
 
-        wait_until(drained, seconds, f"{events} events drained; {[worker.stats() for worker in running]}")
+        wait_until(drained, seconds, lambda: f"{events} events drained; {[worker.stats() for worker in running]}")
 
     def stop(self) -> None:
         for worker in self.workers:
