@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
+from msgspec.structs import force_setattr
 from xxhash import xxh3_64_digest
 
 from models import units
@@ -19,6 +20,7 @@ from models import units
 MAX_RECORD_BYTES: Final = 64 * 1024
 MAX_ID_CHARACTERS: Final = 128
 MAX_AMOUNT_MINOR: Final = 10**13
+MAX_DETAIL_CHARACTERS: Final = 1_000
 FUTURE_TOLERANCE_MS: Final = units.DAY_MS
 """How far `occurred_at` may lie after the Kafka record's own timestamp: clocks differ, but not by more than a day."""
 
@@ -48,7 +50,8 @@ Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 Text = Annotated[str, Meta(max_length=1_000)]
 Time = Annotated[int, Meta(ge=0, lt=units.LATEST_MS)] | Annotated[datetime, Meta(tz=True)]
 Score = Annotated[int, Meta(ge=0, le=100)]
-Amount = str | int | float
+# No int: its digits, up to 4,300, would cost their square. A float tells every accepted amount from every other.
+_decode_amount = msgspec.json.Decoder(str | float).decode
 
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
@@ -63,7 +66,8 @@ class Purchase(Struct, gc=False, kw_only=True):
     customer_id: Id
     kind: Literal["purchase", "refund"]
     order_id: Id
-    amount: Amount
+    amount: Raw
+    """A decimal as text or number. Left unread, since a body may hold it thousands of times, and only the last counts."""
     currency: str
     occurred_at: Time
     channel: Annotated[str, Meta(max_length=128)] | None = None
@@ -137,6 +141,11 @@ class Rejected(Struct, gc=False, frozen=True):
     code: str
     detail: str
 
+    def __post_init__(self) -> None:
+        """What a detail quotes was written by others: whatever it is, the detail fits into a header and a log line."""
+        if len(self.detail) > MAX_DETAIL_CHARACTERS:
+            force_setattr(self, "detail", self.detail[: MAX_DETAIL_CHARACTERS - 1] + "…")
+
 
 class Decoder:
     """Decodes the records of the input topics under one policy's currencies and tiers.
@@ -157,7 +166,7 @@ class Decoder:
         """The event in `value`, or why there is none.
 
         `key` is the record's key and `timestamp_ms` its Kafka timestamp; a line of a file has neither, and
-        then neither is checked.
+        then neither is checked. Nor is a negative timestamp: in Kafka that means that there is none.
         """
         if value is None:
             return Rejected("not_json", "the record has no value; an event is a JSON object")
@@ -168,7 +177,7 @@ class Decoder:
         except msgspec.ValidationError as error:
             return _invalid(str(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Rejected("not_json", f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
+            return _not_json(error)
         if key is not None and key != body.customer_id.encode():
             shown = key[:MAX_ID_CHARACTERS].decode(errors="replace")
             return Rejected("key_mismatch", f"the record's key is {shown!r}, its customer_id {body.customer_id!r}")
@@ -176,7 +185,7 @@ class Decoder:
         occurred_at_ms = occurred_at if isinstance(occurred_at, int) else units.ms_from_datetime(occurred_at)
         if not 0 <= occurred_at_ms < units.LATEST_MS:
             return Rejected("bad_time", f"occurred_at {occurred_at} is not within 1970 and 2100")
-        if timestamp_ms is not None and occurred_at_ms > timestamp_ms + FUTURE_TOLERANCE_MS:
+        if timestamp_ms is not None and 0 <= timestamp_ms < occurred_at_ms - FUTURE_TOLERANCE_MS:
             return Rejected(
                 "time_in_future",
                 f"occurred_at {units.format_time(occurred_at_ms)} is more than a day after "
@@ -202,12 +211,19 @@ class Decoder:
             known = ", ".join(self._rates)
             return Rejected("unknown_currency", f"currency {body.currency[:20]!r} is not among {known}")
         try:
-            amount_minor = units.parse_minor(body.amount, self._decimals[body.currency])
+            amount = _decode_amount(body.amount)
+            amount_minor = units.parse_minor(amount, self._decimals[body.currency])
         except units.AmountError as error:
             return Rejected(error.code, str(error))
+        except msgspec.ValidationError as error:
+            return _invalid(f"{error} - at `$.amount`")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _not_json(error)
         if not 0 <= amount_minor <= MAX_AMOUNT_MINOR:
-            return Rejected("amount_out_of_range", f"amount {body.amount} is negative or absurdly large")
+            return Rejected("amount_out_of_range", f"amount {amount} is negative or absurdly large")
         event.amount_minor = amount_minor if rate == (1, 1) else _round_half_even(amount_minor * rate[0], rate[1])
+        if event.amount_minor > MAX_AMOUNT_MINOR:
+            return Rejected("amount_out_of_range", f"amount {amount} {body.currency}, converted, is absurdly large")
         original = body.original_occurred_at
         if original is not None:
             original_ms = original if isinstance(original, int) else units.ms_from_datetime(original)
@@ -247,6 +263,10 @@ _INVALID = (
     (re.compile(r"(?:Number|Integer) .*out of range - at `\$\.(amount)`()"), "amount_out_of_range"),
     (re.compile(r"Expected .* - at `\$\.(\w+)`()", re.DOTALL), "wrong_type"),
 )  # fmt: skip
+
+
+def _not_json(error: Exception) -> Rejected:
+    return Rejected("not_json", f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
 
 
 def _invalid(message: str) -> Rejected:

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from itertools import accumulate
-from typing import Literal
+from typing import Final, Literal
 
 from models import units
 from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Bucket, ComplaintStep, Facts, InWindow, Satisfaction
+
+MAX_SUM_MINOR: Final = 2**63 - 1
+"""What a sum may be: it is kept in 64 bits."""
 
 WindowKind = Literal["trailing", "calendar-year", "anniversary-year"]
 
@@ -94,6 +97,15 @@ def book_refund(facts: Facts, window: Window, booked_at_ms: int, amount_minor: i
     facts.spend_minor -= amount_minor
     _book(facts, booked_at_ms // window.bucket_ms, 0, -int(full), -amount_minor)
     slide(facts, window, clock_ms)
+
+
+def would_overflow(facts: Facts, window: Window, booked_at_ms: int, amount_minor: int) -> bool:
+    """Whether a sum would leave the 64 bits in which it is kept."""
+    number = booked_at_ms // window.bucket_ms
+    index = bisect_left(facts.buckets, number, key=_number)
+    there = index < len(facts.buckets) and facts.buckets[index].number == number
+    in_bucket = facts.buckets[index].spend_minor if there else 0
+    return max(abs(facts.spend_minor), abs(facts.in_window.spend_minor), abs(in_bucket)) + amount_minor > MAX_SUM_MINOR
 
 
 def book_complaint(facts: Facts, step: ComplaintStep) -> None:

@@ -25,8 +25,19 @@ from models.customer import (
     Satisfaction,
     Standing,
 )
-from models.events import SEVERITIES, STATUSES, Command, Complaint, Event, Feedback, Purchase, Rejected
+from models.events import (
+    MAX_AMOUNT_MINOR,
+    SEVERITIES,
+    STATUSES,
+    Command,
+    Complaint,
+    Event,
+    Feedback,
+    Purchase,
+    Rejected,
+)
 from models.facts import (
+    MAX_SUM_MINOR,
     Measures,
     View,
     book_complaint,
@@ -35,6 +46,7 @@ from models.facts import (
     book_satisfaction,
     forget_complaints,
     slide,
+    would_overflow,
 )
 from models.outputs import CHURN_RISK, CLOCK_CAUSE, TIER_CHANGES, Output, emit
 from models.policy import Policy
@@ -42,6 +54,8 @@ from models.tiers import Tier
 from models.units import format_minor, format_time
 
 HASH_BYTES: Final = 8
+EVENTS_THAT_ADD_UP: Final = MAX_SUM_MINOR // MAX_AMOUNT_MINOR - 1
+"""Fewer events can't add up to more than a sum may be."""
 NOTHING: Final[tuple[Output, ...]] = ()
 
 
@@ -77,7 +91,24 @@ def apply(
             f"occurred_at {format_time(event.occurred_at_ms)} is more than the allowed lateness before "
             f"the customer's clock {format_time(customer.clock_ms)}",
         )
+    elif (
+        customer.events > EVENTS_THAT_ADD_UP
+        and (rejected := _rejected_as_too_much(customer, event, policy)) is not None
+    ):
+        return customer, rejected
     return _Step(customer, policy, event.customer_id).applied(event)
+
+
+def _rejected_as_too_much(customer: Customer, event: Event, policy: Policy) -> Rejected | None:
+    if not isinstance(event.body, Purchase):
+        return None
+    original_ms = event.original_occurred_at_ms
+    booked_at_ms = event.occurred_at_ms if original_ms is None else original_ms
+    if would_overflow(customer.facts, policy.window, booked_at_ms, event.amount_minor):
+        return Rejected(
+            "amount_out_of_range", "with this amount the customer's sums would be larger than what can be kept"
+        )
+    return None
 
 
 def _is_repeat(recent: bytes, event_hash: bytes) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import Decoder, Event, Rejected, apply, load
-from models.events import MAX_RECORD_BYTES, REASONS, TOPIC_BODIES
+from models.events import MAX_AMOUNT_MINOR, MAX_DETAIL_CHARACTERS, MAX_RECORD_BYTES, REASONS, TOPIC_BODIES
 from tests.builders import act_on_alert, complaint, feedback, lock, ms, policy_text, purchase, refund, unlock
 from tests.running import event_of, policy_of
 
@@ -32,6 +32,12 @@ def decoded(wire: dict[str, Any], *, key: bytes | None = None, timestamp_ms: int
     body = {**wire, **changes}
     body = {name: value for name, value in body.items() if name != "topic" and value is not NOTHING}
     return DECODER.decode(wire["topic"], json.dumps(body).encode(), key, timestamp_ms)
+
+
+def on_the_wire(wire: dict[str, Any], **as_written: str) -> bytes:
+    """The event as bytes, some of its values being this JSON or what passes for it."""
+    values = {name: json.dumps(value) for name, value in wire.items() if name != "topic"} | as_written
+    return ("{" + ",".join(f'"{name}":{value}' for name, value in values.items()) + "}").encode()
 
 
 # ---------------------------------------------------------------- what is valid
@@ -120,14 +126,15 @@ REJECTED: list[tuple[str, Any, str]] = [
     ("key_mismatch", (PURCHASE, {"key": b"\xff"}), "customer_id 'ada'"),
     ("bad_amount", (PURCHASE, {"amount": "ten"}), "amount 'ten'"),
     ("bad_amount", (PURCHASE, {"amount": "1,000"}), "amount"),
+    ("bad_amount", (PURCHASE, {"amount": "0" * 64 + "1"}), "of at most 64 characters"),
+    ("not_json", on_the_wire(PURCHASE, amount='"\\ud800"'), "not JSON"),
+    ("not_json", on_the_wire(PURCHASE, amount='"1').replace(b'"1,', b'"1\xff",'), "utf-8"),
     ("amount_out_of_range", (PURCHASE, {"amount": "-1"}), "amount -1"),
     ("amount_out_of_range", (PURCHASE, {"amount": "100000000000.01"}), "amount"),
     ("amount_out_of_range", (PURCHASE, {"amount": 10**30}), "amount"),
-    (
-        "amount_out_of_range",
-        b'{"event_id":"e","customer_id":"c","kind":"purchase","order_id":"o","amount":1e999}',
-        "amount",
-    ),
+    ("amount_out_of_range", (PURCHASE, {"amount": 2**53 + 1}), "amount"),
+    ("amount_out_of_range", on_the_wire(PURCHASE, amount="1e999"), "amount"),
+    ("amount_out_of_range", on_the_wire(PURCHASE, amount="9" * 4300), "amount"),
     ("too_many_decimals", (PURCHASE, {"amount": "29.331"}), "amount 29.331 has more than 2 decimals"),
     ("unknown_currency", (PURCHASE, {"currency": "EUR"}), "currency 'EUR' is not among CNY, USD"),
     ("unknown_currency", (PURCHASE, {"currency": ""}), "currency"),
@@ -182,9 +189,61 @@ def test_a_clock_may_be_a_day_fast() -> None:
     assert isinstance(decoded(PURCHASE, timestamp_ms=ms("2023-12-31")), Event)
 
 
+# ---------------------------------------------------------------- amounts
+@pytest.mark.parametrize(
+    ("amount", "minor"),
+    [
+        ("29", 2900), ("29.33", 2933), ("-0", 0), ("-0.0", 0), ("2.933e1", 2933), ("100000000000", MAX_AMOUNT_MINOR),
+        ("99999999999.99", MAX_AMOUNT_MINOR - 1), ('"2\\u0039.33"', 2933), ('"' + "0" * 63 + '1"', 100),
+    ],
+)  # fmt: skip
+def test_an_amount_is_a_number_or_text_however_it_is_written(amount: str, minor: int) -> None:
+    event = DECODER.decode("purchases", on_the_wire(PURCHASE, amount=amount))
+    assert isinstance(event, Event)
+    assert event.amount_minor == minor
+
+
+@pytest.mark.parametrize("amount", ["29.33" + "0" * 40 + "1", "99999999999." + "9" * 40, "1" * 11 + "e-40", "1e-999"])
+def test_an_amount_is_never_rounded_however_many_decimals_it_has(amount: str) -> None:
+    assert decoded(PURCHASE, amount=amount).code == "too_many_decimals"
+
+
+def test_of_an_amount_that_is_there_many_times_only_the_last_is_read() -> None:
+    # Reading 1e300 as a float takes as long as ten events.
+    value = b'{"amount":true,' + b'"amount":1e300,' * 1000 + on_the_wire(PURCHASE)[1:]
+    event = DECODER.decode("purchases", value)
+    assert isinstance(event, Event)
+    assert event.amount_minor == 2933
+
+
+def test_an_amount_that_conversion_makes_absurdly_large_is_rejected() -> None:
+    decoder = policy_of(policy_text(rates={"EUR": "1000000"})).decoder()
+    assert event_of(decoder, purchase("ada", "100000", on=0, currency="EUR")).amount_minor == MAX_AMOUNT_MINOR
+    rejected = decoder.decode("purchases", on_the_wire(purchase("ada", "100000.01", on=0, currency="EUR")))
+    assert isinstance(rejected, Rejected)
+    assert (rejected.code, rejected.detail) == (
+        "amount_out_of_range",
+        "amount 100000.01 EUR, converted, is absurdly large",
+    )
+
+
 # ---------------------------------------------------------------- whatever comes
+@pytest.mark.parametrize("timestamp_ms", [-1, -(2**63)])
+def test_a_negative_timestamp_means_that_the_record_has_none(timestamp_ms: int) -> None:
+    assert isinstance(decoded(PURCHASE, timestamp_ms=timestamp_ms), Event)
+
+
+def test_a_detail_has_a_greatest_length_whatever_it_quotes() -> None:
+    invisible = "\U000e0001" * 128  # ten characters each, once quoted
+    rejected = decoded(PURCHASE, customer_id=invisible, key=(invisible + "x").encode())
+    assert (rejected.code, len(rejected.detail)) == ("key_mismatch", MAX_DETAIL_CHARACTERS)
+    rejected = decoded(LOCK, tier=invisible)
+    assert (rejected.code, len(rejected.detail)) == ("unknown_tier", MAX_DETAIL_CHARACTERS)
+    assert Rejected("not_json", "x" * MAX_DETAIL_CHARACTERS).detail == "x" * MAX_DETAIL_CHARACTERS
+
+
 def assert_decided(found: Event | Rejected) -> None:
-    assert isinstance(found, Event) or (found.code in REASONS and len(found.detail) < 1000)
+    assert isinstance(found, Event) or (found.code in REASONS and len(found.detail) <= MAX_DETAIL_CHARACTERS)
 
 
 KEYS = st.none() | st.binary(max_size=140)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import models
 from models import Customer, decode, encode, load
 from models.customer import NEVER_MS, SCHEMA_VERSION, Facts, Standing, StateError, due_at_ms_of
 from tests.builders import complaint, feedback, lock, ms, purchase
@@ -73,3 +76,26 @@ def test_a_damaged_byte_gives_a_customer_or_a_state_error(at: int, byte: int) ->
 def test_deep_nesting_is_a_state_error() -> None:
     with pytest.raises(StateError):
         decode(bytes([SCHEMA_VERSION + 1]) + bytes(8) + b"\x91" * 5000)
+
+
+def test_sums_that_would_not_fit_into_the_state_are_rejected_instead_of_stopping_the_worker() -> None:
+    policy = models.load("annual-spend")
+    decoder = policy.decoder()
+    body = {
+        "customer_id": "ada", "kind": "refund", "order_id": "o", "amount": "100000000000.00", "currency": "USD",
+        "occurred_at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    customer = None
+    outcomes = []
+    for number in range(4):
+        event = decoder.decode("purchases", json.dumps(body | {"event_id": str(number)}).encode())
+        assert not isinstance(event, models.Rejected)
+        if customer is not None and number == 1:
+            # As after some 922,000 such refunds.
+            customer.events = 922_336
+            customer.facts.spend_minor = -922_336 * event.amount_minor
+        customer, result = models.apply(customer, event, policy)
+        outcomes.append(result.code if isinstance(result, models.Rejected) else "counted")
+        assert customer is not None
+        assert models.decode(models.encode(customer)) == customer
+    assert outcomes == ["counted", "counted", "amount_out_of_range", "amount_out_of_range"]
