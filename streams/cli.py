@@ -1,11 +1,11 @@
-"""The command line: `tierstream worker | replay | policy | topics | customer`."""
+"""The command line: `tierstream worker | replay | policy | topics | customer | dead-letters`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -15,8 +15,13 @@ from rich.table import Table
 import models
 from models.policy_builder import PolicyError
 from models.policy_file import SHIPPED
+from streams.console import WRONG_USE, JsonOption, refuse, say, say_json
+from streams.dead_letters_cli import dead_letters_app
 from streams.logs import Log, LogError, LogFile
 from streams.settings import SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from streams.kafka_log import KafkaLog
 
 app = typer.Typer(
     help="Keeps every customer's value tier and churn risk current, event by event.",
@@ -29,29 +34,11 @@ policy_app = typer.Typer(help="Check policies and list the shipped ones.", no_ar
 topics_app = typer.Typer(help="Create Tierstream's topics.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
 app.add_typer(topics_app, name="topics")
-
-WRONG_USE = 2
+app.add_typer(dead_letters_app, name="dead-letters")
 
 PolicyOption = Annotated[
     str, typer.Option("--policy", "-p", help=f"A policy file, or one of {', '.join(SHIPPED)}.", show_default=True)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-
-
-def refuse(message: str) -> typer.Exit:
-    """Say what is wrong on standard error; the caller raises the result."""
-    print(f"tierstream: {message}", file=sys.stderr)  # noqa: T201
-    return typer.Exit(WRONG_USE)
-
-
-def say(text: str) -> None:
-    """To standard output, as it is."""
-    print(text)  # noqa: T201
-
-
-def say_json(value: Any, option: int | None = None) -> None:
-    """JSON to standard output."""
-    say(orjson.dumps(value, option=option).decode())
 
 
 @app.command(epilog="Example: TIERSTREAM_BROKER=127.0.0.1:9092 tierstream worker --policy annual-spend")
@@ -101,6 +88,12 @@ def replay(
         Path | None,
         typer.Option("--map", help="TOML file that says which CSV column is which field; docs/operations.md has one."),
     ] = None,
+    by_journal: Annotated[
+        bool,
+        typer.Option(
+            "--journal", help="With kafka://: in the very order in which the worker folded, as its journal says."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fold event logs in this process; the same log and policy give the same bytes, always.
@@ -108,13 +101,17 @@ def replay(
     Writes tier-changes.jsonl, churn-risk.jsonl, profiles.jsonl and dead-letters.jsonl.
     """
     from models import units
-    from streams.replay import replay_logs
+    from streams.replay import replay_journal, replay_logs
 
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
         opened = [_open_log(name, csv_map) for name in logs]
-        summary = replay_logs(opened, chosen, out, until_ms, progress=not as_json and sys.stderr.isatty())
+        shown = not as_json and sys.stderr.isatty()
+        if by_journal:
+            summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
+        else:
+            summary = replay_logs(opened, chosen, out, until_ms, shown)
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
@@ -143,6 +140,17 @@ def _open_log(name: str, csv_map: Path | None) -> Log:
             raise LogError(f"{name}: a CSV file needs --map, a TOML file that says which column is which field")
         return CsvLog(Path(name), load_mapping(csv_map))
     return LogFile(Path(name))
+
+
+def _only_kafka(opened: list[Log], until: str | None) -> KafkaLog:
+    """The one log with a journal. Raises LogError."""
+    from streams.kafka_log import KafkaLog
+
+    if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
+        raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
+    if until is not None:
+        raise LogError("--journal ends where the journal ends: leave --until out")
+    return opened[0]
 
 
 def _shown(value: Any) -> str:
@@ -202,6 +210,58 @@ def create(
         say(f"{'created' if topic.name in created else 'there   '}  {topic.name}")
 
 
+@app.command(
+    epilog="Example: tierstream migrate --to-prefix wide- --partitions 16; then start workers with "
+    "TIERSTREAM_TOPIC_PREFIX=wide- TIERSTREAM_PARTITIONS=16 TIERSTREAM_APP_ID=tierstream-wide"
+)
+def migrate(
+    to_prefix: Annotated[str, typer.Option(help="Prefix of the new topics' names.")],
+    partitions: Annotated[int, typer.Option(help="How many partitions the new topics have.")],
+    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the input topics to new ones with another number of partitions; the old ones stay as they are.
+
+    Stop the producers before, and let them write to the new topics afterwards; docs/operations.md has the steps.
+    """
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from streams.migrate import MigrationError
+    from streams.migrate import migrate as copy_inputs
+    from streams.topics import TopicsError
+
+    try:
+        source = load_settings(broker=broker)
+        # The copies belong to an installation of their own: nothing of the old one's table fits them.
+        target = load_settings(
+            broker=broker,
+            topic_prefix=to_prefix,
+            partitions=partitions,
+            app_id=f"{source.app_id}-{to_prefix.strip('-')}",
+        )
+        if target.topic_prefix == source.topic_prefix:
+            raise refuse(f"--to-prefix {to_prefix!r} is the prefix that the topics have now; give another")
+        shown = not as_json and sys.stderr.isatty()
+        columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} records copied"))
+        with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+            task = bar.add_task("", total=None)
+            copied = copy_inputs(source, target, lambda count: bar.advance(task, count))
+    except SettingsError as error:
+        raise refuse(str(error)) from None
+    except (LogError, MigrationError, TopicsError) as error:
+        print(f"tierstream: {error}", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1) from None
+    if as_json:
+        say_json({"copied": copied, "prefix": to_prefix, "partitions": partitions, "app_id": target.app_id})
+        return
+    for name, count in copied.items():
+        say(f"{target.topic(name):30} {count:>12,} records")
+    say(
+        f"now start workers with TIERSTREAM_TOPIC_PREFIX={to_prefix} TIERSTREAM_PARTITIONS={partitions} "
+        f"TIERSTREAM_APP_ID={target.app_id}"
+    )
+
+
 @app.command(epilog="Example: tierstream customer 1516 --redis-url redis://127.0.0.1:6379/0")
 def customer(
     customer_id: Annotated[str, typer.Argument(help="The customer's id.")],
@@ -220,7 +280,7 @@ def customer(
         raise refuse("no Redis is named; give --redis-url or set TIERSTREAM_REDIS_URL")
 
     async def look_up(url: str) -> dict[str, Any] | None:
-        view = RedisView(url)
+        view = RedisView(url, settings.redis_prefix)
         try:
             return await view.customer(customer_id)
         finally:

@@ -1,20 +1,21 @@
-"""A log in Kafka: the input topics from their beginning to where they end now, for the replay."""
+"""A log in Kafka: the input topics from their beginning to where they end now, and the journal of how they were folded."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from models.events import Decoder
+from streams.journal import Entry, decode_entry, one_entry_a_batch
 from streams.logs import LogError
 from streams.merge import Record
 from streams.settings import Settings
-from streams.topics import INPUTS
+from streams.topics import INPUTS, JOURNAL
 
 SCHEME: Final = "kafka://"
 MESSAGES_A_POLL: Final = 1_000
@@ -22,8 +23,9 @@ ENOUGH: Final = 5_000
 """Messages waiting of one partition beyond which it is not read on, so that memory stays bounded."""
 PATIENCE_SECONDS: Final = 15.0
 
-_quiet = logging.getLogger("tierstream.librdkafka")
-_quiet.setLevel(logging.CRITICAL)
+quiet = logging.getLogger("tierstream.librdkafka")
+"""Where librdkafka's own lines go: nowhere. What fails is told by whoever asked."""
+quiet.setLevel(logging.CRITICAL)
 
 
 class KafkaLog:
@@ -32,7 +34,7 @@ class KafkaLog:
     def __init__(self, settings: Settings) -> None:
         self.name = f"{SCHEME}{settings.broker}"
         self._settings = settings
-        self._consumer = Consumer(_options(settings), logger=_quiet)
+        self._consumer = Consumer(reading(settings, "tierstream-replay"), logger=quiet)
         self._waiting: dict[tuple[str, int], deque[Any]] = {}
         self._ends: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}
@@ -41,16 +43,52 @@ class KafkaLog:
 
     def streams(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """One stream per topic and partition. Raises LogError if the broker or a topic does not answer."""
+        self.begin(INPUTS)
+        return [self.records(name, number, decoder, on_bytes) for name in INPUTS for number in self.partitions(name)]
+
+    def begin(self, names: Iterable[str]) -> None:
+        """Make ready to read topics. Raises LogError if the broker or a topic does not answer."""
         try:
-            self._find_ends()
+            self._find_ends(names)
         except KafkaException as error:
             raise LogError(f"{self.name}: {error.args[0].str()}; is a Kafka running there?") from None
         self._consumer.assign([TopicPartition(topic, number, first) for (topic, number), first in self._next.items()])
-        names = {self._settings.topic(name): name for name in INPUTS}
-        return [self._records(tp, names[tp[0]], decoder, on_bytes) for tp in self._ends]
 
-    def _find_ends(self) -> None:
-        for name in INPUTS:
+    def partitions(self, name: str) -> list[int]:
+        """The partitions of a topic."""
+        return sorted(number for topic, number in self._ends if topic == self._settings.topic(name))
+
+    def messages(self, name: str, number: int) -> Iterator[Any]:
+        """The records of a topic's partition as librdkafka gives them."""
+        tp = (self._settings.topic(name), number)
+        waiting = self._waiting[tp]
+        while waiting or self._next[tp] < self._ends[tp]:
+            if waiting:
+                yield waiting.popleft()
+            else:
+                self._poll(tp)
+
+    def records(self, name: str, number: int, decoder: Decoder, on_bytes: Callable[[int], None]) -> Iterator[Record]:
+        """The records of an input topic's partition, decoded."""
+        for message in self.messages(name, number):
+            value, key = message.value(), message.key()
+            timestamp_ms = message.timestamp()[1] if message.timestamp()[1] >= 0 else None
+            on_bytes(len(value or b""))
+            decoded = decoder.decode(name, value, key or b"", timestamp_ms)
+            yield Record(name, number, message.offset(), key, value, timestamp_ms, decoded)
+
+    def entries(self, number: int) -> Iterator[Entry]:
+        """What the journal says was folded in a partition, batch by batch. Raises JournalError."""
+        topic = self._settings.topic(JOURNAL)
+        ours = self._settings.table_app_id.encode()
+        messages = (message for message in self.messages(JOURNAL, number) if message.key() == ours)
+        return one_entry_a_batch(
+            decode_entry(message.value(), f"{topic}, partition {number}, offset {message.offset()}")
+            for message in messages
+        )
+
+    def _find_ends(self, names: Iterable[str]) -> None:
+        for name in names:
             topic = self._settings.topic(name)
             found = self._consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic]
             if found.error is not None:
@@ -61,21 +99,6 @@ class KafkaLog:
                 tp = (topic, number)
                 first, end = self._consumer.get_watermark_offsets(TopicPartition(*tp), timeout=PATIENCE_SECONDS)
                 self._next[tp], self._ends[tp], self._waiting[tp] = first, end, deque()
-
-    def _records(
-        self, tp: tuple[str, int], name: str, decoder: Decoder, on_bytes: Callable[[int], None]
-    ) -> Iterator[Record]:
-        waiting = self._waiting[tp]
-        while waiting or self._next[tp] < self._ends[tp]:
-            if not waiting:
-                self._poll(tp)
-                continue
-            message = waiting.popleft()
-            value, key = message.value(), message.key()
-            timestamp_ms = message.timestamp()[1] if message.timestamp()[1] >= 0 else None
-            on_bytes(len(value or b""))
-            decoded = decoder.decode(name, value, key or b"", timestamp_ms)
-            yield Record(name, tp[1], message.offset(), key, value, timestamp_ms, decoded)
 
     def _poll(self, wanted: tuple[str, int]) -> None:
         """Read on, at least from `wanted`; partitions of which enough is waiting pause."""
@@ -101,15 +124,9 @@ class KafkaLog:
                 raise LogError(f"{self.name}: {error.str()}")
 
 
-def _options(settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "bootstrap.servers": settings.broker,
-        "group.id": "tierstream-replay",
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "security.protocol": settings.security_protocol,
-    }
+def connection(settings: Settings) -> dict[str, Any]:
+    """How librdkafka connects to the broker."""
+    options: dict[str, Any] = {"bootstrap.servers": settings.broker, "security.protocol": settings.security_protocol}
     if settings.tls_ca_file:
         options["ssl.ca.location"] = settings.tls_ca_file
     if settings.sasl_password is not None:
@@ -119,3 +136,13 @@ def _options(settings: Settings) -> dict[str, Any]:
             "sasl.password": settings.sasl_password.get_secret_value(),
         }
     return options
+
+
+def reading(settings: Settings, group: str) -> dict[str, Any]:
+    """A consumer that only reads what is there: it joins no group, commits nothing, and is told where a log ends."""
+    return connection(settings) | {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+    }

@@ -12,7 +12,10 @@ from typer.testing import CliRunner, Result
 from models.policy_file import SHIPPED
 from streams.cli import app
 
-COMMANDS = (["worker"], ["replay"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"])
+COMMANDS = (
+    ["worker"], ["replay"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"],
+    *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
+)  # fmt: skip
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:

@@ -1,0 +1,535 @@
+"""Dead letters: records that could not be used, how they are mended and sent again, and what became of them.
+
+The topic is its own ledger. A letter is open until a note settles it: a record in the same partition with the letter's
+key, no value, and headers that say which letter (`settles`) and how. Whoever reads dead letters passes over notes; they
+have no header `reason`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from msgspec import Struct
+
+from models.events import TOPIC_BODIES, Decoder, Event, Rejected
+from models.outputs import DEAD_LETTERS
+from streams.kafka_log import connection, quiet, reading
+from streams.settings import Settings
+
+MESSAGES_A_POLL: Final = 100
+LETTERS_A_BATCH: Final = 500
+BYTES_A_BATCH: Final = 8_000_000
+"""Letters in hand at once, when many are sent."""
+LARGEST_BYTES: Final = 64_000_000
+"""How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
+POLL_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 10.0
+SENDING_SECONDS: Final = 30.0
+
+Address = tuple[int, int]
+"""Partition and offset of a record in the dead letters' topic."""
+Source = tuple[str, int, int]
+"""Topic (without its prefix), partition and offset of the record that could not be used."""
+Headers = list[tuple[str, bytes]]
+Spans = dict[int, tuple[int, int]]
+"""Per partition, the first offset wanted and the one after the last."""
+
+
+class DeadLettersError(RuntimeError):
+    """Something that can't be done, or a broker that fails; the message says what to do."""
+
+
+class Cut(DeadLettersError):
+    """A letter whose value was cut, and whose source record is gone."""
+
+
+def parse_address(text: str) -> Address:
+    """An address as it is written. Raises ValueError.
+
+    >>> parse_address("3:1042")
+    (3, 1042)
+    """
+    partition, _, offset = text.partition(":")
+    if not (text.isascii() and partition.isdigit() and offset.isdigit()):
+        raise ValueError(f"{text!r} is not a letter's address; write PARTITION:OFFSET as `list` shows it, as in 0:42")
+    return int(partition), int(offset)
+
+
+def format_address(address: Address) -> str:
+    """The way `parse_address` reads it."""
+    return f"{address[0]}:{address[1]}"
+
+
+# ------------------------------------------------------------ the ledger
+class Settled(Struct, frozen=True, gc=False):
+    """What became of a letter."""
+
+    how: str
+    """`resent`, `repaired` or `dismissed`."""
+    by: str
+    at_ms: int
+    note: str | None
+    to: str | None
+    """topic:partition:offset of the record that was sent for it."""
+
+
+class Letter(Struct):
+    """A dead letter without its value, so that many fit into memory."""
+
+    address: Address
+    at_ms: int
+    topic: str
+    source: Source | None
+    """None if its headers don't tell."""
+    key: str | None
+    """For people: decoded, and cut if it is longer than any id."""
+    reason: str
+    detail: str
+    value_bytes: int | None
+    """The whole length of a value that was cut."""
+    settled: Settled | None = None
+
+    @property
+    def name(self) -> str:
+        """Its address, written."""
+        return format_address(self.address)
+
+    @property
+    def where(self) -> str:
+        """Where it came from, written."""
+        return ":".join(map(str, self.source)) if self.source else f"{self.topic}:?"
+
+
+class Ledger:
+    """Letters, and what became of them. After a crash a letter may be there twice: it is one, at its first address."""
+
+    def __init__(self) -> None:
+        self._letters: dict[Address, Letter] = {}
+        self._by_source: dict[Source, Letter] = {}
+        self._repeats: dict[Address, Letter] = {}
+
+    def take(self, address: Address, at_ms: int, key: bytes | None, headers: Mapping[str, str]) -> None:
+        """Book the next record of a partition: a letter, a note, or something else, which is passed over."""
+        if "reason" in headers:
+            self._take_letter(address, at_ms, key, headers)
+        elif "settles" in headers:
+            self._take_note(at_ms, headers)
+
+    def letter(self, address: Address) -> Letter | None:
+        """The letter at an address, be it the letter's first or that of a repetition."""
+        return self._letters.get(address) or self._repeats.get(address)
+
+    def select(
+        self, reason: str | None = None, topic: str | None = None, since_ms: int = 0, settled: bool = False
+    ) -> list[Letter]:
+        """The open letters of a kind, in the order in which they came; with `settled`, those too."""
+        found = (
+            letter
+            for letter in self._letters.values()
+            if (settled or letter.settled is None)
+            and reason in (None, letter.reason)
+            and topic in (None, letter.topic)
+            and letter.at_ms >= since_ms
+        )
+        return sorted(found, key=lambda letter: (letter.at_ms, letter.address))
+
+    def _take_letter(self, address: Address, at_ms: int, key: bytes | None, headers: Mapping[str, str]) -> None:
+        topic, partition, offset = (headers.get(name, "") for name in ("topic", "partition", "offset"))
+        source = (
+            (sys.intern(topic), int(partition), int(offset)) if partition.isdecimal() and offset.isdecimal() else None
+        )
+        if source is not None and (first := self._by_source.get(source)) is not None:
+            self._repeats[address] = first
+            return
+        value_bytes = headers.get("value_bytes", "")
+        letter = self._letters[address] = Letter(
+            address,
+            at_ms,
+            sys.intern(topic),
+            source,
+            None if key is None else key[:128].decode(errors="replace"),
+            sys.intern(headers["reason"]),
+            headers.get("detail", "")[:1_000],
+            int(value_bytes) if value_bytes.isdecimal() else None,
+        )
+        if source is not None:
+            self._by_source[source] = letter
+
+    def _take_note(self, at_ms: int, headers: Mapping[str, str]) -> None:
+        try:
+            letter = self.letter(parse_address(headers["settles"]))
+        except ValueError:
+            return
+        if letter is not None:
+            letter.settled = Settled(
+                headers.get("how", "?"), headers.get("by", "?"), at_ms, headers.get("note"), headers.get("to")
+            )
+
+
+# ------------------------------------------------------------ mending
+def parse_assignment(text: str) -> tuple[str, str]:
+    """Field and what is written for it, of `field=value`. Raises ValueError."""
+    name, equals, written = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"--set {text}: write field=value, as in --set amount=12.50")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"--set {name}: what is given is not UTF-8") from None
+    return name, written
+
+
+def fields_of(value: bytes | None) -> dict[str, Any] | None:
+    """The fields of a JSON object; None if the value is none."""
+    try:
+        body = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def mended(value: bytes | None, topic: str, assigned: Mapping[str, str], unset: Collection[str]) -> bytes | None:
+    """The value with fields set and taken away. Raises DeadLettersError if it has no fields.
+
+    What is written is JSON where that fits the field, else text: `order_id=7` is the order "7".
+    """
+    if not (assigned or unset):
+        return value
+    body = fields_of(value)
+    if body is None:
+        raise DeadLettersError(
+            "the value is not a JSON object, so it has no fields to set; give a whole body by --file"
+        )
+    types = {one.encode_name: one.type for one in msgspec.structs.fields(TOPIC_BODIES[topic])}
+    body |= {name: _field_value(written, types.get(name, Any)) for name, written in assigned.items()}
+    return orjson.dumps({name: body[name] for name in body if name not in unset})
+
+
+def changes(before: bytes | None, after: bytes | None) -> dict[str, tuple[Any, Any]]:
+    """Per field that differs, what it was and what it is, as JSON; None where there is no such field."""
+    old, new = (
+        {name: orjson.dumps(field).decode() for name, field in (fields_of(value) or {}).items()}
+        for value in (before, after)
+    )
+    return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
+
+
+def _field_value(written: str, field_type: Any) -> Any:
+    readings: list[Any] = [written]
+    try:
+        readings.insert(0, orjson.loads(written))
+    except orjson.JSONDecodeError:
+        return written
+    # If neither fits, the decoder says why the JSON doesn't.
+    return next((one for one in readings if _fits(one, field_type)), readings[0])
+
+
+def _fits(value: Any, field_type: Any) -> bool:
+    try:
+        msgspec.convert(value, field_type)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------ on the broker
+class Left(NamedTuple):
+    """Why a letter was not sent again: a reason code, `cut`, or `unknown_topic`; and a sentence."""
+
+    code: str
+    detail: str
+
+
+class Sending(NamedTuple):
+    """A letter's event on its way."""
+
+    letter: Letter
+    letter_key: bytes | None
+    """The letter's own key, for its note."""
+    key: bytes | None
+    value: bytes | None
+
+
+class _Outgoing(NamedTuple):
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+Told = Callable[[int, int], None]
+"""Is told how much is done, and of how much."""
+
+
+class DeadLetters:
+    """The dead letters on an installation's broker. Whatever fails raises DeadLettersError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.topic = settings.topic(DEAD_LETTERS)
+
+    def ledger(self, partitions: Collection[int] | None, told: Told) -> Ledger:
+        """The ledger, read in one pass; of some partitions only, or of all (None)."""
+        ledger = Ledger()
+        spans = self._spans(partitions)
+        total = sum(end - first for first, end in spans.values())
+        for done, message in enumerate(self._read(self.topic, spans), 1):
+            address = message.partition(), message.offset()
+            ledger.take(address, message.timestamp()[1], message.key(), headers_of(message))
+            if done % MESSAGES_A_POLL == 0:
+                told(done, total)
+        return ledger
+
+    def records(self, letters: Collection[Letter]) -> Generator[tuple[Letter, Any]]:
+        """The letters with their records on the broker, read in one pass; partition by partition in order."""
+        wanted = {letter.address: letter for letter in letters}
+        spans: Spans = {}
+        for partition, offset in wanted:
+            first, end = spans.get(partition, (offset, offset + 1))
+            spans[partition] = min(first, offset), max(end, offset + 1)
+        for message in self._read(self.topic, spans):
+            letter = wanted.get((message.partition(), message.offset()))
+            if letter is not None:
+                yield letter, message
+
+    def record(self, letter: Letter) -> Any:
+        """A letter's record on the broker."""
+        for _, message in self.records([letter]):
+            return message
+        raise DeadLettersError(f"the dead letter {letter.name} is no longer in {self.topic}")
+
+    def original(self, letter: Letter, value: bytes | None) -> bytes | None:
+        """The whole original value; where the letter has only its beginning, from the source topic. Raises Cut."""
+        if letter.value_bytes is None or value is None:
+            return value
+        if letter.source is not None:
+            topic, partition, offset = letter.source
+            for message in self._read(self._settings.topic(topic), {partition: (offset, offset + 1)}):
+                whole: bytes = message.value() or b""
+                # A topic that was made anew has another record there.
+                if len(whole) == letter.value_bytes and whole.startswith(value):
+                    return whole
+        raise Cut(
+            f"{letter.name}: only {len(value)} of its {letter.value_bytes} bytes were kept, and {letter.where} is no "
+            "longer there; repair it with --file, or dismiss it"
+        )
+
+    def resend(
+        self, letters: Collection[Letter], decoder: Decoder, by: str, *, force: bool = False, dry_run: bool = False
+    ) -> Iterator[tuple[Letter, Left | None]]:
+        """Send the original bytes again, in batches; yields each letter once it is settled, or why it was left."""
+        batch: list[Sending] = []
+        size = 0
+
+        def send() -> Iterator[tuple[Letter, None]]:
+            with uninterrupted():
+                if not dry_run:
+                    self._send(batch, "resent", by)
+                yield from ((sending.letter, None) for sending in batch)
+            batch.clear()
+
+        with closing(self.records(letters)) as records:
+            for letter, message in records:
+                try:
+                    value = self.original(letter, message.value())
+                except Cut as error:
+                    yield letter, Left("cut", str(error))
+                    continue
+                left = unsendable(letter, value, message.key(), decoder, force)
+                if left is not None:
+                    yield letter, left
+                    continue
+                batch.append(Sending(letter, message.key(), message.key(), value))
+                size += len(value or b"")
+                if len(batch) >= LETTERS_A_BATCH or size >= BYTES_A_BATCH:
+                    yield from send()
+                    size = 0
+            yield from send()
+
+    def repair(self, sending: Sending, by: str) -> str:
+        """Send a mended event and settle its letter; returns topic:partition:offset of the event."""
+        with uninterrupted():
+            [place] = self._send([sending], "repaired", by)
+        return place
+
+    def _send(self, batch: Sequence[Sending], how: str, by: str) -> list[str]:
+        """Produce the events and, once they are acknowledged, the notes that settle their letters.
+
+        A crash in between leaves letters open whose events went out; sent again, those are taken for the repetitions
+        they are.
+        """
+        results = self._produce([self._event(sending) for sending in batch])
+        sent = [
+            (sending, f"{sending.letter.topic}:{result[0]}:{result[1]}")
+            for sending, result in zip(batch, results, strict=True)
+            if not isinstance(result, KafkaError)
+        ]
+        notes = self._produce([self._note(one.letter, one.letter_key, how, by, to=place) for one, place in sent])
+        for sending, result in zip(batch, results, strict=True):
+            if isinstance(result, KafkaError):
+                raise DeadLettersError(f"{sending.letter.name} was not sent: {result.str()}; it stays open")
+        self._check_notes([sending.letter for sending, _ in sent], notes)
+        return [place for _, place in sent]
+
+    def dismiss(self, letters: Collection[Letter], by: str, note: str) -> None:
+        """Settle letters without sending anything."""
+        found = [(letter, message.key()) for letter, message in self.records(letters)]
+        with uninterrupted():
+            notes = self._produce([self._note(letter, key, "dismissed", by, note=note) for letter, key in found])
+        self._check_notes([letter for letter, _ in found], notes)
+
+    def _event(self, sending: Sending) -> _Outgoing:
+        headers = [("dead_letter", sending.letter.name.encode())]
+        return _Outgoing(self._settings.topic(sending.letter.topic), None, sending.key, sending.value, headers)
+
+    def _note(
+        self, letter: Letter, key: bytes | None, how: str, by: str, note: str | None = None, to: str | None = None
+    ) -> _Outgoing:
+        told = {"settles": letter.name, "how": how, "by": by, "note": note, "to": to}
+        headers = [(name, text.encode()) for name, text in told.items() if text is not None]
+        return _Outgoing(self.topic, letter.address[0], key, None, headers)
+
+    def _check_notes(self, letters: Sequence[Letter], results: Sequence[Address | KafkaError]) -> None:
+        for letter, result in zip(letters, results, strict=True):
+            if isinstance(result, KafkaError):
+                raise DeadLettersError(
+                    f"the note that settles {letter.name} was refused: {result.str()}; it stays open"
+                )
+
+    # ------------------------------------------------------------ Kafka
+    def _spans(self, partitions: Collection[int] | None) -> Spans:
+        """From where to where the topic goes now."""
+        with closing(self._consumer()) as consumer:
+            try:
+                found = consumer.list_topics(self.topic, timeout=PATIENCE_SECONDS).topics[self.topic]
+                if found.error is not None:
+                    raise DeadLettersError(
+                        f"there is no topic {self.topic} at {self._settings.broker}; set TIERSTREAM_TOPIC_PREFIX if it "
+                        "has another name, or make it by `tierstream topics create`"
+                    )
+                numbers = [number for number in sorted(found.partitions) if partitions is None or number in partitions]
+                return {
+                    number: consumer.get_watermark_offsets(TopicPartition(self.topic, number), timeout=PATIENCE_SECONDS)
+                    for number in numbers
+                }
+            except KafkaException as error:
+                raise DeadLettersError(
+                    f"no Kafka answers at {self._settings.broker} ({error.args[0].str()}). "
+                    "Start one with ./scripts/kafka up, or set TIERSTREAM_BROKER"
+                ) from None
+
+    def _read(self, topic: str, spans: Spans) -> Iterator[Any]:
+        """The records in the spans; each partition in order."""
+        ends = {number: end for number, (first, end) in spans.items() if first < end}
+        with closing(self._consumer()) as consumer:
+            consumer.assign([TopicPartition(topic, number, spans[number][0]) for number in ends])
+            answered = time.monotonic()
+            while ends:
+                # A poll waits until it is full; a short one also lets Ctrl-C through.
+                messages = consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)
+                if messages:
+                    answered = time.monotonic()
+                elif time.monotonic() > answered + PATIENCE_SECONDS:
+                    raise DeadLettersError(f"{topic} does not answer; is the broker at {self._settings.broker} well?")
+                for message in messages:
+                    number, error = message.partition(), message.error()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        raise DeadLettersError(f"{topic} can't be read: {error.str()}")
+                    if number not in ends:
+                        continue
+                    if error is None and message.offset() < ends[number]:
+                        yield message
+                    # The last offsets of a log may hold no records, as after a transaction: then its end is told.
+                    if error is not None or message.offset() + 1 >= ends[number]:
+                        del ends[number]
+                        consumer.pause([TopicPartition(topic, number)])
+
+    def _consumer(self) -> Any:
+        options = {"queued.max.messages.kbytes": 16_384, "fetch.wait.max.ms": 100}
+        return Consumer(reading(self._settings, "tierstream-dead-letters") | options, logger=quiet)
+
+    @cached_property
+    def _producer(self) -> Any:
+        options = {
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",  # Kafka's default: a customer's events stay in one partition
+            "message.max.bytes": LARGEST_BYTES,
+            "message.timeout.ms": int(SENDING_SECONDS * 1_000),
+        }
+        return Producer(connection(self._settings) | options, logger=quiet)
+
+    def _produce(self, records: Sequence[_Outgoing]) -> list[Address | KafkaError]:
+        """Produce and wait; per record the partition and offset it got, or why it got none."""
+        results: list[Any] = [None] * len(records)
+
+        def note_result(number: int) -> Callable[[KafkaError | None, Any], None]:
+            def delivered(error: KafkaError | None, message: Any) -> None:
+                results[number] = error or (message.partition(), message.offset())
+
+            return delivered
+
+        for number, record in enumerate(records):
+            where = {} if record.partition is None else {"partition": record.partition}
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    headers=record.headers,
+                    on_delivery=note_result(number),
+                    **where,
+                )
+            except KafkaException as error:
+                results[number] = error.args[0]
+        # Ends within message.timeout.ms: by then every record is acknowledged or given up.
+        self._producer.flush()
+        return results
+
+
+def headers_of(message: Any) -> dict[str, str]:
+    """A record's headers as text."""
+    return {name: (value or b"").decode(errors="replace") for name, value in message.headers() or ()}
+
+
+def judge(topic: str, value: bytes | None, key: bytes | None, decoder: Decoder) -> Event | Rejected:
+    """What a worker would make of a record that is produced now."""
+    return decoder.decode(topic, value, key or b"", time.time_ns() // 1_000_000)
+
+
+def unsendable(
+    letter: Letter, value: bytes | None, key: bytes | None, decoder: Decoder, force: bool = False
+) -> Left | None:
+    """Why a letter would only come back; None if it can be sent again."""
+    if letter.topic not in TOPIC_BODIES:
+        return Left("unknown_topic", f"its topic {letter.topic!r} is not among {', '.join(TOPIC_BODIES)}")
+    if force:
+        return None
+    judged = judge(letter.topic, value, key, decoder)
+    if isinstance(judged, Rejected):
+        return Left(judged.code, judged.detail)
+    if letter.reason == "too_late":
+        return Left("too_late", "only the customer's clock can tell whether it still is; --force sends it all the same")
+    return None
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C back until the block is done: events that went out get their notes."""
+    held: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held:
+        raise KeyboardInterrupt

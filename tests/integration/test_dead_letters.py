@@ -1,0 +1,250 @@
+"""Dead letters on a real Kafka: set aside by a real worker, or by hand; seen, mended and sent again by the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from tests.integration.conftest import Broker
+from tests.integration.harness import ROOT, Site, site
+from tests.integration.test_worker import QUICK_POLICY, purchase
+
+BYTES_BEYOND_A_LETTER = 950_000
+
+
+def run(here: Site, *arguments: str, status: int = 0, answer: str | None = None) -> str:
+    """What a command says, on both its outputs; `answer` is what is typed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
+    environment |= here.settings.environment() | {"PYTHONPATH": str(ROOT), "USER": "ann"}
+    done = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "dead-letters", *arguments],
+        env=environment, cwd=here.folder, input=answer or "", capture_output=True, encoding="utf-8", timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def listed(here: Site, *arguments: str) -> list[dict[str, Any]]:
+    letters: list[dict[str, Any]] = json.loads(run(here, "list", "--json", *arguments))["letters"]
+    return letters
+
+
+def notes(here: Site) -> list[dict[str, str]]:
+    """The notes on the topic, each with its key."""
+    found = []
+    for message in here.read("dead-letters"):
+        headers = {name: value.decode() for name, value in message.headers()}
+        if "settles" in headers:
+            assert message.value() is None
+            assert "reason" not in headers
+            found.append(headers | {"key": message.key().decode(), "partition": str(message.partition())})
+    return found
+
+
+def set_aside(here: Site, letters: Iterable[tuple[bytes | None, dict[str, str]]], key: str = "ada") -> None:
+    """Dead letters made by hand: value, and headers on top of those of a bad amount in `purchases`, partition 0."""
+    producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker})
+    for number, (value, changed) in enumerate(letters):
+        headers = {"topic": "purchases", "partition": "0", "offset": str(number), "reason": "bad_amount", "detail": "d"}
+        producer.produce(
+            here.settings.topic("dead-letters"), value, key, partition=0,
+            headers=[(name, text.encode()) for name, text in (headers | changed).items()],
+        )  # fmt: skip
+    assert producer.flush(30) == 0
+
+
+def body(number: int, **changed: Any) -> bytes:
+    return json.dumps(purchase(number, **changed)).encode()
+
+
+def lifetime(here: Site, customer_id: str) -> tuple[int, str]:
+    profile = json.loads(here.latest("profiles")[customer_id])
+    return profile["lifetime"]["orders"], profile["lifetime"]["net_spend"]
+
+
+@pytest.mark.kafka
+def test_a_record_that_a_worker_refused_is_shown_repaired_and_folded_and_its_letter_is_settled(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=2, clock="event") as here:
+        bad = purchase(2, "grace", amount="12.505", channel="shop\x1b[31m")
+        here.produce([("purchases", purchase(1, "grace")), ("purchases", bad)])
+        worker = here.start()
+        here.wait_until_drained(2)
+
+        [letter] = listed(here)
+        address = letter["address"]
+        assert (letter["topic"], letter["key"], letter["reason"]) == ("purchases", "grace", "too_many_decimals")
+        assert address in run(here, "list")
+        assert json.loads(run(here, "list", "--counts", "--json")) == [
+            {"topic": "purchases", "reason": "too_many_decimals", "letters": 1}
+        ]
+        shown = run(here, "show", address)
+        assert "the amount has more decimals than its currency" in shown
+        assert '"amount": "12.505"' in shown
+        assert "\x1b" not in shown
+        assert run(here, "show", address, "--raw") == json.dumps(bad)
+
+        refused = run(here, "repair", address, "--set", "amount=twelve", "--yes", status=1)
+        assert "would be rejected again: bad_amount: amount 'twelve'" in refused
+        assert "12.505" in run(here, "repair", address, "--set", "amount=12.5", "--dry-run")
+        assert "nothing was sent" in run(here, "repair", address, "--set", "amount=12.5", status=1, answer="n\n")
+        assert notes(here) == []
+        assert len(here.read("purchases")) == 2
+
+        said = run(here, "repair", address, "--set", "amount=12.5", "--unset", "channel", answer="y\n")
+        assert "is repaired and sent" in said
+        sent = here.read("purchases")[-1]
+        assert json.loads(sent.value()) == purchase(2, "grace", amount=12.5)
+        assert dict(sent.headers()) == {"dead_letter": address.encode()}
+        here.wait_until_drained(3)
+        assert lifetime(here, "grace") == (2, "25.00")
+        assert listed(here) == []
+        place = f"purchases:{sent.partition()}:{sent.offset()}"
+        assert notes(here) == [
+            {"settles": address, "how": "repaired", "by": "ann", "to": place, "key": "grace",
+             "partition": address.partition(":")[0]}
+        ]  # fmt: skip
+        [settled] = listed(here, "--all")
+        assert (settled["settled"]["how"], settled["settled"]["to"]) == ("repaired", place)
+        assert "repaired by ann" in run(here, "list", "--all")
+        assert f"{address} is settled: repaired by ann" in run(here, "resend", address, status=1)
+        assert worker.stop() == 0
+
+
+@pytest.mark.kafka
+def test_what_a_policy_learned_to_accept_is_resent_and_counted_once_however_often_it_is_sent(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    policy = tmp_path / "quick.toml"
+    policy.write_text(QUICK_POLICY)
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=str(policy)) as here:
+        here.produce([("purchases", purchase(1)), ("purchases", purchase(2, currency="DEM"))])
+        worker = here.start()
+        here.wait_until_drained(2)
+        assert worker.stop() == 0
+        [letter] = listed(here, "--reason", "unknown_currency")
+        said = run(here, "resend", letter["address"], "--yes", status=1)
+        assert "left 1 (1 unknown_currency)" in said
+        assert notes(here) == []
+
+        policy.write_text(QUICK_POLICY + '[rates]\nDEM = "4.00"\n')
+        assert "1 letter can be resent" in run(here, "resend", "--reason", "unknown_currency", "--dry-run")
+        assert "resent 1 letter, left 0" in run(here, "resend", "--reason", "unknown_currency", answer="y\n")
+        assert "resent 1 letter, left 0" in run(here, "resend", letter["address"], "--again", "--yes")
+        assert [one["how"] for one in notes(here)] == ["resent", "resent"]
+        assert [one.value() for one in here.read("purchases")[1:]] == [body(2, currency="DEM")] * 3
+        assert listed(here) == []
+        here.start()
+        here.wait_until_drained(2)
+        assert lifetime(here, "ada") == (2, "62.50")
+
+
+@pytest.mark.kafka
+def test_a_letter_that_was_cut_is_read_whole_from_where_it_came_as_long_as_it_is_there(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        long = purchase(1, channel="x" * BYTES_BEYOND_A_LETTER)
+        here.produce([("purchases", long)])
+        here.start()
+        here.wait_until_drained(1)
+        assert "value_bytes" in run(here, "show", "0:0")
+        assert run(here, "show", "0:0", "--raw") == json.dumps(long)
+        assert "left 1 (1 too_large)" in run(here, "resend", "0:0", "--yes", status=1)
+        run(here, "repair", "0:0", "--set", "channel=shop", "--yes")
+        here.wait_until_drained(2)
+        assert lifetime(here, "ada") == (1, "12.50")
+
+        here.produce([("purchases", long)])
+        here.wait_until_drained(3)
+        [letter] = listed(here)
+        admin = AdminClient({"bootstrap.servers": here.settings.broker})
+        end = confluent_kafka.TopicPartition(here.settings.topic("purchases"), 0, letter["offset"] + 1)
+        admin.delete_records([end])[end].result(30)
+        assert "is no longer there; repair it with --file" in run(
+            here, "repair", letter["address"], "--set", "channel=shop", status=1
+        )
+        assert "left 1 (1 cut)" in run(here, "resend", "--all-open", "--force", "--yes")
+        assert run(here, "show", letter["address"], "--raw", status=1).startswith(json.dumps(long)[:900_000])
+        (tmp_path / "whole.json").write_bytes(body(2))
+        run(here, "repair", letter["address"], "--file", "whole.json", "--yes")
+        assert listed(here) == []
+
+
+@pytest.mark.kafka
+def test_a_false_key_is_mended_by_naming_the_right_one(real_broker: Broker, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, partitions=2) as here:
+        set_aside(here, [(body(1), {"reason": "key_mismatch"})] * 1, key="grace")
+        refused = run(here, "repair", "0:0", "--set", "channel=shop", "--yes", status=1)
+        assert "key_mismatch" in refused
+        assert "give --key, or --set customer_id" in refused
+        run(here, "repair", "0:0", "--key", "ada", "--yes")
+        here.produce([("purchases", purchase(2))])
+        repaired, other = here.read("purchases")
+        assert repaired.key() == other.key() == b"ada"
+        assert repaired.partition() == other.partition()
+        assert notes(here)[0]["key"] == "grace"
+
+
+@pytest.mark.kafka
+def test_a_letter_that_is_there_twice_is_one_and_dismissed_by_either_address(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1) as here:
+        set_aside(here, [(b"nonsense \x1b[2J\xff", {"offset": offset}) for offset in ("7", "8", "7")])
+        assert [one["address"] for one in listed(here)] == ["0:0", "0:1"]
+        assert "nonsense \\x1b[2J\\xff" in run(here, "show", "0:2")
+        assert "there is no dead letter at 0:9" in run(here, "dismiss", "0:1", "0:9", "--note", "test data", status=1)
+        run(here, "dismiss", "0:2", "--note", "test data", "--by", "bob")
+        [note] = notes(here)
+        assert note == {
+            "settles": "0:0",
+            "how": "dismissed",
+            "by": "bob",
+            "note": "test data",
+            "key": "ada",
+            "partition": "0",
+        }
+        assert [one["address"] for one in listed(here)] == ["0:1"]
+        assert "there is no dead letter at 0:3" in run(here, "show", "0:3", status=1)
+        run(here, "dismiss", "0:0", "0:1", "--note", "both", "--again")
+        assert listed(here) == []
+
+
+@pytest.mark.kafka
+def test_many_letters_are_resent_in_their_order_and_those_that_would_come_back_stay_open(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    count = 1_200
+    with site(real_broker.address, tmp_path, partitions=2) as here:
+        values = [b"broken" if number % 100 == 0 else body(number) for number in range(count)]
+        reasons = ["too_late" if number % 100 == 1 else "unknown_currency" for number in range(count)]
+        set_aside(here, ((value, {"reason": reason}) for value, reason in zip(values, reasons, strict=True)))
+        said = run(here, "resend", "--all-open", "--yes")
+        assert "resent 1,176 letters, left 24 (12 not_json, 12 too_late)" in said
+        assert "more are left; the summary counts them" in said
+        expected = [value for number, value in enumerate(values) if number % 100 > 1]
+        assert [one.value() for one in here.read("purchases")] == expected
+        assert {one["reason"] for one in listed(here)} == {"too_late", "unknown_currency"}
+        assert json.loads(run(here, "list", "--json", "--limit", "5"))["more"] == 19
+        assert "and 19 more" in run(here, "list", "--limit", "5")
+        said = run(here, "resend", "--reason", "too_late", "--force", "--yes", "--json")
+        assert json.loads(said) == {"resent": 12, "left": {}}
+        assert len(listed(here)) == 12
+
+
+@pytest.mark.kafka
+def test_an_installation_without_the_topic_is_told_how_to_make_or_name_it(real_broker: Broker, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, embedded=True) as here:
+        assert "TIERSTREAM_TOPIC_PREFIX" in run(here, "list", status=1)
