@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from models.events import Decoder
 from models.policy import Policy
@@ -15,12 +16,13 @@ from streams import agents, health
 from streams.partition import PartitionWorker
 from streams.settings import Settings
 from streams.stats import Stats
-from streams.table import CustomerTable
-from streams.topics import OUTPUTS, TABLE
+from streams.topics import INPUTS, OUTPUTS
 from streams.transport import BatchTransport
 from streams.view import RedisView, ViewFeed
 
 log = logging.getLogger(__name__)
+
+PARTITIONS_RESTORED_AT_ONCE = 4
 
 STOP_SECONDS = 10.0
 """How long a graceful stop waits for the batch in hand."""
@@ -37,56 +39,38 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.failure: BaseException | None = None
         """What stopped the worker, if it did not stop of its own accord."""
-        self._runs: dict[int, asyncio.Future[None]] = {}
+        self.restoring = asyncio.Semaphore(PARTITIONS_RESTORED_AT_ONCE)
         self._beside: set[asyncio.Future[Any]] = set()
         super().__init__(settings.table_app_id, **options)
-        self.conf.Table = CustomerTable
-        self.customers: CustomerTable = self.Table(TABLE, partitions=settings.partitions)
-        self.feed = None if settings.redis_url is None else ViewFeed(self, RedisView(settings.redis_url))
+        self.feed = None
+        if settings.redis_url is not None:
+            self.feed = ViewFeed(self, RedisView(settings.redis_url, settings.redis_prefix))
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
 
-    def _new_producer_transport(self) -> BatchTransport:
-        return BatchTransport(self.conf.broker_producer, self, loop=self.loop)
-
     # ------------------------------------------------------------ partitions come and go
-    def take_partitions(self, numbers: Iterable[int]) -> None:
-        """Start folding the partitions whose customers have just been restored."""
+    async def take_partitions(self, assigned: Iterable[TP], generation: int) -> None:
+        """Fold what is assigned from now on; what is not is forgotten."""
+        assigned = set(assigned)
+        inputs = {self.settings.topic(name) for name in INPUTS}
+        numbers = {tp.partition for tp in assigned if tp.topic in inputs}
+        gone = [self.partition_workers.pop(number) for number in set(self.partition_workers) - numbers]
+        await asyncio.gather(*(worker.forget() for worker in gone))
         for number in sorted(numbers):
-            marker = self.customers.partition(number).marker
-            if marker.policy not in ("", self.policy.ref):
-                self.fail(
-                    RuntimeError(
-                        f"the customers' table was made under policy {marker.policy}, but TIERSTREAM_POLICY is {self.policy.ref}. "
-                        f"Run {marker.policy}, or start a new TIERSTREAM_APP_VERSION, which replays the inputs under the new policy"
-                    )
-                )
-                return
-            if stale := self._runs.pop(number, None):
-                # A recovery that was overtaken by another rebalance may have started it already.
-                stale.cancel()
-            worker = PartitionWorker(self, number, self.policy, self.decoder)
-            self.partition_workers[number] = worker
-            self._runs[number] = asyncio.ensure_future(worker.run())
-        log.info("folding partitions %s", sorted(self.partition_workers))
+            if number not in self.partition_workers:
+                self.partition_workers[number] = PartitionWorker(self, number)
+            self.partition_workers[number].take(generation)
+        log.info("partitions %s are here, %d others went", sorted(numbers), len(gone))
         if self.feed is not None:
             outputs = {self.settings.topic(name) for name in OUTPUTS}
-            self.feed.take(tp for tp in self.consumer.assignment() if tp.topic in outputs)
+            self.feed.take(tp for tp in assigned if tp.topic in outputs)
 
     async def release_partitions(self) -> None:
-        """Finish the batches in hand, then forget the partitions."""
-        for worker in self.partition_workers.values():
-            worker.stop()
-        if self._runs:
-            _, late = await asyncio.wait(self._runs.values(), timeout=STOP_SECONDS)
-            for task in late:
-                task.cancel()
+        """Finish the batches in hand and fold no more, until the next assignment says whose the partitions are."""
+        await asyncio.gather(*(worker.release(STOP_SECONDS) for worker in self.partition_workers.values()))
         if self.feed is not None:
             await self.feed.stop()
-        self.partition_workers.clear()
-        self._runs.clear()
-        self.customers.data.drop_all()
 
     # ------------------------------------------------------------ ends
     def fail(self, error: BaseException) -> None:
@@ -105,6 +89,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Finish and commit the batches in hand before anything else stops."""
         await self.release_partitions()
+        await asyncio.gather(*(worker.forget() for worker in self.partition_workers.values()))
         if self.failure is None and self._consumer is not None:
             try:
                 await asyncio.wait_for(self.consumer.commit(), STOP_SECONDS)
@@ -114,7 +99,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
 
     def is_ready(self) -> bool:
         """Recovered, and every partition read to its end at least once since it came."""
-        if self.failure is not None or self.rebalancing or not self.tables.recovery.completed.is_set():
+        if self.failure is not None or self.rebalancing:
             return False
         return bool(self.partition_workers) and all(worker.caught_up for worker in self.partition_workers.values())
 
@@ -128,16 +113,9 @@ def create_app(settings: Settings, policy: Policy) -> TierstreamApp:
         broker=[f"aiokafka://{server}" for server in settings.broker.split(",")],
         broker_credentials=_credentials(settings),
         store="memory://",
-        topic_partitions=settings.partitions,
-        topic_replication_factor=settings.replication,
         topic_disable_leader=True,
         topic_allow_declare=False,
-        producer_acks=-1,
-        producer_max_batch_size=1_000_000,
-        producer_max_request_size=2_000_000,
-        producer_linger=0.0,
         consumer_max_fetch_size=1 << 20,
-        consumer_auto_offset_reset="earliest",
         broker_max_poll_records=2 * settings.max_batch,
         broker_commit_interval=settings.commit_interval / 1000,
         broker_session_timeout=seconds,
@@ -145,7 +123,6 @@ def create_app(settings: Settings, policy: Policy) -> TierstreamApp:
         broker_request_timeout=max(3 * seconds, 30.0),
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
-        table_standby_replicas=0,
         web_enabled=True,
         web_host=settings.web_host,
         web_port=settings.web_port,

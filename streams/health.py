@@ -37,7 +37,7 @@ def attach(app: TierstreamApp) -> None:
                 "ready": app.is_ready(),
                 "drained": app.is_ready() and not waits_for,
                 "waits_for": waits_for,
-                "customers": sum(len(worker.state.customers) for worker in workers),
+                "customers": sum(len(worker.state.customers) for worker in workers if worker.state is not None),
                 "policy": app.policy.ref,
             }
         )

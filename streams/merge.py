@@ -88,6 +88,12 @@ class Merge:
             if not queue and not patience_over and self.behind():
                 return
 
+    def take_up_to(self, topic: str, last_offset: int) -> Iterator[Record]:
+        """The records of a topic up to an offset, removed, whosever turn it is."""
+        queue = self._queues[topic]
+        while queue and queue[0].offset <= last_offset:
+            yield queue.popleft()
+
     def next_event_ms(self) -> int | None:
         """The time of the earliest event waiting here."""
         times = [queue[0].occurred_at_ms for queue in self._queues.values() if queue]

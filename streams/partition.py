@@ -1,9 +1,10 @@
 """One partition at work: records in, customers folded, outputs out, in the one order that loses nothing.
 
-    merge -> (journal) -> fold -> outputs acknowledged -> changelog batch acknowledged -> offsets committed
+    restore -> merge -> plan -> journal -> fold -> outputs -> changelog -> positions
 
-A crash in between repeats outputs (the same bytes under the same id), never loses one: what the changelog has not
-acknowledged is folded again from the offsets it holds.
+A batch is settled before it is folded (`Plan`), the journal says what it will do, and what leaves is either all in one
+transaction or acknowledged step by step (streams/delivery.py). Whatever happens in between, the next owner finds in
+changelog and journal where to go on.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 import models
-from models.events import Decoder
-from models.outputs import PROFILES
+from models.outputs import DEAD_LETTERS, PROFILES
 from models.policy import Policy
-from streams import table
+from streams.delivery import Delivery, Fenced, Interrupted, Outgoing
 from streams.envelope import dead_letter_record, output_record
-from streams.folding import Batch, Schedule
+from streams.folding import Batch, Plan, make_plan
+from streams.journal import Entry, JournalError, decode_entry, entry_of, one_entry_a_batch
 from streams.merge import Merge, Record
-from streams.topics import INPUTS
-from streams.transport import BatchConsumer, Outgoing, Records, produce
+from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
+from streams.topics import INPUTS, JOURNAL, changelog_topic
+from streams.transport import BatchConsumer, Fetched, Read, read_to_end
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -34,224 +39,384 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.2
 """How often a partition without records looks at its clocks."""
+RETRY_SECONDS = (0.5, 10.0)
+"""After how long a partition whose batch was interrupted begins anew: at first, and at the most."""
+PROGRESS_SECONDS = 2.0
 
 
-class Fenced(RuntimeError):
-    """The partition has a new owner; nothing more may be written for it here."""
+class PolicyMismatch(RuntimeError):
+    """A table that was made under another policy; the message says what to do."""
 
 
 class PartitionWorker:
-    """Folds the input topics of one partition, from assignment to revocation."""
+    """Folds the input topics of one partition, for as long as it is assigned to this worker.
 
-    def __init__(self, app: TierstreamApp, number: int, policy: Policy, decoder: Decoder) -> None:
+    What it holds outlives a rebalance that leaves the partition here: nobody else can have written in between.
+    """
+
+    def __init__(self, app: TierstreamApp, number: int) -> None:
         settings = app.settings
         self.app = app
         self.number = number
-        self.policy = policy
-        self.decoder = decoder
-        self.generation = app.consumer_generation_id
-        self.state = app.customers.partition(number)
+        self.policy: Policy = app.policy
+        self.delivery = Delivery(app, number)
+        self.state: Partition | None = None
+        """None: it has to be restored."""
         self.tps = {topic: TP(settings.topic(topic), number) for topic in INPUTS}
         self.merge = Merge(INPUTS, self.is_at_end, settings.max_idle / 1000)
-        self.schedule = Schedule()
-        self.clock_ms = self.state.marker.clock_ms
+        self.clock_ms = -1
+        """The partition's time: with the event clock the latest event folded; how far customers have been advanced."""
         self.caught_up = False
+        self.generation = 0
+        self.doing = ""
+        """What keeps the partition from folding, in words; empty while it folds."""
+        self._latest_ms = -1
+        self._next = dict.fromkeys(INPUTS, 0)
+        """Per input topic, the offset from which records are still to come."""
+        self._rewinding: set[str] = set()
+        self._redo: deque[Entry] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
         self._idle = False
         self._profiled_at = time.monotonic()
-        for key, customer in self.state.customers.items():
-            self.schedule.moved(key, models.customer.NEVER_MS, models.customer.due_at_ms_of(customer))
-        self._offered = dict(self.state.marker.offsets)
-        for topic, offset in self._offered.items():
-            app.consumer.done(self.tps[topic], offset + 1)
+        self._task: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------ coming and going
+    def take(self, generation: int) -> None:
+        """Fold in this generation of the group. What is held is current only if none was missed."""
+        if generation != self.generation + 1:
+            self.state = None
+        self.generation = self.delivery.generation = generation
+        self._stopping = self.caught_up = self._idle = False
+        self.doing = "waiting for the others to let go"
+        for tp in self.tps.values():
+            self.consumer.withhold(tp)
+        self._task = asyncio.create_task(self._run())
+
+    async def release(self, seconds: float) -> None:
+        """Finish the batch in hand, within so many seconds, and fold no more; timers stop at once."""
+        self._stopping = True
+        self._wake.set()
+        task, self._task = self._task, None
+        if task is None:
+            return
+        if self.doing:
+            task.cancel()
+        _, late = await asyncio.wait({task}, timeout=seconds)
+        if late:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def forget(self) -> None:
+        """Let go of everything: the partition has gone to another worker."""
+        self.state = None
+        await self.delivery.close()
+
+    async def _run(self) -> None:
+        """Fold until released. What passes is tried again from what was committed; what does not stops the worker."""
+        pause_seconds, most_seconds = RETRY_SECONDS
+        try:
+            while not self._stopping:
+                try:
+                    await self._get_ready()
+                    pause_seconds = RETRY_SECONDS[0]
+                    await self._fold_on()
+                except Interrupted as error:
+                    log.warning("partition %d begins anew from what is committed: %s", self.number, error)
+                    self.state, self.doing = None, f"interrupted: {error}"
+                    await asyncio.sleep(pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, most_seconds)
+        except Fenced:
+            log.warning("partition %d has another owner; its batch in hand is left to that one", self.number)
+            self.state = None
+            if self.generation == self.app.consumer_generation_id:
+                self.consumer.rejoin()
+        except asyncio.CancelledError:
+            self.state = None
+            raise
+        except Exception as error:
+            self.state = None
+            self.app.fail(error)
+
+    async def _get_ready(self) -> None:
+        """Hold what is committed, and have records come from there on."""
+        restored = self.state is None
+        if self.state is None:
+            async with self.app.restoring:
+                self.state = await self._restore()
+        marker = self.state.marker
+        while self.app.rebalancing:
+            # At the end of a rebalance Faust seeks to the committed positions; ours come after that.
+            await asyncio.sleep(0.02)
+        self._next = {topic: marker.offsets.get(topic, -1) + 1 for topic in INPUTS}
+        self.merge = Merge(INPUTS, self.is_at_end, self.app.settings.max_idle / 1000)
+        self.clock_ms = self._latest_ms = marker.clock_ms
+        if restored:
+            await self._check_that_nothing_is_lost()
+        for topic, tp in self.tps.items():
+            await self.consumer.rewind(tp, self._next[topic])
+        self.doing = ""
+        for tp in self.tps.values():
+            self.consumer.release(tp)
+
+    async def _fold_on(self) -> None:
+        while not self._stopping:
+            self._idle = not await self.step()
+            if self._idle:
+                await self._sleep()
+        if self.unprofiled:
+            await self.write_profiles()
+
+    # ------------------------------------------------------------ restoring
+    async def _restore(self) -> Partition:
+        """The partition as its changelog has it, and what the journal says was begun after that."""
+        self.doing = "becoming its owner"
+        await self.delivery.open()
+        self.doing = "restoring"
+        topic = changelog_topic(self.app.settings)
+        restoring, started = Restoring(topic, self.number), time.monotonic()
+        told_at = started
+        try:
+            async for records, read in read_to_end(self.app, topic, self.number):
+                restoring.feed(records)
+                self.doing = f"restoring, {_progress(read, time.monotonic() - started)}"
+                if time.monotonic() - told_at > PROGRESS_SECONDS:
+                    told_at = time.monotonic()
+                    log.info("partition %d: %s", self.number, self.doing)
+        except KafkaError as error:
+            raise Interrupted(f"{type(error).__name__}: {error}") from error
+        state = restoring.finished()
+        await self._read_journal(state.marker)
+        self._check_policy(state.marker)
+        log.info(
+            "partition %d: restored %d customers in %.1f s",
+            self.number,
+            len(state.customers),
+            time.monotonic() - started,
+        )
+        return state
+
+    async def _read_journal(self, marker: Marker) -> None:
+        """Find what was begun and not finished."""
+        topic = self.app.settings.topic(JOURNAL)
+        ours = self.app.settings.table_app_id.encode()
+        begun, position = [], marker.journal
+        try:
+            async for records, read in read_to_end(self.app, topic, self.number, marker.journal):
+                position = read.end
+                for record in records:
+                    if record.key == ours:
+                        where = f"{topic}, partition {self.number}, offset {record.offset}"
+                        begun.append(decode_entry(record.value, where))
+        except KafkaError as error:
+            raise Interrupted(f"{type(error).__name__}: {error}") from error
+        self._redo = deque(one_entry_a_batch(begun, after=marker.batch))
+        self.delivery.journal_position = position
+        if self._redo:
+            log.info("partition %d: doing %d batches of the journal again", self.number, len(self._redo))
+
+    def _check_policy(self, marker: Marker) -> None:
+        of_batches = [entry.policy for entry in self._redo]
+        for made_under in (marker.policy, *of_batches):
+            if made_under not in ("", self.policy.ref):
+                raise PolicyMismatch(
+                    f"the customers' table was made under policy {made_under}, but TIERSTREAM_POLICY is {self.policy.ref}. "
+                    f"Run {made_under}, or start a new TIERSTREAM_APP_VERSION, which replays the inputs under the new policy"
+                )
+
+    async def _check_that_nothing_is_lost(self) -> None:
+        """The table goes as far as the committed positions say, and what comes after it is still there."""
+        first = await self.consumer.earliest_offsets(*self.tps.values())
+        for topic, tp in self.tps.items():
+            following, committed = self._next[topic], self.consumer.committed(tp)
+            where = f"{tp.topic}, partition {self.number}"
+            if committed is not None and committed > following:
+                raise ChangelogError(
+                    f"{where}: offsets are committed up to {committed}, but the "
+                    f"table's changelog goes only up to {following}. It was deleted or truncated; {START_OVER}"
+                )
+            if following and first[tp] > following:
+                raise ChangelogError(
+                    f"{where}: records {following} to {first[tp] - 1} were deleted before they were read. Keep inputs for "
+                    f"longer (retention.ms); to go on without these, {START_OVER}"
+                )
 
     # ------------------------------------------------------------ records in
-    def offer(self, topic: str, records: Records) -> None:
+    def offer(self, topic: str, fetched: Fetched) -> None:
         """Take records from the transport; those that the table already holds are skipped."""
-        decode, number = self.decoder.decode, self.number
-        last = self._offered.get(topic, -1)
-        if not self._holds_what_is_committed(topic, last):
+        if self.doing:
+            return  # they come again from where the restored table ends
+        following = self._next[topic]
+        if fetched.start > following:
+            self._fill_gap(topic, following)
             return
+        decode, number = self.app.decoder.decode, self.number
         fresh = [
             Record(
                 topic, number, one.offset, one.key, one.value, one.timestamp,
                 # A record without a key may be in any partition: as wrong as a false key.
                 decode(topic, one.value, one.key or b"", one.timestamp if one.timestamp >= 0 else None),
             )
-            for one in records
-            if one.offset > last
+            for one in fetched.records
+            if one.offset >= following
         ]  # fmt: skip
-        skipped = len(records) - len(fresh)
-        if skipped:
-            self.app.stats.skipped += skipped
-            log.info("skipped %d records of %s that the table already holds", skipped, self.tps[topic])
+        self.app.stats.skipped += len(fetched.records) - len(fresh)
         if fresh:
-            self._offered[topic] = fresh[-1].offset
-            if self.merge.offer(topic, fresh) >= 2 * self.app.settings.max_batch:
+            self._next[topic] = fresh[-1].offset + 1
+            if self.merge.offer(topic, fresh) >= 2 * self.app.settings.max_batch and not self._redo:
                 self.consumer.withhold(self.tps[topic])
         self._wake.set()
 
-    def _holds_what_is_committed(self, topic: str, last: int) -> bool:
-        """Whether the table goes as far as the group's offsets say. If not, its changelog was lost, and events would be."""
-        committed = self.consumer.committed(self.tps[topic])
-        if committed is None or committed <= last + 1:
-            return True
-        self.app.fail(
-            table.ChangelogError(
-                f"{self.tps[topic].topic}, partition {self.number}: offsets are committed up to {committed}, but the "
-                f"table's changelog goes only up to {last + 1}. It was deleted or truncated; start a new "
-                "TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs"
-            )
-        )
-        return False
+    def _fill_gap(self, topic: str, following: int) -> None:
+        """These records were under way before a rewind, or something made the consumer jump: read what is missing."""
+
+        async def rewind() -> None:
+            try:
+                await self.consumer.rewind(self.tps[topic], following)
+            finally:
+                self._rewinding.discard(topic)
+
+        if topic not in self._rewinding:
+            self._rewinding.add(topic)
+            self.app.spawn(rewind())
 
     def is_at_end(self, topic: str) -> bool:
         """Whether every record of an input, as far as the broker told, has come through `offer`."""
         reach = self.consumer.reach.get(self.tps[topic])
         if reach is None or reach.end is None:
             return False
-        return self._offered.get(topic, -1) + 1 >= reach.delivered and reach.position >= reach.end
+        return self._next[topic] >= reach.delivered and reach.position >= reach.end
 
     def waits_for(self) -> list[str]:
         """What is still to be done before everything on the broker is folded, announced and published; empty if it is."""
+        if self.doing or self.state is None:
+            return [f"partition {self.number}: {self.doing or 'its next assignment'}"]
         found = [f"{topic} is not read to its end" for topic in INPUTS if not self.is_at_end(topic)]
         found += [f"{self.merge.size(topic)} records of {topic}" for topic in INPUTS if self.merge.size(topic)]
-        if not self._idle or self.schedule.next_ms() <= self.clock_ms:
+        if not self._idle or self._redo or self.state.schedule.next_ms() <= self.clock_ms:
             found.append("a batch in hand")
-        if self.state.unprofiled:
-            found.append(f"{len(self.state.unprofiled)} profiles")
+        if self.unprofiled:
+            found.append(f"{len(self.unprofiled)} profiles")
         return [f"partition {self.number}: {what}" for what in found]
 
-    # ------------------------------------------------------------ the loop
-    async def run(self) -> None:
-        """Fold until told to stop. An infrastructure failure stops the whole worker, with nothing acknowledged."""
-        try:
-            while not self._stopping:
-                self._idle = not await self.step()
-                if self._idle:
-                    await self._sleep()
-            if self.state.unprofiled:
-                await self.write_profiles()
-        except Fenced:
-            log.warning("partition %d has a new owner; its batch in hand is left to that one", self.number)
-        except Exception as error:
-            self.app.fail(error)
-
-    def stop(self) -> None:
-        """Finish the batch in hand and fold no more."""
-        self._stopping = True
-        self._wake.set()
-
+    # ------------------------------------------------------------ a batch
     async def step(self) -> bool:
         """Fold one batch, if there is anything to fold; returns whether there was."""
-        batch = Batch(self.policy, self.state.customers.get)
-        self.fold_records(batch)
-        self.move_clock(batch)
-        self.fold_due(batch)
-        worked = bool(batch.offsets) or bool(batch.outputs)
-        drained = self.merge.is_drained()
-        if worked:
-            # The journal's place: its record of this batch goes out here, before anything that follows from it.
-            await self.write_outputs(batch)
-            await self.write_state(batch)
-            self.report_done(batch)
-        self.caught_up = self.caught_up or drained
+        entry = self._redo[0] if self._redo else None
+        plan = self.plan_new() if entry is None else self.plan_again(entry)
+        if plan is not None and not plan.is_empty:
+            await self.do(plan, entry)
+            if entry is not None:
+                self._redo.popleft()
+            self.read_on()
+            return True
+        self.caught_up = self.caught_up or self.merge.is_drained()
         await self.write_profiles_when_due()
-        return worked
+        return False
 
-    def fold_records(self, batch: Batch) -> None:
-        """Fold the records whose turn it is, up to the size of a batch."""
-        for record in self.merge.take(time.monotonic()):
-            batch.fold(record)
-            if batch.events >= self.app.settings.max_batch or batch.room_needed >= table.MAX_CHANGELOG_BATCH_BYTES:
-                break
-        for key, was_due_ms, due_at_ms in batch.touched():
-            self.schedule.moved(key, was_due_ms, due_at_ms)
+    def plan_new(self) -> Plan:
+        """What to do next: advance who is due, then fold the records whose turn it is."""
+        state, settings = self.held, self.app.settings
+        until_ms = self.time_ms()
+        records = self.merge.take(time.monotonic())
+        return make_plan(state.customers, state.schedule, until_ms, records, settings.max_batch, MAX_BATCH_BYTES)
 
-    def move_clock(self, batch: Batch) -> None:
+    def plan_again(self, entry: Entry) -> Plan | None:
+        """What the journal says was begun; None while not all of its records are here."""
+        last = {topic: offset for topic, _, offset in entry.runs}
+        if any(self._next[topic] <= offset for topic, offset in last.items()):
+            return None
+        due = list(islice(self.held.schedule.due(entry.until_ms), entry.due))
+        if len(due) != entry.due:
+            raise JournalError(
+                f"partition {self.number}: the journal says that batch {entry.batch} advances {entry.due} customers, but "
+                f"{len(due)} are due. Was {self.policy.ref} changed without a new version? To mend it, {START_OVER}"
+            )
+        records = [
+            record for topic, _, last_offset in entry.runs for record in self.merge.take_up_to(topic, last_offset)
+        ]
+        return Plan(entry.until_ms, due, records)
+
+    def time_ms(self) -> int:
         """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""
         settings = self.app.settings
         drained = self.merge.is_drained()
         if settings.clock == "event":
-            now_ms = batch.latest_ms
-            if drained and settings.until is not None:
-                now_ms = max(now_ms, settings.until)
+            now_ms = settings.until if drained and settings.until is not None else self._latest_ms
         elif drained:
             now_ms = time.time_ns() // 1_000_000
         else:
             # Not beyond the next event waiting, nor, while an input is behind, beyond what was read.
             next_ms = None if self.merge.behind() else self.merge.next_event_ms()
-            now_ms = min(time.time_ns() // 1_000_000, batch.latest_ms if next_ms is None else next_ms)
-        self.clock_ms = max(self.clock_ms, now_ms)
+            now_ms = min(time.time_ns() // 1_000_000, self._latest_ms if next_ms is None else next_ms)
+        return max(self.clock_ms, now_ms)
 
-    def fold_due(self, batch: Batch) -> None:
-        """Cross the lines that time has reached, as many customers as fit into the batch."""
-        for key in self.schedule.due(self.clock_ms, batch.due_at_ms):
-            batch.advance(key, self.clock_ms)
-            self.schedule.moved(key, models.customer.NEVER_MS, batch.due_at_ms(key))
-            if batch.room_needed >= table.MAX_CHANGELOG_BATCH_BYTES:
-                break
-
-    # ------------------------------------------------------------ out, in order
-    async def write_outputs(self, batch: Batch) -> None:
-        """Tier changes, risk changes and dead letters, all acknowledged."""
-        by_topic: dict[str, list[models.Output]] = {}
-        for output in batch.outputs:
-            by_topic.setdefault(output.topic, []).append(output)
-        await asyncio.gather(
-            *(self._produce(topic, map(output_record, outputs)) for topic, outputs in by_topic.items()),
-            self._produce("dead-letters", map(dead_letter_record, batch.dead_letters)),
-        )
-
-    async def write_state(self, batch: Batch) -> None:
-        """The changed customers and how far they go, as one batch of the changelog."""
-        marker = self.state.marker
-        following = table.Marker(
-            marker.batch + 1,
-            marker.offsets | batch.offsets,
-            self.clock_ms,
+    async def do(self, plan: Plan, begun: Entry | None = None) -> None:
+        """Fold a batch and write what it brings; `begun` is its entry if the journal holds it already."""
+        state, delivery = self.held, self.delivery
+        number = state.marker.batch + 1
+        await delivery.begin()
+        if begun is None:
+            # The journal's append is under way while the batch is folded.
+            entry = entry_of(plan, number, self.generation, self.policy.ref)
+            batch, _ = await asyncio.gather(self.fold(plan), delivery.append_journal(entry))
+        else:
+            batch = await self.fold(plan)
+        await delivery.append_outputs(outputs_of(batch))
+        changed = batch.changed()
+        clock_ms = max(plan.until_ms, batch.latest_ms) if self.app.settings.clock == "event" else plan.until_ms
+        customers, checksum = state.following(changed)
+        marker = Marker(
+            number,
+            state.marker.offsets | batch.offsets,
+            clock_ms,
             self.policy.ref,
-            not self.state.unprofiled,
+            not state.unprofiled,
+            delivery.journal_position,
+            customers,
+            checksum,
         )
-        self._check_owner()
-        await self.app.customers.write(self.number, batch.changed(), following)
+        await delivery.append_state(changed, marker)
+        await delivery.commit(batch.offsets)
+        state.apply(changed, marker, plan.due)
+        self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
+        self.app.stats.count(batch)
 
-    def report_done(self, batch: Batch) -> None:
-        """Let the transport commit, and read on where it was held back."""
-        for topic, offset in batch.offsets.items():
-            tp = self.tps[topic]
-            self.consumer.done(tp, offset + 1)
+    async def fold(self, plan: Plan) -> Batch:
+        """The batch that a plan gives; others get their turn in between."""
+        batch = Batch(self.policy, self.held.customers)
+        for _ in batch.fold(plan):
+            await asyncio.sleep(0)
+        return batch
+
+    def read_on(self) -> None:
+        """Read on where it was held back."""
+        for topic, tp in self.tps.items():
             if self.merge.size(topic) < self.app.settings.max_batch:
                 self.consumer.release(tp)
-        self.app.stats.count(batch)
+
+    # ------------------------------------------------------------ profiles
+    @property
+    def unprofiled(self) -> set[bytes]:
+        """Customers whose latest profile is still to be published."""
+        return set() if self.state is None else self.state.unprofiled
 
     async def write_profiles_when_due(self) -> None:
         """Publish the latest profile of every customer changed since the last time, at most once per interval."""
-        unprofiled = self.state.unprofiled
-        if not unprofiled or time.monotonic() - self._profiled_at < self.app.settings.profile_interval / 1000:
-            return
-        await self.write_profiles()
+        if self.unprofiled and time.monotonic() - self._profiled_at >= self.app.settings.profile_interval / 1000:
+            await self.write_profiles()
 
     async def write_profiles(self) -> None:
         """Publish the latest profile of every customer changed since the last time."""
-        customers, policy = self.state.customers, self.policy
+        customers, policy = self.held.customers, self.policy
+        keys = list(self.unprofiled)
         profiles: Iterable[Outgoing] = (
-            (key, models.profile(models.decode(customers[key]), key.decode(), policy), [])
-            for key in self.state.unprofiled
+            (key, models.profile(models.decode(customers[key]), key.decode(), policy), []) for key in keys
         )
-        await self._produce(PROFILES, profiles)
-        self.app.stats.profiles += len(self.state.unprofiled)
-        self.state.unprofiled.clear()
+        await self.delivery.publish(PROFILES, profiles)
+        self.app.stats.profiles += len(keys)
+        self.unprofiled.clear()
         self._profiled_at = time.monotonic()
-
-    async def _produce(self, topic: str, records: Iterable[Outgoing]) -> None:
-        self._check_owner()
-        await produce(self.app, self.app.settings.topic(topic), self.number, records)
-
-    def _check_owner(self) -> None:
-        if self.generation != self.app.consumer_generation_id:
-            raise Fenced
 
     # ------------------------------------------------------------ waiting
     async def _sleep(self) -> None:
@@ -259,7 +424,7 @@ class PartitionWorker:
         held_up = self.merge.seconds_held_up(time.monotonic())
         seconds = min(IDLE_SECONDS, held_up) if held_up > 0 else IDLE_SECONDS
         if self.app.settings.clock == "wall":
-            due_in = (self.schedule.next_ms() - time.time_ns() // 1_000_000) / 1000
+            due_in = (self.held.schedule.next_ms() - time.time_ns() // 1_000_000) / 1000
             seconds = min(seconds, max(due_in, 0.001))
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
@@ -269,7 +434,30 @@ class PartitionWorker:
             self._wake.clear()
 
     @property
+    def held(self) -> Partition:
+        """The partition's customers, which are held while it folds."""
+        assert self.state is not None
+        return self.state
+
+    @property
     def consumer(self) -> BatchConsumer:
         """The app's consumer."""
         consumer: BatchConsumer = self.app.consumer
         return consumer
+
+
+def outputs_of(batch: Batch) -> dict[str, list[Outgoing]]:
+    """A batch's announcements and dead letters as records, by topic."""
+    by_topic: dict[str, list[Outgoing]] = {}
+    for output in batch.outputs:
+        by_topic.setdefault(output.topic, []).append(output_record(output))
+    if batch.dead_letters:
+        by_topic[DEAD_LETTERS] = [dead_letter_record(letter) for letter in batch.dead_letters]
+    return by_topic
+
+
+def _progress(read: Read, seconds: float) -> str:
+    """How far a restoration is, and how long the rest takes at this rate."""
+    done, total = read.position - read.start, max(1, read.end - read.start)
+    left_seconds = seconds * (total - done) / done if done else 0.0
+    return f"{100 * done // total} % of {total} changelog records, about {left_seconds:.0f} s left"

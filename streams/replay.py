@@ -13,20 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 import models
-from models.customer import NEVER_MS
 from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
 from models.policy import Policy
-from streams.folding import Batch, DeadLetter, Schedule
+from streams.folding import Batch, DeadLetter, Plan, Schedule
+from streams.journal import JournalError
+from streams.kafka_log import KafkaLog
 from streams.logs import Log, LogError
 from streams.merge import Record
-from streams.topics import INPUTS
+from streams.topics import INPUTS, JOURNAL
 
 EVENTS_A_BATCH: Final = 2_000
 
@@ -37,29 +38,27 @@ class Replay:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.customers: dict[bytes, bytes] = {}
-        self.schedule = Schedule()
+        self.schedule = Schedule(self.customers)
         self.clock_ms = -1
 
-    def fold(self, records: Iterable[Record]) -> Batch:
-        """Fold records, in the order given, and cross the lines that their time has reached."""
-        batch = Batch(self.policy, self.customers.get)
-        for record in records:
-            batch.fold(record)
-        for key, was_due_ms, due_at_ms in batch.touched():
-            self.schedule.moved(key, was_due_ms, due_at_ms)
-        self.clock_ms = max(self.clock_ms, batch.latest_ms)
-        return self._advanced(batch)
+    def fold(self, records: list[Record]) -> Batch:
+        """Cross the lines that the time so far has reached, then fold records in the order given."""
+        return self.do(Plan(self.clock_ms, list(self.schedule.due(self.clock_ms)), records))
 
     def finish(self, until_ms: int) -> Batch:
         """Cross the lines up to `until_ms`."""
         self.clock_ms = max(self.clock_ms, until_ms)
-        return self._advanced(Batch(self.policy, self.customers.get))
+        return self.fold([])
 
-    def _advanced(self, batch: Batch) -> Batch:
-        for key in self.schedule.due(self.clock_ms, batch.due_at_ms):
-            batch.advance(key, self.clock_ms)
-            self.schedule.moved(key, NEVER_MS, batch.due_at_ms(key))
-        self.customers.update(batch.changed())
+    def do(self, plan: Plan) -> Batch:
+        """Do what a plan says."""
+        batch = Batch(self.policy, self.customers)
+        for _ in batch.fold(plan):
+            pass
+        changed = batch.changed()
+        self.schedule.changing(changed, plan.due)
+        self.customers.update(changed)
+        self.clock_ms = max(self.clock_ms, plan.until_ms, batch.latest_ms)
         return batch
 
     def profiles(self) -> Iterator[bytes]:
@@ -85,51 +84,131 @@ def merged(streams: Iterable[Iterator[Record]]) -> Iterator[Record]:
 
 def replay_logs(logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | None, progress: bool) -> dict[str, Any]:
     """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
-    started = time.monotonic()
+    with _Results(policy, out) as results:
+        replay, decoder = Replay(policy), policy.decoder()
+        with _progress(logs, progress) as on_bytes:
+            records = merged(stream for log in logs for stream in log.streams(decoder, on_bytes))
+            while turn := list(islice(records, EVENTS_A_BATCH)):
+                results.add(replay.fold(turn))
+            results.add(replay.finish(replay.clock_ms if until_ms is None else until_ms))
+        results.finish([replay])
+    return results.summary
+
+
+def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:
+    """Replay what a worker folded, in the very order in which it did, into the four output files in `out`.
+
+    Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
+    """
+    with _Results(policy, out) as results:
+        with _progress([log], progress) as on_bytes:
+            log.begin((*INPUTS, JOURNAL))
+            replays = [
+                replay_partition(log, number, policy, on_bytes, results.add) for number in log.partitions(JOURNAL)
+            ]
+        results.finish(replays)
+    return results.summary
+
+
+def replay_partition(
+    log: KafkaLog, number: int, policy: Policy, on_bytes: Callable[[int], None], on_batch: Callable[[Batch], None]
+) -> Replay:
+    """One partition's history by its journal; gives its customers as they are at the end. Raises JournalError."""
     replay, decoder = Replay(policy), policy.decoder()
-    counts: Counter[str] = Counter()
-    events = 0
-    with ExitStack() as stack:
-        sinks = {
-            name: stack.enter_context((out / f"{name}.jsonl").open("wb"))
-            for name in (TIER_CHANGES, CHURN_RISK, PROFILES, DEAD_LETTERS)
-        }
-        on_bytes = stack.enter_context(_progress(logs, progress))
-        records = merged(stream for log in logs for stream in log.streams(decoder, on_bytes))
+    inputs = {name: _Ahead(log.records(name, number, decoder, on_bytes)) for name in INPUTS}
+    for entry in log.entries(number):
+        where = f"partition {number}, batch {entry.batch}"
+        if entry.policy != policy.ref:
+            raise JournalError(
+                f"{where} was folded under {entry.policy}, not {policy.ref}: give --policy {entry.policy}"
+            )
+        due = list(islice(replay.schedule.due(entry.until_ms), entry.due))
+        records = [record for name, _, last in entry.runs for record in inputs[name].up_to(last)]
+        missing = {name for name, _, last in entry.runs if inputs[name].at < last}
+        if len(due) != entry.due or missing:
+            raise JournalError(
+                f"{where} does not fit the inputs: the journal says {entry.due} customers were due and {len(due)} are; "
+                f"records are missing of {', '.join(sorted(missing)) or 'no topic'}. Were inputs deleted, or was "
+                f"{policy.ref} changed without a new version?"
+            )
+        on_batch(replay.do(Plan(entry.until_ms, due, records)))
+    return replay
 
-        def write(batch: Batch) -> None:
-            for output in batch.outputs:
-                sinks[output.topic].write(output.body + b"\n")
-                counts[f"{output.topic}.{output.change}"] += 1
-            for letter in batch.dead_letters:
-                sinks[DEAD_LETTERS].write(dead_letter_line(letter) + b"\n")
-                counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
 
-        while turn := _up_to(records, EVENTS_A_BATCH):
-            write(replay.fold(turn))
-            events += len(turn)
-        write(replay.finish(replay.clock_ms if until_ms is None else until_ms))
-        for profile in replay.profiles():
-            sinks[PROFILES].write(profile + b"\n")
-    seconds = time.monotonic() - started
-    return {
-        "policy": policy.ref,
-        "events": events,
-        "customers": len(replay.customers),
-        "tiers": dict(sorted(Counter(models.decode(kept).standing.tier for kept in replay.customers.values()).items())),
-        **{
-            name.replace("-", "_"): {
-                key.partition(".")[2]: count for key, count in sorted(counts.items()) if key.startswith(name)
+class _Ahead:
+    """Records of one partition, taken up to an offset at a time."""
+
+    def __init__(self, records: Iterator[Record]) -> None:
+        self._records = records
+        self._ahead = next(records, None)
+        self.at = -1
+        """The last offset taken."""
+
+    def up_to(self, last_offset: int) -> Iterator[Record]:
+        while self._ahead is not None and self._ahead.offset <= last_offset:
+            self.at = self._ahead.offset
+            yield self._ahead
+            self._ahead = next(self._records, None)
+
+
+class _Results:
+    """The four output files of a replay and what is counted on the way."""
+
+    def __init__(self, policy: Policy, out: Path) -> None:
+        self._policy = policy
+        self._counts: Counter[str] = Counter()
+        self._events = 0
+        self._started = time.monotonic()
+        self._files = ExitStack()
+        self.summary: dict[str, Any] = {}
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            self._sinks = {
+                name: self._files.enter_context((out / f"{name}.jsonl").open("wb"))
+                for name in (TIER_CHANGES, CHURN_RISK, PROFILES, DEAD_LETTERS)
             }
-            for name in (TIER_CHANGES, CHURN_RISK, DEAD_LETTERS)
-        },
-        "seconds": round(seconds, 3),
-        "events_per_second": round(events / seconds) if seconds else 0,
-    }
+        except OSError as error:
+            self._files.close()
+            raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def add(self, batch: Batch) -> None:
+        """Write what a batch brought."""
+        self._events += batch.events
+        for output in batch.outputs:
+            self._sinks[output.topic].write(output.body + b"\n")
+            self._counts[f"{output.topic}.{output.change}"] += 1
+        for letter in batch.dead_letters:
+            self._sinks[DEAD_LETTERS].write(dead_letter_line(letter) + b"\n")
+            self._counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
+
+    def finish(self, replays: Sequence[Replay]) -> None:
+        """Write the profiles, and sum up."""
+        tiers: Counter[str] = Counter()
+        for replay in replays:
+            tiers.update(models.decode(kept).standing.tier for kept in replay.customers.values())
+            for profile in replay.profiles():
+                self._sinks[PROFILES].write(profile + b"\n")
+        seconds = time.monotonic() - self._started
+        self.summary = {
+            "policy": self._policy.ref,
+            "events": self._events,
+            "customers": sum(len(replay.customers) for replay in replays),
+            "tiers": dict(sorted(tiers.items())),
+            **{
+                name.replace("-", "_"): {
+                    key.partition(".")[2]: count for key, count in sorted(self._counts.items()) if key.startswith(name)
+                }
+                for name in (TIER_CHANGES, CHURN_RISK, DEAD_LETTERS)
+            },
+            "seconds": round(seconds, 3),
+            "events_per_second": round(self._events / seconds) if seconds else 0,
+        }
 
 
 def dead_letter_line(letter: DeadLetter) -> bytes:
@@ -145,10 +224,6 @@ def dead_letter_line(letter: DeadLetter) -> bytes:
             "value": value,
         }
     )
-
-
-def _up_to(records: Iterator[Record], count: int) -> list[Record]:
-    return list(islice(records, count))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models import units
+from models.events import TOPIC_BODIES
 
 
 def _duration_ms(written: Any) -> Any:
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, le=1000)
     replication: int = Field(1, ge=1, le=10)
     create_topics: bool = True
+    delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
+    """Whether what a batch brings is one transaction. Consumers of exactly-once outputs read with isolation.level=read_committed."""
     clock: Literal["wall", "event"] = "wall"
     until: TimeMs | None = None
     """With the event clock: the time to which customers are advanced once every input has been read to its end."""
@@ -88,8 +91,19 @@ class Settings(BaseSettings):
         return self.app_id if self.app_version == 1 else f"{self.app_id}-v{self.app_version}"
 
     def topic(self, name: str) -> str:
-        """A topic's name on the broker."""
-        return self.topic_prefix + name
+        """A topic's name on the broker. A further app version reads the same inputs and writes to topics of its own."""
+        is_shared = self.app_version == 1 or name in TOPIC_BODIES
+        return self.topic_prefix + (name if is_shared else f"{name}-v{self.app_version}")
+
+    @property
+    def redis_prefix(self) -> str:
+        """What the serving view's keys begin with: a view for each app version."""
+        return "tierstream:" if self.app_version == 1 else f"tierstream-v{self.app_version}:"
+
+    @property
+    def request_timeout_ms(self) -> int:
+        """How long a write is tried. Without transactions it must not outlast the session, as the partition may not."""
+        return max(30_000, 3 * self.session_timeout) if self.delivery == "exactly-once" else self.session_timeout
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """For TLS to the broker."""

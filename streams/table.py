@@ -1,24 +1,24 @@
 """The customers' table: bytes by customer and partition, with a changelog whose batches carry their own position.
 
-A batch's changed customers and its marker go to the changelog as one RecordBatch. On recovery customers are staged
-until the marker that follows them arrives; what has no marker is not state.
+A batch's changed customers and its marker go to the changelog together. On restoring, customers are staged until the
+marker that follows them arrives; what has no marker is not state. The marker also says how many customers there are and
+what their bytes add up to, so a changelog that lost something is noticed. It is a table of ours, not Faust's: see
+docs/architecture.md, "Why not Faust's table".
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
-import faust
 import msgspec
-import orjson
-from faust.stores import memory
-from faust.types import TP, EventT
+from aiokafka import ConsumerRecord
 from msgspec import Struct
+from xxhash import xxh3_64_intdigest
 
 from models.customer import SCHEMA_VERSION
-from streams.transport import BATCH, produce_atomically
+from streams.folding import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ CUSTOMER: Final = b"c"
 """First byte of a customer's changelog key; the rest is the customer's id."""
 MARKER: Final = b"m"
 """Changelog key of a partition's marker."""
-MAX_CHANGELOG_BATCH_BYTES: Final = 900_000
-"""Kafka's default limit for a RecordBatch is 1,048,588 bytes."""
+MAX_BATCH_BYTES: Final = 900_000
+"""What a batch's customers may take in the changelog: Kafka's default limit for a RecordBatch is 1,048,588 bytes."""
+UNKNOWN: Final = -1
 
 
 class Marker(Struct, frozen=True):
@@ -42,9 +43,26 @@ class Marker(Struct, frozen=True):
     policy: str
     profiled: bool
     """Whether the profiles of all customers before this batch were published."""
+    journal: int = 0
+    """The offset in the journal from which entries of later batches are found."""
+    customers: int = UNKNOWN
+    checksum: int = UNKNOWN
+    """How many customers there are, and the `fingerprint`s of all of them xored; UNKNOWN in markers of version 0.1."""
 
 
 NO_MARKER: Final = Marker(0, {}, -1, "", True)
+
+
+class ChangelogError(RuntimeError):
+    """A changelog that can't be restored; the message says which record and what to do."""
+
+
+START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/operations.md)"
+
+
+def fingerprint(key: bytes, state: bytes) -> int:
+    """64 bits that stand for a customer's id and state."""
+    return xxh3_64_intdigest(state, xxh3_64_intdigest(key))
 
 
 class Partition:
@@ -52,105 +70,94 @@ class Partition:
 
     def __init__(self) -> None:
         self.customers: dict[bytes, bytes] = {}
+        self.schedule = Schedule(self.customers)
         self.marker = NO_MARKER
+        self.checksum = 0
         self.unprofiled: set[bytes] = set()
         """Customers changed since profiles were last all published."""
 
-    def apply(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
-        """Take over a batch."""
+    def following(self, changed: Mapping[bytes, bytes]) -> tuple[int, int]:
+        """How many customers there will be with `changed`, and their checksum."""
+        customers, count, checksum = self.customers, len(self.customers), self.checksum
+        for key, state in changed.items():
+            kept = customers.get(key)
+            if kept is None:
+                count += 1
+            else:
+                checksum ^= fingerprint(key, kept)
+            checksum ^= fingerprint(key, state)
+        return count, checksum
+
+    def apply(self, changed: Mapping[bytes, bytes], marker: Marker, advanced: Iterable[bytes] = ()) -> None:
+        """Take over a batch that the changelog holds; `advanced` customers have left the schedule for it."""
         if marker.profiled:
             self.unprofiled.clear()
+        self.schedule.changing(changed, advanced)
         self.customers.update(changed)
         self.unprofiled.update(changed)
-        self.marker = marker
+        self.marker, self.checksum = marker, marker.checksum
 
 
-class ChangelogError(RuntimeError):
-    """A changelog that can't be restored; the message says which record and what to do."""
+def changelog_records(changed: Mapping[bytes, bytes], marker: Marker) -> list[tuple[bytes, bytes]]:
+    """A batch as the changelog holds it."""
+    records = [(CUSTOMER + key, state) for key, state in changed.items()]
+    records.append((MARKER, msgspec.json.encode(marker)))
+    return records
 
 
-class CustomerStore(memory.Store):  # type: ignore[misc]
-    """Keeps customers by partition, and gives a partition up whole."""
+class Restoring:
+    """A partition being restored from its changelog's records, fed in order."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.partitions: dict[int, Partition] = {}
-        self._staged: dict[int, dict[bytes, bytes]] = {}
+    def __init__(self, topic: str, number: int) -> None:
+        self._where = f"{topic}, partition {number}"
+        self._staged: dict[bytes, bytes] = {}
+        self._partition = Partition()
 
-    def partition(self, number: int) -> Partition:
-        """The partition, empty if it was not restored."""
-        return self.partitions.setdefault(number, Partition())
+    def feed(self, records: Iterable[ConsumerRecord]) -> None:
+        """Take records over. Raises ChangelogError at one that is neither a customer nor a marker."""
+        staged = self._staged
+        for record in records:
+            key, value = record.key, record.value
+            if key is not None and value and key[:1] == CUSTOMER and 1 <= value[0] <= SCHEMA_VERSION:
+                staged[key[1:]] = value
+            elif key == MARKER and value:
+                self._take_over(value, record.offset)
+            else:
+                raise self._unreadable(record.offset, "neither a marker nor a customer of a known schema version")
 
-    def drop_all(self) -> None:
-        """Forget everything: it is restored from the changelog by whoever gets it next."""
-        self.partitions.clear()
-        self._staged.clear()
-
-    def apply_changelog_batch(
-        self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
-    ) -> None:
-        """Restore from the changelog. A record that does not decode stops the worker: Faust would skip it silently."""
-        for event in batch:
-            for record in event.value:
-                try:
-                    self._restore(event.message.partition, record.key, record.value)
-                except Exception as error:
-                    where = f"{event.message.topic}, partition {event.message.partition}, offset {record.offset}"
-                    failure = ChangelogError(
-                        f"the changelog can't be restored at {where}: {error}. Start over with a new "
-                        "TIERSTREAM_APP_VERSION, which rebuilds the table from the input topics"
-                    )
-                    self.app.fail(failure)
-                    raise failure from error
-
-    def _restore(self, number: int, key: bytes, value: bytes | None) -> None:
-        staged = self._staged.setdefault(number, {})
-        if key == MARKER and value is not None:
-            self.partition(number).apply(staged, msgspec.json.decode(value, type=Marker))
-            staged.clear()
-        elif key[:1] == CUSTOMER and value is not None and 1 <= value[0] <= SCHEMA_VERSION:
-            staged[key[1:]] = value
+    def _take_over(self, value: bytes, offset: int) -> None:
+        try:
+            marker = msgspec.json.decode(value, type=Marker)
+        except msgspec.MsgspecError as error:
+            raise self._unreadable(offset, str(error)) from None
+        partition = self._partition
+        if marker.batch > partition.marker.batch:
+            if marker.profiled:
+                partition.unprofiled.clear()
+            partition.customers.update(self._staged)
+            partition.unprofiled.update(self._staged)
+            partition.marker = marker
         else:
-            raise ChangelogError("neither a marker nor a customer's state of a known schema version")
-
-    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
-        """Everything is restored: fold on."""
+            # Written by a worker that had lost the partition without knowing; its successor's is what counts.
+            log.warning("%s, offset %d: a batch that came too late is left out", self._where, offset)
         self._staged.clear()
-        self.app.take_partitions({tp.partition for tp in active_tps})
 
+    def _unreadable(self, offset: int, why: str) -> ChangelogError:
+        return ChangelogError(
+            f"the changelog can't be restored at {self._where}, offset {offset}: {why}. To mend it, {START_OVER}"
+        )
 
-class CustomerTable(faust.Table):  # type: ignore[misc]
-    """A Faust table for recovery and assignment, written by the batch and not by the key."""
-
-    def _new_store(self) -> CustomerStore:
-        return CustomerStore("memory://", self.app, self, table_name=self.name, key_type=None, value_type=None)
-
-    def _new_changelog_topic(self, **_: Any) -> Any:
-        return self.app.topic(
-            self._changelog_topic_name(), key_serializer="raw", value_serializer=BATCH, partitions=self.partitions,
-            compacting=True, deleting=False, acks=False, internal=True, maxsize=1000, allow_empty=True,
-        )  # fmt: skip
-
-    async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
-    ) -> None:
-        """Restore every partition from its beginning.
-
-        Faust would read on from where the last recovery ended, as its own stores keep what they had; ours has let
-        go of everything, because somebody else may have written since.
-        """
-        for tp in assigned:
-            self.app.tables.recovery.active_offsets.pop(tp, None)
-        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-
-    def partition(self, number: int) -> Partition:
-        """One partition's customers and marker."""
-        partition: Partition = self.data.partition(number)
+    def finished(self) -> Partition:
+        """The partition as of the last marker. Raises ChangelogError if it is not what the marker says."""
+        partition, marker = self._partition, self._partition.marker
+        for key, state in partition.customers.items():
+            partition.checksum ^= fingerprint(key, state)
+        found = (len(partition.customers), partition.checksum)
+        if UNKNOWN not in (marker.customers, marker.checksum) and found != (marker.customers, marker.checksum):
+            raise ChangelogError(
+                f"the changelog {self._where} is damaged: it gives {found[0]} customers with checksum {found[1]:016x}, but "
+                f"its marker of batch {marker.batch} says {marker.customers} with {marker.checksum:016x}. To mend it, "
+                f"{START_OVER}"
+            )
+        partition.schedule.rebuild()
         return partition
-
-    async def write(self, number: int, changed: Mapping[bytes, bytes], marker: Marker) -> None:
-        """Append a batch to the changelog and, once it is acknowledged, take it over."""
-        records = [(CUSTOMER + key, value) for key, value in changed.items()]
-        records.append((MARKER, orjson.dumps(msgspec.to_builtins(marker))))
-        await produce_atomically(self.app, self.changelog_topic_name, number, records)
-        self.partition(number).apply(changed, marker)

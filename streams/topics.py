@@ -14,6 +14,7 @@ from streams.settings import Settings
 
 BOOTSTRAP_TIMEOUT_MS: Final = 10_000
 TABLE: Final = "customers"
+JOURNAL: Final = "journal"
 INPUTS: Final = tuple(TOPIC_BODIES)
 OUTPUTS: Final = (TIER_CHANGES, CHURN_RISK, PROFILES)
 """The topics that feed the serving view."""
@@ -34,7 +35,7 @@ def registry(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic of this installation. Inputs are kept for as long as anybody wants to replay them."""
     names = {
         **dict.fromkeys(INPUTS, KEPT_FOREVER),
-        **dict.fromkeys((TIER_CHANGES, CHURN_RISK, DEAD_LETTERS), KEPT_FOREVER),
+        **dict.fromkeys((TIER_CHANGES, CHURN_RISK, DEAD_LETTERS, JOURNAL), KEPT_FOREVER),
         PROFILES: COMPACTED,
     }
     changelog = TopicSpec(changelog_topic(settings), COMPACTED)

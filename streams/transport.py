@@ -8,30 +8,54 @@ partition, which the shell reports once the work up to it is done (`done`). See 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+import time
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import faust
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
+if TYPE_CHECKING:
+    from streams.app import TierstreamApp
+
 POLL_SECONDS = 1.0
 WITHHELD_POLL_SECONDS = 0.05
 """While some partitions are withheld, polls are short, so that a released one is soon read again."""
+
+FETCH_MAX_WAIT_MS: Final = 500
+"""How long the broker may wait for the first byte of a fetch."""
 
 COMMIT_SECONDS = 5.0
 """How long a rebalance waits for the commit of what was folded."""
 
 log = logging.getLogger(__name__)
 
+RESTORE_FETCH_BYTES: Final = 4 << 20
+
 Records = list[ConsumerRecord]
-Outgoing = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
-"""Key, value and headers of a record to produce."""
+
+
+class Fetched(NamedTuple):
+    """What one fetch brought of a partition."""
+
+    start: int
+    """Where the fetch before it ended: from here on no record is missing, whatever the first one's offset is."""
+    records: Records
+
+
+class Read(NamedTuple):
+    """How far a partition has been read: from where, up to where, and where it ends."""
+
+    start: int
+    position: int
+    end: int
 
 
 class BatchCodec(codecs.Codec):  # type: ignore[misc]
@@ -62,8 +86,67 @@ class Reach:
     """The log's end, None until the broker told."""
 
 
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's thread with the group's consumer, which reads committed records only and notes its heartbeats."""
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        app, conf = self.app, self.app.conf
+        # Faust's own assignor keeps the inputs of a partition together and partitions where they were.
+        self._assignor = app.assignor
+        return AIOKafkaConsumer(
+            group_id=conf.id,
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_poll_records=conf.broker_max_poll_records,
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **client_options(app),
+        )
+
+    async def on_start(self) -> None:
+        """Start the consumer, and listen to its heartbeats."""
+        await super().on_start()
+        coordinator = self._consumer._coordinator
+        beat = coordinator._do_heartbeat
+
+        async def beat_and_note() -> bool:
+            asked_at = time.monotonic()
+            answered: bool = await beat()
+            if answered:
+                self.consumer.heard_at = asked_at
+            return answered
+
+        coordinator._do_heartbeat = beat_and_note
+
+    def _stopped_set(self) -> None:
+        # After a failure the thread may have closed its loop before; mode would tell that with a stack trace.
+        if self.thread_loop.is_closed():
+            self._stopped.set()
+        else:
+            super()._stopped_set()
+
+    def rejoin(self) -> None:
+        """Ask the group for a new assignment."""
+        self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)
+
+
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     """Reads batches and commits positions."""
+
+    heard_at = 0.0
+    """When the last heartbeat that the group's coordinator answered was sent, monotonic seconds."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,6 +154,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._done: dict[TP, int] = {}
         self._withheld: set[TP] = set()
         self._delivered: dict[TP, int] = {}
+        self._fetching = asyncio.Lock()
 
     # ------------------------------------------------------------ reading
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
@@ -82,7 +166,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             await self.sleep(WITHHELD_POLL_SECONDS)
             return
         generation = self.app.consumer_generation_id
-        fetched = await self._getmany(wanted, WITHHELD_POLL_SECONDS if self._withheld else POLL_SECONDS)
+        async with self._fetching:
+            fetched = await self._getmany(wanted, WITHHELD_POLL_SECONDS if self._withheld else POLL_SECONDS)
         if self.should_stop or fetched is None:
             return
         if not self.flow_active:
@@ -91,13 +176,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return
         if self.app.consumer_generation_id != generation:
             return
-        for tp, records in fetched.items():
-            self._delivered[tp] = records[-1].offset + 1
+        starts = {tp: self._delivered.get(tp, records[0].offset) for tp, records in fetched.items()}
+        self._delivered.update((tp, records[-1].offset + 1) for tp, records in fetched.items())
         self._note_reach(wanted)
         for tp, records in fetched.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
-            yield tp, _as_message(tp, records, generation)
+            yield tp, _as_message(tp, Fetched(starts[tp], records), generation)
 
     def _note_reach(self, partitions: Iterable[TP]) -> None:
         """Right after a fetch, with no other under way: the one moment when position and delivery belong together."""
@@ -106,7 +191,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             state = assignment.state_value(tp) if assignment else None
             if state is None or not state.has_valid_position:
                 continue
-            self.reach[tp] = Reach(self._delivered.get(tp, 0), state.position, state.highwater)
+            # Records of a transaction under way can't be read yet: for us the log ends before them.
+            stable = state.lso is not None and state.lso >= 0
+            self.reach[tp] = Reach(self._delivered.get(tp, 0), state.position, state.lso if stable else state.highwater)
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Read on from an offset; what was read before is not told apart, but by `Fetched.start`."""
+        async with self._fetching:
+            # A partition that is being taken away is positioned anew by whoever gets it.
+            with contextlib.suppress(IllegalStateError):
+                await self.seek_wait({tp: offset})
+                self._delivered[tp] = offset
+                self.reach.pop(tp, None)
 
     def withhold(self, tp: TP) -> None:
         """Read no more from this partition for now: whoever works on it has enough."""
@@ -141,7 +237,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         committed: int | None = self._committed_offset[tp]
         return committed
 
-    # ------------------------------------------------------------ rebalancing
+    # ------------------------------------------------------------ membership
+    def is_member(self) -> bool:
+        """Whether the group can't have given our partitions to others: it heard from us within the session's timeout."""
+        session_seconds: float = self.app.conf.broker_session_timeout
+        return time.monotonic() < self.heard_at + session_seconds
+
+    def rejoin(self) -> None:
+        """Ask the group for a new assignment."""
+        self._thread.rejoin()
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish the batches in hand and commit them, then let go."""
         await self.app.release_partitions()
@@ -156,64 +261,60 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._withheld.discard(tp)
         await super().on_partitions_revoked(revoked)
 
-
-class BatchProducer(driver.Producer):  # type: ignore[misc]
-    """An idempotent producer: a retry after a lost answer neither repeats nor reorders."""
-
-    def _settings_extra(self) -> Mapping[str, Any]:
-        return {"acks": "all", "enable_idempotence": True}
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Members as of now."""
+        self.heard_at = time.monotonic()
+        await super().on_partitions_assigned(assigned, generation_id)
+        if generation_id == self.app.consumer_generation_id:
+            await self.app.take_partitions(assigned, generation_id)
 
 
 class BatchTransport(driver.Transport):  # type: ignore[misc]
     """Faust's aiokafka transport, with batches."""
 
     Consumer = BatchConsumer
-    Producer = BatchProducer
 
 
-def _as_message(tp: TP, records: Records, generation: int) -> Message:
-    last = records[-1]
+def _as_message(tp: TP, fetched: Fetched, generation: int) -> Message:
+    last = fetched.records[-1]
     return ConsumerMessage(
         tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
-        (), None, records, None, 0, 0, tp, generation_id=generation,
+        (), None, fetched, None, 0, 0, tp, generation_id=generation,
     )  # fmt: skip
 
 
-async def produce(
-    app: faust.App,
-    topic: str,
-    partition: int,
-    records: Iterable[Outgoing],
-) -> None:
-    """Append records to a partition in as few RecordBatches as hold them; return once all are acknowledged.
+async def read_to_end(
+    app: TierstreamApp, topic: str, number: int, first: int = 0
+) -> AsyncIterator[tuple[Records, Read]]:
+    """The committed records of a partition from offset `first` to where it ends now, as they come, and how far it got.
 
-    Raises KafkaError if any is not, or ValueError if one is larger than a whole batch.
+    Belongs to no group. Waits for a broker that is away. Raises KafkaError if the broker refuses.
     """
-    producer = app.producer._producer
-    sent: list[asyncio.Future[Any]] = []
-    batch = producer.create_batch()
-    for key, value, headers in records:
-        if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
-            batch.close()
-            sent.append(await producer.send_batch(batch, topic, partition=partition))
-            batch = producer.create_batch()
-            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                raise ValueError(f"a record of {len(value or b'')} bytes for {topic} is larger than a batch")
-    if batch.record_count():
-        batch.close()
-        sent.append(await producer.send_batch(batch, topic, partition=partition))
-    if sent:
-        await asyncio.gather(*sent)
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
+        **client_options(app),
+    )
+    tp = TopicPartition(topic, number)
+    consumer.assign([tp])
+    await consumer.start()
+    try:
+        end = (await consumer.end_offsets([tp]))[tp]
+        start = (await consumer.beginning_offsets([tp]))[tp]
+        consumer.seek(tp, max(first, start))
+        while (position := await consumer.position(tp)) < end:
+            found = await consumer.getmany(tp, timeout_ms=200)
+            yield found.get(tp, []), Read(start, position, end)
+    finally:
+        await consumer.stop()
 
 
-async def produce_atomically(
-    app: faust.App, topic: str, partition: int, records: Iterable[tuple[bytes, bytes | None]]
-) -> None:
-    """Append all records as one RecordBatch, which Kafka appends whole or not at all; return once acknowledged."""
-    producer = app.producer._producer
-    batch = producer.create_batch()
-    for key, value in records:
-        if batch.append(key=key, value=value, timestamp=None) is None:
-            raise ValueError(f"a changelog batch for {topic} is larger than {app.conf.producer_max_batch_size} bytes")
-    batch.close()
-    await (await producer.send_batch(batch, topic, partition=partition))
+def client_options(app: TierstreamApp) -> dict[str, Any]:
+    """How an aiokafka client of ours connects to the broker."""
+    return {
+        "bootstrap_servers": app.settings.broker.split(","),
+        "client_id": app.conf.broker_client_id,
+        **driver.credentials_to_aiokafka_auth(app.conf.broker_credentials, app.conf.ssl_context),
+    }

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import tenacity
-from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -30,7 +29,7 @@ from redis.exceptions import RedisError
 from models import units
 from models.customer import BASE_LEVEL
 from models.outputs import CHURN_RISK, PROFILES, TIER_CHANGES
-from streams.transport import Records
+from streams.transport import Fetched
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREFIX: Final = "tierstream:"
-POSITIONS: Final = PREFIX + "positions"
-AT_RISK: Final = PREFIX + "at-risk"
 ERASED_SECONDS: Final = 30 * 24 * 3600
 """How long an erased customer's seq is remembered, so that a repeat of an older output does not bring them back."""
 UPDATES_A_CALL: Final = 500
@@ -48,7 +45,7 @@ WITHHOLD_ABOVE: Final = 20_000
 """Records waiting for Redis, per partition, above which no more are read."""
 
 APPLY: Final = """
--- KEYS: prefix. ARGV: field of the position, first offset, next offset, seconds that an erasure is remembered, then
+-- KEYS: prefix. ARGV: field of the position, position before, position after, seconds that an erasure is remembered, then
 -- ten values an update: kind, id, seq, revision, tier, tier_since (ms), level, probability, value at stake, profile
 local prefix, position = KEYS[1], ARGV[1]
 local stored = tonumber(redis.call('HGET', prefix .. 'positions', position) or 0)
@@ -135,28 +132,29 @@ def update_of(topic: str, value: bytes | None) -> Update | None:
 class RedisView:
     """The view's reads and writes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prefix: str = PREFIX) -> None:
+        self.prefix = prefix
         self.redis: Any = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
         self._apply = self.redis.register_script(APPLY)
 
     async def position(self, field: str) -> int:
         """The next offset to apply of a topic's partition."""
-        return int(await self.redis.hget(POSITIONS, field) or 0)
+        return int(await self.redis.hget(f"{self.prefix}positions", field) or 0)
 
-    async def apply(self, field: str, first: int, following: int, updates: Iterable[Update]) -> int | None:
-        """Apply updates that stand for offsets from `first` to before `following`.
+    async def apply(self, field: str, before: int, after: int, updates: Iterable[Update]) -> int | None:
+        """Apply updates that take the view from one position to another.
 
-        Returns None, or the offset to read again from when Redis lacks what came before `first`.
+        Returns None, or the offset to read again from when Redis lacks what came before.
         """
-        arguments: list[Any] = [field, first, following, ERASED_SECONDS]
+        arguments: list[Any] = [field, before, after, ERASED_SECONDS]
         for update in updates:
             arguments.extend(update)
-        missing_from = int(await self._apply(keys=[PREFIX], args=arguments))
+        missing_from = int(await self._apply(keys=[self.prefix], args=arguments))
         return None if missing_from < 0 else missing_from
 
     async def customer(self, customer_id: str) -> dict[str, Any] | None:
         """What a customer is now; None for one who is not known, or erased. One read."""
-        found: dict[bytes, bytes] = await self.redis.hgetall(f"{PREFIX}customer:{customer_id}")
+        found: dict[bytes, bytes] = await self.redis.hgetall(f"{self.prefix}customer:{customer_id}")
         if b"tier" not in found:
             return None
         text = {name.decode(): value.decode() for name, value in found.items() if name != b"profile"}
@@ -174,17 +172,17 @@ class RedisView:
 
     async def members(self, tier: str, first: int = 0, count: int = 100) -> list[str]:
         """Customers of a tier, the longest-standing first."""
-        found: list[bytes] = await self.redis.zrange(f"{PREFIX}tier:{tier}", first, first + count - 1)
+        found: list[bytes] = await self.redis.zrange(f"{self.prefix}tier:{tier}", first, first + count - 1)
         return [key.decode() for key in found]
 
     async def tier_sizes(self, tiers: Iterable[str]) -> dict[str, int]:
         """How many customers each tier has."""
-        return {tier: await self.redis.zcard(f"{PREFIX}tier:{tier}") for tier in tiers}
+        return {tier: await self.redis.zcard(f"{self.prefix}tier:{tier}") for tier in tiers}
 
     async def at_risk(self, first: int = 0, count: int = 100) -> list[tuple[str, float]]:
         """Customers with an alert and their value at stake, the most valuable first."""
         found: list[tuple[bytes, float]] = await self.redis.zrevrange(
-            AT_RISK, first, first + count - 1, withscores=True
+            f"{self.prefix}at-risk", first, first + count - 1, withscores=True
         )
         return [(key.decode(), stake) for key, stake in found]
 
@@ -194,6 +192,8 @@ class _Waiting:
     """Records of one output partition on their way to Redis."""
 
     positioned: bool = False
+    applied: int = 0
+    """The position up to which Redis has them."""
     next_offset: int = 0
     updates: list[tuple[int, Update | None]] = field(default_factory=list)
 
@@ -253,15 +253,20 @@ class ViewFeed:
             task.cancel()
             await asyncio.wait({task}, timeout=STOP_SECONDS)
 
-    def offer(self, tp: TP, topic: str, records: Records) -> None:
+    def offer(self, tp: TP, topic: str, fetched: Fetched) -> None:
         """Take records from the transport."""
         waiting = self._waiting.get(tp)
         if waiting is None or not waiting.positioned:
             return  # read before Redis told where to start; it is read again from there
+        if fetched.start > waiting.next_offset:
+            # Under way since before a rewind, or something made the consumer jump.
+            waiting.positioned = False
+            self._wake.set()
+            return
         waiting.updates.extend(
-            (one.offset, update_of(topic, one.value)) for one in records if one.offset >= waiting.next_offset
+            (one.offset, update_of(topic, one.value)) for one in fetched.records if one.offset >= waiting.next_offset
         )
-        waiting.next_offset = records[-1].offset + 1
+        waiting.next_offset = max(waiting.next_offset, fetched.records[-1].offset + 1)
         if len(waiting.updates) > WITHHOLD_ABOVE:
             self.app.consumer.withhold(tp)
         self._wake.set()
@@ -273,12 +278,8 @@ class ViewFeed:
             await asyncio.sleep(0.05)
         while mine is self._waiting:
             self._wake.clear()
-            try:
-                for tp, waiting in list(mine.items()):
-                    await self._patiently(tp, waiting)
-            except IllegalStateError:
-                log.info("partitions are being taken away; the feed begins anew with the next ones")
-                return
+            for tp, waiting in list(mine.items()):
+                await self._patiently(tp, waiting)
             if not any(one.updates or not one.positioned for one in mine.values()):
                 await self._wake.wait()
 
@@ -301,12 +302,13 @@ class ViewFeed:
             return
         following = turn[-1][0] + 1
         updates = [update for _, update in turn if update is not None]
-        missing_from = await self.view.apply(_field(tp), turn[0][0], following, updates)
+        missing_from = await self.view.apply(_field(tp), waiting.applied, following, updates)
         if missing_from is not None:
             log.warning("Redis has lost what it had of %s; feeding it again from offset %d", tp.topic, missing_from)
             waiting.positioned = False
             await self._seek(tp, waiting, missing_from)
             return
+        waiting.applied = following
         del waiting.updates[: len(turn)]
         self.app.consumer.done(tp, following)
         if len(waiting.updates) < WITHHOLD_ABOVE // 2:
@@ -314,9 +316,9 @@ class ViewFeed:
 
     async def _seek(self, tp: TP, waiting: _Waiting, offset: int) -> None:
         self.app.consumer.withhold(tp)
-        await self.app.consumer.seek_wait({tp: offset})
+        await self.app.consumer.rewind(tp, offset)
         waiting.updates.clear()
-        waiting.next_offset = offset
+        waiting.next_offset = waiting.applied = offset
         waiting.positioned = True
         self.app.consumer.release(tp)
 

@@ -1,6 +1,8 @@
-"""Who is due when: never late, never twice, and no cost for those who are not due."""
+"""Who is due when: never late, never twice, in one order, and no cost for those who are not due."""
 
 from __future__ import annotations
+
+import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,37 +13,56 @@ from streams.folding import Schedule
 moves = st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.integers(0, 100), st.just(NEVER_MS))), max_size=60)
 
 
+def due_at(due_at_ms: int) -> bytes:
+    """As much of a customer's state as a schedule looks at."""
+    return struct.pack(">Bq", 1, due_at_ms)
+
+
 @given(moves, st.lists(st.integers(0, 120), max_size=6))
-def test_everybody_due_is_found_at_every_look_whatever_moved_before(
+def test_everybody_due_is_found_at_every_look_in_the_order_of_due_time_and_id(
     moved: list[tuple[str, int]], looks: list[int]
 ) -> None:
-    schedule, due = Schedule(), dict[bytes, int]()
+    customers: dict[bytes, bytes] = {}
+    schedule, due = Schedule(customers), dict[bytes, int]()
+
+    def move(changed: dict[bytes, int], advanced: list[bytes]) -> None:
+        encoded = {key: due_at(due_at_ms) for key, due_at_ms in changed.items()}
+        schedule.changing(encoded, advanced)
+        customers.update(encoded)
+        due.update(changed)
+
     every = max(1, len(moved) // (len(looks) + 1))
     looks = sorted(looks)
     for number, (name, due_at_ms) in enumerate(moved):
-        key = name.encode()
-        schedule.moved(key, due.get(key, NEVER_MS), due_at_ms)
-        due[key] = due_at_ms
+        move({name.encode(): due_at_ms}, [])
         if number % every == every - 1 and looks:
             until_ms = looks.pop(0)
-            wanted = {key for key, at in due.items() if at <= until_ms}
-            found = []
-            for key in schedule.due(until_ms, lambda key: due[key]):
-                found.append(key)
-                due[key] = NEVER_MS
-                schedule.moved(key, NEVER_MS, NEVER_MS)
-            assert sorted(found) == sorted(wanted)
-    assert {key for key in schedule.due(NEVER_MS - 1, lambda key: due[key])} == {
-        key for key, at in due.items() if at != NEVER_MS
-    }
+            wanted = sorted((at, key) for key, at in due.items() if at <= until_ms)
+            found = list(schedule.due(until_ms))
+            assert found == [key for _, key in wanted]
+            # Some fall due again beyond the look, some never.
+            move({key: until_ms + 1 + n if n % 2 else NEVER_MS for n, key in enumerate(found)}, found)
+    assert list(schedule.due(NEVER_MS - 1)) == [
+        key for at, key in sorted((at, key) for key, at in due.items()) if at != NEVER_MS
+    ]
+
+
+@given(moves)
+def test_a_schedule_made_anew_gives_the_same_order_as_one_that_was_kept_up(moved: list[tuple[str, int]]) -> None:
+    customers: dict[bytes, bytes] = {}
+    kept_up = Schedule(customers)
+    for name, due_at_ms in moved:
+        kept_up.changing({name.encode(): due_at(due_at_ms)})
+        customers[name.encode()] = due_at(due_at_ms)
+    assert list(kept_up.due(60)) == list(Schedule(customers).due(60))
 
 
 def test_a_customer_whose_due_time_moves_later_again_and_again_takes_one_place() -> None:
-    schedule = Schedule()
-    was = NEVER_MS
+    customers: dict[bytes, bytes] = {}
+    schedule = Schedule(customers)
     for due_at_ms in range(10, 10_000, 10):
-        schedule.moved(b"busy", was, due_at_ms)
-        was = due_at_ms
+        schedule.changing({b"busy": due_at(due_at_ms)})
+        customers[b"busy"] = due_at(due_at_ms)
     assert len(schedule) == 1
-    assert list(schedule.due(9_000, lambda key: was)) == []
-    assert schedule.next_ms() == was
+    assert list(schedule.due(9_000)) == []
+    assert schedule.next_ms() == 9_990

@@ -1,4 +1,4 @@
-"""The table's recovery: what has a marker is state, what has none is not, and what does not decode stops the worker."""
+"""Restoring the table: what has a marker is state, what has none is not, and what is damaged is refused."""
 
 from __future__ import annotations
 
@@ -10,84 +10,102 @@ import pytest
 
 import models
 from models.customer import NEVER_MS, Customer, Facts, Standing
-from streams.table import CUSTOMER, MARKER, ChangelogError, CustomerStore, Marker
+from streams.table import CUSTOMER, MARKER, ChangelogError, Marker, Partition, Restoring, changelog_records, fingerprint
 
 STATE = models.encode(Customer(NEVER_MS, 0, 0, 1, b"", Facts(), Standing("none", 0)))
-NEWER = models.encode(Customer(NEVER_MS, 5, 1, 2, b"", Facts(), Standing("none", 0)))
+NEWER = models.encode(Customer(5, 5, 1, 2, b"", Facts(), Standing("none", 0)))
+
+Written = tuple[bytes, bytes | None]
 
 
-class App:
-    """What a store needs of the app."""
-
-    def __init__(self) -> None:
-        self.failures: list[BaseException] = []
-        self.taken: set[int] = set()
-        self.conf = SimpleNamespace()
-
-    def fail(self, error: BaseException) -> None:
-        self.failures.append(error)
-
-    def take_partitions(self, numbers: set[int]) -> None:
-        self.taken |= numbers
+def marker(batch: int, profiled: bool = True, **changed: Any) -> Written:
+    """A marker as version 0.1 wrote it: it does not say what the customers add up to."""
+    values = Marker(batch, {"purchases": 10 * batch}, 7, "p@1", profiled, **changed)
+    return MARKER, msgspec.json.encode(values)
 
 
-@pytest.fixture
-def store() -> CustomerStore:
-    store = CustomerStore.__new__(CustomerStore)
-    store.app = App()
-    store.__post_init__()
-    return store
+def restored(*records: Written) -> Partition:
+    restoring = Restoring("changelog", 0)
+    restoring.feed(SimpleNamespace(key=key, value=value, offset=n) for n, (key, value) in enumerate(records))  # type: ignore[arg-type]
+    return restoring.finished()
 
 
-def marker(batch: int, offset: int, profiled: bool = True) -> tuple[bytes, bytes]:
-    return MARKER, msgspec.json.encode(Marker(batch, {"purchases": offset}, 7, "p@1", profiled))
+def test_customers_are_state_once_their_marker_came() -> None:
+    assert restored((CUSTOMER + b"ada", STATE)).customers == {}
+    partition = restored((CUSTOMER + b"ada", STATE), marker(1))
+    assert partition.customers == {b"ada": STATE}
+    assert partition.marker.offsets == {"purchases": 10}
 
 
-def restore(store: CustomerStore, *records: tuple[bytes, bytes | None], partition: int = 0) -> None:
-    of_broker = [SimpleNamespace(key=key, value=value, offset=offset) for offset, (key, value) in enumerate(records)]
-    event: Any = SimpleNamespace(message=SimpleNamespace(partition=partition, topic="changelog"), value=of_broker)
-    store.apply_changelog_batch([event], bytes, bytes)
+def test_the_latest_state_of_a_customer_counts_and_is_in_the_schedule() -> None:
+    partition = restored((CUSTOMER + b"ada", STATE), marker(1), (CUSTOMER + b"ada", NEWER), marker(2))
+    assert partition.customers == {b"ada": NEWER}
+    assert list(partition.schedule.due(5)) == [b"ada"]
 
 
-def test_customers_are_state_once_their_marker_came(store: CustomerStore) -> None:
-    restore(store, (CUSTOMER + b"ada", STATE))
-    assert store.partition(0).customers == {}
-    restore(store, marker(1, 41))
-    assert store.partition(0).customers == {b"ada": STATE}
-    assert store.partition(0).marker.offsets == {"purchases": 41}
+def test_customers_without_a_marker_are_not_state() -> None:
+    partition = restored((CUSTOMER + b"ada", STATE), marker(1), (CUSTOMER + b"ada", NEWER))
+    assert partition.customers == {b"ada": STATE}
 
 
-def test_the_latest_state_of_a_customer_counts(store: CustomerStore) -> None:
-    restore(store, (CUSTOMER + b"ada", STATE), marker(1, 1), (CUSTOMER + b"ada", NEWER), marker(2, 2))
-    assert store.partition(0).customers == {b"ada": NEWER}
+def test_a_batch_that_a_former_owner_wrote_too_late_is_left_out() -> None:
+    partition = restored(
+        (CUSTOMER + b"ada", NEWER),
+        marker(1),
+        (CUSTOMER + b"bob", STATE),
+        marker(2),
+        (CUSTOMER + b"ada", STATE),
+        marker(1),
+    )
+    assert partition.customers == {b"ada": NEWER, b"bob": STATE}
+    assert partition.marker.batch == 2
 
 
-async def _recovered(store: CustomerStore) -> None:
-    await store.on_recovery_completed(set(), set())
+def test_customers_changed_since_the_last_profiles_are_published_again() -> None:
+    first = ((CUSTOMER + b"ada", STATE), marker(1, True), (CUSTOMER + b"bob", STATE), marker(2, False))
+    assert restored(*first).unprofiled == {b"ada", b"bob"}
+    assert restored(*first, (CUSTOMER + b"cy", STATE), marker(3, True)).unprofiled == {b"cy"}
 
 
-def test_customers_without_a_marker_are_forgotten_when_recovery_ends(store: CustomerStore) -> None:
-    import asyncio
-
-    restore(store, (CUSTOMER + b"ada", STATE), marker(1, 1), (CUSTOMER + b"ada", NEWER))
-    asyncio.run(_recovered(store))
-    restore(store, marker(3, 3))
-    assert store.partition(0).customers == {b"ada": STATE}
-
-
-def test_partitions_are_kept_apart_and_given_up_whole(store: CustomerStore) -> None:
-    restore(store, (CUSTOMER + b"ada", STATE), marker(1, 1), partition=0)
-    restore(store, (CUSTOMER + b"bob", STATE), marker(1, 1), partition=3)
-    assert list(store.partition(3).customers) == [b"bob"]
-    store.drop_all()
-    assert store.partition(0).customers == store.partition(3).customers == {}
+def written_by_a_worker() -> tuple[Partition, list[Written]]:
+    """Two batches as a worker writes them, with what their markers add up to."""
+    partition, written = Partition(), list[Written]()
+    for batch, changed in enumerate(({b"ada": STATE, b"bob": STATE}, {b"ada": NEWER, b"cy": STATE}), 1):
+        count, checksum = partition.following(changed)
+        following = Marker(batch, {}, 7, "p@1", True, 0, count, checksum)
+        written += changelog_records(changed, following)
+        partition.apply(changed, following)
+    return partition, written
 
 
-def test_customers_changed_since_the_last_profiles_are_published_again(store: CustomerStore) -> None:
-    restore(store, (CUSTOMER + b"ada", STATE), marker(1, 1, True), (CUSTOMER + b"bob", STATE), marker(2, 2, False))
-    assert store.partition(0).unprofiled == {b"ada", b"bob"}
-    restore(store, (CUSTOMER + b"cy", STATE), marker(3, 3, True))
-    assert store.partition(0).unprofiled == {b"cy"}
+def test_what_a_worker_writes_is_what_is_restored() -> None:
+    partition, written = written_by_a_worker()
+    found = restored(*written)
+    assert found.customers == partition.customers == {b"ada": NEWER, b"bob": STATE, b"cy": STATE}
+    assert found.checksum == partition.checksum
+    compacted = [one for n, one in enumerate(written) if one[0] not in {key for key, _ in written[n + 1 :]}]
+    assert restored(*compacted).customers == partition.customers
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda written: [one for one in written if one[0] != CUSTOMER + b"bob"],
+        lambda written: [one for one in written if one != (CUSTOMER + b"ada", NEWER)],
+        lambda written: [*written[:-1], (CUSTOMER + b"dan", STATE), written[-1]],
+    ],
+    ids=["a customer is missing", "a customer's last state is missing", "somebody else's customer is there"],
+)
+def test_a_changelog_that_lost_or_gained_something_is_refused_with_what_to_do(damage: Any) -> None:
+    _, written = written_by_a_worker()
+    with pytest.raises(ChangelogError, match=r"changelog, partition 0 is damaged.*new TIERSTREAM_APP_VERSION"):
+        restored(*damage(written))
+
+
+def test_a_checksum_does_not_depend_on_the_order_but_on_whose_state_it_is() -> None:
+    assert fingerprint(b"ada", STATE) ^ fingerprint(b"bob", NEWER) != fingerprint(b"ada", NEWER) ^ fingerprint(
+        b"bob", STATE
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,12 +116,10 @@ def test_customers_changed_since_the_last_profiles_are_published_again(store: Cu
         (b"x", b"y"),
         (MARKER, b"{}"),
         (CUSTOMER + b"a", None),
+        (None, b"y"),
     ],
-    ids=["empty", "unknown schema", "unknown key", "marker", "tombstone"],
+    ids=["empty", "unknown schema", "unknown key", "marker", "tombstone", "no key"],
 )
-def test_a_record_that_does_not_decode_stops_the_worker_and_names_itself(
-    store: CustomerStore, record: tuple[bytes, bytes | None]
-) -> None:
+def test_a_record_that_does_not_decode_is_named_with_what_to_do(record: Any) -> None:
     with pytest.raises(ChangelogError, match=r"changelog, partition 0, offset 1.*new TIERSTREAM_APP_VERSION"):
-        restore(store, (CUSTOMER + b"bob", STATE), record)
-    assert len(store.app.failures) == 1
+        restored((CUSTOMER + b"bob", STATE), record)

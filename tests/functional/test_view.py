@@ -15,8 +15,8 @@ import models
 from models import units
 from models.outputs import PROFILES
 from streams.embedded import EmbeddedRedis
-from streams.folding import Batch
 from streams.merge import Record
+from streams.replay import Replay
 from streams.view import RedisView, Update, update_of
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ def redis(server: EmbeddedRedis) -> Callable[[Callable[[RedisView], Awaitable[An
 
 def history() -> list[tuple[str, bytes]]:
     """Everything that is put out for two customers, one of them erased: topic and body, in order, profiles in between."""
-    decoder, customers = POLICY.decoder(), {}
+    decoder, replay = POLICY.decoder(), Replay(POLICY)
     told: list[tuple[str, bytes]] = []
     for number in range(24):
         customer_id = "ada" if number % 2 else "bob"
@@ -62,11 +62,10 @@ def history() -> list[tuple[str, bytes]]:
         else:
             body |= {"kind": "purchase", "order_id": "o", "amount": "60.00", "currency": "USD"}
         value = orjson.dumps(body)
-        batch = Batch(POLICY, customers.get)
-        batch.fold(Record(topic, 0, number, customer_id.encode(), value, None, decoder.decode(topic, value)))
-        customers |= batch.changed()
+        record = Record(topic, 0, number, customer_id.encode(), value, None, decoder.decode(topic, value))
+        batch = replay.fold([record])
         told += [(output.topic, output.body) for output in batch.outputs]
-        profile = models.profile(models.decode(customers[customer_id.encode()]), customer_id, POLICY)
+        profile = models.profile(models.decode(replay.customers[customer_id.encode()]), customer_id, POLICY)
         if profile is not None:
             told.append((PROFILES, profile))
     return told
@@ -144,6 +143,20 @@ def test_what_redis_lacks_is_asked_for_again(redis: Any) -> None:
         return [first, await view.apply("t/0", 5, 6, [update]), await view.position("t/0")]
 
     assert redis(lose_data) == [None, 0, 0]
+
+
+def test_views_with_different_prefixes_do_not_meet(redis: Any, server: EmbeddedRedis) -> None:
+    update: Update = ("tier", "ada", 1, 0, "gold", 0, "", "", "", "")
+
+    async def two_views(view: RedisView) -> tuple[Any, Any]:
+        await view.apply("t/0", 0, 1, [update])
+        other = RedisView(server.url, "tierstream-v2:")
+        try:
+            return await other.customer("ada"), await other.position("t/0")
+        finally:
+            await other.redis.aclose()
+
+    assert redis(two_views) == (None, 0)
 
 
 def test_a_tombstone_needs_no_update() -> None:

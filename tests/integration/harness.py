@@ -104,7 +104,7 @@ class Site:
         assert producer.flush(30) == 0
 
     # ------------------------------------------------------------ the worker
-    def start(self, **settings: Any) -> Worker:
+    def start(self, module: str = "streams.cli", **settings: Any) -> Worker:
         port = free_port()
         chosen = load_settings(
             **self.settings.model_dump(include=self.settings.model_fields_set) | {"web_port": port} | settings
@@ -115,7 +115,7 @@ class Site:
         log = self.folder / f"worker-{len(self.workers)}.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "worker"],
+                [sys.executable, "-m", module, "worker"],
                 env=environment,
                 stdout=sink,
                 stderr=sink,
@@ -143,15 +143,19 @@ class Site:
 
     # ------------------------------------------------------------ out
     def read(self, name: str) -> list[confluent_kafka.Message]:
-        """Everything on a topic, partition by partition."""
+        """Everything committed on one of the installation's topics, partition by partition."""
+        return self.read_topic(self.settings.topic(name))
+
+    def read_topic(self, topic: str) -> list[confluent_kafka.Message]:
+        """Everything committed on a topic, partition by partition."""
         consumer = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": self.settings.broker,
                 "group.id": f"reader-{uuid.uuid4()}",
                 "enable.partition.eof": True,
+                "isolation.level": "read_committed",
             }
         )
-        topic = self.settings.topic(name)
         partitions = range(self.settings.partitions)
         consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
         found: list[confluent_kafka.Message] = []
@@ -206,7 +210,7 @@ def site(broker: str, folder: Path, *, embedded: bool = False, **settings: Any) 
     name = f"t{uuid.uuid4().hex[:10]}"
     values = {
         "broker": broker, "topic_prefix": f"{name}-", "app_id": name, "session_timeout": 6_000, "profile_interval": 300,
-        "create_topics": not embedded,
+        "create_topics": not embedded, "delivery": "at-least-once" if embedded else "exactly-once",
     } | settings  # fmt: skip
     made = Site(load_settings(**values), folder)
     if made.settings.create_topics:

@@ -1,0 +1,260 @@
+"""How what a batch brings leaves, for one partition: journal, outputs, changelog, positions.
+
+    exactly-once    all of it in one Kafka transaction, under a transactional id that belongs to the source partition:
+                    a new owner of the partition fences the old one, whatever that one still believes
+    at-least-once   journal acknowledged -> outputs acknowledged -> changelog acknowledged -> positions committed; before
+                    each step the worker makes sure that it still is the partition's owner
+
+A producer serves one partition, from taking it to losing it, and nothing that it still holds is sent after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IllegalOperation,
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnsupportedVersionError,
+)
+from aiokafka.structs import OffsetAndMetadata, RecordMetadata
+
+from streams.journal import Entry
+from streams.table import Marker, changelog_records
+from streams.topics import JOURNAL, changelog_topic
+from streams.transport import client_options
+
+if TYPE_CHECKING:
+    from streams.app import TierstreamApp
+
+T = TypeVar("T")
+
+MAX_RECORD_BATCH_BYTES: Final = 1_000_000
+MAX_REQUEST_BYTES: Final = 2_000_000
+TRANSACTION_TIMEOUT_MS: Final = 60_000
+"""The broker aborts a transaction that is open for longer."""
+RETRY_BACKOFF_MS: Final = 20
+"""Short, because a transaction begun right after another has to wait until that one's markers are written."""
+CLOSE_SECONDS: Final = 5.0
+OWNER_POLL_SECONDS: Final = 0.1
+
+Outgoing = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers of a record to produce."""
+Headers = list[tuple[str, bytes]]
+
+
+REFUSALS: Final[dict[type[KafkaError], str]] = {
+    MessageSizeTooLargeError: "Raise max.message.bytes of the topic to Kafka's default, 1048588, or more",
+    TopicAuthorizationFailedError: "Give this user the right to write to the topic (docs/operations.md)",
+    GroupAuthorizationFailedError: "Give this user the right to read in the group (docs/operations.md)",
+    ClusterAuthorizationFailedError: "Give this user the right to write idempotently (docs/operations.md)",
+    TransactionalIdAuthorizationFailed: "Give this user the right to the transactional ids, or set "
+    "TIERSTREAM_DELIVERY=at-least-once (docs/operations.md)",
+    AuthenticationFailedError: "Look at TIERSTREAM_SASL_USERNAME and TIERSTREAM_SASL_PASSWORD",
+    UnsupportedVersionError: "Use Kafka 2.5 or newer, or set TIERSTREAM_DELIVERY=at-least-once",
+}
+"""What the broker refuses for good, and what to do about it. Anything else passes, or is found out by trying again."""
+
+
+class Fenced(RuntimeError):
+    """The partition has another owner; nothing more may be written for it here."""
+
+
+class Interrupted(RuntimeError):
+    """The broker did not take a batch, for a reason that passes. What was committed of it is found by restoring."""
+
+
+class Refused(RuntimeError):
+    """The broker does not take a batch and will not; the message says what to do."""
+
+
+class Delivery:
+    """Writes for one partition, in the order of the methods: open, then per batch begin to commit, then close."""
+
+    def __init__(self, app: TierstreamApp, number: int) -> None:
+        self.app = app
+        self.number = number
+        self.generation = 0
+        """The group's generation in which the partition was last assigned to us."""
+        self.journal_position = 0
+        """An offset in the journal from which all entries of later batches are found."""
+        self.is_exactly_once = app.settings.delivery == "exactly-once"
+        self._producer: AIOKafkaProducer | None = None
+        self._sent: list[asyncio.Future[RecordMetadata]] = []
+        self._journal_sent: asyncio.Future[RecordMetadata] | None = None
+
+    # ------------------------------------------------------------ taking and losing a partition
+    async def open(self) -> None:
+        """Become the one who writes for the partition; an earlier owner's open transaction is aborted."""
+        await self.close()
+        # Whoever slept over the group's session must not fence the present owner.
+        await self._make_sure_of_ownership(by_heartbeat=True)
+        settings = self.app.settings
+        only = {"transactional_id": f"{settings.table_app_id}-{self.number}"} if self.is_exactly_once else {}
+        self._producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=MAX_RECORD_BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=settings.request_timeout_ms,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            **only,
+            **client_options(self.app),
+        )
+        await self._patiently(self._producer.start())
+
+    async def close(self) -> None:
+        """Write no more. A transaction under way is left to the next owner, who aborts it."""
+        producer, self._producer = self._producer, None
+        self._sent.clear()
+        if producer is None:
+            return
+        # Whatever closing still finds wrong, the producer is given up: the next owner finds what was committed.
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
+
+    # ------------------------------------------------------------ a batch
+    async def begin(self) -> None:
+        """Begin a batch."""
+        if self.is_exactly_once:
+            await self._patiently(self.producer.begin_transaction())
+
+    async def append_journal(self, entry: Entry) -> None:
+        """Say what the batch does, before any of its outputs leaves."""
+        topic = self.app.settings.topic(JOURNAL)
+        sent = await self._append(topic, [(self.app.settings.table_app_id.encode(), entry.encode(), [])])
+        self._journal_sent = sent[0]
+        if not self.is_exactly_once:
+            await self._acknowledged(sent)
+            self._note_journal_position()
+
+    async def append_outputs(self, outputs: Mapping[str, Iterable[Outgoing]]) -> None:
+        """Announcements and dead letters, by topic."""
+        sent = [one for name, records in outputs.items() for one in await self._append(self._topic(name), records)]
+        await self._acknowledged(sent)
+
+    async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
+        """The changed customers and how far they go, as one RecordBatch: appended whole or not at all."""
+        records: Iterable[Outgoing] = ((key, value, []) for key, value in changelog_records(changed, marker))
+        sent = await self._append(changelog_topic(self.app.settings), records)
+        if len(sent) > 1 and not self.is_exactly_once:
+            raise Refused(f"a changelog batch of partition {self.number} is larger than {MAX_RECORD_BATCH_BYTES} bytes")
+        await self._acknowledged(sent)
+
+    async def commit(self, offsets: Mapping[str, int]) -> None:
+        """Make the batch final, with the last offset folded of each input topic."""
+        if not self.is_exactly_once:
+            for name, offset in offsets.items():
+                self.app.consumer.done(self._source(name), offset + 1)
+            return
+        positions = {self._source(name): OffsetAndMetadata(offset + 1, "") for name, offset in offsets.items()}
+        sent, self._sent = self._sent, []
+        waiting: list[Any] = list(sent)
+        if positions:
+            waiting.append(self.producer.send_offsets_to_transaction(positions, self.app.settings.table_app_id))
+        await self._patiently(asyncio.gather(*waiting))
+        await self._patiently(self.producer.commit_transaction())
+        self._note_journal_position()
+
+    # ------------------------------------------------------------ profiles
+    async def publish(self, name: str, records: Iterable[Outgoing]) -> None:
+        """Records that belong to no batch, acknowledged."""
+        await self.begin()
+        await self._acknowledged(await self._append(self._topic(name), records))
+        await self.commit({})
+
+    # ------------------------------------------------------------ inside
+    @property
+    def producer(self) -> AIOKafkaProducer:
+        """The open producer."""
+        if self._producer is None:
+            raise Fenced("the producer was closed")
+        return self._producer
+
+    def _topic(self, name: str) -> str:
+        return self.app.settings.topic(name)
+
+    def _source(self, name: str) -> Any:
+        return TopicPartition(self._topic(name), self.number)
+
+    async def _append(self, topic: str, records: Iterable[Outgoing]) -> list[asyncio.Future[RecordMetadata]]:
+        """Hand records to the producer in as few RecordBatches as hold them; gives what tells of their acknowledgement."""
+        await self._make_sure_of_ownership(by_heartbeat=not self.is_exactly_once)
+        producer = self.producer
+        sent = []
+        batch = producer.create_batch()
+        for key, value, headers in records:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                sent.append(await self._send(batch, topic))
+                batch = producer.create_batch()
+                if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                    raise Refused(f"a record of {len(value or b'')} bytes for {topic} is larger than a batch")
+        if batch.record_count():
+            sent.append(await self._send(batch, topic))
+        return sent
+
+    async def _send(self, batch: Any, topic: str) -> asyncio.Future[RecordMetadata]:
+        batch.close()
+        sending = self.producer.send_batch(batch, topic, partition=self.number)
+        sent: asyncio.Future[RecordMetadata] = await self._patiently(sending)
+        # Whoever breaks off before it is awaited does not want to hear of it from the event loop.
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return sent
+
+    async def _acknowledged(self, sent: list[asyncio.Future[RecordMetadata]]) -> None:
+        """Wait for acknowledgements; in a transaction its end waits for them all."""
+        if self.is_exactly_once:
+            self._sent.extend(sent)
+        else:
+            await self._patiently(asyncio.gather(*sent))
+
+    def _note_journal_position(self) -> None:
+        if self._journal_sent is not None:
+            self.journal_position = self._journal_sent.result().offset + 1
+            self._journal_sent = None
+
+    async def _make_sure_of_ownership(self, by_heartbeat: bool) -> None:
+        """Without transactions nothing but the group says whose a partition is: go by its generation and our heartbeats.
+
+        Raises Fenced if the partition was given away.
+        """
+        while self.generation == self.app.consumer_generation_id:
+            if not by_heartbeat or self.app.consumer.is_member():
+                return
+            # We were stopped, or the broker was: the partition may have another owner, or still be ours.
+            await asyncio.sleep(OWNER_POLL_SECONDS)
+        raise Fenced(f"generation {self.generation} of the group is over")
+
+    async def _patiently(self, work: Awaitable[T]) -> T:
+        """Await, and say in our words what went wrong. Raises Fenced, Interrupted or Refused."""
+        try:
+            return await work
+        except (KafkaError, OSError, AssertionError, IllegalOperation) as error:
+            # aiokafka breaks a transaction off in the background, keeps the reason, and asserts later that it did not.
+            raise self._in_our_words(self._why_broken_off() or error) from error
+
+    def _why_broken_off(self) -> BaseException | None:
+        manager = self._producer._txn_manager if self._producer is not None else None
+        waiter = getattr(manager, "_transaction_waiter", None)
+        return waiter.exception() if waiter is not None and waiter.done() and not waiter.cancelled() else None
+
+    def _in_our_words(self, error: BaseException) -> Exception:
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, ProducerFenced | InvalidProducerEpoch):
+            return Fenced(said)
+        if hint := next((hint for kind, hint in REFUSALS.items() if isinstance(error, kind)), None):
+            return Refused(f"the broker refused a write of partition {self.number}: {said}. {hint}")
+        return Interrupted(said)

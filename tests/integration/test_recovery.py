@@ -1,0 +1,316 @@
+"""What is restored and when, what a transaction hides, and what an installation is refused for."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import confluent_kafka
+import orjson
+import pytest
+from kafka.admin import KafkaAdminClient
+
+import models
+from models.outputs import CHURN_RISK, TIER_CHANGES
+from streams.journal import decode_entry
+from streams.kafka_log import KafkaLog
+from streams.replay import replay_journal
+from streams.topics import INPUTS, changelog_topic
+from tests.integration.conftest import Broker
+from tests.integration.harness import Line, Site, site, wait_until
+from tests.integration.test_worker import purchase
+
+DELIVERIES = ("exactly-once", "at-least-once")
+
+
+def shuffled_purchases(count: int, seed: int = 1) -> list[Line]:
+    """Purchases of forty customers over two years, in no order: what is announced depends on how they meet the clock."""
+    chance = random.Random(seed)
+    days = [chance.randrange(700) for _ in range(count)]
+    return [
+        ("purchases", purchase(n, f"c{n % 40}", f"{2024 + day // 365}-{day % 365 // 31 + 1:02}-{day % 28 + 1:02}T00:00:00Z",
+                               amount=f"{chance.randrange(1, 900)}.00", currency="USD"))
+        for n, day in enumerate(days)
+    ]  # fmt: skip
+
+
+def announced(here: Site) -> dict[str, dict[str, list[bytes]]]:
+    """What was announced, per topic and customer; repeats, which are the same bytes, once."""
+    return {
+        topic: {customer: list(dict.fromkeys(bodies)) for customer, bodies in here.by_customer(topic).items()}
+        for topic in (TIER_CHANGES, CHURN_RISK)
+    }
+
+
+def replayed_by_journal(here: Site, out: Path) -> dict[str, dict[str, list[bytes]]]:
+    """What the replay of inputs and journal announces."""
+    replay_journal(KafkaLog(here.settings), models.load(here.settings.policy), out, progress=False)
+    found: dict[str, dict[str, list[bytes]]] = {TIER_CHANGES: defaultdict(list), CHURN_RISK: defaultdict(list)}
+    for topic, by_customer in found.items():
+        for line in (out / f"{topic}.jsonl").read_bytes().splitlines():
+            by_customer[orjson.loads(line)["customer_id"]].append(line)
+    return {topic: dict(by_customer) for topic, by_customer in found.items()}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_the_journal_reproduces_what_a_worker_made_of_events_in_no_order_even_when_it_was_killed(
+    delivery: str, real_broker: Broker, tmp_path: Path
+) -> None:
+    lines = shuffled_purchases(2_000)
+    with site(
+        real_broker.address,
+        tmp_path,
+        partitions=2,
+        clock="event",
+        max_batch=50,
+        policy="annual-spend",
+        delivery=delivery,
+    ) as here:
+        for part in range(4):
+            here.produce(lines[part * 500 : part * 500 + 500])
+            worker = here.start()
+            wait_until(lambda worker=worker: worker.stats().get("events", 0) > 100, 60, "folding")  # type: ignore[misc]
+            worker.process.kill()
+            worker.process.wait()
+        here.start()
+        here.wait_until_drained(0)
+        told = announced(here)
+        assert sum(len(bodies) for bodies in told[TIER_CHANGES].values()) > 40
+        assert replayed_by_journal(here, tmp_path / "replayed") == told
+        latest = [orjson.loads(body) for body in here.latest("profiles").values()]
+        too_late = {(one.partition(), dict(one.headers())["offset"]) for one in here.read("dead-letters")}
+        assert sum(one["lifetime"]["orders"] for one in latest) + len(too_late) == len(lines)
+
+
+@pytest.mark.kafka
+def test_a_rebalance_restores_only_what_moved_and_what_went_leaves_memory(real_broker: Broker, tmp_path: Path) -> None:
+    lines: list[Line] = [("purchases", purchase(n, f"c{n}")) for n in range(400)]
+    with site(real_broker.address, tmp_path, partitions=4, clock="event") as here:
+        here.produce(lines)
+        first = here.start()
+        here.wait_until_drained(400)
+        assert first.stats()["customers"] == 400
+        second = here.start()
+        wait_until(lambda: second.stats().get("customers", 0) > 0, 60, "the second has partitions")
+        wait_until(lambda: first.stats().get("drained", False), 60, "the first goes on")
+        restored = [worker.log.read_text().count(": restored ") for worker in (first, second)]
+        assert restored == [4, 2]
+        assert first.stats()["customers"] + second.stats()["customers"] == 400
+        assert second.stop() == 0
+        wait_until(lambda: first.stats().get("customers") == 400, 60, "the first has all again")
+        assert first.log.read_text().count(": restored ") == 4 + 2
+        here.produce([("purchases", purchase(1_000 + n, f"c{n}")) for n in range(400)])
+        here.wait_until_drained(800)
+        latest = [orjson.loads(body) for body in here.latest("profiles").values()]
+        assert {one["lifetime"]["orders"] for one in latest} == {2}
+
+
+@pytest.mark.kafka
+def test_a_worker_that_slept_over_its_session_writes_nothing_more_and_then_joins_again(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    for delivery in DELIVERIES:
+        with site(real_broker.address, tmp_path, partitions=2, clock="event", delivery=delivery) as here:
+            first = here.start()
+            here.produce([("purchases", purchase(n, f"c{n % 30}")) for n in range(300)])
+            wait_until(lambda first=first: first.stats().get("events") == 300, 60, "folded")  # type: ignore[misc]
+            first.process.send_signal(signal.SIGSTOP)
+            # Read, but not yet folded, by the one that sleeps.
+            here.produce([("purchases", purchase(1_000 + n, f"c{n % 30}")) for n in range(300)])
+            second = here.start()
+            wait_until(lambda second=second: second.stats().get("events") == 300, 60, "the other took over")  # type: ignore[misc]
+            first.process.send_signal(signal.SIGCONT)
+            wait_until(
+                lambda first=first: first.stats().get("customers", 0) > 0 and first.stats()["ready"], 60, "joined"
+            )  # type: ignore[misc]
+            here.produce([("purchases", purchase(2_000 + n, f"c{n % 30}")) for n in range(300)])
+            wait_until(
+                lambda: (
+                    sum(one.stats().get("events", 0) for one in here.workers) == 900
+                    and all(one.stats().get("drained") for one in here.workers)
+                ),
+                60,
+                lambda: str([one.stats() for one in here.workers]),
+            )
+            latest = [orjson.loads(body) for body in here.latest("profiles").values()]
+            assert [one["lifetime"]["orders"] for one in latest] == [30] * 30
+            assert [worker.stop() for worker in here.workers] == [0, 0]
+
+
+def all_records(here: Site, topic: str, isolation: str) -> int:
+    """How many records a consumer of an isolation level sees."""
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": here.settings.broker, "group.id": f"see-{time.time_ns()}", "enable.partition.eof": True,
+            "isolation.level": isolation,
+        }
+    )  # fmt: skip
+    consumer.assign([confluent_kafka.TopicPartition(here.settings.topic(topic), 0, 0)])
+    seen = 0
+    while (message := consumer.poll(10)) is not None and message.error() is None:
+        seen += 1
+    consumer.close()
+    return seen
+
+
+@pytest.mark.kafka
+def test_outputs_of_a_batch_that_a_crash_cut_off_are_never_seen_by_who_reads_committed(
+    real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        here.produce([("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(100)])
+        monkeypatch.setenv("CHAOS_KILL", "state:1")
+        killed = here.start(module="tests.chaos.worker")
+        assert killed.process.wait(60) == -signal.SIGKILL
+        monkeypatch.delenv("CHAOS_KILL")
+        time.sleep(0.5)
+        cut_off = all_records(here, TIER_CHANGES, "read_uncommitted")
+        assert all_records(here, TIER_CHANGES, "read_committed") == 0
+        here.start()
+        here.wait_until_drained(100)
+        assert all_records(here, TIER_CHANGES, "read_committed") == 100
+        assert all_records(here, TIER_CHANGES, "read_uncommitted") == 100 + cut_off
+
+
+@pytest.mark.kafka
+def test_a_batch_in_hand_is_finished_and_committed_when_the_worker_is_told_to_stop(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    lines = shuffled_purchases(3_000)
+    with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend", max_batch=500) as here:
+        here.produce(lines)
+        worker = here.start()
+        wait_until(lambda: worker.stats().get("events", 0) > 0, 60, "folding")
+        began = time.monotonic()
+        assert worker.stop(20) == 0
+        stopped_after = time.monotonic() - began
+        second = here.start()
+        here.wait_until_drained(0)
+        assert second.stats()["skipped"] == 0
+        assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
+        assert here.committed_equals_ends(INPUTS)
+        assert stopped_after < 10 + 5, "ten seconds are what a stop may take; five are for this machine"
+
+
+@pytest.mark.kafka
+def test_a_changelog_record_that_does_not_decode_stops_the_worker_and_says_which(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker})
+        producer.produce(changelog_topic(here.settings), b"what is this?", b"?")
+        producer.flush(10)
+        worker = here.start()
+        assert worker.process.wait(60) == 1
+        assert f"can't be restored at {changelog_topic(here.settings)}, partition 0, offset 0" in worker.said()
+        assert "TIERSTREAM_APP_VERSION" in worker.said()
+        assert "Traceback" not in worker.said()
+
+
+@pytest.mark.kafka
+def test_inputs_that_were_deleted_before_they_were_read_are_not_passed_over_in_silence(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        here.produce([("purchases", purchase(n)) for n in range(10)])
+        worker = here.start()
+        here.wait_until_drained(10)
+        assert worker.stop() == 0
+        here.produce([("purchases", purchase(10 + n)) for n in range(10)])
+        delete_records(here, here.settings.topic("purchases"), before=15)
+        worker = here.start()
+        assert worker.process.wait(60) == 1
+        assert "records 10 to 14 were deleted before they were read" in worker.said()
+
+
+def delete_records(here: Site, topic: str, before: int) -> None:
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": here.settings.broker})
+    for future in admin.delete_records([confluent_kafka.TopicPartition(topic, 0, before)]).values():
+        future.result(30)
+
+
+@pytest.mark.kafka
+def test_a_write_that_the_broker_refuses_stops_the_worker_with_nothing_acknowledged(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    for delivery in DELIVERIES:
+        with site(real_broker.address, tmp_path, partitions=1, clock="event", delivery=delivery) as here:
+            admin = KafkaAdminClient(**here.settings.client_options())
+            topic = changelog_topic(here.settings)
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "100"})])
+            here.produce([("purchases", purchase(n)) for n in range(10)])
+            worker = here.start()
+            assert worker.process.wait(60) == 1
+            assert "MessageSizeTooLarge" in worker.said()
+            assert "Traceback" not in worker.said()
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "1000000"})])
+            admin.close()
+            here.start()
+            here.wait_until_drained(10)
+            assert [orjson.loads(body)["lifetime"]["orders"] for body in here.latest("profiles").values()] == [10]
+
+
+@pytest.mark.kafka
+def test_a_new_app_version_builds_its_own_table_outputs_and_journal_beside_the_old(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", policy="subscription-like") as here:
+        here.produce([("purchases", purchase(n, f"c{n % 5}", amount="90000.00", currency="USD")) for n in range(20)])
+        worker = here.start()
+        here.wait_until_drained(20)
+        before = announced(here)
+        assert worker.stop() == 0
+        second = here.start(app_version=2, policy="annual-spend")
+        wait_until(lambda: second.stats().get("drained", False), 60, lambda: str(second.stats()))
+        assert second.stats()["events"] == 20
+        assert announced(here) == before, "who consumes the old outputs hears nothing twice"
+        assert {json.loads(one.value())["policy"] for one in here.read("tier-changes-v2")} == {"annual-spend@1"}
+        journal = [decode_entry(one.value(), "journal") for one in here.read("journal-v2")]
+        assert {entry.policy for entry in journal} == {"annual-spend@1"}
+
+
+@pytest.mark.kafka
+def test_inputs_move_to_topics_with_another_partition_count_and_nothing_changes_but_that(
+    real_broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from streams.cli import app as cli
+
+    lines: list[Line] = [
+        ("purchases", purchase(n, f"c{n % 60}", f"2026-01-{n // 20 + 1:02}T00:00:00Z", currency="USD"))
+        for n in range(500)
+    ]
+    with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here:
+        here.produce(lines)
+        worker = here.start()
+        here.wait_until_drained(500)
+        assert worker.stop() == 0
+        prefix = f"wide{time.time_ns()}-"
+        environment = os.environ | here.settings.environment()
+        run = CliRunner().invoke(
+            cli, ["migrate", "--to-prefix", prefix, "--partitions", "5", "--json"], env=environment
+        )
+        assert run.exit_code == 0, run.output
+        answer = json.loads(run.stdout)
+        assert answer["copied"] == dict.fromkeys(INPUTS, 0) | {"purchases": 500}
+        again = CliRunner().invoke(cli, ["migrate", "--to-prefix", prefix, "--partitions", "5"], env=environment)
+        assert again.exit_code == 1
+        assert "has records already" in again.output
+        moved = Site(
+            here.settings.model_copy(update={"topic_prefix": prefix, "partitions": 5, "app_id": answer["app_id"]}),
+            tmp_path,
+        )
+        moved.workers = here.workers
+        wide = moved.start(topic_prefix=prefix, partitions=5, app_id=answer["app_id"])
+        wait_until(lambda: wide.stats().get("drained", False), 60, lambda: str(wide.stats()))
+        assert announced(moved) == announced(here)
+        assert wide.stop() == 0
