@@ -1,0 +1,304 @@
+"""A chaos run: workers fold a random log while things go wrong; at the end all is healed, drained and verified."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+
+import models
+from streams.settings import Settings, load_settings
+from streams.topics import INPUTS, create_topics
+from tests.chaos.broker import Broker, Steps, finish
+from tests.chaos.crew import Crew
+from tests.chaos.faults import FAULTS, Fault, Stage
+from tests.chaos.proxy import Proxy, low_port
+from tests.chaos.redis_server import RedisServer
+from tests.chaos.story import Story
+from tests.integration.harness import Site
+
+POLICY = Path(__file__).with_name("policy.toml")
+PARTITIONS = 4
+TICK_SECONDS = 0.05
+READY_SECONDS = 60.0
+OVERLAPPING = 0.5
+DRAIN_SECONDS = 180.0
+
+Say = Callable[[str], None]
+
+
+class Writer:
+    """Writes the story to the input topics at a steady rate, with patience for brokers."""
+
+    def __init__(self, settings: Settings, story: Story, events_per_second: float) -> None:
+        self._settings = settings
+        self._story = story
+        self._events_per_second = events_per_second
+        self._started = time.monotonic()
+        self._told_ms = time.time_ns() // 1_000_000
+        self._failed: list[str] = []
+        self._producer = confluent_kafka.Producer(
+            {
+                "bootstrap.servers": settings.broker,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 5,
+                "message.timeout.ms": 600_000,
+                "reconnect.backoff.max.ms": 500,
+                # Else librdkafka says on standard error what the faults do to it.
+                "log_level": 0,
+            }
+        )
+
+    def tick(self) -> None:
+        """Write what is due by now."""
+        due = int((time.monotonic() - self._started) * self._events_per_second) - self._story.total
+        now_ms = time.time_ns() // 1_000_000
+        for record in self._story.records(max(due, 0), now_ms, self._told_ms):
+            topic = self._settings.topic(record.topic)
+            self._producer.produce(topic, record.value, record.key, on_delivery=self._delivered)
+        self._told_ms = now_ms
+        self._producer.poll(0)
+
+    def flush(self) -> bool:
+        """Deliver for a moment; returns whether nothing is left to do."""
+        left = self._producer.flush(TICK_SECONDS)
+        assert not self._failed, f"{len(self._failed)} records were not written: {self._failed[0]}"
+        return left == 0
+
+    def _delivered(self, error: confluent_kafka.KafkaError | None, _: confluent_kafka.Message) -> None:
+        if error is not None:
+            self._failed.append(str(error))
+
+
+@dataclass
+class Active:
+    """A fault under way."""
+
+    fault: Fault
+    steps: Steps
+    resume_at: float
+
+
+class Injector:
+    """Injects faults in an order that comes from chance: every kind once, then every kind again, and so on."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        chance: random.Random,
+        names: list[str],
+        max_faults: int | None,
+        calm_seconds: float,
+        say: Say,
+    ) -> None:
+        self._stage = stage
+        self._chance = chance
+        self._names = names
+        self._bag: list[str] = []
+        self._left = max_faults
+        self._calm_seconds = calm_seconds
+        self._say = say
+        self._active: list[Active] = []
+        self.counts: Counter[str] = Counter()
+        self._next: Fault | None = None
+        self._draw()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all faults that were wanted have been done and undone."""
+        return self._next is None and not self._active
+
+    def tick(self) -> None:
+        """Go on with what is under way; begin what is due."""
+        now = time.monotonic()
+        for active in [one for one in self._active if one.resume_at <= now]:
+            try:
+                active.resume_at = now + next(active.steps)
+            except StopIteration:
+                self._active.remove(active)
+                self._next_at = max(self._next_at, time.monotonic() + self._calm)
+        if self._next is not None and now >= self._next_at and self._may_begin(self._next):
+            self._begin(self._next)
+            self._draw()
+
+    def _may_begin(self, fault: Fault) -> bool:
+        if not self._active:
+            return True
+        alone = fault.is_alone or any(one.fault.is_alone for one in self._active)
+        same = any(one.fault.touches == fault.touches for one in self._active)
+        return self._overlaps and not alone and not same
+
+    def _begin(self, fault: Fault) -> None:
+        self.counts[fault.name] += 1
+        tell: Say = lambda detail: self._say(f"{fault.name:22} {detail}")  # noqa: E731
+        # Chance of its own: how often a fault asks does not change which faults come after it.
+        steps = fault.do(self._stage, random.Random(self._chance.random()), tell)
+        self._active.append(Active(fault, steps, time.monotonic()))
+
+    def _draw(self) -> None:
+        self._next = None
+        if self._left is not None:
+            if self._left == 0:
+                return
+            self._left -= 1
+        if not self._bag:
+            self._bag = self._chance.sample(self._names, len(self._names))
+        self._next = FAULTS[self._bag.pop()]
+        self._overlaps = self._chance.random() < OVERLAPPING
+        self._calm = self._chance.uniform(0, self._calm_seconds)
+        self._next_at = time.monotonic() + self._calm
+
+    def close(self) -> None:
+        """Undo what is under way."""
+        self._next = None
+        for active in self._active:
+            active.steps.close()
+        self._active.clear()
+
+
+@contextmanager
+def staged(folder: Path, workers: int, delivery: str, say: Say) -> Iterator[Stage]:
+    """Broker, proxy, Redis, topics and a crew that has not started yet; all of it ends with the block."""
+    name = f"c{uuid.uuid4().hex[:10]}"
+    with Proxy(low_port()) as proxy:
+        broker = Broker(folder / "kafka", proxy)
+        redis = RedisServer(low_port(), folder)
+        values: dict[str, Any] = {
+            "broker": proxy.address, "redis_url": redis.url, "policy": str(POLICY), "clock": "wall",
+            "topic_prefix": f"{name}-", "app_id": name, "partitions": PARTITIONS, "session_timeout": 6_000,
+            "profile_interval": 300, "commit_interval": 500, "max_idle": 1_000, "max_batch": 200,
+        }  # fmt: skip
+        if "delivery" in Settings.model_fields:
+            values["delivery"] = delivery
+        settings = load_settings(**values)
+        crew = Crew(settings, folder, workers, say)
+        try:
+            finish(broker.coming_up())
+            redis.start()
+            create_topics(settings)
+            yield Stage(settings, crew, broker, proxy, redis)
+        finally:
+            crew.kill()
+            redis.stop()
+            broker.thaw()
+            finish(broker.going_down())
+
+
+def run(
+    minutes: float,
+    seed: int,
+    folder: Path,
+    workers: int = 3,
+    delivery: str = "exactly-once",
+    events_per_second: float = 150,
+    only: set[str] | None = None,
+    max_faults: int | None = None,
+    calm_seconds: float = 6,
+    say: Say = print,
+) -> dict[str, Any]:
+    """One chaos run of so many minutes, or until `max_faults` were done and undone; returns what came of it.
+
+    From one fault to the next there are up to `calm_seconds`.
+    """
+    from tests.chaos.verify import verify
+
+    if unknown := (only or set()) - set(FAULTS):
+        raise ValueError(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+
+    def say_when(what: str) -> None:
+        say(f"{time.monotonic() - started:7.1f} s  {what}")
+
+    with staged(folder, workers, delivery, say_when) as stage:
+        crew, story = stage.crew, Story(seed)
+        writer = Writer(stage.settings, story, events_per_second)
+        _begin(crew, writer, say_when)
+        names = [name for name in FAULTS if only is None or name in only]
+        injector = Injector(stage, random.Random(seed), names, max_faults, calm_seconds, say_when)
+        until = time.monotonic() + minutes * 60
+        try:
+            while time.monotonic() < until and not injector.is_done:
+                writer.tick()
+                injector.tick()
+                crew.tick()
+                time.sleep(TICK_SECONDS)
+        finally:
+            injector.close()
+        say_when(f"healing, after {story.total} events")
+        # A fault that was given up in the middle may have left the broker down.
+        finish(stage.broker.coming_up())
+        _drain(stage, writer, say_when)
+        say_when("verifying")
+        found = verify(
+            settings=stage.settings,
+            story=story,
+            folder=folder,
+            redis_url=stage.redis.url,
+            policy=models.load(stage.settings.policy),
+        )
+        return {
+            "seed": seed,
+            "minutes": minutes,
+            "delivery": delivery,
+            "events": story.total,
+            "faults": dict(sorted(injector.counts.items())),
+            "deaths": dict(sorted(crew.deaths.items())),
+            "restarts": crew.restarts,
+            "unexpected_exits": crew.unexpected_exits,
+            **found,
+        }
+
+
+def _begin(crew: Crew, writer: Writer, say: Say) -> None:
+    """Until every worker is ready: the first fault is to hit them at work."""
+    ready: set[int] = set()
+    deadline = time.monotonic() + READY_SECONDS
+    while len(ready) < len(crew.slots) and time.monotonic() < deadline:
+        writer.tick()
+        crew.tick()
+        ready |= {worker.port for worker in crew.running() if worker.page("readyz")[0] == 200}
+        time.sleep(TICK_SECONDS)
+    say(f"{len(ready)} workers are ready")
+
+
+def _drain(stage: Stage, writer: Writer, say: Say) -> None:
+    """Until everything written is folded, announced, committed and served, and no worker runs any more."""
+    crew = stage.crew
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while not writer.flush() and time.monotonic() < deadline:
+        crew.tick()
+    # By the wall clock customers keep coming due, so that the workers are never all drained at once; each is at times.
+    drained: set[int] = set()
+    while not (running := crew.running()) or {worker.port for worker in running} - drained:
+        drained |= {worker.port for worker in running if worker.page("stats")[1].get("drained")}
+        if time.monotonic() > deadline:
+            for slot in crew.slots:
+                waits_for = slot.worker.page("stats")[1].get("waits_for") if slot.worker else None
+                crew.unexpected(slot, f"was not drained: {waits_for}")
+            break
+        crew.tick()
+        time.sleep(TICK_SECONDS)
+    say("drained; stopping")
+    crew.stop()
+    # By the event clock time stands still, so a last worker finds an end: what the others announced while they stopped
+    # gets into the view.
+    last = crew.slots[0]
+    worker = last.start(clock="event")
+    site = Site(stage.settings, crew.folder, [worker])
+    try:
+        site.wait_until_drained(0, DRAIN_SECONDS)
+        finish(last.stopping())
+        assert site.committed_equals_ends(INPUTS), "offsets were not committed up to the end"
+    except AssertionError as error:
+        crew.unexpected(last, str(error))

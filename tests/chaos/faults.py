@@ -1,0 +1,299 @@
+"""What goes wrong: each fault does it, waits as long as it lasts, and undoes it, even when given up in the middle."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from streams.settings import Settings
+from streams.topics import changelog_topic
+from tests.chaos.broker import Broker, Steps
+from tests.chaos.crew import Crew, Slot
+from tests.chaos.proxy import Proxy
+from tests.chaos.redis_server import RedisServer
+from tests.chaos.worker import POINTS
+
+Tell = Callable[[str], None]
+
+WORKERS, KAFKA, REDIS = "workers", "kafka", "redis"
+RECOVERY_POINTS = ("fenced", "restore")
+ARMED_SECONDS = 20.0
+LIMIT = "max.message.bytes"
+NO_BATCH_FITS_BYTES = 100
+
+
+@dataclass
+class Stage:
+    """Everything that faults can reach."""
+
+    settings: Settings
+    crew: Crew
+    broker: Broker
+    proxy: Proxy
+    redis: RedisServer
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A kind of fault; `do` takes the stage, chance, and a function that tells the detail."""
+
+    name: str
+    do: Callable[[Stage, random.Random, Tell], Steps]
+    touches: str
+    """Two faults may overlap unless they touch the same."""
+    is_alone: bool
+    """It overlaps with none: a worker that is asked to stop has to manage, and that takes a broker."""
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(touches: str, is_alone: bool = False) -> Callable[[Any], Any]:
+    """Enter a function into FAULTS under its name."""
+
+    def enter(do: Callable[[Stage, random.Random, Tell], Steps]) -> Callable[[Stage, random.Random, Tell], Steps]:
+        FAULTS[do.__name__] = Fault(do.__name__, do, touches, is_alone)
+        return do
+
+    return enter
+
+
+# ---------------------------------------------------------------- workers
+@fault(WORKERS)
+def kill(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """A worker dies and comes back after a while."""
+    slot, seconds = stage.crew.pick(chance), chance.uniform(0, 8)
+    tell(f"{slot}, back after {seconds:.1f} s")
+    with slot.held():
+        slot.kill()
+        yield seconds
+
+
+@fault(WORKERS)
+def kill_at(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """A worker dies at a chosen point of its work."""
+    point = chance.choice(sorted(set(POINTS) - set(RECOVERY_POINTS)))
+    yield from _die_at(stage.crew.pick(chance), f"{point}:{chance.randint(1, 20)}", tell)
+
+
+@fault(WORKERS)
+def kill_during_recovery(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """A worker dies, and the one that takes its place dies while it takes over."""
+    yield from _die_at(stage.crew.pick(chance), f"{chance.choice(RECOVERY_POINTS)}:{chance.randint(1, 4)}", tell)
+
+
+def _die_at(slot: Slot, order: str, tell: Tell) -> Steps:
+    tell(f"{slot} at {order}")
+    slot.kill()
+    armed = slot.start(kill=order)
+    deadline = time.monotonic() + ARMED_SECONDS
+    while armed.process.poll() is None and time.monotonic() < deadline:
+        yield 0.2
+    tell(f"{slot} {'lives on' if armed.process.poll() is None else 'died'}")
+
+
+@fault(WORKERS)
+def zombie(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """A worker hangs until the group has long gone on without it, then believes that nothing happened."""
+    yield from _freeze(stage, stage.settings.session_timeout / 1000 + chance.uniform(1, 8), chance, tell)
+
+
+@fault(WORKERS)
+def pause(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """A worker hangs, but not for so long that the group would notice."""
+    yield from _freeze(stage, stage.settings.session_timeout / 1000 * chance.uniform(0.1, 0.7), chance, tell)
+
+
+def _freeze(stage: Stage, seconds: float, chance: random.Random, tell: Tell) -> Steps:
+    slot = stage.crew.pick(chance)
+    tell(f"{slot} for {seconds:.1f} s")
+    slot.freeze()
+    try:
+        yield seconds
+    finally:
+        slot.thaw()
+
+
+@fault(WORKERS, is_alone=True)
+def join(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """One more worker comes, and goes again."""
+    slot, seconds = stage.crew.join(), chance.uniform(6, 15)
+    if slot is None:
+        tell("no room")
+        return
+    tell(f"{slot} for {seconds:.1f} s")
+    slot.start()
+    yield seconds
+    # Given up before this, it stays.
+    slot.is_held = True
+    yield from slot.stopping()
+    stage.crew.slots.remove(slot)
+
+
+@fault(WORKERS, is_alone=True)
+def leave(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """A worker is asked to stop, and comes back after a while."""
+    slot, seconds = stage.crew.pick(chance), chance.uniform(0, 8)
+    tell(f"{slot}, back after {seconds:.1f} s")
+    with slot.held():
+        yield from slot.stopping()
+        yield seconds
+
+
+@fault(WORKERS, is_alone=True)
+def rolling_restart(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """All workers are stopped and started, one after the other."""
+    seconds = chance.uniform(0, 4)
+    tell(f"{seconds:.1f} s between them")
+    for slot in list(stage.crew.slots):
+        with slot.held():
+            yield from slot.stopping()
+        slot.start()
+        yield from slot.coming_alive()
+        yield seconds
+
+
+@fault(WORKERS)
+def all_down(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """All workers die at once."""
+    seconds = chance.uniform(0, 10)
+    tell(f"for {seconds:.1f} s")
+    with ExitStack() as stack:
+        for slot in stage.crew.slots:
+            stack.enter_context(slot.held())
+            slot.kill()
+        yield seconds
+
+
+@fault(WORKERS)
+def clock_step(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """A worker's clock is wrong for some seconds."""
+    slot, seconds = stage.crew.pick(chance), chance.uniform(2, 10)
+    shift_ms = chance.choice((-1, 1)) * chance.randint(1_000, 30_000)
+    tell(f"{slot} by {shift_ms / 1000:+.1f} s for {seconds:.1f} s")
+    slot.shift_clock(shift_ms)
+    try:
+        yield seconds
+    finally:
+        slot.shift_clock(0)
+
+
+# ---------------------------------------------------------------- the broker, and the way to it
+@fault(KAFKA)
+def broker_restart(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """The broker is stopped in an orderly way, and started again."""
+    seconds = chance.uniform(0, 10)
+    tell(f"down for {seconds:.1f} s")
+    yield from stage.broker.going_down()
+    yield seconds
+    yield from stage.broker.coming_up()
+
+
+@fault(KAFKA)
+def broker_kill(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """The broker dies, and is started again."""
+    seconds = chance.uniform(0, 5)
+    tell(f"down for {seconds:.1f} s")
+    stage.broker.kill()
+    yield seconds
+    yield from stage.broker.coming_up()
+
+
+@fault(KAFKA)
+def broker_freeze(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """The broker hangs."""
+    seconds = chance.uniform(1, 8)
+    tell(f"for {seconds:.1f} s")
+    stage.broker.freeze()
+    try:
+        yield seconds
+    finally:
+        stage.broker.thaw()
+
+
+@fault(KAFKA)
+def changelog_refused(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """The broker takes no more batches for the changelog: workers have to stop, and say why."""
+    seconds = chance.uniform(2, 6)
+    tell(f"for {seconds:.1f} s")
+    name = changelog_topic(stage.settings)
+    resource = ConfigResource(ConfigResourceType.TOPIC, name, {LIMIT: NO_BATCH_FITS_BYTES})
+    admin = KafkaAdminClient(**stage.settings.client_options())
+    try:
+        admin.alter_configs([resource])
+        yield seconds
+    finally:
+        # The topic was made without a limit of its own: so it was the broker's.
+        admin.reset_configs([resource])
+        admin.close()
+
+
+@fault(KAFKA)
+def connections_cut(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """All connections to the broker break, and may be opened again at once."""
+    times = chance.randint(1, 4)
+    tell(f"{times} times")
+    for _ in range(times):
+        stage.proxy.cut()
+        yield chance.uniform(0.1, 2)
+
+
+@fault(KAFKA)
+def connections_refused(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """All connections to the broker break, and nobody gets a new one."""
+    yield from _misbehave(stage.proxy, stage.proxy.refuse, chance, tell)
+
+
+@fault(KAFKA)
+def connections_stalled(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """Nothing gets through to the broker or back, but connections stay open."""
+    yield from _misbehave(stage.proxy, stage.proxy.stall, chance, tell)
+
+
+def _misbehave(proxy: Proxy, do: Callable[[], None], chance: random.Random, tell: Tell) -> Steps:
+    seconds = chance.uniform(1, 10)
+    tell(f"for {seconds:.1f} s")
+    do()
+    try:
+        yield seconds
+    finally:
+        proxy.resume()
+
+
+# ---------------------------------------------------------------- Redis
+@fault(REDIS)
+def redis_stop(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """Redis dies with all it held, and comes back empty."""
+    seconds = chance.uniform(0, 10)
+    tell(f"for {seconds:.1f} s")
+    stage.redis.stop()
+    try:
+        yield seconds
+    finally:
+        stage.redis.start()
+
+
+@fault(REDIS)
+def redis_flush(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """Somebody empties Redis."""
+    tell("")
+    stage.redis.flush()
+    yield 0
+
+
+@fault(REDIS)
+def redis_freeze(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+    """Redis hangs."""
+    seconds = chance.uniform(1, 8)
+    tell(f"for {seconds:.1f} s")
+    stage.redis.freeze()
+    try:
+        yield seconds
+    finally:
+        stage.redis.thaw()

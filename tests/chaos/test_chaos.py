@@ -1,0 +1,34 @@
+"""Chaos in short form: a minute in which everything that matters most goes wrong once. The long form: tests.chaos."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.driver import run
+
+SEED = 254
+"""One under which a worker dies between journal and outputs, and the faults take half a minute altogether."""
+FAULTS = {"kill_at", "zombie", "broker_restart", "redis_flush", "join", "leave"}
+
+
+@pytest.fixture
+def real_kafka() -> None:
+    """These tests start, stop and freeze their broker, so it has to be their own."""
+    if not (shutil.which("java") and shutil.which("mvn")):
+        assert not os.environ.get("CI"), "CI needs a Kafka of its own for this: install Java 17 and Maven"
+        pytest.skip("needs Java 17 and Maven")
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("real_kafka")
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+def test_whatever_goes_wrong_nothing_is_lost_and_nothing_told_wrongly(delivery: str, tmp_path: Path) -> None:
+    found = run(3, SEED, tmp_path, 2, delivery, only=FAULTS, max_faults=len(FAULTS), calm_seconds=1)
+    assert found["faults"] == dict.fromkeys(FAULTS, 1)
+    assert found["unexpected_exits"] == []
+    assert (found["lost"], found["mismatches"]) == (0, 0), found

@@ -1,0 +1,211 @@
+"""After the chaos: is everything on the broker and in Redis what the log says it has to be?
+
+What the workers left is held against three things: the replay of inputs and journal (every byte), the story's own count
+of what was bought (no code shared with the fold), and itself (numbering, repeats, positions).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import models
+from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
+from models.policy import Policy
+from streams.folding import Batch
+from streams.kafka_log import KafkaLog
+from streams.replay import replay_partition
+from streams.settings import Settings
+from streams.topics import INPUTS, JOURNAL, changelog_topic
+from tests.chaos.story import Story
+from tests.integration.harness import Site
+from tests.integration.test_worker_equals_replay import assert_redis_equals
+
+ANNOUNCEMENTS = (TIER_CHANGES, CHURN_RISK)
+EXAMPLES = 20
+
+Letter = tuple[str, int, int]
+"""Where a dead letter's record is: topic, partition, offset."""
+
+
+@dataclass
+class Findings:
+    """What is wrong, counted, with some examples."""
+
+    lost: int = 0
+    mismatches: int = 0
+    repeats: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def lose(self, count: int, what: str) -> None:
+        """Something is missing."""
+        if count > 0:
+            self.lost += count
+            self._note(f"lost {count}: {what}")
+
+    def check(self, holds: bool, what: str) -> None:
+        """Something has to be as it should."""
+        if not holds:
+            self.mismatches += 1
+            self._note(what)
+
+    def _note(self, what: str) -> None:
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(what[:1_000])
+
+
+class Told:
+    """What the replay of inputs and journal tells."""
+
+    def __init__(self, settings: Settings, policy: Policy) -> None:
+        self.events = 0
+        self.bodies: dict[str, dict[str, list[bytes]]] = {topic: defaultdict(list) for topic in ANNOUNCEMENTS}
+        self.letters: dict[Letter, tuple[str, bytes | None]] = {}
+        self.customers: dict[str, bytes] = {}
+        self.of_partition: dict[int, dict[bytes, bytes]] = {}
+        log = KafkaLog(settings)
+        log.begin((*INPUTS, JOURNAL))
+        for number in range(settings.partitions):
+            replay = replay_partition(log, number, policy, lambda count: None, self._take)
+            self.of_partition[number] = replay.customers
+            self.customers |= {key.decode(): state for key, state in replay.customers.items()}
+
+    def _take(self, batch: Batch) -> None:
+        self.events += batch.events
+        for output in batch.outputs:
+            self.bodies[output.topic][output.customer_id].append(output.body)
+        for letter in batch.dead_letters:
+            record = letter.record
+            self.letters[record.topic, record.partition, record.offset] = (letter.code, record.value)
+
+
+def verify(*, settings: Settings, story: Story, folder: Path, redis_url: str, policy: Policy) -> dict[str, Any]:
+    """What is wrong after a run; nothing, if `lost` and `mismatches` are 0."""
+    found, site, told = Findings(), Site(settings, folder), Told(settings, policy)
+    found.lose(story.total - told.events, "records that were written and never folded")
+    found.check(told.events <= story.total, f"{told.events} records were folded, {story.total} written")
+    check_states(found, site, told)
+    check_announcements(found, site, told)
+    dead_letters = check_dead_letters(found, site, told, story)
+    check_facts(found, told, story)
+    check_profiles(found, site, told, policy, redis_url)
+    found.check(site.committed_equals_ends(INPUTS), "committed offsets are not where the inputs end")
+    return {
+        "announcements": sum(len(bodies) for topic in told.bodies.values() for bodies in topic.values()),
+        "customers": len(told.customers),
+        "repeats": found.repeats,
+        "lost": found.lost,
+        "mismatches": found.mismatches,
+        "dead_letters": dead_letters,
+        "examples": found.examples,
+    }
+
+
+def check_states(found: Findings, site: Site, told: Told) -> None:
+    """The changelog's states are the replay's, byte for byte."""
+    states: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+    staged: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+    batches: dict[int, int] = defaultdict(int)
+    for message in site.read_topic(changelog_topic(site.settings)):
+        number, key, value = message.partition(), message.key(), message.value()
+        if key != b"m":
+            staged[number][key[1:]] = value
+            continue
+        # What a former owner wrote too late is not state.
+        if (batch := orjson.loads(value)["batch"]) > batches[number]:
+            batches[number] = batch
+            states[number] |= staged[number]
+        staged[number].clear()
+    for number, expected in told.of_partition.items():
+        found.lose(len(expected.keys() - states[number].keys()), f"customers of partition {number} in the changelog")
+        for key, state in states[number].items():
+            same = expected.get(key) == state
+            found.check(same, same or f"state of {key!r}: {_state(state)}, replayed {_state(expected.get(key))}")
+
+
+def check_announcements(found: Findings, site: Site, told: Told) -> None:
+    """What was announced is what the replay tells, per customer in order, numbered without a gap.
+
+    A consumer of exactly-once outputs need not de-duplicate; any other sees repeats that are the same bytes.
+    """
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for topic in ANNOUNCEMENTS:
+        seen = site.by_customer(topic)
+        for customer in told.bodies[topic].keys() | seen.keys():
+            bodies = seen.get(customer, [])
+            once = list(dict.fromkeys(bodies))
+            found.repeats += len(bodies) - len(once)
+            if site.settings.delivery == "exactly-once":
+                found.check(len(bodies) == len(once), f"{topic} of {customer} has repeats")
+            ids = Counter(orjson.loads(body)["id"] for body in once)
+            found.check(len(ids) == len(once), f"{topic} of {customer} has another body under the same id")
+            expected = told.bodies[topic].get(customer, [])
+            found.lose(len(set(expected) - set(once)), f"announcements of {customer} on {topic}")
+            found.check(once == expected, f"{topic} of {customer}: {len(once)} announced, {len(expected)} replayed")
+            numbers[customer] += [orjson.loads(body)["seq"] for body in once]
+    for customer, sequence in numbers.items():
+        gapless = sorted(sequence) == list(range(1, len(sequence) + 1))
+        found.check(gapless, f"the announcements of {customer} are numbered {sorted(sequence)}")
+
+
+def check_dead_letters(found: Findings, site: Site, told: Told, story: Story) -> int:
+    """Every record that can't be used is in the dead letters, once after de-duplication; returns how many."""
+    letters: dict[Letter, tuple[str, bytes | None]] = {}
+    for message in site.read(DEAD_LETTERS):
+        headers = {name: value.decode() for name, value in message.headers()}
+        where = (headers["topic"], int(headers["partition"]), int(headers["offset"]))
+        letter = (headers["reason"], message.value())
+        if where in letters:
+            found.repeats += 1
+            found.check(site.settings.delivery == "at-least-once", f"the dead letter of {where} comes twice")
+            found.check(letters[where] == letter, f"the dead letter of {where} comes twice and differs")
+        letters[where] = letter
+    found.lose(len(told.letters.keys() - letters.keys()), "dead letters")
+    found.check(letters == told.letters, "the dead letters are not those of the replay")
+    rejected = Counter((topic, value) for (topic, _, _), (_, value) in letters.items())
+    for garbage, count in story.garbage.items():
+        found.lose(count - rejected[garbage], f"garbage {garbage}")
+    for (topic, value), count in (rejected - story.garbage).items():
+        reasons = {code for (at, _, _), (code, body) in letters.items() if (at, body) == (topic, value)}
+        found.check(False, f"{count} rejected that are none: {topic} {value!r} {reasons}")
+    return len(letters)
+
+
+def check_facts(found: Findings, told: Told, story: Story) -> None:
+    """What every customer bought is what the story counted."""
+    counted = story.facts()
+    for customer_id, wanted in counted.items():
+        state = told.customers.get(customer_id)
+        if state is None:
+            found.lose(1, f"customer {customer_id}")
+            continue
+        facts = models.decode(state).facts
+        first_ms, last_ms = facts.first_purchase_ms, facts.last_purchase_ms
+        have = (facts.orders, facts.spend_minor, None if first_ms < 0 else first_ms, None if last_ms < 0 else last_ms)
+        found.check(have == tuple(wanted), f"facts of {customer_id}: {have}, counted {tuple(wanted)}")
+    for customer_id in story.erased & told.customers.keys():
+        found.check(models.decode(told.customers[customer_id]).facts.orders == 0, f"{customer_id} was not forgotten")
+
+
+def check_profiles(found: Findings, site: Site, told: Told, policy: Policy, redis_url: str) -> None:
+    """The latest profiles are those of the states, and Redis says the same."""
+    made = {key: models.profile(models.decode(state), key, policy) for key, state in told.customers.items()}
+    wanted = {key: body for key, body in made.items() if body is not None}
+    latest = site.latest(PROFILES)
+    found.lose(len(wanted.keys() - latest.keys()), "profiles")
+    for key in wanted.keys() | latest.keys():
+        found.check(
+            wanted.get(key) == latest.get(key), f"profile of {key}: {latest.get(key)!r}, not {wanted.get(key)!r}"
+        )
+    try:
+        assert_redis_equals(redis_url, wanted, [tier.name for tier in policy.ladder.tiers])
+    except AssertionError as error:
+        found.check(False, f"Redis is not what the profiles say: {error}")
+
+
+def _state(state: bytes | None) -> str:
+    return "none" if state is None else repr(models.decode(state))
