@@ -13,6 +13,7 @@ from faust.types import TP
 from models.events import Decoder
 from models.policy import Policy
 from streams import agents, health
+from streams.assignor import Held
 from streams.partition import PartitionWorker
 from streams.settings import Settings
 from streams.stats import Stats
@@ -39,6 +40,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.failure: BaseException | None = None
         """What stopped the worker, if it did not stop of its own accord."""
+        self._has_assignment = False
         self.restoring = asyncio.Semaphore(PARTITIONS_RESTORED_AT_ONCE)
         self._beside: set[asyncio.Future[Any]] = set()
         super().__init__(settings.table_app_id, **options)
@@ -49,9 +51,13 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
 
+    def _create_directories(self) -> None:
+        """Faust would make folders; nothing of ours is kept on disk."""
+
     # ------------------------------------------------------------ partitions come and go
     async def take_partitions(self, assigned: Iterable[TP], generation: int) -> None:
         """Fold what is assigned from now on; what is not is forgotten."""
+        self._has_assignment = True
         assigned = set(assigned)
         inputs = {self.settings.topic(name) for name in INPUTS}
         numbers = {tp.partition for tp in assigned if tp.topic in inputs}
@@ -66,9 +72,15 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             outputs = {self.settings.topic(name) for name in OUTPUTS}
             self.feed.take(tp for tp in assigned if tp.topic in outputs)
 
-    async def release_partitions(self) -> None:
+    def held(self) -> Held:
+        """The partitions whose customers are in memory here."""
+        numbers = tuple(number for number, worker in self.partition_workers.items() if worker.state is not None)
+        return Held(self.consumer_generation_id, numbers)
+
+    async def release_partitions(self, seconds: float) -> None:
         """Finish the batches in hand and fold no more, until the next assignment says whose the partitions are."""
-        await asyncio.gather(*(worker.release(STOP_SECONDS) for worker in self.partition_workers.values()))
+        self._has_assignment = False
+        await asyncio.gather(*(worker.release(seconds) for worker in self.partition_workers.values()))
         if self.feed is not None:
             await self.feed.stop()
 
@@ -88,7 +100,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         """Finish and commit the batches in hand before anything else stops."""
-        await self.release_partitions()
+        await self.release_partitions(STOP_SECONDS)
         await asyncio.gather(*(worker.forget() for worker in self.partition_workers.values()))
         if self.failure is None and self._consumer is not None:
             try:
@@ -98,10 +110,10 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         await super().on_stop()
 
     def is_ready(self) -> bool:
-        """Recovered, and every partition read to its end at least once since it came."""
-        if self.failure is not None or self.rebalancing:
+        """Every partition that is here was read to its end at least once since it came; one may have none, as a spare."""
+        if self.failure is not None or self.rebalancing or not self._has_assignment:
             return False
-        return bool(self.partition_workers) and all(worker.caught_up for worker in self.partition_workers.values())
+        return all(worker.caught_up for worker in self.partition_workers.values())
 
 
 def create_app(settings: Settings, policy: Policy) -> TierstreamApp:

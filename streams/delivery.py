@@ -123,8 +123,10 @@ class Delivery:
         if producer is None:
             return
         # Whatever closing still finds wrong, the producer is given up: the next owner finds what was committed.
-        with contextlib.suppress(KafkaError, TimeoutError):
+        with contextlib.suppress(KafkaError, TimeoutError, OSError):
             await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
+        for kept in (producer._sender.sender_task, getattr(producer._txn_manager, "_transaction_waiter", None)):
+            _hear(kept)
 
     # ------------------------------------------------------------ a batch
     async def begin(self) -> None:
@@ -210,8 +212,7 @@ class Delivery:
         batch.close()
         sending = self.producer.send_batch(batch, topic, partition=self.number)
         sent: asyncio.Future[RecordMetadata] = await self._patiently(sending)
-        # Whoever breaks off before it is awaited does not want to hear of it from the event loop.
-        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+        sent.add_done_callback(_hear)
         return sent
 
     async def _acknowledged(self, sent: list[asyncio.Future[RecordMetadata]]) -> None:
@@ -258,3 +259,9 @@ class Delivery:
         if hint := next((hint for kind, hint in REFUSALS.items() if isinstance(error, kind)), None):
             return Refused(f"the broker refused a write of partition {self.number}: {said}. {hint}")
         return Interrupted(said)
+
+
+def _hear(done: asyncio.Future[Any] | None) -> None:
+    """Take note of how something ended that nobody may come to await: else the event loop complains of it."""
+    if done is not None and done.done() and not done.cancelled():
+        done.exception()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 
 import faust
 import uvloop
+from aiokafka.errors import KafkaError
 
 from models.policy import Policy
 from streams.app import TierstreamApp, create_app
@@ -19,11 +19,7 @@ FAILED = 1
 
 def run_worker(settings: Settings, policy: Policy) -> int:
     """Fold until a signal or a failure; returns the exit status."""
-    logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for chatty in ("aiokafka", "kafka", "faust", "mode"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    _set_up_logging(settings.log_level)
     if settings.create_topics:
         try:
             create_topics(settings)
@@ -31,11 +27,27 @@ def run_worker(settings: Settings, policy: Policy) -> int:
             print(f"tierstream: {error}", file=sys.stderr)  # noqa: T201
             return FAILED
     uvloop.install()
-    app = create_app(settings, policy)
-    with tempfile.TemporaryDirectory(prefix="tierstream-") as scratch:
-        # Faust wants a folder, though nothing of ours is kept on disk.
-        app.conf.datadir = scratch
-        return _run(app, settings)
+    return _run(create_app(settings, policy))
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("aiokafka", "kafka", "faust", "mode"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    if level != "DEBUG":
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_without_traces_of_outages)
+
+
+def _without_traces_of_outages(record: logging.LogRecord) -> bool:
+    """Where a library was when the broker went away helps nobody: the error's own words stay, the stack trace goes."""
+    if record.exc_info:
+        error = record.exc_info[1]
+        in_our_words = type(error).__module__.startswith("streams.")
+        if error is None or in_our_words or isinstance(error, KafkaError | OSError | TimeoutError):
+            record.msg = f"{record.getMessage()}: {type(error).__name__}: {error}" if error else record.getMessage()
+            record.args, record.exc_info, record.exc_text = (), None, None
+    return True
 
 
 class _Worker(faust.Worker):  # type: ignore[misc]
@@ -45,13 +57,18 @@ class _Worker(faust.Worker):  # type: ignore[misc]
         return
 
 
-def _run(app: TierstreamApp, settings: Settings) -> int:
+def _run(app: TierstreamApp) -> int:
     worker = _Worker(app, quiet=True)
     try:
         worker.execute_from_commandline()
     except SystemExit as stopped:
         if app.failure is None:
             return int(stopped.code or 0) if isinstance(stopped.code, int) else 0
+    except (KafkaError, OSError) as error:
+        if app.failure is None:
+            server = app.settings.broker
+            print(f"tierstream: Kafka at {server} went away ({error}); start the worker again", file=sys.stderr)  # noqa: T201
+            return FAILED
     if app.failure is not None:
         print(f"tierstream: stopped by {type(app.failure).__name__}: {app.failure}", file=sys.stderr)  # noqa: T201
         return FAILED

@@ -22,6 +22,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
+from streams.assignor import Assignor
+
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
 
@@ -32,7 +34,9 @@ WITHHELD_POLL_SECONDS = 0.05
 FETCH_MAX_WAIT_MS: Final = 500
 """How long the broker may wait for the first byte of a fetch."""
 
-COMMIT_SECONDS = 5.0
+REVOKE_SECONDS: Final = 5.0
+"""How long a rebalance waits for the batches in hand."""
+COMMIT_SECONDS: Final = 5.0
 """How long a rebalance waits for the commit of what was folded."""
 
 log = logging.getLogger(__name__)
@@ -91,8 +95,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         app, conf = self.app, self.app.conf
-        # Faust's own assignor keeps the inputs of a partition together and partitions where they were.
-        self._assignor = app.assignor
+        self._assignor = Assignor(app.held)
         return AIOKafkaConsumer(
             group_id=conf.id,
             partition_assignment_strategy=[self._assignor],
@@ -170,11 +173,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             fetched = await self._getmany(wanted, WITHHELD_POLL_SECONDS if self._withheld else POLL_SECONDS)
         if self.should_stop or fetched is None:
             return
-        if not self.flow_active:
-            # A rebalance came in between: what was fetched is fetched again from the committed offsets.
-            await self.perform_seek()
-            return
-        if self.app.consumer_generation_id != generation:
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            # A rebalance came in between: after it every partition is read from where its table ends.
             return
         starts = {tp: self._delivered.get(tp, records[0].offset) for tp, records in fetched.items()}
         self._delivered.update((tp, records[-1].offset + 1) for tp, records in fetched.items())
@@ -249,7 +249,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish the batches in hand and commit them, then let go."""
-        await self.app.release_partitions()
+        await self.app.release_partitions(REVOKE_SECONDS)
         try:
             await asyncio.wait_for(self.commit(), COMMIT_SECONDS)
         except TimeoutError:
@@ -299,8 +299,8 @@ async def read_to_end(
     )
     tp = TopicPartition(topic, number)
     consumer.assign([tp])
-    await consumer.start()
     try:
+        await consumer.start()
         end = (await consumer.end_offsets([tp]))[tp]
         start = (await consumer.beginning_offsets([tp]))[tp]
         consumer.seek(tp, max(first, start))
