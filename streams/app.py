@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -86,11 +87,14 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
 
     # ------------------------------------------------------------ ends
     def fail(self, error: BaseException) -> None:
-        """Stop the whole worker because of an infrastructure failure; what is not acknowledged is done again."""
+        """Stop the whole worker because of what does not pass; what is not acknowledged is done again.
+
+        It ends as by SIGTERM, with another status: Faust's way of crashing takes the consumer's thread away from under it.
+        """
         if self.failure is None:
             self.failure = error
-            log.error("stopping: %s", error)
-            self.spawn(self.crash(error))
+            log.error("stopping: %s", error, exc_info=error)
+            signal.raise_signal(signal.SIGTERM)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine beside everything else."""

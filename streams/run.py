@@ -45,7 +45,8 @@ def _without_traces_of_outages(record: logging.LogRecord) -> bool:
         error = record.exc_info[1]
         in_our_words = type(error).__module__.startswith("streams.")
         if error is None or in_our_words or isinstance(error, KafkaError | OSError | TimeoutError):
-            record.msg = f"{record.getMessage()}: {type(error).__name__}: {error}" if error else record.getMessage()
+            said = record.getMessage()
+            record.msg = said if error is None or str(error) in said else f"{said}: {type(error).__name__}: {error}"
             record.args, record.exc_info, record.exc_text = (), None, None
     return True
 

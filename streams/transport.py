@@ -130,13 +130,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         coordinator._do_heartbeat = beat_and_note
 
-    def _stopped_set(self) -> None:
-        # After a failure the thread may have closed its loop before; mode would tell that with a stack trace.
-        if self.thread_loop.is_closed():
-            self._stopped.set()
-        else:
-            super()._stopped_set()
-
     def rejoin(self) -> None:
         """Ask the group for a new assignment."""
         self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,11 @@ from typing import Any
 import confluent_kafka
 import pytest
 from confluent_kafka.admin import AdminClient
+from typer.testing import CliRunner
 
+from streams.cli import app as cli
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, Site, site
+from tests.integration.harness import Site, site
 from tests.integration.test_worker import QUICK_POLICY, purchase
 
 BYTES_BEYOND_A_LETTER = 950_000
@@ -23,15 +22,11 @@ BYTES_BEYOND_A_LETTER = 950_000
 
 def run(here: Site, *arguments: str, status: int = 0, answer: str | None = None) -> str:
     """What a command says, on both its outputs; `answer` is what is typed."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
-    environment |= here.settings.environment() | {"PYTHONPATH": str(ROOT), "USER": "ann"}
-    done = subprocess.run(
-        [sys.executable, "-m", "streams.cli", "dead-letters", *arguments],
-        env=environment, cwd=here.folder, input=answer or "", capture_output=True, encoding="utf-8", timeout=60, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    environment = here.settings.environment() | {"USER": "ann"}
+    done = CliRunner().invoke(cli, ["dead-letters", *arguments], env=environment, input=answer or "")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == status, done.output
+    return done.output
 
 
 def listed(here: Site, *arguments: str) -> list[dict[str, Any]]:
@@ -178,7 +173,7 @@ def test_a_letter_that_was_cut_is_read_whole_from_where_it_came_as_long_as_it_is
         assert "left 1 (1 cut)" in run(here, "resend", "--all-open", "--force", "--yes")
         assert run(here, "show", letter["address"], "--raw", status=1).startswith(json.dumps(long)[:900_000])
         (tmp_path / "whole.json").write_bytes(body(2))
-        run(here, "repair", letter["address"], "--file", "whole.json", "--yes")
+        run(here, "repair", letter["address"], "--file", str(here.folder / "whole.json"), "--yes")
         assert listed(here) == []
 
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import confluent_kafka
+import confluent_kafka.admin
 import orjson
 import pytest
 from kafka.admin import KafkaAdminClient
