@@ -35,7 +35,7 @@ from streams.run import run_worker  # noqa: E402
 from streams.settings import load_settings  # noqa: E402
 from streams.table import Marker, Partition, changelog_records  # noqa: E402
 from streams.topics import changelog_topic  # noqa: E402
-from tests.integration.harness import Site, Worker, site, wait_until  # noqa: E402
+from tests.integration.harness import Line, Site, Worker, site, wait_until  # noqa: E402
 
 POLICY = "annual-spend"
 CONTENDERS = {
@@ -70,13 +70,13 @@ def kafka() -> Iterator[tuple[str, Path]]:
 
 
 class Latencies:
-    """How long it takes from a purchase's append to its tier change, seen by a consumer, in ms."""
+    """When a consumer of committed tier changes sees each."""
 
     def __init__(self, here: Site) -> None:
         self._consumer = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": here.settings.broker, "group.id": "latencies", "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 10,
+                "fetch.wait.max.ms": 10, "log_level": 0,
             }
         )  # fmt: skip
         topic = here.settings.topic("tier-changes")
@@ -91,6 +91,7 @@ class Latencies:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+        time.sleep(1)  # until it knows where the log ends
 
     def _read(self) -> None:
         while not self._stop.is_set():
@@ -107,8 +108,8 @@ class Latencies:
 
 
 def send_upgrades(here: Site, seconds: float, first: int) -> dict[str, float]:
-    """Purchases of new customers, each of which is an upgrade, at a steady rate; returns when each was appended."""
-    appended: dict[str, float] = {}
+    """Purchases of new customers, each of which is an upgrade, at a steady rate; returns when each was sent."""
+    sent_at: dict[str, float] = {}
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": here.settings.broker, "partitioner": "murmur2_random", "linger.ms": 0}
     )
@@ -117,14 +118,12 @@ def send_upgrades(here: Site, seconds: float, first: int) -> dict[str, float]:
         time.sleep(max(0.0, began + number / EVENTS_A_SECOND_FOR_LATENCY - time.monotonic()))
         customer = f"upgraded-{first + number}"
 
-        def delivered(_: Any, message: confluent_kafka.Message) -> None:
-            appended[message.key().decode()] = time.monotonic()
-
         value = json.dumps(purchase(10**6 + first + number, customer, "900.00")).encode()
-        producer.produce(here.settings.topic("purchases"), value, customer.encode(), on_delivery=delivered)
+        sent_at[customer] = time.monotonic()
+        producer.produce(here.settings.topic("purchases"), value, customer.encode())
         producer.poll(0)
     producer.flush(10)
-    return appended
+    return sent_at
 
 
 def measure_delivery(args: argparse.Namespace) -> dict[str, Any]:
@@ -138,18 +137,21 @@ def measure_delivery(args: argparse.Namespace) -> dict[str, Any]:
                 delivery, module = options["delivery"], options.get("module", "streams.cli")
                 settings = {"partitions": 2, "policy": POLICY, "clock": "wall", "delivery": delivery}
                 with site(broker, folder, **settings) as here:
-                    lines = [("purchases", purchase(number, customer)) for number, customer in enumerate(customers)]
-                    here.produce(lines)
+                    # Garbage is spread over customers and partitions as purchases are.
+                    lines: list[Line] = [
+                        ("purchases", b"{" if args.garbage else purchase(number, customer))
+                        for number, customer in enumerate(customers)
+                    ]
+                    here.produce(lines, keys=customers)
                     worker = here.start(module=module)
                     wait_until(lambda w=worker: w.stats().get("events", 0) >= args.events, 600, "all is folded")
                     stats = worker.stats()
                     found[name]["events_per_second"].append(stats["events"] / stats["busy_seconds"])
                     wait_until(lambda w=worker: w.stats().get("drained", False), 60, "drained")
                     latencies = Latencies(here)
-                    time.sleep(1)
-                    appended = send_upgrades(here, args.seconds, 0)
-                    wait_until(lambda a=appended, s=latencies: len(s.seen_at) >= len(a), 30, "all upgrades are seen")
-                    took = sorted(1000 * (latencies.seen_at[one] - at) for one, at in appended.items())
+                    sent_at = send_upgrades(here, args.seconds, 0)
+                    wait_until(lambda a=sent_at, s=latencies: len(s.seen_at) >= len(a), 30, "all upgrades are seen")
+                    took = sorted(1000 * (latencies.seen_at[one] - at) for one, at in sent_at.items())
                     latencies.close()
                     found[name]["p50_ms"].append(took[len(took) // 2])
                     found[name]["p99_ms"].append(took[len(took) * 99 // 100])
@@ -211,7 +213,9 @@ def measure_rebalance(args: argparse.Namespace) -> dict[str, Any]:
         wait_until(lambda: second.stats().get("customers", 0) > 0, 60, "the second has partitions")
         moved = partitions_of(second)
         sender.join()
-        wait_until(lambda: len(latencies.seen_at) >= len(sent), 60, "all upgrades are seen")
+        wait_until(
+            lambda: len(latencies.seen_at) >= len(sent), 60, lambda: f"{len(latencies.seen_at)} of {len(sent)} seen"
+        )
         latencies.close()
         pauses = {"stayed": 0.0, "moved": 0.0}
         for customer, at in sent.items():
@@ -261,6 +265,7 @@ def main() -> None:
     delivery.add_argument("--events", type=int, default=20_000)
     delivery.add_argument("--customers", type=int, default=5_000)
     delivery.add_argument("--rounds", type=int, default=3)
+    delivery.add_argument("--garbage", action="store_true", help="catch up on records that all become dead letters")
     delivery.add_argument("--seconds", type=float, default=10, help="how long latency is measured, per round")
     rebalance = commands.add_parser("rebalance", help="the pause when a second worker joins")
     rebalance.add_argument("--customers", type=int, default=200_000)

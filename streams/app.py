@@ -56,14 +56,15 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         """Faust would make folders; nothing of ours is kept on disk."""
 
     # ------------------------------------------------------------ partitions come and go
-    async def take_partitions(self, assigned: Iterable[TP], generation: int) -> None:
+    def take_partitions(self, assigned: Iterable[TP], generation: int) -> None:
         """Fold what is assigned from now on; what is not is forgotten."""
         self._has_assignment = True
         assigned = set(assigned)
         inputs = {self.settings.topic(name) for name in INPUTS}
         numbers = {tp.partition for tp in assigned if tp.topic in inputs}
         gone = [self.partition_workers.pop(number) for number in set(self.partition_workers) - numbers]
-        await asyncio.gather(*(worker.forget() for worker in gone))
+        for worker in gone:
+            self.spawn(worker.forget())
         for number in sorted(numbers):
             if number not in self.partition_workers:
                 self.partition_workers[number] = PartitionWorker(self, number)
@@ -75,7 +76,9 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
 
     def held(self) -> Held:
         """The partitions whose customers are in memory here."""
-        numbers = tuple(number for number, worker in self.partition_workers.items() if worker.state is not None)
+        # Asked for in the consumer's thread.
+        workers = list(self.partition_workers.items())
+        numbers = tuple(number for number, worker in workers if worker.state is not None)
         return Held(self.consumer_generation_id, numbers)
 
     async def release_partitions(self, seconds: float) -> None:

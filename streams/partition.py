@@ -304,15 +304,16 @@ class PartitionWorker:
         """Fold one batch, if there is anything to fold; returns whether there was."""
         entry = self._redo[0] if self._redo else None
         plan = self.plan_new() if entry is None else self.plan_again(entry)
-        if plan is not None and not plan.is_empty:
+        has_work = plan is not None and not plan.is_empty
+        if plan is not None and has_work:
             await self.do(plan, entry)
             if entry is not None:
                 self._redo.popleft()
             self.read_on()
-            return True
-        self.caught_up = self.caught_up or self.merge.is_drained()
+        else:
+            self.caught_up = self.caught_up or self.merge.is_drained()
         await self.write_profiles_when_due()
-        return False
+        return has_work
 
     def plan_new(self) -> Plan:
         """What to do next: advance who is due, then fold the records whose turn it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 import faust
 import uvloop
@@ -15,6 +16,7 @@ from streams.settings import Settings
 from streams.topics import TopicsError, create_topics
 
 FAILED = 1
+SECONDS_BETWEEN_COMPLAINTS = 10.0
 
 
 def run_worker(settings: Settings, policy: Policy) -> int:
@@ -34,9 +36,30 @@ def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("aiokafka", "kafka", "faust", "mode"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # What it warns of it tries again: a transaction begun right after another has to wait for a moment, every time.
+    logging.getLogger("aiokafka.producer.sender").setLevel(logging.ERROR)
     if level != "DEBUG":
         for handler in logging.getLogger().handlers:
             handler.addFilter(_without_traces_of_outages)
+            handler.addFilter(_Thinned())
+
+
+class _Thinned(logging.Filter):
+    """Lets what the clients say of an outage pass once in a while, not several times every 100 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this is not what was said a moment ago."""
+        if not record.name.startswith(("aiokafka", "kafka", "mode")):
+            return True
+        key, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._said_at.get(key, -SECONDS_BETWEEN_COMPLAINTS) < SECONDS_BETWEEN_COMPLAINTS:
+            return False
+        self._said_at[key] = now
+        return True
 
 
 def _without_traces_of_outages(record: logging.LogRecord) -> bool:

@@ -259,7 +259,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self.heard_at = time.monotonic()
         await super().on_partitions_assigned(assigned, generation_id)
         if generation_id == self.app.consumer_generation_id:
-            await self.app.take_partitions(assigned, generation_id)
+            self.app.take_partitions(assigned, generation_id)
 
 
 class BatchTransport(driver.Transport):  # type: ignore[misc]

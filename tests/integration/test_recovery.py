@@ -9,6 +9,7 @@ import signal
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import confluent_kafka.admin
@@ -315,3 +316,44 @@ def test_inputs_move_to_topics_with_another_partition_count_and_nothing_changes_
         wait_until(lambda: wide.stats().get("drained", False), 60, lambda: str(wide.stats()))
         assert announced(moved) == announced(here)
         assert wide.stop() == 0
+
+
+@pytest.mark.kafka
+def test_a_spare_worker_without_partitions_is_ready(real_broker: Broker, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        here.produce([("purchases", purchase(1))])
+        workers = [here.start(), here.start()]
+        for worker in workers:
+            wait_until(lambda worker=worker: worker.page("readyz")[0] == 200, 60, "ready")  # type: ignore[misc]
+        here.wait_until_drained(1)
+        assert sorted(len(worker.page("readyz")[1]["partitions"]) for worker in workers) == [0, 1]
+
+
+@pytest.mark.kafka
+def test_a_worker_leaves_nothing_on_disk(real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        here.produce([("purchases", purchase(1))])
+        worker = here.start()
+        here.wait_until_drained(1)
+        worker.process.kill()
+        worker.process.wait()
+    assert {path.name for path in tmp_path.iterdir()} == {worker.log.name, "scratch"}
+    assert not any(scratch.iterdir())
+
+
+@pytest.mark.kafka
+def test_gaps_in_the_offsets_of_an_output_topic_are_no_loss(real_broker: Broker, redis: Any, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=10, redis_url=redis.url) as here:
+        worker = here.start()
+        # Each batch is a transaction, whose end takes an offset on every topic that it wrote to.
+        for part in range(3):
+            here.produce(
+                [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(part * 20, part * 20 + 20)]
+            )
+            here.wait_until_drained(part * 20 + 20)
+        offsets = [one.offset() for one in here.read(TIER_CHANGES)]
+        assert offsets[-1] - offsets[0] >= len(offsets), "there are gaps"
+        assert "has lost" not in worker.log.read_text()
