@@ -458,7 +458,11 @@ def outputs_of(batch: Batch) -> dict[str, list[Outgoing]]:
 
 
 def _progress(read: Read, seconds: float) -> str:
-    """How far a restoration is, and how long the rest takes at this rate."""
+    """How far a restoration is, and how long the rest takes at this rate.
+
+    >>> _progress(Read(start=100, position=150, end=300), seconds=2.0)
+    '25 % of 200 changelog records, about 6 s left'
+    """
     done, total = read.position - read.start, max(1, read.end - read.start)
     left_seconds = seconds * (total - done) / done if done else 0.0
     return f"{100 * done // total} % of {total} changelog records, about {left_seconds:.0f} s left"
