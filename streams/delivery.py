@@ -118,7 +118,7 @@ class Delivery:
 
     async def close(self) -> None:
         """Write no more. A transaction under way is left to the next owner, who aborts it."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._journal_sent = self._producer, None, None
         self._sent.clear()
         if producer is None:
             return
