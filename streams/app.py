@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
+import threading
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -28,6 +31,10 @@ PARTITIONS_RESTORED_AT_ONCE = 4
 
 STOP_SECONDS = 10.0
 """How long a graceful stop waits for the batch in hand."""
+GIVE_UP_SECONDS = 25.0
+"""When a stop that does not end is ended."""
+FAILED = 1
+"""Exit status of a worker that could not go on, or not stop as it should."""
 
 
 class TierstreamApp(faust.App):  # type: ignore[misc]
@@ -105,8 +112,19 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
+    def _give_up(self) -> None:
+        """With the broker away the clients wait for it even to say goodbye. Nothing is lost by leaving without."""
+        why = "Kafka did not answer while the worker stopped; what was not committed is done again"
+        if self.failure is not None:
+            why = f"stopped by {type(self.failure).__name__}: {self.failure}"
+        print(f"tierstream: {why}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(FAILED)
+
     async def on_stop(self) -> None:
         """Finish and commit the batches in hand before anything else stops."""
+        watch = threading.Timer(GIVE_UP_SECONDS, self._give_up)
+        watch.daemon = True
+        watch.start()
         await self.release_partitions(STOP_SECONDS)
         await asyncio.gather(*(worker.forget() for worker in self.partition_workers.values()))
         if self.failure is None and self._consumer is not None:

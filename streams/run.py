@@ -11,11 +11,10 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from models.policy import Policy
-from streams.app import TierstreamApp, create_app
+from streams.app import FAILED, TierstreamApp, create_app
 from streams.settings import Settings
 from streams.topics import TopicsError, create_topics
 
-FAILED = 1
 SECONDS_BETWEEN_COMPLAINTS = 10.0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.driver import run
+from tests.chaos.broker import finish
+from tests.chaos.driver import run, staged
 
 SEED = 254
 """One under which a worker dies between journal and outputs, and the faults take half a minute altogether."""
@@ -32,3 +33,16 @@ def test_whatever_goes_wrong_nothing_is_lost_and_nothing_told_wrongly(delivery: 
     assert found["faults"] == dict.fromkeys(FAULTS, 1)
     assert found["unexpected_exits"] == []
     assert (found["lost"], found["mismatches"]) == (0, 0), found
+
+
+@pytest.mark.kafka
+@pytest.mark.usefixtures("real_kafka")
+def test_a_worker_that_is_told_to_stop_while_the_broker_is_away_stops(tmp_path: Path) -> None:
+    with staged(tmp_path, 1, "exactly-once", print) as stage:
+        slot = stage.crew.slots[0]
+        worker = slot.start()
+        finish(slot.coming_alive())
+        stage.broker.kill()
+        assert worker.stop(90) == 1
+        assert "Kafka did not answer while the worker stopped" in worker.said()
+        slot.worker = None
