@@ -130,6 +130,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         coordinator._do_heartbeat = beat_and_note
 
+    async def on_thread_stop(self) -> None:
+        """Stop the consumer."""
+        # With the broker away aiokafka hands on the cancellation of its own fetch; the thread would die of it, and the
+        # worker wait for the thread for ever.
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().on_thread_stop()
+
     def rejoin(self) -> None:
         """Ask the group for a new assignment."""
         self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.crew import TRACEBACK
 from tests.chaos.driver import run, staged
 from tests.integration.harness import wait_until
 
@@ -44,9 +43,6 @@ def test_a_worker_that_is_told_to_stop_while_the_broker_is_away_stops(tmp_path: 
         worker = slot.start()
         wait_until(lambda: worker.page("readyz")[0] == 200, 60, "it has its partitions")
         stage.broker.kill()
-        # It may get away with 0 if there is nothing that it has to tell the broker.
-        if worker.stop(90) != 0:
-            assert worker.process.returncode == 1
-            assert "Kafka did not answer while the worker stopped" in worker.said()
-        assert TRACEBACK not in worker.log.read_text()
+        assert worker.stop(90) in (0, 1)
+        assert slot.tracebacks() == []
         slot.worker = None
