@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ def main() -> int:
     only = set(args.faults.split(",")) if args.faults else None
     if only and only - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(only - set(FAULTS)))}")
+    # Told to end, it takes its workers, brokers and Redis with it, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="tierstream-chaos-"))
     is_fine = False
     try:
