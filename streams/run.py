@@ -66,7 +66,9 @@ def _without_traces_of_outages(record: logging.LogRecord) -> bool:
     if record.exc_info:
         error = record.exc_info[1]
         in_our_words = type(error).__module__.startswith("streams.")
-        if error is None or in_our_words or isinstance(error, KafkaError | OSError | TimeoutError):
+        # A producer that was given up in the middle of an outage may still stumble, with nobody there to hear of it.
+        of_given_up = record.name == "asyncio" and "aiokafka" in record.getMessage()
+        if error is None or in_our_words or of_given_up or isinstance(error, KafkaError | OSError | TimeoutError):
             said = record.getMessage()
             record.msg = said if error is None or str(error) in said else f"{said}: {type(error).__name__}: {error}"
             record.args, record.exc_info, record.exc_text = (), None, None
@@ -86,7 +88,10 @@ def _run(app: TierstreamApp) -> int:
         worker.execute_from_commandline()
     except SystemExit as stopped:
         if app.failure is None:
-            return int(stopped.code or 0) if isinstance(stopped.code, int) else 0
+            status = int(stopped.code or 0) if isinstance(stopped.code, int) else 0
+            if status:
+                print("tierstream: the worker could not start; the reason is above", file=sys.stderr)  # noqa: T201
+            return status
     except (KafkaError, OSError) as error:
         if app.failure is None:
             server = app.settings.broker
