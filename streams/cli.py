@@ -46,6 +46,7 @@ def worker(
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy file or shipped id.")] = None,
     broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis for the serving view; none without it.")] = None,
+    delivery: Annotated[str | None, typer.Option(help="exactly-once (default) or at-least-once.")] = None,
     clock: Annotated[str | None, typer.Option(help="wall (live) or event (backfill).")] = None,
     until: Annotated[
         str | None, typer.Option(help="With --clock event: advance customers to this time at the end.")
@@ -60,7 +61,13 @@ def worker(
 
     try:
         settings = load_settings(
-            policy=policy, broker=broker, redis_url=redis_url, clock=clock, until=until, web_port=web_port
+            policy=policy,
+            broker=broker,
+            redis_url=redis_url,
+            delivery=delivery,
+            clock=clock,
+            until=until,
+            web_port=web_port,
         )
         chosen = models.load(settings.policy)
     except (SettingsError, PolicyError) as error:
