@@ -245,20 +245,22 @@ class Delivery:
             return await work
         except (KafkaError, OSError, AssertionError, IllegalOperation) as error:
             # aiokafka breaks a transaction off in the background, keeps the reason, and asserts later that it did not.
-            raise self._in_our_words(self._why_broken_off() or error) from error
+            raise in_our_words(self._why_broken_off() or error, self.number) from error
 
     def _why_broken_off(self) -> BaseException | None:
         manager = self._producer._txn_manager if self._producer is not None else None
         waiter = getattr(manager, "_transaction_waiter", None)
         return waiter.exception() if waiter is not None and waiter.done() and not waiter.cancelled() else None
 
-    def _in_our_words(self, error: BaseException) -> Exception:
-        said = f"{type(error).__name__}: {error}"
-        if isinstance(error, ProducerFenced | InvalidProducerEpoch):
-            return Fenced(said)
-        if hint := next((hint for kind, hint in REFUSALS.items() if isinstance(error, kind)), None):
-            return Refused(f"the broker refused a write of partition {self.number}: {said}. {hint}")
-        return Interrupted(said)
+
+def in_our_words(error: BaseException, number: int) -> Fenced | Interrupted | Refused:
+    """What an error of the client means for a partition."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, ProducerFenced | InvalidProducerEpoch):
+        return Fenced(said)
+    if hint := next((hint for kind, hint in REFUSALS.items() if isinstance(error, kind)), None):
+        return Refused(f"the broker refused what partition {number} needs: {said}. {hint}")
+    return Interrupted(said)
 
 
 def _hear(done: asyncio.Future[Any] | None) -> None:

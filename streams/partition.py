@@ -23,7 +23,7 @@ from faust.types import TP
 import models
 from models.outputs import DEAD_LETTERS, PROFILES
 from models.policy import Policy
-from streams.delivery import Delivery, Fenced, Interrupted, Outgoing
+from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_words
 from streams.envelope import dead_letter_record, output_record
 from streams.folding import Batch, Plan, make_plan
 from streams.journal import Entry, JournalError, decode_entry, entry_of, one_entry_a_batch
@@ -118,7 +118,10 @@ class PartitionWorker:
         try:
             while not self._stopping:
                 try:
-                    await self._get_ready()
+                    try:
+                        await self._get_ready()
+                    except KafkaError as error:
+                        raise in_our_words(error, self.number) from error
                     pause_seconds = RETRY_SECONDS[0]
                     await self._fold_on()
                 except Interrupted as error:
@@ -132,7 +135,9 @@ class PartitionWorker:
             if self.generation == self.app.consumer_generation_id:
                 self.consumer.rejoin()
         except asyncio.CancelledError:
-            self.state = None
+            if not self.doing:
+                # In the middle of a batch; before it folds, what it holds is what was committed.
+                self.state = None
             raise
         except Exception as error:
             self.state = None
@@ -176,15 +181,12 @@ class PartitionWorker:
         topic = changelog_topic(self.app.settings)
         restoring, started = Restoring(topic, self.number), time.monotonic()
         told_at = started
-        try:
-            async for records, read in read_to_end(self.app, topic, self.number):
-                restoring.feed(records)
-                self.doing = f"restoring, {_progress(read, time.monotonic() - started)}"
-                if time.monotonic() - told_at > PROGRESS_SECONDS:
-                    told_at = time.monotonic()
-                    log.info("partition %d: %s", self.number, self.doing)
-        except KafkaError as error:
-            raise Interrupted(f"{type(error).__name__}: {error}") from error
+        async for records, read in read_to_end(self.app, topic, self.number):
+            restoring.feed(records)
+            self.doing = f"restoring, {_progress(read, time.monotonic() - started)}"
+            if time.monotonic() - told_at > PROGRESS_SECONDS:
+                told_at = time.monotonic()
+                log.info("partition %d: %s", self.number, self.doing)
         state = restoring.finished()
         await self._read_journal(state.marker)
         self._check_policy(state.marker)
@@ -201,15 +203,12 @@ class PartitionWorker:
         topic = self.app.settings.topic(JOURNAL)
         ours = self.app.settings.table_app_id.encode()
         begun, position = [], marker.journal
-        try:
-            async for records, read in read_to_end(self.app, topic, self.number, marker.journal):
-                position = read.end
-                for record in records:
-                    if record.key == ours:
-                        where = f"{topic}, partition {self.number}, offset {record.offset}"
-                        begun.append(decode_entry(record.value, where))
-        except KafkaError as error:
-            raise Interrupted(f"{type(error).__name__}: {error}") from error
+        async for records, read in read_to_end(self.app, topic, self.number, marker.journal):
+            position = read.end
+            for record in records:
+                if record.key == ours:
+                    where = f"{topic}, partition {self.number}, offset {record.offset}"
+                    begun.append(decode_entry(record.value, where))
         self._redo = deque(one_entry_a_batch(begun, after=marker.batch))
         self.delivery.journal_position = position
         if self._redo:
