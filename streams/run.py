@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 
 import faust
 import uvloop
@@ -67,7 +68,8 @@ def _without_traces_of_outages(record: logging.LogRecord) -> bool:
         error = record.exc_info[1]
         in_our_words = type(error).__module__.startswith("streams.")
         # A producer that was given up in the middle of an outage may still stumble, with nobody there to hear of it.
-        of_given_up = record.name == "asyncio" and "aiokafka" in record.getMessage()
+        steps = traceback.extract_tb(record.exc_info[2])
+        of_given_up = record.name == "asyncio" and bool(steps) and "aiokafka" in steps[-1].filename
         if error is None or in_our_words or of_given_up or isinstance(error, KafkaError | OSError | TimeoutError):
             said = record.getMessage()
             record.msg = said if error is None or str(error) in said else f"{said}: {type(error).__name__}: {error}"
