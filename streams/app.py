@@ -65,6 +65,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
     # ------------------------------------------------------------ partitions come and go
     def take_partitions(self, assigned: Iterable[TP], generation: int) -> None:
         """Fold what is assigned from now on; what is not is forgotten."""
+        if self.should_stop:
+            return  # a rebalance that ends while the worker stops
         self._has_assignment = True
         assigned = set(assigned)
         inputs = {self.settings.topic(name) for name in INPUTS}

@@ -265,7 +265,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Members as of now."""
         self.heard_at = time.monotonic()
         await super().on_partitions_assigned(assigned, generation_id)
-        if generation_id == self.app.consumer_generation_id and not self.app.should_stop:
+        if generation_id == self.app.consumer_generation_id:
             self.app.take_partitions(assigned, generation_id)
 
 

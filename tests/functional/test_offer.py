@@ -11,6 +11,7 @@ import pytest
 from faust.types import TP
 
 import models
+from streams.app import TierstreamApp
 from streams.partition import PartitionWorker
 from streams.settings import load_settings
 from streams.table import Partition
@@ -100,3 +101,9 @@ def test_an_input_that_runs_far_ahead_is_withheld(worker: PartitionWorker) -> No
     assert worker.consumer.withheld == set()
     worker.offer("purchases", fetched(19, 19))
     assert worker.consumer.withheld == {TP("purchases", 0)}
+
+
+def test_a_worker_that_stops_takes_no_partitions_any_more() -> None:
+    app: Any = SimpleNamespace(should_stop=True, partition_workers={}, settings=load_settings())
+    TierstreamApp.take_partitions(app, {TP("purchases", 0)}, 3)
+    assert app.partition_workers == {}
