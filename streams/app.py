@@ -18,6 +18,7 @@ from models.events import Decoder
 from models.policy import Policy
 from streams import agents, health
 from streams.assignor import Held
+from streams.console import FAILED, warn
 from streams.partition import PartitionWorker
 from streams.settings import Settings
 from streams.stats import Stats
@@ -33,8 +34,6 @@ STOP_SECONDS = 10.0
 """How long a graceful stop waits for the batch in hand."""
 GIVE_UP_SECONDS = 25.0
 """When a stop that does not end is ended."""
-FAILED = 1
-"""Exit status of a worker that could not go on, or not stop as it should."""
 
 
 class TierstreamApp(faust.App):  # type: ignore[misc]
@@ -119,7 +118,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         why = "Kafka did not answer while the worker stopped; what was not committed is done again"
         if self.failure is not None:
             why = f"stopped by {type(self.failure).__name__}: {self.failure}"
-        print(f"tierstream: {why}", file=sys.stderr, flush=True)  # noqa: T201
+        warn(f"tierstream: {why}")
+        sys.stderr.flush()
         os._exit(FAILED)
 
     async def on_stop(self) -> None:
@@ -151,7 +151,6 @@ def create_app(settings: Settings, policy: Policy) -> TierstreamApp:
         policy,
         broker=[f"aiokafka://{server}" for server in settings.broker.split(",")],
         broker_credentials=_credentials(settings),
-        store="memory://",
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_max_fetch_size=1 << 20,

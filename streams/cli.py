@@ -15,7 +15,7 @@ from rich.table import Table
 import models
 from models.policy_builder import PolicyError
 from models.policy_file import SHIPPED
-from streams.console import WRONG_USE, JsonOption, refuse, say, say_json
+from streams.console import INTERRUPTED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.dead_letters_cli import dead_letters_app
 from streams.logs import Log, LogError, LogFile
 from streams.settings import SettingsError, load_settings
@@ -122,8 +122,7 @@ def replay(
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
-        print(f"tierstream: stopped; {out} is incomplete", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(130) from None
+        raise fail(f"stopped; {out} is incomplete", INTERRUPTED) from None
     if as_json:
         say_json(summary)
         return
@@ -181,7 +180,7 @@ def check(
             say_json({"ok": False, "source": error.source, "problems": problems})
         else:
             for problem in error.problems:
-                print(f"{error.source}, {problem}", file=sys.stderr)  # noqa: T201
+                warn(f"{error.source}, {problem}")
         raise typer.Exit(WRONG_USE) from None
     tiers = [tier.name for tier in chosen.ladder.tiers]
     if as_json:
@@ -211,8 +210,7 @@ def create(
     except SettingsError as error:
         raise refuse(str(error)) from None
     except TopicsError as error:
-        print(f"tierstream: {error}", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1) from None
+        raise fail(str(error)) from None
     for topic in registry(settings):
         say(f"{'created' if topic.name in created else 'there   '}  {topic.name}")
 
@@ -256,8 +254,7 @@ def migrate(
     except SettingsError as error:
         raise refuse(str(error)) from None
     except (LogError, MigrationError, TopicsError) as error:
-        print(f"tierstream: {error}", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1) from None
+        raise fail(str(error)) from None
     if as_json:
         say_json({"copied": copied, "prefix": to_prefix, "partitions": partitions, "app_id": target.app_id})
         return
@@ -296,11 +293,9 @@ def customer(
     try:
         found = asyncio.run(look_up(settings.redis_url))
     except (RedisError, OSError, ValueError) as error:
-        print(f"tierstream: Redis does not answer: {error}; check TIERSTREAM_REDIS_URL", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1) from None
+        raise fail(f"Redis does not answer: {error}; check TIERSTREAM_REDIS_URL") from None
     if found is None:
-        print(f"tierstream: no customer {customer_id!r} is known", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1)
+        raise fail(f"no customer {customer_id!r} is known")
     say_json(found, orjson.OPT_INDENT_2)
 
 

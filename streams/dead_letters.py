@@ -22,7 +22,8 @@ from msgspec import Struct
 
 from models.events import TOPIC_BODIES, Decoder, Event, Rejected
 from models.outputs import DEAD_LETTERS
-from streams.kafka_log import connection, quiet, reading
+from streams.envelope import Headers
+from streams.kafka_log import quiet, reading, writing
 from streams.settings import Settings
 
 MESSAGES_A_POLL: Final = 100
@@ -39,7 +40,6 @@ Address = tuple[int, int]
 """Partition and offset of a record in the dead letters' topic."""
 Source = tuple[str, int, int]
 """Topic (without its prefix), partition and offset of the record that could not be used."""
-Headers = list[tuple[str, bytes]]
 Spans = dict[int, tuple[int, int]]
 """Per partition, the first offset wanted and the one after the last."""
 
@@ -461,12 +461,10 @@ class DeadLetters:
     @cached_property
     def _producer(self) -> Any:
         options = {
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",  # Kafka's default: a customer's events stay in one partition
             "message.max.bytes": LARGEST_BYTES,
             "message.timeout.ms": int(SENDING_SECONDS * 1_000),
         }
-        return Producer(connection(self._settings) | options, logger=quiet)
+        return Producer(writing(self._settings) | options, logger=quiet)
 
     def _produce(self, records: Sequence[_Outgoing]) -> list[Address | KafkaError]:
         """Produce and wait; per record the partition and offset it got, or why it got none."""

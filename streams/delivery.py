@@ -31,6 +31,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
+from streams.envelope import Headers
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
 from streams.topics import JOURNAL, changelog_topic
@@ -50,9 +51,8 @@ RETRY_BACKOFF_MS: Final = 20
 CLOSE_SECONDS: Final = 5.0
 OWNER_POLL_SECONDS: Final = 0.1
 
-Outgoing = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+Outgoing = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to produce."""
-Headers = list[tuple[str, bytes]]
 
 
 REFUSALS: Final[dict[type[KafkaError], str]] = {
@@ -136,8 +136,7 @@ class Delivery:
 
     async def append_journal(self, entry: Entry) -> None:
         """Say what the batch does, before any of its outputs leaves."""
-        topic = self.app.settings.topic(JOURNAL)
-        sent = await self._append(topic, [(self.app.settings.table_app_id.encode(), entry.encode(), [])])
+        sent = await self._append(self._topic(JOURNAL), [(self.app.settings.table_app_id.encode(), entry.encode(), [])])
         self._journal_sent = sent[0]
         if not self.is_exactly_once:
             await self._acknowledged(sent)

@@ -7,12 +7,14 @@ replay tells history byte for byte, however the inputs met at run time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import msgspec
 from msgspec import Struct
 
-from streams.folding import Plan
+from streams.folding import Plan, Schedule
+from streams.merge import Record
 
 Run = tuple[str, int, int]
 """Records that follow one another: topic, first offset, last offset. There may be fewer than the numbers between, as
@@ -53,6 +55,28 @@ def entry_of(plan: Plan, batch: int, generation: int, policy: str) -> Entry:
         else:
             runs.append((record.topic, record.offset, record.offset))
     return Entry(batch, generation, policy, plan.until_ms, len(plan.due), runs)
+
+
+def plan_of(entry: Entry, schedule: Schedule, take_up_to: Callable[[str, int], Iterable[Record]], where: str) -> Plan:
+    """The plan that an entry tells of, with the records that `take_up_to` (topic, offset) gives.
+
+    Raises JournalError, naming `where`, if other customers are due, or records are gone.
+    """
+    due = list(islice(schedule.due(entry.until_ms), entry.due))
+    records: list[Record] = []
+    missing = []
+    for topic, _, last in entry.runs:
+        records += take_up_to(topic, last)
+        if not records or (records[-1].topic, records[-1].offset) != (topic, last):
+            missing.append(topic)
+    if len(due) != entry.due or missing:
+        raise JournalError(
+            f"{where}, batch {entry.batch} does not fit the inputs: the journal says {entry.due} customers were due and "
+            f"{len(due)} are; records are missing of {', '.join(missing) or 'no topic'}. Were inputs deleted, or was "
+            f"{entry.policy} changed without a new version? A new TIERSTREAM_APP_VERSION, or a replay without --journal, "
+            "needs no journal"
+        )
+    return Plan(entry.until_ms, due, records)
 
 
 def decode_entry(value: bytes | None, where: str) -> Entry:

@@ -138,6 +138,11 @@ def connection(settings: Settings) -> dict[str, Any]:
     return options
 
 
+def writing(settings: Settings) -> dict[str, Any]:
+    """A producer that repeats nothing and, as Kafka's own do, keeps a customer's records in one partition."""
+    return connection(settings) | {"enable.idempotence": True, "partitioner": "murmur2_random"}
+
+
 def reading(settings: Settings, group: str) -> dict[str, Any]:
     """A consumer that only reads what is there: it joins no group, commits nothing, and is told where a log ends."""
     return connection(settings) | {

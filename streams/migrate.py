@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import confluent_kafka
 
-from streams.kafka_log import KafkaLog, connection
+from streams.kafka_log import KafkaLog, writing
 from streams.settings import Settings
 from streams.topics import INPUTS, create_topics
 
@@ -36,9 +36,7 @@ def migrate(source: Settings, target: Settings, on_records: Callable[[int], None
         if error is not None:
             failed.append(str(error))
 
-    producer = confluent_kafka.Producer(
-        connection(target) | {"partitioner": "murmur2_random", "enable.idempotence": True, "linger.ms": 20}
-    )
+    producer = confluent_kafka.Producer(writing(target) | {"linger.ms": 20})
     copied = dict.fromkeys(INPUTS, 0)
     for name in INPUTS:
         for number in log.partitions(name):

@@ -14,7 +14,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
@@ -26,7 +25,7 @@ from models.policy import Policy
 from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_words
 from streams.envelope import dead_letter_record, output_record
 from streams.folding import Batch, Plan, make_plan
-from streams.journal import Entry, JournalError, decode_entry, entry_of, one_entry_a_batch
+from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
 from streams.merge import Merge, Record
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
 from streams.topics import INPUTS, JOURNAL, changelog_topic
@@ -246,7 +245,8 @@ class PartitionWorker:
         if self.doing:
             return  # they come again from where the restored table ends
         following = self._next[topic]
-        if fetched.start > following:
+        found = fetched.records_from(following)
+        if found is None:
             self._fill_gap(topic, following)
             return
         decode, number = self.app.decoder.decode, self.number
@@ -256,8 +256,7 @@ class PartitionWorker:
                 # A record without a key may be in any partition: as wrong as a false key.
                 decode(topic, one.value, one.key or b"", one.timestamp if one.timestamp >= 0 else None),
             )
-            for one in fetched.records
-            if one.offset >= following
+            for one in found
         ]  # fmt: skip
         self.app.stats.skipped += len(fetched.records) - len(fresh)
         if fresh:
@@ -303,8 +302,7 @@ class PartitionWorker:
         """Fold one batch, if there is anything to fold; returns whether there was."""
         entry = self._redo[0] if self._redo else None
         plan = self.plan_new() if entry is None else self.plan_again(entry)
-        has_work = plan is not None and not plan.is_empty
-        if plan is not None and has_work:
+        if not plan.is_empty:
             await self.do(plan, entry)
             if entry is not None:
                 self._redo.popleft()
@@ -312,7 +310,7 @@ class PartitionWorker:
         else:
             self.caught_up = self.caught_up or self.merge.is_drained()
         await self.write_profiles_when_due()
-        return has_work
+        return not plan.is_empty
 
     def plan_new(self) -> Plan:
         """What to do next: advance who is due, then fold the records whose turn it is."""
@@ -321,21 +319,11 @@ class PartitionWorker:
         records = self.merge.take(time.monotonic())
         return make_plan(state.customers, state.schedule, until_ms, records, settings.max_batch, MAX_BATCH_BYTES)
 
-    def plan_again(self, entry: Entry) -> Plan | None:
-        """What the journal says was begun; None while not all of its records are here."""
-        last = {topic: offset for topic, _, offset in entry.runs}
-        if any(self._next[topic] <= offset for topic, offset in last.items()):
-            return None
-        due = list(islice(self.held.schedule.due(entry.until_ms), entry.due))
-        if len(due) != entry.due:
-            raise JournalError(
-                f"partition {self.number}: the journal says that batch {entry.batch} advances {entry.due} customers, but "
-                f"{len(due)} are due. Was {self.policy.ref} changed without a new version? To mend it, {START_OVER}"
-            )
-        records = [
-            record for topic, _, last_offset in entry.runs for record in self.merge.take_up_to(topic, last_offset)
-        ]
-        return Plan(entry.until_ms, due, records)
+    def plan_again(self, entry: Entry) -> Plan:
+        """What the journal says was begun; nothing yet while not all of its records are here."""
+        if any(self._next[topic] <= last for topic, _, last in entry.runs):
+            return Plan(entry.until_ms, [], [])
+        return plan_of(entry, self.held.schedule, self.merge.take_up_to, f"partition {self.number}")
 
     def time_ms(self) -> int:
         """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""

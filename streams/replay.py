@@ -23,7 +23,7 @@ import models
 from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
 from models.policy import Policy
 from streams.folding import Batch, DeadLetter, Plan, Schedule
-from streams.journal import JournalError
+from streams.journal import JournalError, plan_of
 from streams.kafka_log import KafkaLog
 from streams.logs import Log, LogError
 from streams.merge import Record
@@ -117,21 +117,13 @@ def replay_partition(
     replay, decoder = Replay(policy), policy.decoder()
     inputs = {name: _Ahead(log.records(name, number, decoder, on_bytes)) for name in INPUTS}
     for entry in log.entries(number):
-        where = f"partition {number}, batch {entry.batch}"
         if entry.policy != policy.ref:
             raise JournalError(
-                f"{where} was folded under {entry.policy}, not {policy.ref}: give --policy {entry.policy}"
+                f"partition {number}, batch {entry.batch} was folded under {entry.policy}, not {policy.ref}: "
+                f"give --policy {entry.policy}"
             )
-        due = list(islice(replay.schedule.due(entry.until_ms), entry.due))
-        records = [record for name, _, last in entry.runs for record in inputs[name].up_to(last)]
-        missing = {name for name, _, last in entry.runs if inputs[name].at < last}
-        if len(due) != entry.due or missing:
-            raise JournalError(
-                f"{where} does not fit the inputs: the journal says {entry.due} customers were due and {len(due)} are; "
-                f"records are missing of {', '.join(sorted(missing)) or 'no topic'}. Were inputs deleted, or was "
-                f"{policy.ref} changed without a new version?"
-            )
-        on_batch(replay.do(Plan(entry.until_ms, due, records)))
+        plan = plan_of(entry, replay.schedule, lambda name, last: inputs[name].up_to(last), f"partition {number}")
+        on_batch(replay.do(plan))
     return replay
 
 
@@ -141,12 +133,9 @@ class _Ahead:
     def __init__(self, records: Iterator[Record]) -> None:
         self._records = records
         self._ahead = next(records, None)
-        self.at = -1
-        """The last offset taken."""
 
     def up_to(self, last_offset: int) -> Iterator[Record]:
         while self._ahead is not None and self._ahead.offset <= last_offset:
-            self.at = self._ahead.offset
             yield self._ahead
             self._ahead = next(self._records, None)
 

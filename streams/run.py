@@ -12,7 +12,8 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from models.policy import Policy
-from streams.app import FAILED, TierstreamApp, create_app
+from streams.app import TierstreamApp, create_app
+from streams.console import FAILED, warn
 from streams.settings import Settings
 from streams.topics import TopicsError, create_topics
 
@@ -26,7 +27,7 @@ def run_worker(settings: Settings, policy: Policy) -> int:
         try:
             create_topics(settings)
         except TopicsError as error:
-            print(f"tierstream: {error}", file=sys.stderr)  # noqa: T201
+            warn(f"tierstream: {error}")
             return FAILED
     uvloop.install()
     return _run(create_app(settings, policy))
@@ -92,14 +93,14 @@ def _run(app: TierstreamApp) -> int:
         if app.failure is None:
             status = int(stopped.code or 0) if isinstance(stopped.code, int) else 0
             if status:
-                print("tierstream: the worker could not start; the reason is above", file=sys.stderr)  # noqa: T201
+                warn("tierstream: the worker could not start; the reason is above")
             return status
     except (KafkaError, OSError) as error:
         if app.failure is None:
             server = app.settings.broker
-            print(f"tierstream: Kafka at {server} went away ({error}); start the worker again", file=sys.stderr)  # noqa: T201
+            warn(f"tierstream: Kafka at {server} went away ({error}); start the worker again")
             return FAILED
     if app.failure is not None:
-        print(f"tierstream: stopped by {type(app.failure).__name__}: {app.failure}", file=sys.stderr)  # noqa: T201
+        warn(f"tierstream: stopped by {type(app.failure).__name__}: {app.failure}")
         return FAILED
     return 0

@@ -90,12 +90,17 @@ class Partition:
 
     def apply(self, changed: Mapping[bytes, bytes], marker: Marker, advanced: Iterable[bytes] = ()) -> None:
         """Take over a batch that the changelog holds; `advanced` customers have left the schedule for it."""
+        self.schedule.changing(changed, advanced)
+        self.restore(changed, marker)
+        self.checksum = marker.checksum
+
+    def restore(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
+        """Take over a batch, leaving schedule and checksum to be made once all are."""
         if marker.profiled:
             self.unprofiled.clear()
-        self.schedule.changing(changed, advanced)
         self.customers.update(changed)
         self.unprofiled.update(changed)
-        self.marker, self.checksum = marker, marker.checksum
+        self.marker = marker
 
 
 def changelog_records(changed: Mapping[bytes, bytes], marker: Marker) -> list[tuple[bytes, bytes]]:
@@ -130,13 +135,8 @@ class Restoring:
             marker = msgspec.json.decode(value, type=Marker)
         except msgspec.MsgspecError as error:
             raise self._unreadable(offset, str(error)) from None
-        partition = self._partition
-        if marker.batch > partition.marker.batch:
-            if marker.profiled:
-                partition.unprofiled.clear()
-            partition.customers.update(self._staged)
-            partition.unprofiled.update(self._staged)
-            partition.marker = marker
+        if marker.batch > self._partition.marker.batch:
+            self._partition.restore(self._staged, marker)
         else:
             # Written by a worker that had lost the partition without knowing; its successor's is what counts.
             log.warning("%s, offset %d: a batch that came too late is left out", self._where, offset)

@@ -53,6 +53,13 @@ class Fetched(NamedTuple):
     """Where the fetch before it ended: from here on no record is missing, whatever the first one's offset is."""
     records: Records
 
+    def records_from(self, offset: int) -> Records | None:
+        """The records from an offset on; None if some from there on are not among them.
+
+        They were under way before a rewind then, or something made the consumer jump.
+        """
+        return None if self.start > offset else [one for one in self.records if one.offset >= offset]
+
 
 class Read(NamedTuple):
     """How far a partition has been read: from where, up to where, and where it ends."""
@@ -63,7 +70,7 @@ class Read(NamedTuple):
 
 
 class BatchCodec(codecs.Codec):  # type: ignore[misc]
-    """Passes a list of aiokafka records through Faust untouched."""
+    """Passes what a fetch brought through Faust untouched."""
 
     def loads(self, s: Any) -> Any:
         """As it is."""

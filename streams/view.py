@@ -258,14 +258,12 @@ class ViewFeed:
         waiting = self._waiting.get(tp)
         if waiting is None or not waiting.positioned:
             return  # read before Redis told where to start; it is read again from there
-        if fetched.start > waiting.next_offset:
-            # Under way since before a rewind, or something made the consumer jump.
+        found = fetched.records_from(waiting.next_offset)
+        if found is None:
             waiting.positioned = False
             self._wake.set()
             return
-        waiting.updates.extend(
-            (one.offset, update_of(topic, one.value)) for one in fetched.records if one.offset >= waiting.next_offset
-        )
+        waiting.updates.extend((one.offset, update_of(topic, one.value)) for one in found)
         waiting.next_offset = max(waiting.next_offset, fetched.records[-1].offset + 1)
         if len(waiting.updates) > WITHHOLD_ABOVE:
             self.app.consumer.withhold(tp)
