@@ -236,7 +236,7 @@ class Demo:
 
     async def tier_sizes(self) -> dict[str, int]:
         assert self.settings.redis_url is not None
-        view = RedisView(self.settings.redis_url)
+        view = RedisView(self.settings.redis_url, self.settings.redis_prefix)
         try:
             return await view.tier_sizes(self.sizes)
         finally:
