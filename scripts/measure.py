@@ -10,7 +10,6 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -35,7 +34,7 @@ from streams.run import run_worker  # noqa: E402
 from streams.settings import load_settings  # noqa: E402
 from streams.table import Marker, Partition, changelog_records  # noqa: E402
 from streams.topics import changelog_topic  # noqa: E402
-from tests.integration.harness import Line, Site, Worker, site, wait_until  # noqa: E402
+from tests.integration.harness import Line, Site, Worker, running_kafka, site, wait_until  # noqa: E402
 
 POLICY = "annual-spend"
 CONTENDERS = {
@@ -44,6 +43,8 @@ CONTENDERS = {
     "exactly-once": {"delivery": "exactly-once"},
 }
 EVENTS_A_SECOND_FOR_LATENCY = 100
+SECONDS_BEFORE_JOINING = 5.0
+"""How long one worker is seen alone before another joins it."""
 console = Console()
 
 
@@ -58,15 +59,11 @@ def purchase(number: int, customer: str, amount: str = "12.50") -> dict[str, Any
 @contextmanager
 def kafka() -> Iterator[tuple[str, Path]]:
     """A real broker of our own, and a folder."""
-    with tempfile.TemporaryDirectory(prefix="tierstream-measure-") as folder:
-        command = [sys.executable, str(ROOT / "scripts" / "kafka")]
-        up = subprocess.run(
-            [*command, "up", "--port", "0", "--data", f"{folder}/kafka", "--json"], stdout=subprocess.PIPE, check=True
-        )
-        try:
-            yield json.loads(up.stdout.splitlines()[-1])["bootstrap"], Path(folder)
-        finally:
-            subprocess.run([*command, "down", "--data", f"{folder}/kafka"], check=True, stdout=subprocess.DEVNULL)
+    with (
+        tempfile.TemporaryDirectory(prefix="tierstream-measure-") as folder,
+        running_kafka(Path(folder, "kafka")) as address,
+    ):
+        yield address, Path(folder)
 
 
 class Latencies:
@@ -80,18 +77,15 @@ class Latencies:
             }
         )  # fmt: skip
         topic = here.settings.topic("tier-changes")
-        self._consumer.assign(
-            [
-                confluent_kafka.TopicPartition(topic, number, confluent_kafka.OFFSET_END)
-                for number in range(here.settings.partitions)
-            ]
-        )
+        ends = [confluent_kafka.TopicPartition(topic, number) for number in range(here.settings.partitions)]
+        for tp in ends:
+            tp.offset = self._consumer.get_watermark_offsets(tp, timeout=10)[1]
+        self._consumer.assign(ends)
         self.seen_at: dict[str, float] = {}
         self.partition: dict[str, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        time.sleep(1)  # until it knows where the log ends
 
     def _read(self) -> None:
         while not self._stop.is_set():
@@ -208,7 +202,7 @@ def measure_rebalance(args: argparse.Namespace) -> dict[str, Any]:
         sent: dict[str, float] = {}
         sender = threading.Thread(target=lambda: sent.update(send_upgrades(here, args.seconds + 15, 0)))
         sender.start()
-        time.sleep(5)
+        time.sleep(SECONDS_BEFORE_JOINING)
         second = here.start()
         wait_until(lambda: second.stats().get("customers", 0) > 0, 60, "the second has partitions")
         moved = partitions_of(second)

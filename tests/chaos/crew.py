@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +15,7 @@ from typing import Any
 from streams.settings import Settings
 from tests.chaos.broker import Steps
 from tests.chaos.proxy import low_port
-from tests.integration.harness import ROOT, Worker
+from tests.integration.harness import Worker, start_worker
 
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 30.0
@@ -67,23 +64,12 @@ class Slot:
         """Start a worker, perhaps one that kills itself at a point."""
         port = low_port()
         chosen = self._crew.settings.model_copy(update={"web_port": port} | settings)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
-        environment |= chosen.environment() | {"PYTHONPATH": str(ROOT), "CHAOS_CLOCK": str(self._clock)}
-        if kill is not None:
-            environment["CHAOS_KILL"] = kill
+        armed = {} if kill is None else {"CHAOS_KILL": kill}
         log = self._crew.folder / f"worker-{self.number}-{self._starts}.log"
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.worker"],
-                env=environment,
-                stdout=sink,
-                stderr=sink,
-                cwd=self._crew.folder,
-            )
         self._crew.restarts += self._starts > 0
         self._starts += 1
         self._armed = kill
-        self.worker = Worker(process, port, log)
+        self.worker = start_worker(chosen, log, "tests.chaos.worker", CHAOS_CLOCK=str(self._clock), **armed)
         self.is_frozen = False
         self.well_at = time.monotonic()
         return self.worker

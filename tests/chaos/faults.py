@@ -112,12 +112,17 @@ def pause(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 
 def _freeze(stage: Stage, seconds: float, chance: random.Random, tell: Tell) -> Steps:
     slot = stage.crew.pick(chance)
-    tell(f"{slot} for {seconds:.1f} s")
-    slot.freeze()
+    yield from _for_a_while(slot.freeze, slot.thaw, seconds, tell, f"{slot} ")
+
+
+def _for_a_while(do: Callable[[], None], undo: Callable[[], None], seconds: float, tell: Tell, what: str = "") -> Steps:
+    """Do something, and undo it after some seconds, or earlier when given up."""
+    tell(f"{what}for {seconds:.1f} s")
+    do()
     try:
         yield seconds
     finally:
-        slot.thaw()
+        undo()
 
 
 @fault(WORKERS, is_alone=True)
@@ -176,12 +181,8 @@ def clock_step(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
     """A worker's clock is wrong for some seconds."""
     slot, seconds = stage.crew.pick(chance), chance.uniform(2, 10)
     shift_ms = chance.choice((-1, 1)) * chance.randint(1_000, 30_000)
-    tell(f"{slot} by {shift_ms / 1000:+.1f} s for {seconds:.1f} s")
-    slot.shift_clock(shift_ms)
-    try:
-        yield seconds
-    finally:
-        slot.shift_clock(0)
+    what = f"{slot} by {shift_ms / 1000:+.1f} s "
+    yield from _for_a_while(lambda: slot.shift_clock(shift_ms), lambda: slot.shift_clock(0), seconds, tell, what)
 
 
 # ---------------------------------------------------------------- the broker, and the way to it
@@ -208,13 +209,7 @@ def broker_kill(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 @fault(KAFKA)
 def broker_freeze(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
     """The broker hangs."""
-    seconds = chance.uniform(1, 8)
-    tell(f"for {seconds:.1f} s")
-    stage.broker.freeze()
-    try:
-        yield seconds
-    finally:
-        stage.broker.thaw()
+    yield from _for_a_while(stage.broker.freeze, stage.broker.thaw, chance.uniform(1, 8), tell)
 
 
 @fault(KAFKA)
@@ -247,36 +242,20 @@ def connections_cut(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 @fault(KAFKA)
 def connections_refused(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
     """All connections to the broker break, and nobody gets a new one."""
-    yield from _misbehave(stage.proxy, stage.proxy.refuse, chance, tell)
+    yield from _for_a_while(stage.proxy.refuse, stage.proxy.resume, chance.uniform(1, 10), tell)
 
 
 @fault(KAFKA)
 def connections_stalled(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
     """Nothing gets through to the broker or back, but connections stay open."""
-    yield from _misbehave(stage.proxy, stage.proxy.stall, chance, tell)
-
-
-def _misbehave(proxy: Proxy, do: Callable[[], None], chance: random.Random, tell: Tell) -> Steps:
-    seconds = chance.uniform(1, 10)
-    tell(f"for {seconds:.1f} s")
-    do()
-    try:
-        yield seconds
-    finally:
-        proxy.resume()
+    yield from _for_a_while(stage.proxy.stall, stage.proxy.resume, chance.uniform(1, 10), tell)
 
 
 # ---------------------------------------------------------------- Redis
 @fault(REDIS)
 def redis_stop(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
     """Redis dies with all it held, and comes back empty."""
-    seconds = chance.uniform(0, 10)
-    tell(f"for {seconds:.1f} s")
-    stage.redis.stop()
-    try:
-        yield seconds
-    finally:
-        stage.redis.start()
+    yield from _for_a_while(stage.redis.stop, stage.redis.start, chance.uniform(0, 10), tell)
 
 
 @fault(REDIS)
@@ -290,10 +269,4 @@ def redis_flush(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 @fault(REDIS)
 def redis_freeze(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
     """Redis hangs."""
-    seconds = chance.uniform(1, 8)
-    tell(f"for {seconds:.1f} s")
-    stage.redis.freeze()
-    try:
-        yield seconds
-    finally:
-        stage.redis.thaw()
+    yield from _for_a_while(stage.redis.freeze, stage.redis.thaw, chance.uniform(1, 8), tell)

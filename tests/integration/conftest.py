@@ -6,7 +6,6 @@ none of them can run, the embedded broker. Under CI a missing real Kafka is a fa
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from streams.embedded import EmbeddedBroker, EmbeddedRedis
+from tests.integration.harness import running_kafka
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,13 +47,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         with KafkaContainer().with_kraft() as kafka:
             yield Broker(kafka.get_bootstrap_server(), "testcontainers", True)
     elif shutil.which("java") and shutil.which("mvn"):
-        data = tmp_path_factory.mktemp("kafka")
-        command = [sys.executable, str(ROOT / "scripts" / "kafka")]
-        up = subprocess.run(
-            [*command, "up", "--port", "0", "--data", str(data), "--json"], stdout=subprocess.PIPE, check=True
-        )
-        yield Broker(json.loads(up.stdout.splitlines()[-1])["bootstrap"], "scripts/kafka", True)
-        subprocess.run([*command, "down", "--data", str(data)], check=True, stdout=subprocess.DEVNULL)
+        with running_kafka(tmp_path_factory.mktemp("kafka")) as address:
+            yield Broker(address, "scripts/kafka", True)
     else:
         assert not os.environ.get("CI"), "CI needs a real Kafka: install Java 17 and Maven, or set TIERSTREAM_KAFKA"
         print(

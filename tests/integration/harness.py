@@ -73,6 +73,32 @@ class Worker:
         return self.process.wait(seconds)
 
 
+def start_worker(settings: Settings, log: Path, module: str = "streams.cli", **environment: str) -> Worker:
+    """A worker's process, in the folder of its log; `module` is what runs it."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, "worker"],
+            env=inherited | settings.environment() | {"PYTHONPATH": str(ROOT)} | environment,
+            stdout=sink,
+            stderr=sink,
+            cwd=log.parent,
+        )
+    return Worker(process, settings.web_port, log)
+
+
+@contextmanager
+def running_kafka(data: Path) -> Iterator[str]:
+    """The address of a real Kafka of its own, by scripts/kafka."""
+    command = [sys.executable, str(ROOT / "scripts" / "kafka")]
+    up = [*command, "up", "--port", "0", "--data", str(data), "--json"]
+    answer = subprocess.run(up, stdout=subprocess.PIPE, check=True).stdout
+    try:
+        yield json.loads(answer.splitlines()[-1])["bootstrap"]
+    finally:
+        subprocess.run([*command, "down", "--data", str(data)], check=True, stdout=subprocess.DEVNULL)
+
+
 @dataclass
 class Site:
     """One installation: its topics under a prefix of their own, its settings, its workers."""
@@ -109,19 +135,7 @@ class Site:
         chosen = load_settings(
             **self.settings.model_dump(include=self.settings.model_fields_set) | {"web_port": port} | settings
         )
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
-        environment |= chosen.environment()
-        environment["PYTHONPATH"] = str(ROOT)
-        log = self.folder / f"worker-{len(self.workers)}.log"
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, "worker"],
-                env=environment,
-                stdout=sink,
-                stderr=sink,
-                cwd=self.folder,
-            )
-        worker = Worker(process, port, log)
+        worker = start_worker(chosen, self.folder / f"worker-{len(self.workers)}.log", module)
         self.workers.append(worker)
         return worker
 
