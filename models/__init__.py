@@ -6,7 +6,7 @@ next customer and what is to be announced. (Reading a policy file is the one doo
 
 from models.customer import Customer, decode, encode
 from models.events import Decoder, Event, Rejected
-from models.fold import advance, apply
+from models.fold import advance, advance_own, apply, apply_own, new_customer, next_change_ms
 from models.outputs import Output
 from models.policy import Policy
 from models.policy_builder import PolicyError
@@ -22,9 +22,13 @@ __all__ = [
     "PolicyError",
     "Rejected",
     "advance",
+    "advance_own",
     "apply",
+    "apply_own",
     "decode",
     "encode",
     "load",
+    "new_customer",
+    "next_change_ms",
     "profile",
 ]

@@ -9,7 +9,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-SCHEMA_VERSION: Final = 1
+from models import buckets
+
+SCHEMA_VERSION: Final = 2
 NEVER_MS: Final = 2**63 - 1
 """`due_at_ms` of a customer whom time alone will never make cross a line."""
 
@@ -21,27 +23,6 @@ MAX_COMPLAINT_STEPS: Final = 64
 
 BASE_LEVEL: Final = "none"
 """The risk level of a customer about whom there is no alert."""
-
-
-class Bucket(Struct, array_like=True, gc=False):
-    """What a customer bought in one stretch of `bucket_ms`; `number` is its start in units of that width."""
-
-    number: int
-    purchases: int
-    orders: int
-    """Purchases less those that were refunded in full."""
-    spend_minor: int
-
-
-class InWindow(Struct, array_like=True, gc=False, frozen=True):
-    """What the buckets that count at the customer's clock add up to; kept so that no event has to add them up."""
-
-    first_number: int = 0
-    """The buckets with this number or a later one count."""
-    spend_minor: int = 0
-    orders: int = 0
-    negative: int = 0
-    """How many of them hold more refunds than purchases, by spend or by orders."""
 
 
 class ComplaintStep(Struct, array_like=True, gc=False, order=True, frozen=True):
@@ -62,7 +43,7 @@ class Satisfaction(Struct, array_like=True, gc=False, order=True, frozen=True):
     kind: str
 
 
-class Facts(Struct, array_like=True):
+class Facts(Struct, array_like=True, gc=False):
     """What is known of a customer: a function of the *set* of events, not of the order in which they came."""
 
     first_purchase_ms: int = -1
@@ -72,13 +53,21 @@ class Facts(Struct, array_like=True):
     orders: int = 0
     spend_minor: int = 0
     """Lifetime orders and net spend."""
-    buckets: list[Bucket] = []
-    in_window: InWindow = InWindow()
+    buckets: bytes = buckets.EMPTY
+    """What was bought by stretches of time (models.buckets)."""
+    window_first: int = 0
+    """The buckets with this number or a later one count at the customer's clock. What they add up to is kept, so that no
+    event has to add them up:"""
+    window_spend_minor: int = 0
+    window_orders: int = 0
+    window_refunded_minor: int = 0
+    window_refunded_orders: int = 0
+    """Of that, the spend and the orders of buckets with more refunds than purchases: not positive."""
     complaints: list[ComplaintStep] = []
     satisfaction: Satisfaction | None = None
 
 
-class Lock(Struct, array_like=True, frozen=True):
+class Lock(Struct, array_like=True, gc=False, frozen=True):
     """A tier pinned by hand."""
 
     since_ms: int
@@ -86,7 +75,7 @@ class Lock(Struct, array_like=True, frozen=True):
     actor: str
 
 
-class AlertAction(Struct, array_like=True, frozen=True):
+class AlertAction(Struct, array_like=True, gc=False, frozen=True):
     """What was last done about the customer's current alert."""
 
     at_ms: int
@@ -95,7 +84,7 @@ class AlertAction(Struct, array_like=True, frozen=True):
     reason: str
 
 
-class Standing(Struct, array_like=True):
+class Standing(Struct, array_like=True, gc=False):
     """What was announced of a customer, and what it waits for. History: it is never unsaid."""
 
     tier: str
@@ -109,11 +98,12 @@ class Standing(Struct, array_like=True):
     alert_action: AlertAction | None = None
 
 
-class Customer(Struct, array_like=True):
+class Customer(Struct, array_like=True, gc=False):
     """A customer. `advance` and `apply` (models.fold) take one and give the next."""
 
     due_at_ms: int
-    """The first instant after `clock_ms` at which time alone makes this customer cross a line."""
+    """Until then time alone does not make this customer cross a line. A bound that is quick to find; the instant itself is
+    sought when the bound is reached (models.fold.next_change_ms)."""
     clock_ms: int
     """The latest instant at which something happened to this customer, an event or a line crossed."""
     seq: int
@@ -124,6 +114,8 @@ class Customer(Struct, array_like=True):
     """Hashes of the latest RECENT_EVENTS event ids, eight bytes each."""
     facts: Facts
     standing: Standing
+    tier_due_ms: int = NEVER_MS
+    """Until then time alone does not change the tier or its danger: the part of `due_at_ms` that is costly to find."""
     erased_at_ms: int = -1
     """When the customer's data was erased on request; what remains then is this, `seq` and the clock."""
 
@@ -137,7 +129,18 @@ _HEADER = struct.Struct(">Bq")
 _encode_body = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(Customer).decode
 
-UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {}
+
+def _from_1_to_2(body: list[Any]) -> list[Any]:
+    """Buckets became bytes, and what counts in the window part of the facts; a bound of the tier alone was added."""
+    due_at_ms, clock_ms, seq, events, recent, facts, standing, *erased = body
+    first, last, days, orders, spend, listed, in_window, *rest = facts
+    kept = buckets.packed(map(tuple, listed))
+    window_first = in_window[0]
+    facts = [first, last, days, orders, spend, kept, window_first, *buckets.total(kept, window_first, NEVER_MS), *rest]
+    return [due_at_ms, clock_ms, seq, events, recent, facts, standing, due_at_ms, *erased]
+
+
+UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2}
 """Per older schema version, the named step that turns its decoded array into that of the next version."""
 
 
@@ -162,7 +165,15 @@ def decode(data: bytes) -> Customer:
         if data[0] == SCHEMA_VERSION:
             return _decode_body(memoryview(data)[_HEADER.size :])
         return _upcast(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError, struct.error) as error:
+    except (
+        msgspec.MsgspecError,
+        UnicodeDecodeError,
+        RecursionError,
+        IndexError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
 

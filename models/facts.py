@@ -6,15 +6,16 @@ never by the order of arrival. That is why facts are the same after the same set
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final, Literal
 
-from models import units
-from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Bucket, ComplaintStep, Facts, InWindow, Satisfaction
+from models import buckets, units
+from models.buckets import Bucket, Total
+from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, ComplaintStep, Facts, Satisfaction
 
 MAX_SUM_MINOR: Final = 2**63 - 1
 """What a sum may be: it is kept in 64 bits."""
@@ -38,17 +39,21 @@ class Window:
     utc_offset_ms: int
     lateness_ms: int
     """How much older than the customer's clock an event may be."""
+    keep_ms: int = field(init=False)
+    """How long a bucket is kept after its start: while it counts, and while a late purchase on its day may come."""
 
-    @property
-    def keep_ms(self) -> int:
-        """How long a bucket is kept after its start: while it counts, and while a late purchase on its day may come."""
-        return max(self.length_ms, self.lateness_ms + units.DAY_MS)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep_ms", max(self.length_ms, self.lateness_ms + units.DAY_MS))
 
     def first_number(self, facts: Facts, at_ms: int) -> int:
         """The number of the earliest bucket that counts at `at_ms`."""
         if self.kind == "trailing":
             return (at_ms - self.length_ms) // self.bucket_ms + 1
         return self.period(facts, at_ms)[0] // self.bucket_ms
+
+    def end_ms(self, facts: Facts, at_ms: int) -> int:
+        """When the year's window that holds `at_ms` ends; NEVER_MS for a trailing one."""
+        return NEVER_MS if self.kind == "trailing" else self.period(facts, at_ms)[1]
 
     def period(self, facts: Facts, at_ms: int) -> tuple[int, int]:
         """The year's window that holds `at_ms`: its start, and the instant at which all of it leaves."""
@@ -80,15 +85,20 @@ def _year(day_number: int, month: int, day: int) -> tuple[int, int]:
 def book_purchase(facts: Facts, window: Window, at_ms: int, amount_minor: int, clock_ms: int) -> None:
     """Count one purchase. `clock_ms` is the customer's clock, at or after `at_ms`."""
     number = at_ms // window.bucket_ms
-    if not _has_purchase_on_day(facts.buckets, window, at_ms):
+    buckets_a_day = units.DAY_MS // window.bucket_ms
+    day_first = number - number % buckets_a_day
+    if not buckets.has_purchase(facts.buckets, day_first, day_first + buckets_a_day):
         facts.purchase_days += 1
     facts.orders += 1
     facts.spend_minor += amount_minor
-    facts.last_purchase_ms = max(facts.last_purchase_ms, at_ms)
+    if at_ms > facts.last_purchase_ms:
+        facts.last_purchase_ms = at_ms
     if facts.first_purchase_ms < 0 or at_ms < facts.first_purchase_ms:
         facts.first_purchase_ms = at_ms
     _book(facts, number, 1, 1, amount_minor)
-    slide(facts, window, clock_ms)
+    if at_ms < clock_ms or facts.first_purchase_ms == at_ms:
+        # What came late may have left already; a first purchase moves an anniversary.
+        slide(facts, window, clock_ms)
 
 
 def book_refund(facts: Facts, window: Window, booked_at_ms: int, amount_minor: int, full: bool, clock_ms: int) -> None:
@@ -101,11 +111,9 @@ def book_refund(facts: Facts, window: Window, booked_at_ms: int, amount_minor: i
 
 def would_overflow(facts: Facts, window: Window, booked_at_ms: int, amount_minor: int) -> bool:
     """Whether a sum would leave the 64 bits in which it is kept."""
-    number = booked_at_ms // window.bucket_ms
-    index = bisect_left(facts.buckets, number, key=_number)
-    there = index < len(facts.buckets) and facts.buckets[index].number == number
-    in_bucket = facts.buckets[index].spend_minor if there else 0
-    return max(abs(facts.spend_minor), abs(facts.in_window.spend_minor), abs(in_bucket)) + amount_minor > MAX_SUM_MINOR
+    in_bucket = buckets.at(facts.buckets, booked_at_ms // window.bucket_ms)[3]
+    largest = max(abs(facts.spend_minor), abs(facts.window_spend_minor), abs(in_bucket))
+    return largest + amount_minor > MAX_SUM_MINOR
 
 
 def book_complaint(facts: Facts, step: ComplaintStep) -> None:
@@ -122,37 +130,27 @@ def book_satisfaction(facts: Facts, answer: Satisfaction) -> None:
 
 def slide(facts: Facts, window: Window, clock_ms: int) -> None:
     """Move the window to the customer's clock, and drop the buckets that no late event can need any more."""
-    buckets = facts.buckets
-    facts.in_window = _window_from(facts, window.first_number(facts, clock_ms))
-    oldest = (clock_ms - window.keep_ms) // window.bucket_ms + 1
-    if buckets and buckets[0].number < oldest:
-        facts.buckets = buckets[bisect_left(buckets, oldest, key=_number) :]
+    first = window.first_number(facts, clock_ms)
+    if first != facts.window_first:
+        counted = _total_from(facts, first)
+        facts.window_first = first
+        facts.window_spend_minor, facts.window_orders = counted.spend_minor, counted.orders
+        facts.window_refunded_minor, facts.window_refunded_orders = counted.refunded_minor, counted.refunded_orders
+    facts.buckets = buckets.since(facts.buckets, (clock_ms - window.keep_ms) // window.bucket_ms + 1)
 
 
-def _window_from(facts: Facts, first: int) -> InWindow:
+def _total_from(facts: Facts, first: int) -> Total:
     """What the buckets from number `first` on add up to. Costs what leaves the window, not what is in it."""
-    known, buckets = facts.in_window, facts.buckets
-    if first == known.first_number:
-        return known
-    start = bisect_left(buckets, first, key=_number)
-    if first < known.first_number:
+    if first < facts.window_first:
         # A late first purchase has moved the anniversary: add up anew.
-        return InWindow(first, *_total(buckets[start:]))
-    spend, orders, negative = _total(buckets[bisect_left(buckets, known.first_number, key=_number) : start])
-    return InWindow(first, known.spend_minor - spend, known.orders - orders, known.negative - negative)
-
-
-def _total(buckets: list[Bucket]) -> tuple[int, int, int]:
-    spend = orders = negative = 0
-    for bucket in buckets:
-        spend += bucket.spend_minor
-        orders += bucket.orders
-        negative += _is_negative(bucket)
-    return spend, orders, negative
-
-
-def _is_negative(bucket: Bucket) -> bool:
-    return bucket.spend_minor < 0 or bucket.orders < 0
+        return buckets.total(facts.buckets, first, NEVER_MS)
+    left = buckets.total(facts.buckets, facts.window_first, first)
+    return Total(
+        facts.window_spend_minor - left.spend_minor,
+        facts.window_orders - left.orders,
+        facts.window_refunded_minor - left.refunded_minor,
+        facts.window_refunded_orders - left.refunded_orders,
+    )
 
 
 def forget_complaints(facts: Facts, forget_after_ms: int, clock_ms: int) -> None:
@@ -162,54 +160,40 @@ def forget_complaints(facts: Facts, forget_after_ms: int, clock_ms: int) -> None
         facts.complaints = [step for step in facts.complaints if step.at_ms > oldest_ms]
 
 
-def _number(bucket: Bucket) -> int:
-    return bucket.number
-
-
 def _book(facts: Facts, number: int, purchases: int, orders: int, spend_minor: int) -> None:
-    """Add to a bucket, and to the window if the bucket counts. A bucket that holds nothing does not exist."""
-    buckets = facts.buckets = facts.buckets.copy()
-    if buckets and buckets[-1].number < number:
-        index = len(buckets)
-    else:
-        index = bisect_left(buckets, number, key=_number)
-    was_negative = False
-    new = Bucket(number, purchases, orders, spend_minor)
-    if index < len(buckets) and buckets[index].number == number:
-        old = buckets.pop(index)
-        was_negative = _is_negative(old)
-        new = Bucket(number, old.purchases + purchases, old.orders + orders, old.spend_minor + spend_minor)
-    if new.purchases or new.orders or new.spend_minor:
-        buckets.insert(index, new)
-    known = facts.in_window
-    if number >= known.first_number:
-        facts.in_window = InWindow(
-            known.first_number,
-            known.spend_minor + spend_minor,
-            known.orders + orders,
-            known.negative + _is_negative(new) - was_negative,
-        )
+    """Add to a bucket, and to the window if the bucket counts."""
+    counts = number >= facts.window_first
+    watched = counts and (orders < 0 or spend_minor < 0 or facts.window_refunded_minor or facts.window_refunded_orders)
+    if watched:
+        _, _, orders_before, spend_before = buckets.at(facts.buckets, number)
+        facts.window_refunded_orders += min(orders_before + orders, 0) - min(orders_before, 0)
+        facts.window_refunded_minor += min(spend_before + spend_minor, 0) - min(spend_before, 0)
+    facts.buckets = buckets.add(facts.buckets, number, purchases, orders, spend_minor)
+    if counts:
+        facts.window_spend_minor += spend_minor
+        facts.window_orders += orders
 
 
-def _has_purchase_on_day(buckets: list[Bucket], window: Window, at_ms: int) -> bool:
-    day = at_ms // units.DAY_MS
-    buckets_a_day = units.DAY_MS // window.bucket_ms
-    first = bisect_left(buckets, day * buckets_a_day, key=_number)
-    end = bisect_left(buckets, (day + 1) * buckets_a_day, key=_number)
-    return any(bucket.purchases for bucket in buckets[first:end])
-
-
-@dataclass(frozen=True, slots=True)
 class Measures:
     """What a tier's rule looks at, at one instant."""
 
-    spend_minor: int
-    orders: int
-    active_periods: int | None
-    """Distinct periods (a fixed grid from the epoch) with an order in the window; None where no rule asks for them."""
-    recency_ms: int | None
-    """Since the last purchase; None when there was none."""
-    satisfaction: int | None
+    __slots__ = ("active_periods", "orders", "recency_ms", "satisfaction", "spend_minor")
+
+    def __init__(
+        self,
+        spend_minor: int,
+        orders: int,
+        active_periods: int | None,
+        recency_ms: int | None,
+        satisfaction: int | None,
+    ) -> None:
+        self.spend_minor = spend_minor
+        self.orders = orders
+        self.active_periods = active_periods
+        """Distinct periods (a fixed grid from the epoch) with an order in the window; None where no rule asks for them."""
+        self.recency_ms = recency_ms
+        """Since the last purchase; None when there was none."""
+        self.satisfaction = satisfaction
 
 
 class View:
@@ -226,60 +210,78 @@ class View:
         self._at_ms = at_ms
         self._period_ms = period_ms
         self._assumed = assumed
-        self.period_end_ms = NEVER_MS if window.kind == "trailing" else window.period(facts, at_ms)[1]
-        self._now = _window_from(facts, window.first_number(facts, at_ms))
+        self.period_end_ms = window.end_ms(facts, at_ms)
+        self._first = window.first_number(facts, at_ms)
+        if self._first == facts.window_first:
+            self._spend_minor, self._orders = facts.window_spend_minor, facts.window_orders
+            self._refunded_minor, self._refunded_orders = facts.window_refunded_minor, facts.window_refunded_orders
+        else:
+            self._spend_minor, self._orders, self._refunded_minor, self._refunded_orders = _total_from(
+                facts, self._first
+            )
         answer = facts.satisfaction
         self._satisfaction = assumed if answer is None else answer.score
         self.satisfaction_ends_ms = NEVER_MS if answer is None else answer.at_ms + valid_for_ms
-        forgetting_helps = answer is not None and assumed is not None and assumed > answer.score
-        self.only_shrinks = self._now.negative == 0 and not forgetting_helps
+        self._forgetting_helps = answer is not None and assumed is not None and assumed > answer.score
+        self.only_shrinks = not (self._refunded_minor or self._refunded_orders or self._forgetting_helps)
         """Whether time alone can only lower the measures: no bucket in the window is negative, and no answer is
         worse than what is assumed once it is forgotten."""
+        self._later: _Later | None = None
+
+    def at_best(self) -> Measures:
+        """What time alone can make of the measures at the most: as if just the negative buckets left."""
+        now = self.at(self._at_ms)
+        now.spend_minor -= self._refunded_minor
+        now.orders = max(self._orders - self._refunded_orders, 0)
+        if self._forgetting_helps:
+            now.satisfaction = self._assumed
+        return now
 
     def at(self, at_ms: int) -> Measures:
         """The measures at an instant at or after the one the view was made for."""
-        spend, orders, staying = self._now.spend_minor, self._now.orders, None
+        spend, orders, gone = self._spend_minor, self._orders, 0
         if at_ms >= self.period_end_ms:
-            spend = orders = staying = 0
+            spend, orders, gone = 0, 0, len(self.later.buckets)
         elif at_ms > self._at_ms and self._window.kind == "trailing":
-            staying = len(self.leaves_ms) - bisect_right(self.leaves_ms, at_ms)
-            spend, orders = self._latest_spend[staying], self._latest_orders[staying]
+            later = self.later
+            gone = bisect_right(later.leaves_ms, at_ms)
+            spend, orders = spend - later.spend_minor[gone], orders - later.orders[gone]
         last_ms = self.facts.last_purchase_ms
         return Measures(
             spend,
             max(orders, 0),
-            None if self._period_ms is None else self._active_periods(self._period_ms, staying),
+            None if self._period_ms is None else self._active_periods(self._period_ms, gone),
             None if last_ms < 0 else at_ms - last_ms,
             self._satisfaction if at_ms < self.satisfaction_ends_ms else self._assumed,
         )
 
-    @cached_property
+    @property
     def leaves_ms(self) -> list[int]:
         """When buckets that count leave the window, in order."""
-        if self._window.kind != "trailing":
-            return [self.period_end_ms]
-        width, length_ms = self._window.bucket_ms, self._window.length_ms
-        return [bucket.number * width + length_ms for bucket in self._buckets]
+        return [self.period_end_ms] if self._window.kind != "trailing" else self.later.leaves_ms
 
-    @cached_property
-    def _buckets(self) -> list[Bucket]:
-        buckets = self.facts.buckets
-        return buckets[bisect_left(buckets, self._now.first_number, key=_number) :]
+    @property
+    def later(self) -> _Later:
+        """The buckets that count, one by one."""
+        if self._later is None:
+            self._later = _Later(self.facts.buckets, self._window, self._first)
+        return self._later
 
-    @cached_property
-    def _latest_spend(self) -> list[int]:
-        """The spend of the latest n buckets, at index n."""
-        return list(accumulate((bucket.spend_minor for bucket in reversed(self._buckets)), initial=0))
-
-    @cached_property
-    def _latest_orders(self) -> list[int]:
-        return list(accumulate((bucket.orders for bucket in reversed(self._buckets)), initial=0))
-
-    def _active_periods(self, period_ms: int, staying: int | None) -> int:
-        buckets = self._buckets
+    def _active_periods(self, period_ms: int, gone: int) -> int:
         width = self._window.bucket_ms
-        first = 0 if staying is None else len(buckets) - staying
-        return len({bucket.number * width // period_ms for bucket in buckets[first:] if bucket.orders > 0})
+        return len({one.number * width // period_ms for one in self.later.buckets[gone:] if one.orders > 0})
+
+
+class _Later:
+    """The buckets of a window as they will leave it."""
+
+    def __init__(self, data: bytes, window: Window, first: int) -> None:
+        self.buckets: list[Bucket] = buckets.listed(buckets.since(data, first))
+        width, length_ms = window.bucket_ms, window.length_ms
+        self.leaves_ms = [one.number * width + length_ms for one in self.buckets]
+        self.spend_minor = [0, *accumulate([one.spend_minor for one in self.buckets])]
+        """What the first n of them add up to, at index n."""
+        self.orders = [0, *accumulate([one.orders for one in self.buckets])]
 
 
 __all__ = [

@@ -3,12 +3,17 @@
     advance(customer, until_ms) -> customer, outputs
     apply(customer, event)      -> customer, outputs     # advance to the event's instant, then the event
 
-Both are pure. A customer's clock moves only when something happens to them, an event or a line crossed; so it
-does not matter when, or how often, anybody looked whether something was due.
+Both are pure; `advance_own` and `apply_own` do the same to a customer whom the caller gives up, and spare the copy. A
+customer's clock moves only when something happens to them, an event or a line crossed; so it does not matter when, or how
+often, anybody looked whether something was due.
+
+A customer carries a bound before which time alone does nothing (`due_at_ms`), found by a look-up. The exact instant is a
+search, made only when the bound is reached: most customers have bought again by then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final
 
@@ -54,6 +59,7 @@ from models.tiers import Tier
 from models.units import format_minor, format_time
 
 HASH_BYTES: Final = 8
+RECENT_BYTES: Final = HASH_BYTES * RECENT_EVENTS
 EVENTS_THAT_ADD_UP: Final = MAX_SUM_MINOR // MAX_AMOUNT_MINOR - 1
 """Fewer events can't add up to more than a sum may be."""
 NOTHING: Final[tuple[Output, ...]] = ()
@@ -64,39 +70,71 @@ def new_customer(policy: Policy, at_ms: int) -> Customer:
     return Customer(NEVER_MS, at_ms, 0, 0, b"", Facts(), Standing(policy.base_tier, at_ms))
 
 
-def advance(
-    customer: Customer, until_ms: int, policy: Policy, customer_id: str
-) -> tuple[Customer, tuple[Output, ...] | list[Output]]:
+def advance(customer: Customer, until_ms: int, policy: Policy, customer_id: str) -> tuple[Customer, Sequence[Output]]:
     """What time alone does to a customer up to and including `until_ms`, each line crossed at its own instant."""
     if customer.due_at_ms > until_ms:
         return customer, NOTHING
+    customer = _copied(customer)
+    return customer, advance_own(customer, until_ms, policy, customer_id)
+
+
+def advance_own(customer: Customer, until_ms: int, policy: Policy, customer_id: str) -> Sequence[Output]:
+    """`advance` of a customer who is changed in place."""
+    if customer.due_at_ms > until_ms:
+        return NOTHING
     return _Step(customer, policy, customer_id).advanced(until_ms)
 
 
 def apply(
     customer: Customer | None, event: Event, policy: Policy
-) -> tuple[Customer | None, tuple[Output, ...] | list[Output] | Rejected]:
+) -> tuple[Customer | None, Sequence[Output] | Rejected]:
     """What an event does to a customer (None: not known yet), after what time did until then.
 
     A repeat changes nothing. An event older than the allowed lateness is rejected and changes nothing either. A
     late event is booked where it belongs in time and judged at the customer's clock.
     """
-    if customer is None:
-        customer = new_customer(policy, event.occurred_at_ms)
-    elif _is_repeat(customer.recent, event.event_hash) or event.occurred_at_ms <= customer.erased_at_ms:
-        return customer, NOTHING
-    elif event.occurred_at_ms < customer.clock_ms - policy.window.lateness_ms:
-        return customer, Rejected(
-            "too_late",
-            f"occurred_at {format_time(event.occurred_at_ms)} is more than the allowed lateness before "
-            f"the customer's clock {format_time(customer.clock_ms)}",
-        )
-    elif (
-        customer.events > EVENTS_THAT_ADD_UP
-        and (rejected := _rejected_as_too_much(customer, event, policy)) is not None
-    ):
-        return customer, rejected
+    changed = new_customer(policy, event.occurred_at_ms) if customer is None else _copied(customer)
+    result = apply_own(changed, event, policy)
+    return (customer if result is NOTHING or isinstance(result, Rejected) else changed), result
+
+
+def apply_own(customer: Customer, event: Event, policy: Policy) -> Sequence[Output] | Rejected:
+    """`apply` to a customer who is changed in place; one who is not known yet is a `new_customer`."""
+    at_ms = event.occurred_at_ms
+    if customer.events:
+        if _is_repeat(customer.recent, event.event_hash) or at_ms <= customer.erased_at_ms:
+            return NOTHING
+        if at_ms < customer.clock_ms - policy.window.lateness_ms:
+            return Rejected(
+                "too_late",
+                f"occurred_at {format_time(at_ms)} is more than the allowed lateness before "
+                f"the customer's clock {format_time(customer.clock_ms)}",
+            )
+        if customer.events > EVENTS_THAT_ADD_UP:
+            rejected = _rejected_as_too_much(customer, event, policy)
+            if rejected is not None:
+                return rejected
     return _Step(customer, policy, event.customer_id).applied(event)
+
+
+def next_change_ms(customer: Customer, policy: Policy) -> int:
+    """The first instant after the customer's clock at which time alone changes something to be announced.
+
+    NEVER_MS if none. A search: `due_at_ms` is a bound of it that costs nothing.
+    """
+    facts, standing, now_ms = customer.facts, customer.standing, customer.clock_ms
+    if customer.due_at_ms == NEVER_MS:
+        return NEVER_MS
+    found = policy.ladder.next_change_ms(policy.view(facts, now_ms), standing, now_ms)
+    if facts.first_purchase_ms >= 0:
+        found = min(found, policy.risk.next_change_ms(facts, policy.risk.rank_of(standing.risk_level), now_ms))
+    return found
+
+
+def _copied(customer: Customer) -> Customer:
+    customer = copy(customer)
+    customer.facts, customer.standing = copy(customer.facts), copy(customer.standing)
+    return customer
 
 
 def _rejected_as_too_much(customer: Customer, event: Event, policy: Policy) -> Rejected | None:
@@ -119,47 +157,71 @@ def _is_repeat(recent: bytes, event_hash: bytes) -> bool:
 
 
 class _Step:
-    """One call of the fold at work on its own copy of a customer."""
+    """One call of the fold at work on a customer."""
 
     def __init__(self, customer: Customer, policy: Policy, customer_id: str) -> None:
-        self.customer = customer = copy(customer)
-        customer.facts = self.facts = copy(customer.facts)
-        customer.standing = self.standing = copy(customer.standing)
+        self.customer = customer
+        self.facts = customer.facts
+        self.standing = customer.standing
         self.policy = policy
         self.customer_id = customer_id
         self.outputs: list[Output] = []
 
     # ------------------------------------------------------------ time
-    def advanced(self, until_ms: int) -> tuple[Customer, list[Output]]:
+    def advanced(self, until_ms: int) -> list[Output]:
         customer = self.customer
         while customer.due_at_ms <= until_ms:
             due_at_ms = customer.due_at_ms
-            if due_at_ms == self.standing.downgrade_at_ms:
+            if not self.crosses_at(due_at_ms):
+                customer.due_at_ms = next_change_ms(customer, self.policy)
+            elif due_at_ms == self.standing.downgrade_at_ms:
                 # Judged on the last moment of the grace, before anything leaves the window at this very instant.
                 measures = self.view(due_at_ms - 1).at(due_at_ms - 1)
                 self.move_clock(due_at_ms)
                 self.downgrade(measures, CLOCK_CAUSE)
+                self.settle(CLOCK_CAUSE)
             else:
                 self.move_clock(due_at_ms)
-            self.settle(CLOCK_CAUSE)
-        return customer, self.outputs
+                self.settle(CLOCK_CAUSE)
+        return self.outputs
+
+    def crosses_at(self, due_at_ms: int) -> bool:
+        """Whether the bound is the very instant: something changes at it."""
+        standing, facts, now_ms = self.standing, self.facts, self.customer.clock_ms
+        if due_at_ms == standing.downgrade_at_ms:
+            return True
+        if due_at_ms >= self.customer.tier_due_ms:
+            rank = self.policy.ladder.rank_of(standing.tier)
+            qualified = self.policy.ladder.qualified_rank(self.view(now_ms).at(due_at_ms))
+            if qualified > rank or (qualified < rank) == (standing.downgrade_at_ms == NEVER_MS):
+                return True
+        risk = self.policy.risk
+        if facts.first_purchase_ms < 0:
+            return False
+        level = risk.rank_of(standing.risk_level)
+        return risk.next_rank(level, risk.log_odds(facts, due_at_ms)) != level
 
     def move_clock(self, at_ms: int) -> None:
         self.customer.clock_ms = at_ms
         slide(self.facts, self.policy.window, at_ms)
-        forget_complaints(self.facts, self.policy.risk.complaint_risk.forget_after_ms, at_ms)
+        if self.facts.complaints:
+            forget_complaints(self.facts, self.policy.risk.complaint_risk.forget_after_ms, at_ms)
 
     # ------------------------------------------------------------ events
-    def applied(self, event: Event) -> tuple[Customer, list[Output]]:
+    def applied(self, event: Event) -> Sequence[Output]:
         customer = self.customer
         at_ms = event.occurred_at_ms
         if customer.due_at_ms <= at_ms:
             self.advanced(at_ms)
-        self.move_clock(max(customer.clock_ms, at_ms))
+        is_in_order = at_ms >= customer.clock_ms
+        self.move_clock(at_ms if is_in_order else customer.clock_ms)
         customer.events += 1
-        customer.recent = (customer.recent + event.event_hash)[-HASH_BYTES * RECENT_EVENTS :]
+        recent = customer.recent + event.event_hash
+        customer.recent = recent if len(recent) <= RECENT_BYTES else recent[-RECENT_BYTES:]
         body = event.body
+        only_adds = False
         if isinstance(body, Purchase):
+            only_adds = is_in_order and body.kind == "purchase"
             self.purchase(event, body)
         elif isinstance(body, Complaint):
             self.complaint(event, body)
@@ -169,8 +231,8 @@ class _Step:
             return self.erased(event)
         else:
             self.command(event, body)
-        self.settle(event.event_id)
-        return customer, self.outputs
+        self.settle(event.event_id, only_adds)
+        return self.outputs
 
     def purchase(self, event: Event, body: Purchase) -> None:
         window, clock_ms = self.policy.window, self.customer.clock_ms
@@ -205,32 +267,38 @@ class _Step:
         elif standing.last_alert_ms >= 0:
             standing.alert_action = AlertAction(now_ms, body.action or "", body.actor or "", body.reason or "")
 
-    def erased(self, event: Event) -> tuple[Customer, list[Output]]:
+    def erased(self, event: Event) -> list[Output]:
         """Forget all that is known; what stays keeps the numbering gapless and repeats of old events out."""
         customer, now_ms = self.customer, self.customer.clock_ms
         before = self.tier_now()
         customer.facts = self.facts = Facts()
         customer.standing = self.standing = Standing(self.policy.base_tier, now_ms)
         customer.recent = event.event_hash
-        customer.due_at_ms = NEVER_MS
+        customer.due_at_ms = customer.tier_due_ms = NEVER_MS
         customer.erased_at_ms = now_ms
         self.announce(TIER_CHANGES, "erase", event.event_id, {"before": {"tier": before["tier"]}, "after": None})
-        return customer, self.outputs
+        return self.outputs
 
     # ------------------------------------------------------------ judgement
-    def settle(self, cause: str) -> None:
-        """Judge the customer at their clock, announce what changed, and find out when to look again."""
-        now_ms = self.customer.clock_ms
-        view = self.view(now_ms)
-        if self.standing.lock is None:
-            self.settle_tier(view, cause)
-        due_at_ms = self.policy.ladder.next_change_ms(view, self.standing, now_ms)
-        if self.facts.first_purchase_ms >= 0:
-            rank = self.settle_risk(cause)
-            due_at_ms = min(due_at_ms, self.policy.risk.next_change_ms(self.facts, rank, now_ms))
-        self.customer.due_at_ms = due_at_ms
+    def settle(self, cause: str, only_adds: bool = False) -> None:
+        """Judge the customer at their clock, announce what changed, and find out when to look again.
 
-    def settle_tier(self, view: View, cause: str) -> None:
+        `only_adds`: what happened was a purchase at the clock. It never makes a tier be lost sooner.
+        """
+        customer = self.customer
+        now_ms = customer.clock_ms
+        view = self.view(now_ms)
+        tier_changed = self.standing.lock is None and self.settle_tier(view, cause)
+        ladder = self.policy.ladder
+        if tier_changed or not only_adds or customer.tier_due_ms <= now_ms or ladder.can_rise(view, self.standing):
+            customer.tier_due_ms = ladder.next_change_ms(view, self.standing, now_ms)
+        due_at_ms = customer.tier_due_ms
+        if self.facts.first_purchase_ms >= 0:
+            due_at_ms = min(due_at_ms, self.settle_risk(cause))
+        customer.due_at_ms = due_at_ms
+
+    def settle_tier(self, view: View, cause: str) -> bool:
+        """Returns whether anything about the tier changed."""
         standing, ladder = self.standing, self.policy.ladder
         now_ms = self.customer.clock_ms
         measures = view.at(now_ms)
@@ -242,11 +310,14 @@ class _Step:
             standing.downgrade_at_ms = NEVER_MS
             self.announce_kept("upgrade", before, cause)
         elif qualified == rank:
-            if standing.downgrade_at_ms != NEVER_MS:
-                before = self.tier_now()
-                standing.downgrade_at_ms = NEVER_MS
-                self.announce_kept("downgrade_averted", before, cause)
-        elif standing.downgrade_at_ms == NEVER_MS:
+            if standing.downgrade_at_ms == NEVER_MS:
+                return False
+            before = self.tier_now()
+            standing.downgrade_at_ms = NEVER_MS
+            self.announce_kept("downgrade_averted", before, cause)
+        elif standing.downgrade_at_ms != NEVER_MS:
+            return False
+        else:
             before = self.tier_now()
             downgrade_at_ms = self.policy.downgrade_at_ms(view, standing.tier_since_ms, now_ms)
             if downgrade_at_ms > now_ms:
@@ -256,6 +327,7 @@ class _Step:
                 self.downgrade(measures, cause)
                 # Without grace or hold the next step down may follow at once.
                 self.settle_tier(view, cause)
+        return True
 
     def downgrade(self, measures: Measures, cause: str) -> None:
         """Lose the tier: one step, or straight down to what the measures qualify for."""
@@ -269,13 +341,18 @@ class _Step:
         self.announce_tier("downgrade", before, cause, lost, measures, regains)
 
     def settle_risk(self, cause: str) -> int:
-        """Returns the rank of the level after this look."""
-        risk, standing = self.policy.risk, self.standing
-        rank = risk.rank_of(standing.risk_level)
-        reached = risk.next_rank(rank, risk.log_odds(self.facts, self.customer.clock_ms))
+        """Returns until when, at the least, time alone does not change the level."""
+        risk, now_ms = self.policy.risk, self.customer.clock_ms
+        rank = risk.rank_of(self.standing.risk_level)
+        if rank == 0:
+            until_ms = risk.quiet_until_ms(self.facts, 0, now_ms)
+            if until_ms > now_ms:
+                return until_ms  # nor has it changed yet
+        reached = risk.next_rank(rank, risk.log_odds(self.facts, now_ms))
         if reached != rank:
             self.change_level(rank, reached, cause)
-        return reached
+        until_ms = risk.quiet_until_ms(self.facts, reached, now_ms)
+        return until_ms if until_ms > now_ms else risk.next_change_ms(self.facts, reached, now_ms)
 
     def change_level(self, rank: int, reached: int, cause: str) -> None:
         policy, standing, now_ms = self.policy, self.standing, self.customer.clock_ms

@@ -10,12 +10,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from scipy.special import hyp2f1
 
-ONE_SECOND_WEEKS = 1 / (7 * 24 * 3600)
-MAX_EXPONENT = 700.0
+ONE_SECOND_WEEKS: Final = 1 / (7 * 24 * 3600)
+MAX_EXPONENT: Final = 700.0
 """exp of more overflows a double."""
+T_X_CELLS: Final = 32
+"""Cells of t_x: an octave has half as many."""
+LINE_CELLS: Final = 16
+"""Cells of a line, per unit of log-odds."""
+LARGEST_LINE: Final = 1000.0
+FIRST_SILENCE_WEEKS: Final = 1 / 168
+LEAST_PRECISION: Final = 0.01
+"""Relative, of a bound."""
+MOST_BOUNDS: Final = 200_000
+"""When so many bounds are known they are forgotten and found anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,12 @@ class MbgNbd:
         return math.log(self.a / (self.b + x)) + n * (math.log(self.alpha + age) - math.log(self.alpha + t_x))
 
 
+def _log_odds(log_left: float, log_q: float) -> float:
+    """ln((D + q) / (1 - q)) of ln D and ln q."""
+    more, less = (log_left, log_q) if log_left > log_q else (log_q, log_left)
+    return more + math.log1p(math.exp(less - more)) - math.log(-math.expm1(log_q))
+
+
 class Silence:
     """How the log-odds of no purchase within a horizon grow with a customer's age until they buy again.
 
@@ -76,11 +93,7 @@ class Silence:
     def log_odds(self, age: float) -> float:
         """ln((D + q) / (1 - q)) at an age in weeks."""
         log_age = math.log(self._alpha + age)
-        log_left = self._log_left + self._n * log_age
-        log_q = self._n * (log_age - math.log(self._alpha_horizon + age))
-        if log_left > log_q:
-            return log_left + math.log1p(math.exp(log_q - log_left)) - math.log(-math.expm1(log_q))
-        return log_q + math.log1p(math.exp(log_left - log_q)) - math.log(-math.expm1(log_q))
+        return _log_odds(self._log_left + self._n * log_age, self._n * (log_age - math.log(self._alpha_horizon + age)))
 
     def reaches(self, line: float, from_age: float, to_age: float) -> float:
         """The age in weeks, about, at which the log-odds reach `line`, sought from `from_age` on, at most `to_age`.
@@ -103,3 +116,61 @@ class Silence:
             if abs(step) * known < ONE_SECOND_WEEKS or u == last:
                 break
         return min(math.exp(u) - self._alpha, to_age)
+
+
+class LeastSilence:
+    """For how long a customer is certainly silent before their log-odds reach a line: a bound, looked up.
+
+    The time since the last purchase depends on x, t_x and the line. Customers are told apart by x, by a cell of t_x (a
+    sixteenth wide) and by a cell of the line; for each combination the bound is worked out once, with the D of the cell's
+    beginning and the q of its end, between which that of every customer in the cell lies (D falls with t_x at equal
+    silence, q rises; both raise the log-odds, and both grow with silence).
+    """
+
+    def __init__(self, mbg: MbgNbd, horizon: float, longest: float) -> None:
+        self._mbg = mbg
+        self._horizon = horizon
+        self._longest = longest
+        self._found: dict[int, float] = {}
+
+    def weeks(self, x: int, t_x_ms: int, ms_per_week: int, line: float) -> float:
+        """A silence in weeks at which, as at any shorter one, the log-odds are below `line`; infinite if at all up to
+        the longest.
+        """
+        if line < -LARGEST_LINE:
+            return 0.0
+        width = t_x_ms
+        shift = 0
+        while width >= T_X_CELLS:
+            width >>= 1
+            shift += 1
+        line_cell = math.floor(min(line, LARGEST_LINE) * LINE_CELLS)
+        key = ((x * 64 + shift) * T_X_CELLS + width) * 65536 + (line_cell & 65535)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= MOST_BOUNDS:
+                self._found.clear()
+            begin, end = (width << shift) / ms_per_week, ((width + 1 << shift) - 1) / ms_per_week
+            found = self._found[key] = self._least(x, begin, end, line_cell / LINE_CELLS)
+        return found
+
+    def _least(self, x: int, begin: float, end: float, line: float) -> float:
+        mbg, n = self._mbg, self._mbg.r + x
+        log_left = math.log(mbg.a / (mbg.b + x)) - n * math.log(mbg.alpha + begin)
+
+        def is_below(silence: float) -> bool:
+            log_q = n * (math.log(mbg.alpha + end + silence) - math.log(mbg.alpha + end + silence + self._horizon))
+            return _log_odds(log_left + n * math.log(mbg.alpha + begin + silence), log_q) < line
+
+        if not is_below(0.0):
+            return 0.0
+        low, high = 0.0, FIRST_SILENCE_WEEKS
+        while is_below(high):
+            if high > self._longest:
+                return math.inf
+            low, high = high, 2 * high
+        while high - low > LEAST_PRECISION * high:
+            middle = (low + high) / 2
+            low, high = (middle, high) if is_below(middle) else (low, middle)
+        # A hair less: the exact function rounds otherwise.
+        return low * (1 - 1e-9)

@@ -8,7 +8,7 @@ import orjson
 
 from models import explain, units
 from models.customer import Customer
-from models.fold import tier_in_words
+from models.fold import next_change_ms, tier_in_words
 from models.policy import Policy
 
 
@@ -26,6 +26,7 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
     money = policy.decimals
     above = policy.ladder.rank_of(standing.tier) + 1
     answer = facts.satisfaction
+    due_at_ms = next_change_ms(customer, policy)
     body: dict[str, Any] = {
         "customer_id": customer_id,
         "seq": customer.seq,
@@ -53,7 +54,7 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
             "purchase_days": facts.purchase_days,
         },
         "risk": _risk(customer, policy),
-        "due_at": units.format_time(customer.due_at_ms) if customer.due_at_ms < units.LATEST_MS * 2 else None,
+        "due_at": units.format_time(due_at_ms) if due_at_ms < units.LATEST_MS * 2 else None,
     }
     return orjson.dumps(body)
 

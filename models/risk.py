@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from models import units
 from models.customer import NEVER_MS, Facts
-from models.mbg_nbd import MbgNbd, Silence
+from models.mbg_nbd import LeastSilence, MbgNbd, Silence
 
 LONGEST_SILENCE_MS: Final = 100 * 365 * units.DAY_MS
 """A line that a hundred years of silence do not cross is never crossed."""
@@ -94,19 +94,26 @@ class RiskModel:
     satisfaction_per_point: float
     satisfaction_valid_for_ms: int
 
-    def rank_of(self, level: str) -> int:
-        """0 for the base level and for one that this policy does not know, 1 for the lowest, and so on."""
-        return next((known.rank for known in self.levels if known.name == level), 0)
+    horizon_weeks: float = field(init=False)
+    """The horizon in the model's unit."""
+    _ranks: dict[str, int] = field(init=False, compare=False, repr=False)
+    _least_silence: LeastSilence = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def horizon_weeks(self) -> float:
-        """The horizon in the model's unit."""
-        return self.horizon_ms / units.WEEK_MS
+    def __post_init__(self) -> None:
+        horizon_weeks = self.horizon_ms / units.WEEK_MS
+        object.__setattr__(self, "horizon_weeks", horizon_weeks)
+        object.__setattr__(self, "_ranks", {level.name: level.rank for level in self.levels})
+        longest_weeks = LONGEST_SILENCE_MS / units.WEEK_MS
+        object.__setattr__(self, "_least_silence", LeastSilence(self.mbg, horizon_weeks, longest_weeks))
 
     @cached_property
     def base(self) -> float:
         """The log-odds of any new customer."""
         return self.mbg.log_odds_no_purchase(0, 0.0, 0.0, self.horizon_weeks)
+
+    def rank_of(self, level: str) -> int:
+        """0 for the base level and for one that this policy does not know, 1 for the lowest, and so on."""
+        return self._ranks.get(level, 0)
 
     def silence(self, facts: Facts) -> Silence:
         """How a customer's log-odds grow with their age, until the next purchase."""
@@ -197,6 +204,31 @@ class RiskModel:
                 return max(_reaches_ms(silence, facts, offset, raise_at, end_ms), after_ms + 1)
             from_ms = step_ms
         return NEVER_MS
+
+    def quiet_until_ms(self, facts: Facts, rank: int, now_ms: int) -> int:
+        """Until then time alone does not change the level `rank`: a bound that is quick to find, never beyond
+        `next_change_ms`, or now or earlier where it can't tell. NEVER_MS if time alone never does.
+        """
+        complaints, answer = facts.complaints, facts.satisfaction
+        if rank and (complaints or answer is not None):
+            return now_ms  # the level may also ease when something fades or is forgotten
+        if rank == len(self.levels):
+            return NEVER_MS
+        offset = 0.0
+        if complaints:
+            # They only fade; but with the oldest step forgotten, another complaint may seem to come soon after one.
+            offset = self._complaints_log_odds(facts, now_ms)
+            if len(complaints) > 1:
+                offset *= self.complaint_risk.repeat_factor
+        if answer is not None:
+            offset += max(0.0, self._satisfaction_log_odds(facts, now_ms))
+        repeats = facts.purchase_days - 1
+        t_x_ms = facts.last_purchase_ms - facts.first_purchase_ms if repeats > 0 else 0
+        line = self.levels[rank].raise_at - offset
+        weeks = self._least_silence.weeks(max(repeats, 0), t_x_ms, units.WEEK_MS, line)
+        if weeks == math.inf:
+            return NEVER_MS
+        return facts.first_purchase_ms + t_x_ms + int(weeks * units.WEEK_MS)
 
     def _steps(self, facts: Facts, after_ms: int, end_ms: int) -> Iterator[int]:
         """The instants after `after_ms` at which a complaint fades a step or something is forgotten, then the end."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Final
 
 from models.customer import NEVER_MS, Standing
@@ -75,14 +74,17 @@ class TierLadder:
     recency_limits_ms: tuple[int, ...]
     """The recencies beyond which some rule changes its mind."""
 
-    @cached_property
-    def counts_periods(self) -> bool:
-        """Whether any tier asks for active periods; counting them costs something."""
-        return any(tier.min_active_periods is not None for tier in self.tiers)
+    counts_periods: bool = field(init=False)
+    """Whether any tier asks for active periods; counting them costs something."""
+    _named: dict[str, Tier] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "counts_periods", any(tier.min_active_periods is not None for tier in self.tiers))
+        object.__setattr__(self, "_named", {tier.name: tier for tier in self.tiers})
 
     def tier_named(self, name: str) -> Tier:
         """The tier of that name; the base tier for one that this policy does not know."""
-        return next((tier for tier in self.tiers if tier.name == name), self.tiers[0])
+        return self._named.get(name, self.tiers[0])
 
     def rank_of(self, name: str) -> int:
         """Its rank."""
@@ -145,11 +147,9 @@ class TierLadder:
             return NEVER_MS
         rank = self.rank_of(standing.tier)
         pending = standing.downgrade_at_ms != NEVER_MS
-        if view.only_shrinks and (pending or rank == 0):
-            # Nothing can rise by time alone, so nothing averts a downgrade and nobody climbs.
-            return standing.downgrade_at_ms
-        if view.only_shrinks:
-            return self.loss_ms(view, rank, after_ms)
+        if not self.can_rise(view, standing):
+            # Nothing averts a downgrade, and nobody climbs.
+            return standing.downgrade_at_ms if pending or rank == 0 else self.loss_ms(view, rank, after_ms)
         for at_ms in self._instants(view, after_ms):
             if at_ms >= standing.downgrade_at_ms:
                 break
@@ -157,6 +157,14 @@ class TierLadder:
             if qualified > rank or (qualified == rank if pending else qualified < rank):
                 return at_ms
         return standing.downgrade_at_ms
+
+    def can_rise(self, view: View, standing: Standing) -> bool:
+        """Whether time alone may lift the customer to a higher tier, or out of danger of losing theirs."""
+        if view.only_shrinks:
+            return False
+        at_best = self.qualified_rank(view.at_best())
+        rank = self.rank_of(standing.tier)
+        return at_best > rank or (at_best == rank and standing.downgrade_at_ms != NEVER_MS)
 
     def loss_ms(self, view: View, rank: int, after_ms: int) -> int:
         """The first instant after `after_ms` at which, with no further events, the customer no longer qualifies for `rank`."""

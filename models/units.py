@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
+from typing import Final
 
-SECOND_MS = 1_000
-MINUTE_MS = 60 * SECOND_MS
-HOUR_MS = 60 * MINUTE_MS
-DAY_MS = 24 * HOUR_MS
-WEEK_MS = 7 * DAY_MS
+SECOND_MS: Final[int] = 1_000
+MINUTE_MS: Final[int] = 60 * SECOND_MS
+HOUR_MS: Final[int] = 60 * MINUTE_MS
+DAY_MS: Final[int] = 24 * HOUR_MS
+WEEK_MS: Final[int] = 7 * DAY_MS
 
-LATEST_MS = 4_102_444_800_000
+LATEST_MS: Final[int] = 4_102_444_800_000
 """2100-01-01: no event is accepted at or after it, so every instant computed from one can be written as RFC 3339."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,7 +36,7 @@ _DECIMALS = dict.fromkeys(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
 ) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
 
-MAX_AMOUNT_CHARACTERS = 64
+MAX_AMOUNT_CHARACTERS: Final[int] = 64
 """Far more than any sum of money takes; reading a decimal costs more than its length, so a long one costs too much."""
 
 # As many digits as an amount may have: the default of 28 would round the rest away.

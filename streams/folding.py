@@ -108,8 +108,7 @@ class Batch:
     def _advance(self, key: bytes, until_ms: int) -> None:
         customer = self._customer(key)
         assert customer is not None, key
-        self._customers[key], outputs = models.advance(customer, until_ms, self._policy, key.decode())
-        self.outputs.extend(outputs)
+        self.outputs.extend(models.advance_own(customer, until_ms, self._policy, key.decode()))
 
     def _fold(self, record: Record) -> None:
         self.offsets[record.topic] = record.offset
@@ -120,11 +119,13 @@ class Batch:
             return
         self.latest_ms = max(self.latest_ms, event.occurred_at_ms)
         key = event.customer_id.encode()
-        customer, result = models.apply(self._customer(key), event, self._policy)
+        customer = self._customer(key)
+        if customer is None:
+            customer = self._customers[key] = models.new_customer(self._policy, event.occurred_at_ms)
+        result = models.apply_own(customer, event, self._policy)
         if isinstance(result, Rejected):
             self.dead_letters.append(DeadLetter(result.code, result.detail, record))
-        elif customer is not None:
-            self._customers[key] = customer
+        elif result:
             self.outputs.extend(result)
 
     def _customer(self, key: bytes) -> Customer | None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from models import Customer, Output
+from models import Customer, Output, Policy, buckets, next_change_ms
 from models.customer import NEVER_MS
 from tests.builders import ms
 from tests.oracle import Announcement, Picture
 from tests.running import Step
 
 
-def assert_agrees(step: Step, picture: Picture, context: str = "") -> None:
+def assert_agrees(step: Step, picture: Picture, policy: Policy, context: str = "") -> None:
     """Everything that docs/semantics.md says of a customer after an event."""
     where = f"{context} customer {picture.customer_id}"
-    assert as_the_oracle_sees(step.customer) == expected(picture), where
+    assert as_the_oracle_sees(step.customer, policy) == expected(picture), where
+    assert step.customer.clock_ms < step.customer.due_at_ms <= next_change_ms(step.customer, policy), where
     assert [announced(output) for output in step.outputs] == [_plain(one) for one in picture.announcements], where
     assert (step.rejected is not None) == (picture.verdict == "too_late"), where
     for output, announcement in zip(step.outputs, picture.announcements, strict=True):
@@ -34,7 +35,7 @@ def expected(picture: Picture) -> dict[str, Any]:
     }
 
 
-def as_the_oracle_sees(customer: Customer) -> dict[str, Any]:
+def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
     """A customer in the oracle's words."""
     facts, standing = customer.facts, customer.standing
     answer, lock, action = facts.satisfaction, standing.lock, standing.alert_action
@@ -45,7 +46,9 @@ def as_the_oracle_sees(customer: Customer) -> dict[str, Any]:
             "purchase_days": facts.purchase_days,
             "orders": facts.orders,
             "spend": facts.spend_minor,
-            "buckets": [(one.number, one.purchases, one.orders, one.spend_minor) for one in facts.buckets],
+            "buckets": [
+                (one.number, one.purchases, one.orders, one.spend_minor) for one in buckets.listed(facts.buckets)
+            ],
             "steps": [
                 (one.at_ms, one.complaint_id, one.status, one.severity, one.category) for one in facts.complaints
             ],
@@ -63,7 +66,7 @@ def as_the_oracle_sees(customer: Customer) -> dict[str, Any]:
         },
         "seq": customer.seq,
         "clock": customer.clock_ms,
-        "due_at": _ever(customer.due_at_ms),
+        "due_at": _ever(next_change_ms(customer, policy)),
     }
 
 

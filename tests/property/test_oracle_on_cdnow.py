@@ -23,11 +23,13 @@ def test_the_fold_agrees_with_the_oracle_on_every_cdnow_customer_at_every_prefix
     pictures = replay(shipped_text(name), log, until_ms=END)
     for wire, step, picture in zip(log, steps, pictures, strict=False):
         if not picture.close_call:
-            assert_agrees(step, picture, f"{name} after {wire['event_id']}")
+            assert_agrees(step, picture, policy, f"{name} after {wire['event_id']}")
     for customer_id, picture in zip(list(fold.customers), pictures[len(log) :], strict=True):
         outputs = fold.advance(END, customer_id)
         if not picture.close_call:
-            assert_agrees(Step(customer_id, fold.customers[customer_id], outputs), picture, f"{name} at the end")
+            assert_agrees(
+                Step(customer_id, fold.customers[customer_id], outputs), picture, policy, f"{name} at the end"
+            )
     close_calls = {picture.customer_id for picture in pictures if picture.close_call}
     assert len(close_calls) < len(fold.customers) / 100
     seen = {output.change for output in fold.outputs}

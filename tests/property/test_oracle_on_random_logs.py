@@ -31,13 +31,13 @@ def agrees(text: str, log: list[Wire], until_ms: int) -> None:
         if picture.close_call:
             event("too close to call")
             return
-        assert_agrees(step, picture, wire["event_id"])
+        assert_agrees(step, picture, fold.policy, wire["event_id"])
         for change in step.changes:
             event(change)
         event(picture.verdict)
     for customer_id, picture in zip(list(fold.customers), pictures[len(log) :], strict=True):
         outputs = fold.advance(until_ms, customer_id)
         if not picture.close_call:
-            assert_agrees(Step(customer_id, fold.customers[customer_id], outputs), picture, "at the end")
+            assert_agrees(Step(customer_id, fold.customers[customer_id], outputs), picture, fold.policy, "at the end")
         for output in outputs:
             event(f"{output.change} by the clock")

@@ -7,7 +7,7 @@ from copy import deepcopy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import Output, advance, apply, encode
+from models import Output, advance, apply, encode, next_change_ms
 from models.customer import NEVER_MS
 from tests.builders import DAY, Wire, ms
 from tests.running import Fold, events_of, policy_of
@@ -17,22 +17,31 @@ INSTANTS_FOLLOWED = 12
 
 
 @given(policy_texts(), customer_logs())
-def test_nothing_happens_before_due_at_and_something_is_announced_at_it(text: str, log: list[Wire]) -> None:
+def test_nothing_happens_before_the_next_change_which_is_announced_and_due_at_is_a_bound_of_it(
+    text: str, log: list[Wire]
+) -> None:
     policy = policy_of(text)
     fold = Fold(policy)
     for wire in log:
         fold.apply(wire)
     customer = fold.customers["ada"]
     for _ in range(INSTANTS_FOLLOWED):
-        due_at_ms = customer.due_at_ms
-        if due_at_ms == NEVER_MS:
+        change_ms = next_change_ms(customer, policy)
+        assert customer.clock_ms < customer.due_at_ms <= change_ms
+        assert advance(customer, customer.due_at_ms - 1, policy, "ada") == (customer, ())
+        if change_ms == NEVER_MS:
             break
-        assert due_at_ms > customer.clock_ms
-        assert advance(customer, due_at_ms - 1, policy, "ada") == (customer, ())
-        later, outputs = advance(customer, due_at_ms, policy, "ada")
+        waiting, outputs = advance(customer, change_ms - 1, policy, "ada")
+        assert not outputs
+        assert (waiting.clock_ms, waiting.facts, waiting.standing) == (
+            customer.clock_ms,
+            customer.facts,
+            customer.standing,
+        )
+        later, outputs = advance(customer, change_ms, policy, "ada")
         assert outputs
-        assert {output.occurred_at_ms for output in outputs} == {due_at_ms}
-        assert later.clock_ms == due_at_ms
+        assert {output.occurred_at_ms for output in outputs} == {change_ms}
+        assert later.clock_ms == change_ms
         customer = later
 
 
@@ -45,10 +54,11 @@ def test_what_time_brings_about_carries_its_own_instant_however_late_it_is_found
     for wire in log:
         fold.apply(wire)
     customer = fold.customers["ada"]
-    if customer.due_at_ms == NEVER_MS:
+    change_ms = next_change_ms(customer, policy)
+    if change_ms == NEVER_MS:
         return
-    _, found_on_time = advance(customer, customer.due_at_ms, policy, "ada")
-    _, found_late = advance(customer, customer.due_at_ms + late_ms, policy, "ada")
+    _, found_on_time = advance(customer, change_ms, policy, "ada")
+    _, found_late = advance(customer, change_ms + late_ms, policy, "ada")
     assert list(found_late[: len(found_on_time)]) == list(found_on_time)
 
 
