@@ -44,6 +44,9 @@ class Total(NamedTuple):
     """Likewise, the orders."""
 
 
+NOTHING: Final = Total(0, 0, 0, 0)
+
+
 def count(data: bytes) -> int:
     """How many buckets there are."""
     if not data:
@@ -60,15 +63,24 @@ def get(data: bytes, index: int) -> tuple[int, int, int, int]:
     return found
 
 
+def number_at(data: bytes, index: int) -> int:
+    """The number of the bucket at an index, which must exist. Read byte by byte: compiled, that is the quickest."""
+    begin = 1 + index * (_NARROW_SIZE if data[0] == 0 else _WIDE_SIZE)
+    return data[begin] | data[begin + 1] << 8 | data[begin + 2] << 16 | data[begin + 3] << 24
+
+
 def listed(data: bytes) -> list[Bucket]:
     """All buckets, in order.
 
     >>> listed(add(add(EMPTY, 7, 1, 1, 250), 5, 0, -1, -90))
     [Bucket(number=5, purchases=0, orders=-1, spend_minor=-90), Bucket(number=7, purchases=1, orders=1, spend_minor=250)]
     """
-    if not data:
-        return []
-    return [Bucket(*one) for one in (_NARROW if data[0] == 0 else _WIDE).iter_unpack(memoryview(data)[1:])]
+    return [Bucket(*one) for one in rows(data)]
+
+
+def rows(data: bytes) -> list[tuple[int, int, int, int]]:
+    """All buckets, in order, as plain tuples."""
+    return list((_NARROW if data[0] == 0 else _WIDE).iter_unpack(memoryview(data)[1:])) if data else []
 
 
 def packed(buckets: Iterable[tuple[int, int, int, int]]) -> bytes:
@@ -86,7 +98,7 @@ def first_from(data: bytes, number: int) -> int:
     low, high = 0, count(data)
     while low < high:
         middle = (low + high) // 2
-        if get(data, middle)[0] < number:
+        if number_at(data, middle) < number:
             low = middle + 1
         else:
             high = middle
@@ -95,18 +107,20 @@ def first_from(data: bytes, number: int) -> int:
 
 def since(data: bytes, number: int) -> bytes:
     """The buckets with this number or a later one."""
-    if not data or get(data, 0)[0] >= number:
+    if not data or number_at(data, 0) >= number:
         return data
     index = first_from(data, number)
     if index == count(data):
         return EMPTY
     if data[0] == 0:
         return data[:1] + data[1 + index * _NARROW_SIZE :]
-    return packed(listed(data)[index:])
+    return packed(rows(data)[index:])
 
 
 def total(data: bytes, first: int, end: int) -> Total:
     """What the buckets from number `first` to before number `end` add up to."""
+    if not data or number_at(data, 0) >= end:
+        return NOTHING
     spend = orders = refunded_minor = refunded_orders = 0
     for index in range(first_from(data, first), count(data)):
         number, _, its_orders, its_spend = get(data, index)
@@ -122,10 +136,8 @@ def total(data: bytes, first: int, end: int) -> Total:
 def at(data: bytes, number: int) -> tuple[int, int, int, int]:
     """The bucket with this number; one that holds nothing if there is none."""
     index = first_from(data, number)
-    if index < count(data):
-        found = get(data, index)
-        if found[0] == number:
-            return found
+    if index < count(data) and number_at(data, index) == number:
+        return get(data, index)
     return (number, 0, 0, 0)
 
 
@@ -135,10 +147,10 @@ def has_purchase(data: bytes, first: int, end: int) -> bool:
     # From the end: what is asked about is nearly always the present day.
     while index > 0:
         index -= 1
-        number, purchases, _, _ = get(data, index)
+        number = number_at(data, index)
         if number < first:
             return False
-        if number < end and purchases:
+        if number < end and get(data, index)[1]:
             return True
     return False
 
@@ -147,22 +159,17 @@ def add(data: bytes, number: int, purchases: int, orders: int, spend_minor: int)
     """The buckets with so much added to that of `number`."""
     if not data:
         return packed([(number, purchases, orders, spend_minor)]) if purchases or orders or spend_minor else EMPTY
+    index = count(data)
+    if number_at(data, index - 1) >= number:
+        index = index - 1 if number_at(data, index - 1) == number else first_from(data, number)
     size = _NARROW_SIZE if data[0] == 0 else _WIDE_SIZE
-    last = len(data) - size
-    last_number, last_purchases, last_orders, last_spend = get(data, (last - 1) // size)
-    if last_number < number:
-        return _put(data, len(data), len(data), number, purchases, orders, spend_minor)
-    if last_number == number:
+    begin = 1 + index * size
+    if begin < len(data) and number_at(data, index) == number:
+        _, its_purchases, its_orders, its_spend = get(data, index)
         return _put(
-            data, last, len(data), number, last_purchases + purchases, last_orders + orders, last_spend + spend_minor
+            data, begin, begin + size, number, its_purchases + purchases, its_orders + orders, its_spend + spend_minor
         )
-    begin = 1 + first_from(data, number) * size
-    found, its_purchases, its_orders, its_spend = get(data, (begin - 1) // size)
-    if found != number:
-        return _put(data, begin, begin, number, purchases, orders, spend_minor)
-    return _put(
-        data, begin, begin + size, number, its_purchases + purchases, its_orders + orders, its_spend + spend_minor
-    )
+    return _put(data, begin, begin, number, purchases, orders, spend_minor)
 
 
 def _put(data: bytes, begin: int, end: int, number: int, purchases: int, orders: int, spend_minor: int) -> bytes:
@@ -174,7 +181,7 @@ def _put(data: bytes, begin: int, end: int, number: int, purchases: int, orders:
         rest = data[:begin] + data[end:]
         return rest if len(rest) > 1 else EMPTY
     size = _NARROW_SIZE if data[0] == 0 else _WIDE_SIZE
-    kept: list[tuple[int, int, int, int]] = list(listed(data))
+    kept = rows(data)
     new = [(number, purchases, orders, spend_minor)] if holds_something else []
     return packed(kept[: (begin - 1) // size] + new + kept[(end - 1) // size :])
 

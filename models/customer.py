@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -43,28 +44,59 @@ class Satisfaction(Struct, array_like=True, gc=False, order=True, frozen=True):
     kind: str
 
 
-class Facts(Struct, array_like=True, gc=False):
+@dataclass(init=False, slots=True)
+class Facts:
     """What is known of a customer: a function of the *set* of events, not of the order in which they came."""
 
-    first_purchase_ms: int = -1
-    last_purchase_ms: int = -1
-    purchase_days: int = 0
+    first_purchase_ms: int
+    last_purchase_ms: int
+    purchase_days: int
     """Distinct UTC days with a purchase: x + 1 of the purchase process, refunds notwithstanding."""
-    orders: int = 0
-    spend_minor: int = 0
+    orders: int
+    spend_minor: int
     """Lifetime orders and net spend."""
-    buckets: bytes = buckets.EMPTY
+    buckets: bytes
     """What was bought by stretches of time (models.buckets)."""
-    window_first: int = 0
+    window_first: int
     """The buckets with this number or a later one count at the customer's clock. What they add up to is kept, so that no
     event has to add them up:"""
-    window_spend_minor: int = 0
-    window_orders: int = 0
-    window_refunded_minor: int = 0
-    window_refunded_orders: int = 0
+    window_spend_minor: int
+    window_orders: int
+    window_refunded_minor: int
+    window_refunded_orders: int
     """Of that, the spend and the orders of buckets with more refunds than purchases: not positive."""
-    complaints: list[ComplaintStep] = []
-    satisfaction: Satisfaction | None = None
+    complaints: list[ComplaintStep]
+    satisfaction: Satisfaction | None
+
+    def __init__(
+        self,
+        first_purchase_ms: int = -1,
+        last_purchase_ms: int = -1,
+        purchase_days: int = 0,
+        orders: int = 0,
+        spend_minor: int = 0,
+        buckets: bytes = b"",
+        window_first: int = 0,
+        window_spend_minor: int = 0,
+        window_orders: int = 0,
+        window_refunded_minor: int = 0,
+        window_refunded_orders: int = 0,
+        complaints: list[ComplaintStep] | None = None,
+        satisfaction: Satisfaction | None = None,
+    ) -> None:
+        self.first_purchase_ms = first_purchase_ms
+        self.last_purchase_ms = last_purchase_ms
+        self.purchase_days = purchase_days
+        self.orders = orders
+        self.spend_minor = spend_minor
+        self.buckets = buckets
+        self.window_first = window_first
+        self.window_spend_minor = window_spend_minor
+        self.window_orders = window_orders
+        self.window_refunded_minor = window_refunded_minor
+        self.window_refunded_orders = window_refunded_orders
+        self.complaints = [] if complaints is None else complaints
+        self.satisfaction = satisfaction
 
 
 class Lock(Struct, array_like=True, gc=False, frozen=True):
@@ -84,21 +116,43 @@ class AlertAction(Struct, array_like=True, gc=False, frozen=True):
     reason: str
 
 
-class Standing(Struct, array_like=True, gc=False):
+@dataclass(init=False, slots=True)
+class Standing:
     """What was announced of a customer, and what it waits for. History: it is never unsaid."""
 
     tier: str
     tier_since_ms: int
-    downgrade_at_ms: int = NEVER_MS
+    downgrade_at_ms: int
     """End of the grace period; NEVER_MS when the tier is not in danger."""
-    lock: Lock | None = None
-    risk_level: str = BASE_LEVEL
-    risk_since_ms: int = 0
-    last_alert_ms: int = -1
-    alert_action: AlertAction | None = None
+    lock: Lock | None
+    risk_level: str
+    risk_since_ms: int
+    last_alert_ms: int
+    alert_action: AlertAction | None
+
+    def __init__(
+        self,
+        tier: str,
+        tier_since_ms: int,
+        downgrade_at_ms: int = NEVER_MS,
+        lock: Lock | None = None,
+        risk_level: str = BASE_LEVEL,
+        risk_since_ms: int = 0,
+        last_alert_ms: int = -1,
+        alert_action: AlertAction | None = None,
+    ) -> None:
+        self.tier = tier
+        self.tier_since_ms = tier_since_ms
+        self.downgrade_at_ms = downgrade_at_ms
+        self.lock = lock
+        self.risk_level = risk_level
+        self.risk_since_ms = risk_since_ms
+        self.last_alert_ms = last_alert_ms
+        self.alert_action = alert_action
 
 
-class Customer(Struct, array_like=True, gc=False):
+@dataclass(init=False, slots=True)
+class Customer:
     """A customer. `advance` and `apply` (models.fold) take one and give the next."""
 
     due_at_ms: int
@@ -114,10 +168,32 @@ class Customer(Struct, array_like=True, gc=False):
     """Hashes of the latest RECENT_EVENTS event ids, eight bytes each."""
     facts: Facts
     standing: Standing
-    tier_due_ms: int = NEVER_MS
+    tier_due_ms: int
     """Until then time alone does not change the tier or its danger: the part of `due_at_ms` that is costly to find."""
-    erased_at_ms: int = -1
+    erased_at_ms: int
     """When the customer's data was erased on request; what remains then is this, `seq` and the clock."""
+
+    def __init__(
+        self,
+        due_at_ms: int,
+        clock_ms: int,
+        seq: int,
+        events: int,
+        recent: bytes,
+        facts: Facts,
+        standing: Standing,
+        tier_due_ms: int = NEVER_MS,
+        erased_at_ms: int = -1,
+    ) -> None:
+        self.due_at_ms = due_at_ms
+        self.clock_ms = clock_ms
+        self.seq = seq
+        self.events = events
+        self.recent = recent
+        self.facts = facts
+        self.standing = standing
+        self.tier_due_ms = tier_due_ms
+        self.erased_at_ms = erased_at_ms
 
     @property
     def revision(self) -> int:
@@ -125,19 +201,58 @@ class Customer(Struct, array_like=True, gc=False):
         return self.events + self.seq
 
 
+def copied(customer: Customer) -> Customer:
+    """Another customer of whom the same is known."""
+    return _customer(customer.due_at_ms, _fields(customer))
+
+
+_Fields = tuple[
+    int, int, int, bytes, int, int,
+    int, int, int, int, int, bytes, int, int, int, int, int, list[ComplaintStep], Satisfaction | None,
+    str, int, int, Lock | None, str, int, int, AlertAction | None,
+]  # fmt: skip
+"""A customer, but for `due_at_ms`, in one row: their own fields, their facts', their standing's."""
+
+
+def _fields(customer: Customer) -> _Fields:
+    facts, standing = customer.facts, customer.standing
+    return (
+        customer.clock_ms, customer.seq, customer.events, customer.recent, customer.tier_due_ms, customer.erased_at_ms,
+        facts.first_purchase_ms, facts.last_purchase_ms, facts.purchase_days, facts.orders, facts.spend_minor,
+        facts.buckets, facts.window_first, facts.window_spend_minor, facts.window_orders,
+        facts.window_refunded_minor, facts.window_refunded_orders, facts.complaints, facts.satisfaction,
+        standing.tier, standing.tier_since_ms, standing.downgrade_at_ms, standing.lock,
+        standing.risk_level, standing.risk_since_ms, standing.last_alert_ms, standing.alert_action,
+    )  # fmt: skip
+
+
+def _customer(due_at_ms: int, row: _Fields) -> Customer:
+    return Customer(
+        due_at_ms, row[0], row[1], row[2], row[3],
+        Facts(
+            row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13], row[14], row[15], row[16], row[17], row[18]
+        ),
+        Standing(row[19], row[20], row[21], row[22], row[23], row[24], row[25], row[26]),
+        row[4], row[5],
+    )  # fmt: skip
+
+
 _HEADER = struct.Struct(">Bq")
-_encode_body = msgspec.msgpack.Encoder().encode
-_decode_body = msgspec.msgpack.Decoder(Customer).decode
+_encode_fields = msgspec.msgpack.Encoder().encode
+_decode_fields = msgspec.msgpack.Decoder(_Fields).decode
 
 
 def _from_1_to_2(body: list[Any]) -> list[Any]:
-    """Buckets became bytes, and what counts in the window part of the facts; a bound of the tier alone was added."""
-    due_at_ms, clock_ms, seq, events, recent, facts, standing, *erased = body
-    first, last, days, orders, spend, listed, in_window, *rest = facts
+    """Nested arrays became one row without `due_at_ms`, buckets bytes, and a bound of the tier alone was added."""
+    due_at_ms, clock_ms, seq, events, recent, facts, standing, erased_at_ms = body
+    first, last, days, orders, spend, listed, (window_first, *_), complaints, satisfaction = facts
     kept = buckets.packed(map(tuple, listed))
-    window_first = in_window[0]
-    facts = [first, last, days, orders, spend, kept, window_first, *buckets.total(kept, window_first, NEVER_MS), *rest]
-    return [due_at_ms, clock_ms, seq, events, recent, facts, standing, due_at_ms, *erased]
+    counted = buckets.total(kept, window_first, NEVER_MS)
+    return [
+        clock_ms, seq, events, recent, due_at_ms, erased_at_ms,
+        first, last, days, orders, spend, kept, window_first, *counted, complaints, satisfaction,
+        *standing,
+    ]  # fmt: skip
 
 
 UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2}
@@ -150,7 +265,9 @@ class StateError(ValueError):
 
 def encode(customer: Customer) -> bytes:
     """The bytes that are kept: schema version, `due_at_ms` (so that it can be read without decoding), then MessagePack."""
-    return _HEADER.pack(SCHEMA_VERSION, customer.due_at_ms) + _encode_body(customer)
+    body: bytes = _encode_fields(_fields(customer))
+    header: bytes = _HEADER.pack(SCHEMA_VERSION, customer.due_at_ms)
+    return header + body
 
 
 def decode(data: bytes) -> Customer:
@@ -162,9 +279,9 @@ def decode(data: bytes) -> Customer:
     True
     """
     try:
-        if data[0] == SCHEMA_VERSION:
-            return _decode_body(memoryview(data)[_HEADER.size :])
-        return _upcast(data)
+        version, due_at_ms = _HEADER.unpack_from(data)
+        rest = memoryview(data)[_HEADER.size :]
+        return _customer(due_at_ms, _decode_fields(rest) if version == SCHEMA_VERSION else _upcast(version, rest))
     except (
         msgspec.MsgspecError,
         UnicodeDecodeError,
@@ -177,15 +294,15 @@ def decode(data: bytes) -> Customer:
         raise StateError(f"not a customer's state: {error}") from error
 
 
-def _upcast(data: bytes) -> Customer:
-    version = data[0]
-    body: list[Any] = msgspec.msgpack.decode(memoryview(data)[_HEADER.size :])
+def _upcast(version: int, data: memoryview) -> _Fields:
+    body: list[Any] = msgspec.msgpack.decode(data)
     while version != SCHEMA_VERSION:
         step = UPCASTS.get(version)
         if step is None:
             raise StateError(f"state has schema version {version}; this program knows up to {SCHEMA_VERSION}")
         body, version = step(body), version + 1
-    return msgspec.convert(body, Customer)
+    row: _Fields = msgspec.convert(body, _Fields)
+    return row
 
 
 def due_at_ms_of(data: bytes) -> int:

@@ -7,18 +7,22 @@ stable reason code (`REASONS`) and a sentence that names the field.
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from typing import Annotated, Final, Literal
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
-from msgspec.structs import force_setattr
 from xxhash import xxh3_64_digest
 
 from models import units
+from models.bodies import (
+    MAX_ID_CHARACTERS,
+    TOPIC_BODIES,
+    Body,
+    Command,
+    Purchase,
+)
 
 MAX_RECORD_BYTES: Final = 64 * 1024
-MAX_ID_CHARACTERS: Final = 128
 MAX_AMOUNT_MINOR: Final = 10**13
 MAX_DETAIL_CHARACTERS: Final = 1_000
 FUTURE_TOLERANCE_MS: Final = units.DAY_MS
@@ -46,82 +50,12 @@ REASONS: Final = {
 }
 """Every reason code, with what it means. Codes are a contract: they are added, never renamed."""
 
-Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
-Text = Annotated[str, Meta(max_length=1_000)]
-Time = Annotated[int, Meta(ge=0, lt=units.LATEST_MS)] | Annotated[datetime, Meta(tz=True)]
-Score = Annotated[int, Meta(ge=0, le=100)]
 # No int: its digits, up to 4,300, would cost their square. A float tells every accepted amount from every other.
 _decode_amount = msgspec.json.Decoder(str | float).decode
 
-Severity = Literal["low", "medium", "high", "critical"]
-SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
-ComplaintStatus = Literal["opened", "escalated", "resolved", "reopened"]
-STATUSES: Final[tuple[ComplaintStatus, ...]] = ("opened", "escalated", "resolved", "reopened")
 
-
-class Purchase(Struct, gc=False, kw_only=True):
-    """Body of `purchases`. `amount` is not negative; a refund's amount is what was given back."""
-
-    event_id: Id
-    customer_id: Id
-    kind: Literal["purchase", "refund"]
-    order_id: Id
-    amount: Raw
-    """A decimal as text or number. Left unread, since a body may hold it thousands of times, and only the last counts."""
-    currency: str
-    occurred_at: Time
-    channel: Annotated[str, Meta(max_length=128)] | None = None
-    original_occurred_at: Time | None = None
-    full_order: bool = False
-
-
-class Complaint(Struct, gc=False, kw_only=True):
-    """Body of `complaints`: one step in the life of one complaint."""
-
-    event_id: Id
-    customer_id: Id
-    complaint_id: Id
-    status: ComplaintStatus
-    severity: Severity
-    occurred_at: Time
-    category: Annotated[str, Meta(max_length=128)] | None = None
-    satisfaction: Score | None = None
-
-
-class Feedback(Struct, gc=False, kw_only=True):
-    """Body of `feedback`. Both kinds are on a scale of 0 to 100."""
-
-    event_id: Id
-    customer_id: Id
-    score: Score
-    kind: Literal["csat", "nps"]
-    occurred_at: Time
-
-
-class Command(Struct, gc=False, kw_only=True):
-    """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason."""
-
-    event_id: Id
-    customer_id: Id
-    command: Literal["lock_tier", "unlock_tier", "erase", "act_on_alert"]
-    occurred_at: Time
-    tier: Id | None = None
-    reason: Text | None = None
-    actor: Annotated[str, Meta(max_length=128)] | None = None
-    action: Literal["acknowledged", "contacted", "saved", "lost", "dismissed"] | None = None
-
-
-Body = Purchase | Complaint | Feedback | Command
-TOPIC_BODIES: Final[dict[str, type[Body]]] = {
-    "purchases": Purchase,
-    "complaints": Complaint,
-    "feedback": Feedback,
-    "commands": Command,
-}
-"""The input topics, in the order in which simultaneous events of a customer are folded."""
-
-
-class Event(Struct, gc=False):
+@dataclass(init=False, slots=True)
+class Event:
     """A valid event, ready to be folded: times in ms, money in minor units of the policy's currency."""
 
     topic: str
@@ -131,20 +65,44 @@ class Event(Struct, gc=False):
     event_hash: bytes
     """Eight bytes that stand for topic and event_id in the customer's de-duplication list."""
     body: Body
-    amount_minor: int = 0
-    original_occurred_at_ms: int | None = None
+    amount_minor: int
+    original_occurred_at_ms: int | None
+    key: bytes
+    """The customer's id as bytes: what records and tables are keyed by."""
+
+    def __init__(
+        self,
+        topic: str,
+        customer_id: str,
+        event_id: str,
+        occurred_at_ms: int,
+        event_hash: bytes,
+        body: Body,
+        key: bytes | None = None,
+    ) -> None:
+        self.topic = topic
+        self.customer_id = customer_id
+        self.event_id = event_id
+        self.occurred_at_ms = occurred_at_ms
+        self.event_hash = event_hash
+        self.body = body
+        self.amount_minor = 0
+        self.original_occurred_at_ms = None
+        self.key = customer_id.encode() if key is None else key
 
 
-class Rejected(Struct, gc=False, frozen=True):
+@dataclass(init=False, slots=True)
+class Rejected:
     """A record that can't be used, and why."""
 
     code: str
     detail: str
 
-    def __post_init__(self) -> None:
-        """What a detail quotes was written by others: whatever it is, the detail fits into a header and a log line."""
-        if len(self.detail) > MAX_DETAIL_CHARACTERS:
-            force_setattr(self, "detail", self.detail[: MAX_DETAIL_CHARACTERS - 1] + "…")
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        # What a detail quotes was written by others: whatever it is, the detail fits into a header and a log line.
+        fits = len(detail) <= MAX_DETAIL_CHARACTERS
+        self.detail = detail if fits else detail[: MAX_DETAIL_CHARACTERS - 1] + "…"
 
 
 class Decoder:
@@ -178,7 +136,8 @@ class Decoder:
             return _invalid(str(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _not_json(error)
-        if key is not None and key != body.customer_id.encode():
+        customer_key = body.customer_id.encode()
+        if key is not None and key != customer_key:
             shown = key[:MAX_ID_CHARACTERS].decode(errors="replace")
             return Rejected("key_mismatch", f"the record's key is {shown!r}, its customer_id {body.customer_id!r}")
         occurred_at = body.occurred_at
@@ -198,6 +157,7 @@ class Decoder:
             occurred_at_ms,
             xxh3_64_digest(f"{topic}/{body.event_id}".encode()),
             body,
+            customer_key,
         )
         if isinstance(body, Purchase):
             return self._with_money(event, body)
@@ -210,9 +170,12 @@ class Decoder:
         if rate is None:
             known = ", ".join(self._rates)
             return Rejected("unknown_currency", f"currency {body.currency[:20]!r} is not among {known}")
+        decimals = self._decimals[body.currency]
+        plain_minor = units.parse_plain_minor(bytes(body.amount), decimals)
         try:
-            amount = _decode_amount(body.amount)
-            amount_minor = units.parse_minor(amount, self._decimals[body.currency])
+            amount_minor = (
+                plain_minor if plain_minor is not None else units.parse_minor(_decode_amount(body.amount), decimals)
+            )
         except units.AmountError as error:
             return Rejected(error.code, str(error))
         except msgspec.ValidationError as error:
@@ -220,10 +183,12 @@ class Decoder:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _not_json(error)
         if not 0 <= amount_minor <= MAX_AMOUNT_MINOR:
-            return Rejected("amount_out_of_range", f"amount {amount} is negative or absurdly large")
+            return Rejected("amount_out_of_range", f"amount {_shown(body)} is negative or absurdly large")
         event.amount_minor = amount_minor if rate == (1, 1) else _round_half_even(amount_minor * rate[0], rate[1])
         if event.amount_minor > MAX_AMOUNT_MINOR:
-            return Rejected("amount_out_of_range", f"amount {amount} {body.currency}, converted, is absurdly large")
+            return Rejected(
+                "amount_out_of_range", f"amount {_shown(body)} {body.currency}, converted, is absurdly large"
+            )
         original = body.original_occurred_at
         if original is not None:
             original_ms = original if isinstance(original, int) else units.ms_from_datetime(original)
@@ -244,6 +209,10 @@ class Decoder:
         if needs_reason and not (body.reason and body.reason.strip()):
             return Rejected("reason_required", f"{body.action or body.command} needs the field reason")
         return event
+
+
+def _shown(body: Purchase) -> str:
+    return bytes(body.amount).decode().strip('"')
 
 
 def _round_half_even(numerator: int, denominator: int) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from models import units
+from models.bodies import SEVERITIES, STATUSES
 from models.customer import NEVER_MS, Customer, Facts
-from models.events import SEVERITIES, STATUSES
 from models.facts import Measures, View
 from models.policy import Policy
 from models.risk import Complaint, Score, repeat_purchases

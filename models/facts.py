@@ -10,11 +10,10 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from itertools import accumulate
 from typing import Final, Literal
 
 from models import buckets, units
-from models.buckets import Bucket, Total
+from models.buckets import Total
 from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, ComplaintStep, Facts, Satisfaction
 
 MAX_SUM_MINOR: Final = 2**63 - 1
@@ -91,8 +90,7 @@ def book_purchase(facts: Facts, window: Window, at_ms: int, amount_minor: int, c
         facts.purchase_days += 1
     facts.orders += 1
     facts.spend_minor += amount_minor
-    if at_ms > facts.last_purchase_ms:
-        facts.last_purchase_ms = at_ms
+    facts.last_purchase_ms = max(facts.last_purchase_ms, at_ms)
     if facts.first_purchase_ms < 0 or at_ms < facts.first_purchase_ms:
         facts.first_purchase_ms = at_ms
     _book(facts, number, 1, 1, amount_minor)
@@ -269,19 +267,26 @@ class View:
 
     def _active_periods(self, period_ms: int, gone: int) -> int:
         width = self._window.bucket_ms
-        return len({one.number * width // period_ms for one in self.later.buckets[gone:] if one.orders > 0})
+        return len({number * width // period_ms for number, _, orders, _ in self.later.buckets[gone:] if orders > 0})
 
 
 class _Later:
     """The buckets of a window as they will leave it."""
 
     def __init__(self, data: bytes, window: Window, first: int) -> None:
-        self.buckets: list[Bucket] = buckets.listed(buckets.since(data, first))
-        width, length_ms = window.bucket_ms, window.length_ms
-        self.leaves_ms = [one.number * width + length_ms for one in self.buckets]
-        self.spend_minor = [0, *accumulate([one.spend_minor for one in self.buckets])]
+        self.buckets = buckets.rows(buckets.since(data, first))
+        self.leaves_ms: list[int] = []
+        self.spend_minor = [0]
         """What the first n of them add up to, at index n."""
-        self.orders = [0, *accumulate([one.orders for one in self.buckets])]
+        self.orders = [0]
+        width, length_ms = window.bucket_ms, window.length_ms
+        spend_minor = orders = 0
+        for number, _, its_orders, its_spend_minor in self.buckets:
+            self.leaves_ms.append(number * width + length_ms)
+            spend_minor += its_spend_minor
+            orders += its_orders
+            self.spend_minor.append(spend_minor)
+            self.orders.append(orders)
 
 
 __all__ = [

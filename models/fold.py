@@ -14,10 +14,10 @@ search, made only when the bound is reached: most customers have bought again by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Any, Final
 
 from models import explain
+from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback, Purchase
 from models.customer import (
     BASE_LEVEL,
     NEVER_MS,
@@ -29,18 +29,9 @@ from models.customer import (
     Lock,
     Satisfaction,
     Standing,
+    copied,
 )
-from models.events import (
-    MAX_AMOUNT_MINOR,
-    SEVERITIES,
-    STATUSES,
-    Command,
-    Complaint,
-    Event,
-    Feedback,
-    Purchase,
-    Rejected,
-)
+from models.events import MAX_AMOUNT_MINOR, Event, Rejected
 from models.facts import (
     MAX_SUM_MINOR,
     Measures,
@@ -74,7 +65,7 @@ def advance(customer: Customer, until_ms: int, policy: Policy, customer_id: str)
     """What time alone does to a customer up to and including `until_ms`, each line crossed at its own instant."""
     if customer.due_at_ms > until_ms:
         return customer, NOTHING
-    customer = _copied(customer)
+    customer = copied(customer)
     return customer, advance_own(customer, until_ms, policy, customer_id)
 
 
@@ -93,7 +84,7 @@ def apply(
     A repeat changes nothing. An event older than the allowed lateness is rejected and changes nothing either. A
     late event is booked where it belongs in time and judged at the customer's clock.
     """
-    changed = new_customer(policy, event.occurred_at_ms) if customer is None else _copied(customer)
+    changed = new_customer(policy, event.occurred_at_ms) if customer is None else copied(customer)
     result = apply_own(changed, event, policy)
     return (customer if result is NOTHING or isinstance(result, Rejected) else changed), result
 
@@ -129,12 +120,6 @@ def next_change_ms(customer: Customer, policy: Policy) -> int:
     if facts.first_purchase_ms >= 0:
         found = min(found, policy.risk.next_change_ms(facts, policy.risk.rank_of(standing.risk_level), now_ms))
     return found
-
-
-def _copied(customer: Customer) -> Customer:
-    customer = copy(customer)
-    customer.facts, customer.standing = copy(customer.facts), copy(customer.standing)
-    return customer
 
 
 def _rejected_as_too_much(customer: Customer, event: Event, policy: Policy) -> Rejected | None:
@@ -259,11 +244,11 @@ class _Step:
                 standing.tier, standing.tier_since_ms = body.tier or standing.tier, now_ms
             standing.downgrade_at_ms = NEVER_MS
             standing.lock = Lock(now_ms, body.reason or "", body.actor or "")
-            self.announce_kept("lock", before, event.event_id)
+            self.announce_kept("lock", before, event.event_id, self.view(now_ms))
         elif body.command == "unlock_tier":
             if standing.lock is not None:
                 standing.lock = None
-                self.announce_kept("unlock", before, event.event_id)
+                self.announce_kept("unlock", before, event.event_id, self.view(now_ms))
         elif standing.last_alert_ms >= 0:
             standing.alert_action = AlertAction(now_ms, body.action or "", body.actor or "", body.reason or "")
 
@@ -308,13 +293,13 @@ class _Step:
             before = self.tier_now()
             standing.tier, standing.tier_since_ms = ladder.tiers[qualified].name, now_ms
             standing.downgrade_at_ms = NEVER_MS
-            self.announce_kept("upgrade", before, cause)
+            self.announce_kept("upgrade", before, cause, view)
         elif qualified == rank:
             if standing.downgrade_at_ms == NEVER_MS:
                 return False
             before = self.tier_now()
             standing.downgrade_at_ms = NEVER_MS
-            self.announce_kept("downgrade_averted", before, cause)
+            self.announce_kept("downgrade_averted", before, cause, view)
         elif standing.downgrade_at_ms != NEVER_MS:
             return False
         else:
@@ -322,7 +307,7 @@ class _Step:
             downgrade_at_ms = self.policy.downgrade_at_ms(view, standing.tier_since_ms, now_ms)
             if downgrade_at_ms > now_ms:
                 standing.downgrade_at_ms = downgrade_at_ms
-                self.announce_kept("downgrade_scheduled", before, cause)
+                self.announce_kept("downgrade_scheduled", before, cause, view)
             else:
                 self.downgrade(measures, cause)
                 # Without grace or hold the next step down may follow at once.
@@ -391,9 +376,8 @@ class _Step:
         )
 
     # ------------------------------------------------------------ announcements
-    def announce_kept(self, change: str, before: dict[str, Any], cause: str) -> None:
+    def announce_kept(self, change: str, before: dict[str, Any], cause: str, view: View) -> None:
         """A change after which the question is what keeps the tier that the customer has now."""
-        view = self.view(self.customer.clock_ms)
         tier = self.policy.ladder.tier_named(self.standing.tier)
         keeps = explain.what_keeps(self.policy, self.customer, view)
         self.announce_tier(change, before, cause, tier, view.at(self.customer.clock_ms), keeps)

@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from models import units
+from models.bodies import SEVERITIES, STATUSES
 from models.customer import BASE_LEVEL
-from models.events import MAX_AMOUNT_MINOR, SEVERITIES, STATUSES
+from models.events import MAX_AMOUNT_MINOR
 from models.facts import Window
 from models.mbg_nbd import MbgNbd
 from models.policy import Action, Policy

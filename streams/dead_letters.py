@@ -20,7 +20,8 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from msgspec import Struct
 
-from models.events import TOPIC_BODIES, Decoder, Event, Rejected
+from models.bodies import TOPIC_BODIES
+from models.events import Decoder, Event, Rejected
 from models.outputs import DEAD_LETTERS
 from streams.envelope import Headers
 from streams.kafka_log import quiet, reading, writing

@@ -18,7 +18,8 @@ from rich.text import Text
 
 import models
 from models import units
-from models.events import REASONS, TOPIC_BODIES
+from models.bodies import TOPIC_BODIES
+from models.events import REASONS
 from streams.console import FAILED, INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
 from streams.settings import SettingsError, load_settings
 

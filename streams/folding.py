@@ -24,9 +24,11 @@ STEPS_A_TURN: Final = 100
 """Customers and records folded before others get a turn: appends under way, pages, timers."""
 
 
-class DeadLetter(models.Rejected, frozen=True):
+class DeadLetter(NamedTuple):
     """A rejected record and why."""
 
+    code: str
+    detail: str
     record: Record
 
 
@@ -72,7 +74,7 @@ def make_plan(
         plan.records.append(record)
         left_bytes -= ROOM_PER_EVENT
         if isinstance(record.decoded, Event):
-            make_room_for(record.decoded.customer_id.encode())
+            make_room_for(record.decoded.key)
     return plan
 
 
@@ -118,7 +120,7 @@ class Batch:
             self.dead_letters.append(DeadLetter(event.code, event.detail, record))
             return
         self.latest_ms = max(self.latest_ms, event.occurred_at_ms)
-        key = event.customer_id.encode()
+        key = event.key
         customer = self._customer(key)
         if customer is None:
             customer = self._customers[key] = models.new_customer(self._policy, event.occurred_at_ms)

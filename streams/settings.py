@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models import units
-from models.events import TOPIC_BODIES
+from models.bodies import TOPIC_BODIES
 
 
 def _duration_ms(written: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from models.events import TOPIC_BODIES
+from models.bodies import TOPIC_BODIES
 from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
 from streams.settings import Settings
 

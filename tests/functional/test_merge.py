@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.events import Event, Purchase, Rejected
+from models.bodies import Purchase
+from models.events import Event, Rejected
 from streams.merge import Merge, Record
 
 TOPICS = ("purchases", "complaints")

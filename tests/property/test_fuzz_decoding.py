@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import Customer, Event, Rejected, advance, apply, decode, encode, load, profile
-from models.events import MAX_DETAIL_CHARACTERS, MAX_RECORD_BYTES, REASONS, TOPIC_BODIES
+from models.bodies import TOPIC_BODIES
+from models.events import MAX_DETAIL_CHARACTERS, MAX_RECORD_BYTES, REASONS
 from models.units import LATEST_MS
 from tests.builders import (
     DAY,

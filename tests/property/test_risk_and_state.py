@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models import decode, encode, profile
+from models.bodies import SEVERITIES
 from models.customer import ComplaintStep, Facts, due_at_ms_of
-from models.events import SEVERITIES
 from models.facts import book_complaint
 from tests.builders import DAY, Wire, complaint, ms, policy_text, purchase
 from tests.running import Fold, policy_of, run

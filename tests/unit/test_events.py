@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import Decoder, Event, Rejected, apply, load
-from models.events import MAX_AMOUNT_MINOR, MAX_DETAIL_CHARACTERS, MAX_RECORD_BYTES, REASONS, TOPIC_BODIES
+from models.bodies import TOPIC_BODIES
+from models.events import MAX_AMOUNT_MINOR, MAX_DETAIL_CHARACTERS, MAX_RECORD_BYTES, REASONS
 from tests.builders import act_on_alert, complaint, feedback, lock, ms, policy_text, purchase, refund, unlock
 from tests.running import event_of, policy_of
 

@@ -1,0 +1,83 @@
+"""The bodies of the input topics as they are written: msgspec reads these classes and holds records against them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Raw, Struct
+
+from models import units
+
+MAX_ID_CHARACTERS: Final = 128
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+Text = Annotated[str, Meta(max_length=1_000)]
+Time = Annotated[int, Meta(ge=0, lt=units.LATEST_MS)] | Annotated[datetime, Meta(tz=True)]
+Score = Annotated[int, Meta(ge=0, le=100)]
+Severity = Literal["low", "medium", "high", "critical"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
+ComplaintStatus = Literal["opened", "escalated", "resolved", "reopened"]
+STATUSES: Final[tuple[ComplaintStatus, ...]] = ("opened", "escalated", "resolved", "reopened")
+
+
+class Purchase(Struct, gc=False, kw_only=True):
+    """Body of `purchases`. `amount` is not negative; a refund's amount is what was given back."""
+
+    event_id: Id
+    customer_id: Id
+    kind: Literal["purchase", "refund"]
+    order_id: Id
+    amount: Raw
+    """A decimal as text or number. Left unread, since a body may hold it thousands of times, and only the last counts."""
+    currency: str
+    occurred_at: Time
+    channel: Annotated[str, Meta(max_length=128)] | None = None
+    original_occurred_at: Time | None = None
+    full_order: bool = False
+
+
+class Complaint(Struct, gc=False, kw_only=True):
+    """Body of `complaints`: one step in the life of one complaint."""
+
+    event_id: Id
+    customer_id: Id
+    complaint_id: Id
+    status: ComplaintStatus
+    severity: Severity
+    occurred_at: Time
+    category: Annotated[str, Meta(max_length=128)] | None = None
+    satisfaction: Score | None = None
+
+
+class Feedback(Struct, gc=False, kw_only=True):
+    """Body of `feedback`. Both kinds are on a scale of 0 to 100."""
+
+    event_id: Id
+    customer_id: Id
+    score: Score
+    kind: Literal["csat", "nps"]
+    occurred_at: Time
+
+
+class Command(Struct, gc=False, kw_only=True):
+    """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason."""
+
+    event_id: Id
+    customer_id: Id
+    command: Literal["lock_tier", "unlock_tier", "erase", "act_on_alert"]
+    occurred_at: Time
+    tier: Id | None = None
+    reason: Text | None = None
+    actor: Annotated[str, Meta(max_length=128)] | None = None
+    action: Literal["acknowledged", "contacted", "saved", "lost", "dismissed"] | None = None
+
+
+Body = Purchase | Complaint | Feedback | Command
+TOPIC_BODIES: Final[dict[str, type[Body]]] = {
+    "purchases": Purchase,
+    "complaints": Complaint,
+    "feedback": Feedback,
+    "commands": Command,
+}
+"""The input topics, in the order in which simultaneous events of a customer are folded."""
