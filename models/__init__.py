@@ -4,6 +4,11 @@ No clock, no I/O, no randomness and no environment: models.fold takes a customer
 next customer and what is to be announced. (Reading a policy file is the one door to the disk, at start.)
 """
 
+from models import _compiled
+
+__path__[:0] = _compiled.find("models")
+
+# ruff: noqa: E402
 from models.customer import Customer, decode, encode
 from models.events import Decoder, Event, Rejected
 from models.fold import advance, advance_own, apply, apply_own, new_customer, next_change_ms

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from models import buckets
+from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
 
 SCHEMA_VERSION: Final = 2
 NEVER_MS: Final = 2**63 - 1
@@ -24,24 +24,6 @@ MAX_COMPLAINT_STEPS: Final = 64
 
 BASE_LEVEL: Final = "none"
 """The risk level of a customer about whom there is no alert."""
-
-
-class ComplaintStep(Struct, array_like=True, gc=False, order=True, frozen=True):
-    """One event of one complaint. The order of fields is the order of steps; severity and status are indices."""
-
-    at_ms: int
-    complaint_id: str
-    status: int
-    severity: int
-    category: str
-
-
-class Satisfaction(Struct, array_like=True, gc=False, order=True, frozen=True):
-    """The latest answer to a survey; of two at the same instant the higher counts."""
-
-    at_ms: int
-    score: int
-    kind: str
 
 
 @dataclass(init=False, slots=True)
@@ -97,23 +79,6 @@ class Facts:
         self.window_refunded_orders = window_refunded_orders
         self.complaints = [] if complaints is None else complaints
         self.satisfaction = satisfaction
-
-
-class Lock(Struct, array_like=True, gc=False, frozen=True):
-    """A tier pinned by hand."""
-
-    since_ms: int
-    reason: str
-    actor: str
-
-
-class AlertAction(Struct, array_like=True, gc=False, frozen=True):
-    """What was last done about the customer's current alert."""
-
-    at_ms: int
-    action: str
-    actor: str
-    reason: str
 
 
 @dataclass(init=False, slots=True)

@@ -132,8 +132,8 @@ class Decoder:
             return Rejected("too_large", f"{len(value)} bytes; an event has at most {MAX_RECORD_BYTES}")
         try:
             body = self._decode[topic](value)
-        except msgspec.ValidationError as error:
-            return _invalid(str(error))
+        except msgspec.ValidationError as invalid:
+            return _invalid(str(invalid))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _not_json(error)
         customer_key = body.customer_id.encode()
@@ -176,10 +176,10 @@ class Decoder:
             amount_minor = (
                 plain_minor if plain_minor is not None else units.parse_minor(_decode_amount(body.amount), decimals)
             )
-        except units.AmountError as error:
-            return Rejected(error.code, str(error))
-        except msgspec.ValidationError as error:
-            return _invalid(f"{error} - at `$.amount`")
+        except units.AmountError as refused:
+            return Rejected(refused.code, str(refused))
+        except msgspec.ValidationError as invalid:
+            return _invalid(f"{invalid} - at `$.amount`")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _not_json(error)
         if not 0 <= amount_minor <= MAX_AMOUNT_MINOR:

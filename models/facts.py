@@ -14,7 +14,8 @@ from typing import Final, Literal
 
 from models import buckets, units
 from models.buckets import Total
-from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, ComplaintStep, Facts, Satisfaction
+from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Facts
+from models.remembered import ComplaintStep, Satisfaction
 
 MAX_SUM_MINOR: Final = 2**63 - 1
 """What a sum may be: it is kept in 64 bits."""

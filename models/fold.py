@@ -18,19 +18,7 @@ from typing import Any, Final
 
 from models import explain
 from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback, Purchase
-from models.customer import (
-    BASE_LEVEL,
-    NEVER_MS,
-    RECENT_EVENTS,
-    AlertAction,
-    ComplaintStep,
-    Customer,
-    Facts,
-    Lock,
-    Satisfaction,
-    Standing,
-    copied,
-)
+from models.customer import BASE_LEVEL, NEVER_MS, RECENT_EVENTS, Customer, Facts, Standing, copied
 from models.events import MAX_AMOUNT_MINOR, Event, Rejected
 from models.facts import (
     MAX_SUM_MINOR,
@@ -46,6 +34,7 @@ from models.facts import (
 )
 from models.outputs import CHURN_RISK, CLOCK_CAUSE, TIER_CHANGES, Output, emit
 from models.policy import Policy
+from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
 from models.tiers import Tier
 from models.units import format_minor, format_time
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from msgspec import Struct
 from xxhash import xxh3_128_hexdigest
 
 from models import units
@@ -21,7 +21,8 @@ CLOCK_CAUSE: Final = "clock"
 """The cause of an output that no event brought about, only time."""
 
 
-class Output(Struct, gc=False, frozen=True):
+@dataclass(init=False, slots=True)
+class Output:
     """One event that leaves: `body` is its value on `topic`, keyed by the customer."""
 
     topic: str
@@ -31,6 +32,17 @@ class Output(Struct, gc=False, frozen=True):
     change: str
     occurred_at_ms: int
     body: bytes
+
+    def __init__(
+        self, topic: str, customer_id: str, id: str, seq: int, change: str, occurred_at_ms: int, body: bytes
+    ) -> None:
+        self.topic = topic
+        self.customer_id = customer_id
+        self.id = id
+        self.seq = seq
+        self.change = change
+        self.occurred_at_ms = occurred_at_ms
+        self.body = body
 
 
 def emit(

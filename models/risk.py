@@ -24,6 +24,8 @@ LONGEST_SILENCE_MS: Final = 100 * 365 * units.DAY_MS
 
 DIGITS: Final = 12
 """Decimals kept of a log-odds: far finer than any use, coarse enough to hide the last bits of a math library."""
+SCALE: Final = 1e12
+LARGEST_SCALED: Final = 1e3
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +129,12 @@ class RiskModel:
     def score(self, facts: Facts, at_ms: int) -> Score:
         """The score taken apart, rounded to DIGITS decimals so that the terms add up to it."""
         curve = self.silence(facts)
-        base = round(self.base, DIGITS)
-        rhythm = round(curve.log_odds(recency_weeks(facts)) - base, DIGITS)
-        silence = round(curve.log_odds(_age_weeks(facts, at_ms)) - base - rhythm, DIGITS) + 0.0  # never -0.0
-        complaints = round(self._complaints_log_odds(facts, at_ms), DIGITS)
-        satisfaction = round(self._satisfaction_log_odds(facts, at_ms), DIGITS)
-        total = round(base + rhythm + silence + complaints + satisfaction, DIGITS)
+        base = _rounded(self.base)
+        rhythm = _rounded(curve.log_odds(recency_weeks(facts)) - base)
+        silence = _rounded(curve.log_odds(_age_weeks(facts, at_ms)) - base - rhythm)
+        complaints = _rounded(self._complaints_log_odds(facts, at_ms))
+        satisfaction = _rounded(self._satisfaction_log_odds(facts, at_ms))
+        total = _rounded(base + rhythm + silence + complaints + satisfaction)
         return Score(base, rhythm, silence, complaints, satisfaction, total)
 
     def complaints(self, facts: Facts, at_ms: int) -> list[Complaint]:
@@ -260,6 +262,13 @@ class RiskModel:
         if facts.orders <= 0 or facts.spend_minor <= 0:
             return 0
         return round(self.expected_purchases_if_alive(facts, at_ms) * facts.spend_minor / facts.orders)
+
+
+def _rounded(log_odds: float) -> float:
+    """To DIGITS decimals, never -0.0; by scaling, since `round` writes the number out to read it again."""
+    if abs(log_odds) < LARGEST_SCALED:
+        return math.floor(log_odds * SCALE + 0.5) / SCALE
+    return round(log_odds, DIGITS)
 
 
 def repeat_purchases(facts: Facts) -> int:

@@ -168,19 +168,35 @@ class TierLadder:
 
     def loss_ms(self, view: View, rank: int, after_ms: int) -> int:
         """The first instant after `after_ms` at which, with no further events, the customer no longer qualifies for `rank`."""
-        instants = self._instants(view, after_ms)
-        if view.only_shrinks:
-            # Once lost it stays lost, so the first instant of loss can be bisected for.
-            first = bisect_left(instants, True, key=lambda at_ms: self.qualified_rank(view.at(at_ms)) < rank)
-            return instants[first] if first < len(instants) else NEVER_MS
-        return next((at_ms for at_ms in instants if self.qualified_rank(view.at(at_ms)) < rank), NEVER_MS)
+        if not view.only_shrinks:
+            return next(
+                (at_ms for at_ms in self._instants(view, after_ms) if self.qualified_rank(view.at(at_ms)) < rank),
+                NEVER_MS,
+            )
+        # Once lost it stays lost: the first that is too little is bisected for, among what leaves the window ...
+        leaves_ms = view.leaves_ms
+        low, high = bisect_right(leaves_ms, after_ms), len(leaves_ms)
+        while low < high:
+            middle = (low + high) // 2
+            if self.qualified_rank(view.at(leaves_ms[middle])) < rank:
+                high = middle
+            else:
+                low = middle + 1
+        found = leaves_ms[low] if low < len(leaves_ms) else NEVER_MS
+        # ... and among the few other instants.
+        for at_ms in self._limits_ms(view):
+            if after_ms < at_ms < found and self.qualified_rank(view.at(at_ms)) < rank:
+                found = at_ms
+        return found
 
     def _instants(self, view: View, after_ms: int) -> list[int]:
         """The instants after `after_ms` at which a measure passes something that a rule looks at, in order."""
-        instants = set(view.leaves_ms)
+        return sorted(at_ms for at_ms in {*view.leaves_ms, *self._limits_ms(view)} if at_ms > after_ms)
+
+    def _limits_ms(self, view: View) -> list[int]:
+        """The instants at which recency passes a limit or the answer to a survey is forgotten."""
+        limits = [] if view.satisfaction_ends_ms == NEVER_MS else [view.satisfaction_ends_ms]
         last_ms = view.facts.last_purchase_ms
         if last_ms >= 0:
-            instants.update(last_ms + limit_ms + 1 for limit_ms in self.recency_limits_ms)
-        if view.satisfaction_ends_ms != NEVER_MS:
-            instants.add(view.satisfaction_ends_ms)
-        return sorted(at_ms for at_ms in instants if at_ms > after_ms)
+            limits += [last_ms + limit_ms + 1 for limit_ms in self.recency_limits_ms]
+        return limits

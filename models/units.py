@@ -24,7 +24,9 @@ LATEST_MS: Final[int] = 4_102_444_800_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ONE_MS = timedelta(milliseconds=1)
 _EPOCH_ORDINAL: Final = EPOCH.toordinal()
-_TWO_DIGITS: Final = tuple(f"{number:02d}" for number in range(60))
+_TIMES: Final = [f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(24 * 60)]
+_SECONDS: Final = [f"{second:02d}" for second in range(60)]
+_MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 _MOST_DATES: Final = 50_000
 _dates: Final[dict[int, str]] = {}
 """Days since the epoch, as written: the part of a time that is costly to write, and the same again and again."""
@@ -104,8 +106,7 @@ def format_time(at_ms: int) -> str:
         if len(_dates) >= _MOST_DATES:
             _dates.clear()
         date = _dates[day] = (EPOCH + timedelta(days=day)).date().isoformat()
-    written = f"{date}T{_TWO_DIGITS[second // 3600]}:{_TWO_DIGITS[second // 60 % 60]}:{_TWO_DIGITS[second % 60]}"
-    return f"{written}.{ms:03d}Z" if ms else f"{written}Z"
+    return date + _TIMES[second // 60] + _SECONDS[second % 60] + (_MILLISECONDS[ms] if ms else "Z")
 
 
 def parse_duration(text: str) -> int:
@@ -233,9 +234,8 @@ def format_minor(minor: int, decimals: int) -> str:
     """
     if not decimals:
         return str(minor)
-    sign, digits = ("-", -minor) if minor < 0 else ("", minor)
-    whole, fraction = divmod(digits, 10**decimals)
-    return f"{sign}{whole}.{fraction:0{decimals}d}"
+    digits = str(-minor if minor < 0 else minor).rjust(decimals + 1, "0")
+    return ("-" if minor < 0 else "") + digits[:-decimals] + "." + digits[-decimals:]
 
 
 def money_in_words(minor: int, currency: str) -> str:

@@ -101,22 +101,35 @@ def replay(
             "--journal", help="With kafka://: in the very order in which the worker folded, as its journal says."
         ),
     ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes, each with its share of the customers; in the files, which customer's lines come first "
+            "depends on their number.",
+        ),
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Fold event logs in this process; the same log and policy give the same bytes, always.
+    """Fold event logs without a broker; the same log and policy give the same bytes, always.
 
     Writes tier-changes.jsonl, churn-risk.jsonl, profiles.jsonl and dead-letters.jsonl.
     """
     from models import units
+    from streams.garbage import collect_rarely
     from streams.replay import replay_journal, replay_logs
+    from streams.shares import replay_in_shares
 
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
         opened = [_open_log(name, csv_map) for name in logs]
         shown = not as_json and sys.stderr.isatty()
+        collect_rarely()
         if by_journal:
             summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
+        elif workers > 1:
+            summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
         else:
             summary = replay_logs(opened, chosen, out, until_ms, shown)
     except ValueError as error:
@@ -146,6 +159,15 @@ def _open_log(name: str, csv_map: Path | None) -> Log:
             raise LogError(f"{name}: a CSV file needs --map, a TOML file that says which column is which field")
         return CsvLog(Path(name), load_mapping(csv_map))
     return LogFile(Path(name))
+
+
+def _only_files(opened: list[Log]) -> list[Log]:
+    """The logs, if several processes can read them. Raises LogError."""
+    from streams.kafka_log import KafkaLog
+
+    if any(isinstance(log, KafkaLog) for log in opened):
+        raise LogError("--workers is for files: a topic is read by one process")
+    return opened
 
 
 def _only_kafka(opened: list[Log], until: str | None) -> KafkaLog:

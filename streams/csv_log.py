@@ -26,8 +26,8 @@ import msgspec
 import orjson
 
 from models import units
-from models.events import Decoder, Rejected
-from streams.logs import FILE_PARTITION, LogError
+from models.events import Rejected
+from streams.logs import FILE_PARTITION, Decodes, LogError
 from streams.merge import Record
 from streams.topics import INPUTS
 
@@ -75,11 +75,11 @@ class CsvLog:
         except OSError as error:
             raise LogError(f"{path}: {error.strerror}; give a CSV file") from None
 
-    def streams(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
+    def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """The file is one stream."""
         return [self._records(decoder, on_bytes)]
 
-    def _records(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> Iterator[Record]:
+    def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
         mapping = self.mapping
         with self.path.open(encoding=mapping.encoding, newline="") as text:
             rows = csv.DictReader(text, delimiter=mapping.delimiter)
@@ -96,7 +96,7 @@ class CsvLog:
                     f"{self.path}, after line {rows.line_num}: {error}; is the encoding {mapping.encoding}?"
                 ) from None
 
-    def _record(self, line: int, row: dict[str, str], decoder: Decoder) -> Record:
+    def _record(self, line: int, row: dict[str, str], decoder: Decodes) -> Record:
         topic = self.mapping.topic
         body: dict[str, Any] = {"event_id": f"{self.path.name}:{line}", **self.mapping.constants}
         body |= {field: row[column] for field, column in self.mapping.columns.items() if row[column] not in (None, "")}

@@ -10,16 +10,22 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-import models
-from models.customer import NEVER_MS, Customer, due_at_ms_of
+from models import units
+from models.customer import NEVER_MS, Customer, decode, due_at_ms_of, encode
 from models.events import Event, Rejected
+from models.fold import advance_own, apply_own, new_customer
 from models.outputs import Output
 from models.policy import Policy
 from streams.merge import Record
 
-ROOM_PER_CUSTOMER: Final = 512
+ROOM_PER_CUSTOMER: Final = 256
 ROOM_PER_EVENT: Final = 192
 """Bytes by which a customer's encoded state can be expected to grow, at the most, per batch and per event."""
+SLOT_MS: Final = units.HOUR_MS
+ENTRIES_AHEAD: Final = 500
+"""Entries of the next hour taken into the heap at each look, which are at least a few a second."""
+MOST_DUE: Final = 500
+"""Customers advanced in one batch; those that are left are due in the next."""
 STEPS_A_TURN: Final = 100
 """Customers and records folded before others get a turn: appends under way, pages, timers."""
 
@@ -54,7 +60,11 @@ def make_plan(
     max_events: int,
     max_bytes: int,
 ) -> Plan:
-    """As many due customers, then as many records, as fit into a batch whose customers take at most `max_bytes`."""
+    """Some due customers, then as many records as fit into a batch whose customers take at most `max_bytes`.
+
+    Not all who are due, if they are many: events don't wait until everybody's time has come. One whose event it is, is
+    advanced with it.
+    """
     plan = Plan(until_ms, [], [])
     left_bytes = max_bytes
     seen: set[bytes] = set()
@@ -68,8 +78,8 @@ def make_plan(
     for key in schedule.due(until_ms):
         plan.due.append(key)
         make_room_for(key)
-        if left_bytes <= 0:
-            return plan
+        if left_bytes <= 0 or len(plan.due) >= MOST_DUE:
+            break
     while len(plan.records) < max_events and left_bytes > 0 and (record := next(records, None)) is not None:
         plan.records.append(record)
         left_bytes -= ROOM_PER_EVENT
@@ -110,7 +120,7 @@ class Batch:
     def _advance(self, key: bytes, until_ms: int) -> None:
         customer = self._customer(key)
         assert customer is not None, key
-        self.outputs.extend(models.advance_own(customer, until_ms, self._policy, key.decode()))
+        self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode()))
 
     def _fold(self, record: Record) -> None:
         self.offsets[record.topic] = record.offset
@@ -123,8 +133,8 @@ class Batch:
         key = event.key
         customer = self._customer(key)
         if customer is None:
-            customer = self._customers[key] = models.new_customer(self._policy, event.occurred_at_ms)
-        result = models.apply_own(customer, event, self._policy)
+            customer = self._customers[key] = new_customer(self._policy, event.occurred_at_ms)
+        result = apply_own(customer, event, self._policy)
         if isinstance(result, Rejected):
             self.dead_letters.append(DeadLetter(result.code, result.detail, record))
         elif result:
@@ -133,14 +143,14 @@ class Batch:
     def _customer(self, key: bytes) -> Customer | None:
         customer = self._customers.get(key)
         if customer is None and (kept := self._kept.get(key)) is not None:
-            customer = self._customers[key] = models.decode(kept)
+            customer = self._customers[key] = decode(kept)
         return customer
 
     def changed(self) -> dict[bytes, bytes]:
         """The customers that changed, encoded."""
         changed = {}
         for key, customer in self._customers.items():
-            encoded = models.encode(customer)
+            encoded = encode(customer)
             if encoded != self._kept.get(key):
                 changed[key] = encoded
         return changed
@@ -149,22 +159,29 @@ class Batch:
 class Schedule:
     """Which customers are due when. Costs grow with the number due, not with the number of customers.
 
-    Every customer with a due time has an entry no later than it; an entry that turns out too early is put back.
+    Every customer with a due time has an entry no later than it; an entry that turns out too early is put back. What is far
+    off lies unsorted by the hour, eight bytes a customer; what is near is a heap. An hour is opened little by little in the
+    hour before it, so that it does not matter how many customers are due in one.
     """
 
     def __init__(self, customers: Mapping[bytes, bytes]) -> None:
         self._customers = customers
-        self._heap: list[tuple[int, bytes]] = []
+        self._near: list[tuple[int, bytes]] = []
+        """A heap of due time and id: the entries of all slots before `_open`, and some of that."""
+        self._far: dict[int, list[bytes]] = {}
+        self._far_slots: list[int] = []
+        """A heap of the keys of `_far`."""
+        self._open = 0
         self.rebuild()
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._near) + sum(map(len, self._far.values()))
 
     def rebuild(self) -> None:
         """Enter every customer anew."""
-        due = ((due_at_ms_of(kept), key) for key, kept in self._customers.items())
-        self._heap = [entry for entry in due if entry[0] != NEVER_MS]
-        heapq.heapify(self._heap)
+        self._near, self._far, self._far_slots, self._open = [], {}, [], 0
+        for key, kept in self._customers.items():
+            self._enter(due_at_ms_of(kept), key)
 
     def changing(self, changed: Mapping[bytes, bytes], advanced: Iterable[bytes] = ()) -> None:
         """Enter what is about to replace customers' states; to be called before it does.
@@ -173,25 +190,66 @@ class Schedule:
         """
         popped = set(advanced)
         for key, encoded in changed.items():
-            due_at_ms = due_at_ms_of(encoded)
             kept = None if key in popped else self._customers.get(key)
-            if due_at_ms < (NEVER_MS if kept is None else due_at_ms_of(kept)):
-                heapq.heappush(self._heap, (due_at_ms, key))
+            due_at_ms = due_at_ms_of(encoded)
+            if kept is None or due_at_ms < due_at_ms_of(kept):
+                self._enter(due_at_ms, key)
 
     def next_ms(self) -> int:
         """No customer is due before this."""
-        return self._heap[0][0] if self._heap else NEVER_MS
+        near_ms = self._near[0][0] if self._near else NEVER_MS
+        return min(near_ms, self._far_slots[0] * SLOT_MS) if self._far_slots else near_ms
 
     def due(self, until_ms: int) -> Iterator[bytes]:
         """The customers due up to `until_ms`, in the order of due time and id, removed as they are asked for."""
-        heap = self._heap
-        while heap and heap[0][0] <= until_ms:
-            entry = heapq.heappop(heap)
-            while heap and heap[0] == entry:
-                heapq.heappop(heap)
-            kept = self._customers.get(entry[1])
-            due_at_ms = NEVER_MS if kept is None else due_at_ms_of(kept)
-            if due_at_ms == entry[0]:
-                yield entry[1]
-            elif entry[0] < due_at_ms != NEVER_MS:
-                heapq.heappush(heap, (due_at_ms, entry[1]))
+        self._open_up_to(until_ms // SLOT_MS)
+        near = self._near
+        while near and near[0][0] <= until_ms:
+            entry = heapq.heappop(near)
+            while near and near[0] == entry:
+                heapq.heappop(near)
+            entered_ms, key = entry
+            due_at_ms = self._due_at_ms(key)
+            if due_at_ms == entered_ms:
+                yield key
+            elif entered_ms < due_at_ms:
+                self._enter(due_at_ms, key)
+
+    def _due_at_ms(self, key: bytes) -> int:
+        kept = self._customers.get(key)
+        return NEVER_MS if kept is None else due_at_ms_of(kept)
+
+    def _enter(self, due_at_ms: int, key: bytes) -> None:
+        if due_at_ms == NEVER_MS:
+            return
+        slot = due_at_ms // SLOT_MS
+        if slot < self._open:
+            heapq.heappush(self._near, (due_at_ms, key))
+            return
+        keys = self._far.get(slot)
+        if keys is None:
+            self._far[slot] = [key]
+            heapq.heappush(self._far_slots, slot)
+        else:
+            keys.append(key)
+
+    def _open_up_to(self, slot: int) -> None:
+        """Have all slots up to this one in the heap, and a part of the next."""
+        while self._far_slots and self._far_slots[0] <= slot:
+            opened = heapq.heappop(self._far_slots)
+            self._open = opened + 1
+            for key in self._far.pop(opened):
+                self._enter_near(key, opened)
+        self._open = max(self._open, slot + 1)
+        ahead = self._far.get(self._open)
+        if ahead:
+            for _ in range(min(ENTRIES_AHEAD, len(ahead))):
+                self._enter_near(ahead.pop(), self._open)
+
+    def _enter_near(self, key: bytes, slot: int) -> None:
+        """Take over an entry of a slot, at the time when the customer is due now; put back if that is later."""
+        due_at_ms = self._due_at_ms(key)
+        if due_at_ms // SLOT_MS <= slot:
+            heapq.heappush(self._near, (due_at_ms, key))
+        else:
+            self._enter(due_at_ms, key)

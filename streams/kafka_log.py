@@ -10,9 +10,8 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from models.events import Decoder
 from streams.journal import Entry, decode_entry, one_entry_a_batch
-from streams.logs import LogError
+from streams.logs import Decodes, LogError
 from streams.merge import Record
 from streams.settings import Settings
 from streams.topics import INPUTS, JOURNAL
@@ -41,7 +40,7 @@ class KafkaLog:
         self._paused: set[tuple[str, int]] = set()
         self.bytes: int | None = None
 
-    def streams(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
+    def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """One stream per topic and partition. Raises LogError if the broker or a topic does not answer."""
         self.begin(INPUTS)
         return [self.records(name, number, decoder, on_bytes) for name in INPUTS for number in self.partitions(name)]
@@ -68,7 +67,7 @@ class KafkaLog:
             else:
                 self._poll(tp)
 
-    def records(self, name: str, number: int, decoder: Decoder, on_bytes: Callable[[int], None]) -> Iterator[Record]:
+    def records(self, name: str, number: int, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
         """The records of an input topic's partition, decoded."""
         for message in self.messages(name, number):
             value, key = message.value(), message.key()

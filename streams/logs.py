@@ -10,7 +10,7 @@ from typing import IO, Final, Protocol
 
 import msgspec
 
-from models.events import Decoder, Rejected
+from models.events import Event, Rejected
 from streams.merge import Record
 from streams.topics import INPUTS
 
@@ -22,6 +22,15 @@ class LogError(ValueError):
     """A log that can't be read; the message names the file and the way to mend it."""
 
 
+class Decodes(Protocol):
+    """What makes events of a log's records."""
+
+    def decode(
+        self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
+    ) -> Event | Rejected:
+        """The event in a value, or why there is none."""
+
+
 class Log(Protocol):
     """Where events come from. `bytes` is how much there is to read, None if that is not known."""
 
@@ -29,7 +38,7 @@ class Log(Protocol):
     def bytes(self) -> int | None:
         """Its size."""
 
-    def streams(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
+    def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """Streams of records, each in its own order; `on_bytes` is told how much was read. Raises LogError."""
 
 
@@ -57,11 +66,11 @@ class LogFile:
         except OSError as error:
             raise LogError(f"{self.path}: {error.strerror or error}; give a JSONL file, plain or .gz") from None
 
-    def streams(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
+    def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """The file is one stream of records: its lines, decoded. Empty lines are skipped."""
         return [self._records(decoder, on_bytes)]
 
-    def _records(self, decoder: Decoder, on_bytes: Callable[[int], None]) -> Iterator[Record]:
+    def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
         try:
             with self._open() as lines:
                 read = 0
@@ -76,7 +85,7 @@ class LogFile:
         except (OSError, EOFError, zlib.error) as error:
             raise LogError(f"{self.path}: {error}; is it a whole file?") from None
 
-    def _record(self, number: int, value: bytes, decoder: Decoder) -> Record:
+    def _record(self, number: int, value: bytes, decoder: Decodes) -> Record:
         topic = self._topic(value)
         if topic in INPUTS:
             return Record(topic, FILE_PARTITION, number, None, value, None, decoder.decode(topic, value))

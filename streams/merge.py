@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from msgspec import Struct
-
-from models.events import Event, Rejected
+from models.events import Decoder, Event, Rejected
 
 BEFORE_ALL_MS: Final = -1
 """Where a record without a usable time goes: at once, nothing can be behind it."""
 
 
-class Record(Struct, gc=False):
+@dataclass(init=False, slots=True)
+class Record:
     """A record of an input topic, decoded, with what a dead letter needs."""
 
     topic: str
@@ -29,11 +29,40 @@ class Record(Struct, gc=False):
     value: bytes | None
     timestamp_ms: int | None
     decoded: Event | Rejected
+    occurred_at_ms: int
+    """The event's time; BEFORE_ALL_MS if there is none."""
 
-    @property
-    def occurred_at_ms(self) -> int:
-        """The event's time."""
-        return self.decoded.occurred_at_ms if isinstance(self.decoded, Event) else BEFORE_ALL_MS
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int | None,
+        decoded: Event | Rejected,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.key = key
+        self.value = value
+        self.timestamp_ms = timestamp_ms
+        self.decoded = decoded
+        self.occurred_at_ms = decoded.occurred_at_ms if isinstance(decoded, Event) else BEFORE_ALL_MS
+
+
+def records_of(found: Sequence[Any], topic: str, partition: int, decoder: Decoder) -> list[Record]:
+    """Kafka's records (with offset, key, value, timestamp) of an input topic, decoded."""
+    records = []
+    for one in found:
+        timestamp_ms: int = one.timestamp
+        key: bytes | None = one.key
+        value: bytes | None = one.value
+        # A record without a key may be in any partition: as wrong as a false key.
+        decoded = decoder.decode(topic, value, key or b"", timestamp_ms if timestamp_ms >= 0 else None)
+        records.append(Record(topic, partition, one.offset, key, value, timestamp_ms, decoded))
+    return records
 
 
 class Merge:

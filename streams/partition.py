@@ -13,7 +13,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
@@ -24,9 +23,9 @@ from models.outputs import DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_words
 from streams.envelope import dead_letter_record, output_record
-from streams.folding import Batch, Plan, make_plan
+from streams.folding import STEPS_A_TURN, Batch, Plan, make_plan
 from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
-from streams.merge import Merge, Record
+from streams.merge import Merge, records_of
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
 from streams.topics import INPUTS, JOURNAL, changelog_topic
 from streams.transport import BatchConsumer, Fetched, Read, read_to_end
@@ -41,6 +40,12 @@ IDLE_SECONDS = 0.2
 RETRY_SECONDS = (0.5, 10.0)
 """After how long a partition whose batch was interrupted begins anew: at first, and at the most."""
 PROGRESS_SECONDS = 2.0
+PROFILES_A_TURN = 200
+"""Profiles published at once; events wait that long."""
+PROFILE_SHARE = 0.02
+"""Of the time, what profiles get while there are events to fold."""
+LAST_PROFILES_SECONDS = 1.0
+"""How long a partition that is let go still publishes profiles; the next owner publishes the rest."""
 
 
 class PolicyMismatch(RuntimeError):
@@ -77,7 +82,11 @@ class PartitionWorker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._idle = False
-        self._profiled_at = time.monotonic()
+        self._profiling: list[bytes] = []
+        """Customers whose profiles are being published, in this round."""
+        self._profiling_from = time.monotonic() + app.settings.profile_interval / 1000
+        """When the next round may begin."""
+        self._profiles_wait_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     # ------------------------------------------------------------ coming and going
@@ -149,6 +158,7 @@ class PartitionWorker:
             async with self.app.restoring:
                 self.state = await self._restore()
         marker = self.state.marker
+        self._profiling = []
         while self.app.rebalancing:
             # At the end of a rebalance Faust seeks to the committed positions; ours come after that.
             await asyncio.sleep(0.02)
@@ -166,10 +176,12 @@ class PartitionWorker:
     async def _fold_on(self) -> None:
         while not self._stopping:
             self._idle = not await self.step()
-            if self._idle:
+            if self._idle and not self._profiling:
                 await self._sleep()
-        if self.unprofiled:
-            await self.write_profiles()
+        deadline = time.monotonic() + LAST_PROFILES_SECONDS
+        self._profiling = list(self.unprofiled)
+        while self._profiling and time.monotonic() < deadline:
+            await self.write_profiles(PROFILES_A_TURN)
 
     # ------------------------------------------------------------ restoring
     async def _restore(self) -> Partition:
@@ -249,15 +261,7 @@ class PartitionWorker:
         if found is None:
             self._fill_gap(topic, following)
             return
-        decode, number = self.app.decoder.decode, self.number
-        fresh = [
-            Record(
-                topic, number, one.offset, one.key, one.value, one.timestamp,
-                # A record without a key may be in any partition: as wrong as a false key.
-                decode(topic, one.value, one.key or b"", one.timestamp if one.timestamp >= 0 else None),
-            )
-            for one in found
-        ]  # fmt: skip
+        fresh = records_of(found, topic, self.number, self.app.decoder)
         self.app.stats.skipped += len(fetched.records) - len(fresh)
         if fresh:
             self._next[topic] = fresh[-1].offset + 1
@@ -309,7 +313,7 @@ class PartitionWorker:
             self.read_on()
         else:
             self.caught_up = self.caught_up or self.merge.is_drained()
-        await self.write_profiles_when_due()
+        await self.write_profiles_when_due(idle=plan.is_empty)
         return not plan.is_empty
 
     def plan_new(self) -> Plan:
@@ -389,22 +393,33 @@ class PartitionWorker:
         """Customers whose latest profile is still to be published."""
         return set() if self.state is None else self.state.unprofiled
 
-    async def write_profiles_when_due(self) -> None:
-        """Publish the latest profile of every customer changed since the last time, at most once per interval."""
-        if self.unprofiled and time.monotonic() - self._profiled_at >= self.app.settings.profile_interval / 1000:
-            await self.write_profiles()
+    async def write_profiles_when_due(self, idle: bool) -> None:
+        """Publish some of the latest profiles that are due: each customer's at most once per interval.
 
-    async def write_profiles(self) -> None:
-        """Publish the latest profile of every customer changed since the last time."""
-        customers, policy = self.held.customers, self.policy
-        keys = list(self.unprofiled)
-        profiles: Iterable[Outgoing] = (
-            (key, models.profile(models.decode(customers[key]), key.decode(), policy), []) for key in keys
-        )
+        With nothing else to do, until all are out; else for a small share of the time, so that events don't wait. So the
+        interval grows under load, and while catching up hardly any are written of what is history a moment later.
+        """
+        now = time.monotonic()
+        if not self._profiling and self.unprofiled and now >= self._profiling_from:
+            self._profiling = list(self.unprofiled)
+            self._profiling_from = now + self.app.settings.profile_interval / 1000
+        if self._profiling and (idle or now >= self._profiles_wait_until):
+            await self.write_profiles(PROFILES_A_TURN)
+            done = time.monotonic()
+            self._profiles_wait_until = done + (done - now) * (1 / PROFILE_SHARE - 1)
+
+    async def write_profiles(self, most: int) -> None:
+        """Publish the latest profile of so many customers whose turn it is."""
+        state, policy = self.held, self.policy
+        keys, self._profiling = self._profiling[:most], self._profiling[most:]
+        profiles: list[Outgoing] = []
+        for number, key in enumerate(keys, 1):
+            profiles.append((key, models.profile(models.decode(state.customers[key]), key.decode(), policy), []))
+            if number % STEPS_A_TURN == 0:
+                await asyncio.sleep(0)
         await self.delivery.publish(PROFILES, profiles)
         self.app.stats.profiles += len(keys)
-        self.unprofiled.clear()
-        self._profiled_at = time.monotonic()
+        state.unprofiled.difference_update(keys)
 
     # ------------------------------------------------------------ waiting
     async def _sleep(self) -> None:

@@ -25,11 +25,12 @@ from models.policy import Policy
 from streams.folding import Batch, DeadLetter, Plan, Schedule
 from streams.journal import JournalError, plan_of
 from streams.kafka_log import KafkaLog
-from streams.logs import Log, LogError
+from streams.logs import Decodes, Log, LogError
 from streams.merge import Record
 from streams.topics import INPUTS, JOURNAL
 
 EVENTS_A_BATCH: Final = 2_000
+OUTPUT_FILES: Final = (TIER_CHANGES, CHURN_RISK, PROFILES, DEAD_LETTERS)
 
 
 class Replay:
@@ -69,8 +70,11 @@ class Replay:
                 yield profile
 
 
-def merged(streams: Iterable[Iterator[Record]]) -> Iterator[Record]:
+def merged(streams: Sequence[Iterator[Record]]) -> Iterator[Record]:
     """Streams merged by time, each in its own order; of equal times the topics' order decides, then the streams'."""
+    if len(streams) == 1:
+        yield from streams[0]
+        return
     rank = {topic: number for number, topic in enumerate(INPUTS)}
 
     def ranked(number: int, records: Iterator[Record]) -> Iterator[tuple[int, int, int, Record]]:
@@ -84,15 +88,27 @@ def merged(streams: Iterable[Iterator[Record]]) -> Iterator[Record]:
 
 def replay_logs(logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | None, progress: bool) -> dict[str, Any]:
     """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
-    with _Results(policy, out) as results:
-        replay, decoder = Replay(policy), policy.decoder()
-        with _progress(logs, progress) as on_bytes:
-            records = merged(stream for log in logs for stream in log.streams(decoder, on_bytes))
-            while turn := list(islice(records, EVENTS_A_BATCH)):
-                results.add(replay.fold(turn))
-            results.add(replay.finish(replay.clock_ms if until_ms is None else until_ms))
-        results.finish([replay])
-    return results.summary
+    with Results(policy, out) as results:
+        replay = Replay(policy)
+        fold_all(replay, logs, policy.decoder(), results, progress)
+        results.add(replay.finish(replay.clock_ms if until_ms is None else until_ms))
+        return results.finish([replay])
+
+
+def fold_all(
+    replay: Replay,
+    logs: Sequence[Log],
+    decoder: Decodes,
+    results: Results,
+    progress: bool,
+    keep: Callable[[Record], bool] | None = None,
+) -> None:
+    """Fold the records of logs, merged by time, or those to `keep`. Raises LogError."""
+    with _progress(logs, progress) as on_bytes:
+        streams = [stream for log in logs for stream in log.streams(decoder, on_bytes)]
+        records = merged(streams if keep is None else [filter(keep, stream) for stream in streams])
+        while turn := list(islice(records, EVENTS_A_BATCH)):
+            results.add(replay.fold(turn))
 
 
 def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:
@@ -100,14 +116,13 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
 
     Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
     """
-    with _Results(policy, out) as results:
+    with Results(policy, out) as results:
         with _progress([log], progress) as on_bytes:
             log.begin((*INPUTS, JOURNAL))
             replays = [
                 replay_partition(log, number, policy, on_bytes, results.add) for number in log.partitions(JOURNAL)
             ]
-        results.finish(replays)
-    return results.summary
+        return results.finish(replays)
 
 
 def replay_partition(
@@ -140,22 +155,19 @@ class _Ahead:
             self._ahead = next(self._records, None)
 
 
-class _Results:
+class Results:
     """The four output files of a replay and what is counted on the way."""
 
     def __init__(self, policy: Policy, out: Path) -> None:
         self._policy = policy
-        self._counts: Counter[str] = Counter()
-        self._events = 0
+        self.counts: Counter[str] = Counter()
+        """Announcements and dead letters, by `topic.change` or `topic.reason`."""
+        self.events = 0
         self._started = time.monotonic()
         self._files = ExitStack()
-        self.summary: dict[str, Any] = {}
         try:
             out.mkdir(parents=True, exist_ok=True)
-            self._sinks = {
-                name: self._files.enter_context((out / f"{name}.jsonl").open("wb"))
-                for name in (TIER_CHANGES, CHURN_RISK, PROFILES, DEAD_LETTERS)
-            }
+            self._sinks = {name: self._files.enter_context((out / f"{name}.jsonl").open("wb")) for name in OUTPUT_FILES}
         except OSError as error:
             self._files.close()
             raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
@@ -168,35 +180,47 @@ class _Results:
 
     def add(self, batch: Batch) -> None:
         """Write what a batch brought."""
-        self._events += batch.events
+        self.events += batch.events
         for output in batch.outputs:
             self._sinks[output.topic].write(output.body + b"\n")
-            self._counts[f"{output.topic}.{output.change}"] += 1
+            self.counts[f"{output.topic}.{output.change}"] += 1
         for letter in batch.dead_letters:
             self._sinks[DEAD_LETTERS].write(dead_letter_line(letter) + b"\n")
-            self._counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
+            self.counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
 
-    def finish(self, replays: Sequence[Replay]) -> None:
+    def copy(self, name: str, lines: Iterable[bytes]) -> None:
+        """Write lines that another process made."""
+        self._sinks[name].writelines(lines)
+
+    def write_profiles(self, replay: Replay) -> Counter[str]:
+        """Write the profiles of all customers; returns how many are in which tier."""
+        for profile in replay.profiles():
+            self._sinks[PROFILES].write(profile + b"\n")
+        return Counter(models.decode(kept).standing.tier for kept in replay.customers.values())
+
+    def finish(self, replays: Sequence[Replay]) -> dict[str, Any]:
         """Write the profiles, and sum up."""
         tiers: Counter[str] = Counter()
         for replay in replays:
-            tiers.update(models.decode(kept).standing.tier for kept in replay.customers.values())
-            for profile in replay.profiles():
-                self._sinks[PROFILES].write(profile + b"\n")
+            tiers.update(self.write_profiles(replay))
+        return self.summary(self.events, sum(len(replay.customers) for replay in replays), tiers, self.counts)
+
+    def summary(self, events: int, customers: int, tiers: Counter[str], counts: Counter[str]) -> dict[str, Any]:
+        """What a replay brought, in numbers."""
         seconds = time.monotonic() - self._started
-        self.summary = {
+        return {
             "policy": self._policy.ref,
-            "events": self._events,
-            "customers": sum(len(replay.customers) for replay in replays),
+            "events": events,
+            "customers": customers,
             "tiers": dict(sorted(tiers.items())),
             **{
                 name.replace("-", "_"): {
-                    key.partition(".")[2]: count for key, count in sorted(self._counts.items()) if key.startswith(name)
+                    key.partition(".")[2]: count for key, count in sorted(counts.items()) if key.startswith(name)
                 }
                 for name in (TIER_CHANGES, CHURN_RISK, DEAD_LETTERS)
             },
             "seconds": round(seconds, 3),
-            "events_per_second": round(self._events / seconds) if seconds else 0,
+            "events_per_second": round(events / seconds) if seconds else 0,
         }
 
 

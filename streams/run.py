@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from models.policy import Policy
 from streams.app import TierstreamApp, create_app
 from streams.console import FAILED, warn
+from streams.garbage import collect_rarely
 from streams.settings import Settings
 from streams.topics import TopicsError, create_topics
 
@@ -30,7 +31,9 @@ def run_worker(settings: Settings, policy: Policy) -> int:
             warn(f"tierstream: {error}")
             return FAILED
     uvloop.install()
-    return _run(create_app(settings, policy))
+    app = create_app(settings, policy)
+    collect_rarely()
+    return _run(app)
 
 
 def _set_up_logging(level: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
@@ -58,7 +59,11 @@ class Fetched(NamedTuple):
 
         They were under way before a rewind then, or something made the consumer jump.
         """
-        return None if self.start > offset else [one for one in self.records if one.offset >= offset]
+        if self.start > offset:
+            return None
+        if self.records[0].offset >= offset:
+            return self.records
+        return [one for one in self.records if one.offset >= offset]
 
 
 class Read(NamedTuple):
@@ -95,6 +100,19 @@ class Reach:
     """The offset that the fetcher reads next; beyond `delivered` where the log holds no records, as after a transaction."""
     end: int | None
     """The log's end, None until the broker told."""
+
+
+class PlainRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """What a fetch brought, as the protocol's reader gives it: with what we ask of a `ConsumerRecord`, but none is made of it.
+
+    That takes longer than reading the record.
+    """
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> Any:
+        return record
+
+
+fetcher.PartitionRecords = PlainRecords
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]

@@ -244,7 +244,7 @@ def test_workers_that_join_and_leave_in_the_middle_repeat_nothing(
         clock="event",
         until=UNTIL,
         redis_url=redis.url,
-        max_batch=50,
+        max_batch=5,
     ) as here:
         here.produce(lines)
         first = here.start()

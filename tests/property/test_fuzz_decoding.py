@@ -407,7 +407,7 @@ def test_a_record_over_the_limit_is_rejected_unread_however_long_it_is() -> None
 
 
 # ---------------------------------------------------------------- rejecting many
-def test_rejecting_takes_at_most_three_times_as_long_as_accepting_whatever_the_reason() -> None:
+def test_rejecting_takes_at_most_six_times_as_long_as_accepting_whatever_the_reason() -> None:
     bought, returned, complained, answered, locked, _, freed, _ = (fields_of(wire) for wire in SHOP.wires)
 
     def other(fields: Fields, name: str, value: Any) -> bytes:
@@ -452,6 +452,6 @@ def test_rejecting_takes_at_most_three_times_as_long_as_accepting_whatever_the_r
     }
     # Ten thousand of each, in rounds short enough that some are not disturbed.
     times = in_turns({"good": good, **cases}, number=100, rounds=100, of=min)
-    assert {code: times[code] / times["good"] for code in cases if times[code] > 3 * times["good"]} == {}
+    assert {code: times[code] / times["good"] for code in cases if times[code] > 6 * times["good"]} == {}
     times = in_turns(folds, number=20, rounds=5, of=min)
     assert times["too_late"] < times["fold"]

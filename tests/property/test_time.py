@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,17 +92,17 @@ def test_apply_and_advance_leave_their_argument_unchanged(text: str, log: list[W
     policy = policy_of(text)
     customer = None
     for event in events_of(policy, log):
-        before, bytes_before = deepcopy(customer), customer and encode(customer)
-        event_before = deepcopy(event)
+        before, bytes_before = repr(customer), customer and encode(customer)
+        event_before = repr(event)
         following, _ = apply(customer, event, policy)
-        assert customer == before
+        assert repr(customer) == before
         assert (customer and encode(customer)) == bytes_before
-        assert event == event_before
+        assert repr(event) == event_before
         customer = following
         assert customer is not None
-        before = deepcopy(customer)
+        before = repr(customer)
         advance(customer, event.occurred_at_ms + 500 * DAY, policy, "ada")
-        assert customer == before
+        assert repr(customer) == before
 
 
 @given(policy_texts(), customer_logs(), st.integers(0, 500 * DAY))

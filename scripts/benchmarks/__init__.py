@@ -1,0 +1,1 @@
+"""How fast the worker is, next to its peers, on a real Kafka; driven and timed from outside."""

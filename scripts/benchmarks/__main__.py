@@ -1,0 +1,247 @@
+"""The command line of the benchmarks: `scripts/bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks import growth, latency, machine, replay, table, throughput
+from scripts.benchmarks.cluster import BenchError, Cluster, running_cluster, say
+from scripts.benchmarks.contenders import CONTENDERS
+from scripts.benchmarks.log import Log
+from scripts.benchmarks.report import keys, show
+from scripts.benchmarks.states import is_compiled
+
+DEFAULT_ROWS = ("throughput", "latency", "memory", "timers", "replay", "growth")
+ROWS = (*DEFAULT_ROWS[:3], "recovery", *DEFAULT_ROWS[3:], "batch")
+EXAMPLES = """examples:
+  scripts/bench --quick                              everything, small, in about three minutes
+  scripts/bench --json results.json                  everything, three rounds, in about forty minutes
+  scripts/bench throughput --contenders tierstream,limit --events 300000 --rounds 1
+  scripts/bench latency --sweep --json sweep.json    latency at several loads
+  scripts/bench batch --json batch.json              throughput by batch size
+  scripts/bench plots results.json sweep.json batch.json --out docs/images"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    warm_up_seconds: float
+    events: int
+    customers: int
+    limit_seconds: float
+    loads: latency.Loads
+    table_customers: int
+    table_states: int
+    waves: tuple[table.Wave, ...]
+    replay_events: int
+    growth: growth.Sizes
+
+
+FULL = Sizes(
+    warm_up_seconds=20,
+    events=3_000_000,
+    customers=100_000,
+    limit_seconds=40,
+    loads=latency.Loads(20_000, 30, 100_000),
+    table_customers=1_000_000,
+    table_states=20_000,
+    waves=tuple(table.Wave(due, 1_000_000, 60, 10_000, 5_000) for due in (1_000_000, 100_000)),
+    replay_events=1_000_000,
+    growth=growth.Sizes((10_000, 1_000_000), (1, 32), 600_000, 40),
+)
+QUICK = Sizes(
+    warm_up_seconds=6,
+    events=500_000,
+    customers=50_000,
+    limit_seconds=6,
+    loads=latency.Loads(20_000, 6, 20_000),
+    table_customers=100_000,
+    table_states=2_000,
+    waves=(table.Wave(50_000, 50_000, 6, 10_000, 500),),
+    replay_events=200_000,
+    growth=growth.Sizes((10_000, 100_000), (1, 8), 100_000, 6),
+)
+
+
+class Bench:
+    """The rows that were asked for, on a broker that starts with the first that needs it."""
+
+    def __init__(self, args: argparse.Namespace, cleanup: ExitStack) -> None:
+        self._args, self._cleanup = args, cleanup
+        self._sizes = QUICK if args.quick else FULL
+        self._rounds: int = args.rounds or (1 if args.quick else 3)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        say("starting Kafka")
+        return self._cleanup.enter_context(running_cluster(self._sizes.warm_up_seconds))
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """What is known, after each row."""
+        found: dict[str, Any] = {}
+        for row in self._args.rows:
+            began = time.monotonic()
+            say(f"{row} ...")
+            found[row] = getattr(self, row)()
+            say(f"{row}: took {time.monotonic() - began:.0f} s")
+            version = self.cluster.version if "cluster" in self.__dict__ else ""
+            about = {
+                "machine": machine.facts(version),
+                "is_compiled": is_compiled(),
+                "is_quick": self._args.quick,
+                "rounds": self._rounds,
+            }
+            yield keys(found) | about | found
+
+    @property
+    def _log(self) -> Log:
+        sizes, args = self._sizes, self._args
+        return Log(args.events or sizes.events, args.customers or sizes.customers)
+
+    def throughput(self) -> dict[str, Any]:
+        log = self._log
+        found = throughput.measure(
+            self.cluster, log, self._rounds, self._sizes.limit_seconds, self._args.contenders, self._args.quick
+        )
+        return {"events": log.events, "customers": log.customers, "contenders": found}
+
+    def batch(self) -> dict[str, Any]:
+        return throughput.measure_batches(self.cluster, self._log, self._rounds, self._sizes.limit_seconds)
+
+    def latency(self) -> dict[str, Any]:
+        loads = self._sizes.loads
+        if self._args.sweep:
+            return {"sweep": latency.sweep(self.cluster, loads)}
+        if self._args.load:
+            loads = replace(loads, events_per_second=self._args.load)
+        deliveries = latency.DELIVERIES[:1] if self._args.quick else latency.DELIVERIES
+        return latency.measure(self.cluster, loads, self._rounds, deliveries)
+
+    def memory(self) -> dict[str, Any]:
+        sizes = self._sizes
+        return table.measure_memory_and_recovery(self.cluster, sizes.table_customers, sizes.table_states, self._rounds)
+
+    def timers(self) -> dict[str, Any]:
+        return {f"{wave.due}_due": table.measure_timers(self.cluster, wave) for wave in self._sizes.waves}
+
+    def replay(self) -> dict[str, Any]:
+        log = Log(self._args.events or self._sizes.replay_events, self._args.customers or self._sizes.customers)
+        return replay.measure(log, self._rounds)
+
+    def growth(self) -> dict[str, Any]:
+        return growth.measure(self.cluster, self._sizes.growth, self._rounds if self._args.rounds else 1)
+
+
+def names_of(written: str) -> list[str]:
+    names = written.split(",")
+    known = [one.name for one in CONTENDERS]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
+    return names
+
+
+def positive(written: str) -> int:
+    if not written.isdigit() or not int(written):
+        raise argparse.ArgumentTypeError(f"{written!r} is not a whole number above 0")
+    return int(written)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="How fast the worker is, next to its peers, on a real Kafka.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; recovery is memory's; default: all but batch"
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller numbers and one round: three minutes for all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.add_argument("--rounds", type=positive, help="default: 3, or 1 with --quick; growth: 1")
+    parser.add_argument("--events", type=positive, help="in throughput, batch and replay")
+    parser.add_argument("--customers", type=positive, help="in throughput, batch and replay")
+    parser.add_argument("--contenders", type=names_of, default=[], metavar="NAMES", help="of throughput, with commas")
+    parser.add_argument("--load", type=positive, metavar="EVENTS", help="per second, in latency; default: 20000")
+    parser.add_argument("--sweep", action="store_true", help="latency at several loads instead of one")
+    args = parser.parse_args(arguments)
+    for row in args.rows:
+        if row not in ROWS:
+            parser.error(f"{row!r} is none of {', '.join(ROWS)}, plots")
+    if args.json and not args.json.absolute().parent.is_dir():
+        parser.error(f"there is no folder {args.json.parent}")
+    rows = ["memory" if row == "recovery" else row for row in args.rows or DEFAULT_ROWS]
+    args.rows = list(dict.fromkeys(rows))
+    return args
+
+
+def parse_plots(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench plots", description="Draw results, as --json wrote them, as SVG files."
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.json", help="later ones add to earlier ones")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    return parser.parse_args(arguments)
+
+
+def bench(args: argparse.Namespace) -> None:
+    if machine.IS_PINNED:
+        machine.pin(os.getpid())
+        say("each contender has a core to itself; Kafka, the load and the readers share another")
+    else:
+        say("there is only one core: contender, Kafka and load share it, so figures say little")
+    results: dict[str, Any] = {}
+    with ExitStack() as cleanup:
+        try:
+            for results in Bench(args, cleanup).run():
+                if args.json:
+                    args.json.write_text(json.dumps(results, indent=2) + "\n")
+        finally:
+            if results:
+                show(results)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = sys.argv[1:]
+    run: Callable[[], None]
+    if arguments[:1] == ["plots"]:
+        drawn = parse_plots(arguments[1:])
+
+        def run() -> None:
+            from scripts.benchmarks.plots import draw  # noqa: PLC0415 (matplotlib takes its time)
+
+            draw(drawn.results, drawn.out)
+    else:
+        args = parse(arguments)
+
+        def run() -> None:
+            bench(args)
+
+    try:
+        run()
+    except BenchError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Who takes part: how each is started, and where to see how far it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+from scripts.benchmarks.cluster import BenchError, Cluster, say
+from scripts.benchmarks.machine import CACHE, ROOT
+from scripts.benchmarks.running import Running, Site, running
+
+PEERS = ROOT / "scripts" / "peers"
+BUILT = CACHE.parent / "peers"
+"""What scripts/peers/build makes."""
+
+
+@dataclass
+class Turn:
+    """One contender's turn on a source."""
+
+    site: Site
+    """The source, and Tierstream's settings for it."""
+    number: int
+    """From 1, unlike that of any other turn on the source."""
+
+    @property
+    def cluster(self) -> Cluster:
+        """The broker."""
+        return self.site.cluster
+
+
+@dataclass
+class Started:
+    """A contender at work."""
+
+    running: Running
+    group: str
+    """Its consumer group, which commits what it has done."""
+    output: str
+    """The topic of what it announces."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A program under measurement; `started` runs it for one turn and cleans up after it."""
+
+    name: str
+    started: Callable[[Turn], AbstractContextManager[Started]]
+    is_extra: bool = False
+    """Left out of a quick run."""
+
+
+def tierstream(name: str, *, is_extra: bool = False, **settings: object) -> Contender:
+    """Our worker, with its default settings but for `settings`. A new version begins with empty topics of its own."""
+
+    @contextmanager
+    def started(turn: Turn) -> Iterator[Started]:
+        site = replace(turn.site, version=turn.number + 1, settings=settings)
+        try:
+            with site.worker() as worker:
+                yield Started(worker.running, site.group, site.topic("tier-changes"))
+        finally:
+            own = f"-v{site.version}"
+            turn.cluster.delete_topics(lambda topic: topic.endswith(own) or topic.startswith(f"{site.group}-"))
+
+    return Contender(name, started, is_extra)
+
+
+def peer(name: str, *command: str, output: str = "tier-changes", is_extra: bool = False) -> Contender:
+    """A program of scripts/peers."""
+
+    @contextmanager
+    def started(turn: Turn) -> Iterator[Started]:
+        group = f"{name.replace('_', '-')}-{turn.number}"
+        cluster, source = turn.cluster, turn.site.purchases
+        cluster.create_topic(f"{group}-{output}", turn.site.partitions)
+        arguments = ["--broker", cluster.address, "--source", source, "--name", group]
+        try:
+            with running(name, [*command, *arguments], {}, cluster.folder / group) as process:
+                yield Started(process, group, f"{group}-{output}")
+        finally:
+            cluster.delete_topics(lambda topic: group in topic)
+
+    return Contender(name, started, is_extra)
+
+
+def _python(program: str, python: str = sys.executable) -> list[str]:
+    return [python, str(PEERS / program)]
+
+
+_classes = f"{BUILT}/kafka-streams/peer.jar:{BUILT}/kafka-streams/lib/*"
+_kafka_streams = [
+    "java",
+    "-XX:+UseSerialGC",
+    "-Xms1g",
+    "-Xmx1g",
+    "-cp",
+    _classes,
+    "peers.Main",
+    "--fold",
+    str(PEERS / "fold.json"),
+]
+CONTENDERS = (
+    tierstream("tierstream"),
+    tierstream("tierstream_at_least_once", delivery="at-least-once"),
+    peer("idiomatic_faust", *_python("idiomatic_faust.py")),
+    peer("quix_streams", *_python("quix_streams.py", f"{BUILT}/venv/bin/python")),
+    peer("kafka_streams", *_kafka_streams),
+    peer("kafka_streams_exactly_once", *_kafka_streams, "--exactly-once", is_extra=True),
+    peer("limit", *_python("bare_aiokafka.py"), output="copy"),
+    peer("bare_confluent", *_python("bare_confluent.py"), output="copy", is_extra=True),
+)
+"""In the order of the table. The first is what the others are compared with."""
+
+
+def prepare_peers() -> None:
+    """Have the peers built. Raises BenchError if they can't be."""
+    say("preparing the peers")
+    if subprocess.run([str(PEERS / "build")], stdout=sys.stderr, check=False).returncode:
+        raise BenchError("scripts/peers/build failed; see above. To do without: --contenders tierstream,limit")

@@ -1,0 +1,187 @@
+"""Processes under measurement: started on their core, watched, stopped; and what one tells the user meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks import machine
+from scripts.benchmarks.cluster import BenchError, Cluster
+from scripts.benchmarks.machine import CORES, ROOT
+
+POLICY = Path(__file__).with_name("policy.toml")
+POLL_SECONDS = 0.1
+STOP_SECONDS = 30
+SETTLE_SECONDS = 3.0
+
+
+@dataclass
+class Running:
+    """A process on the contenders' core, its output in a log file."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        return machine.cpu_seconds(self.process.pid)
+
+    def said(self) -> str:
+        """The end of its log."""
+        return self.log.read_text("utf-8", errors="replace")[-3000:]
+
+    def check(self) -> None:
+        """Raises BenchError if it has ended."""
+        status = self.process.poll()
+        if status is not None:
+            raise BenchError(f"{self.name} ended with status {status}:\n{self.said()}")
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Look again and again until it holds. Raises BenchError if it does not in time."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.check()
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.name}: still not {what} after {seconds:.0f} s:\n{self.said()}")
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """As an orchestrator would."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[Running]:
+    """A process on the contenders' core, until the end of the block; `folder` is where it may write."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
+    with log.open("ab") as sink, machine.on_cores(CORES[0]):
+        process = subprocess.Popen(
+            command,
+            env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            cwd=folder,
+            start_new_session=True,  # Ctrl-C is for us; we stop it
+        )
+    one = Running(name, process, log)
+    try:
+        yield one
+    finally:
+        one.stop()
+
+
+@dataclass
+class Worker:
+    """Tierstream's worker, watched through its page."""
+
+    running: Running
+    web_port: int
+
+    def stats(self) -> dict[str, Any]:
+        """Its page /stats; empty while there is none."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/stats", timeout=5) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except (OSError, ValueError, urllib.error.HTTPError):
+            return {}
+
+    def wait_until_drained(self, seconds: float, customers: int = 0) -> None:
+        """Until it holds so many customers and has folded, announced and published everything."""
+
+        def drained() -> bool:
+            stats = self.stats()
+            return bool(stats.get("drained")) and stats["customers"] >= customers
+
+        self.running.wait_until(drained, seconds, f"drained with {customers:,} customers")
+
+    def restored(self) -> tuple[int, float]:
+        """How many customers it restored and in how many seconds, its partitions side by side, as its log says."""
+        found = re.findall(r"restored ([\d,]+) customers in ([\d.]+) s", self.running.log.read_text())
+        if not found:
+            raise BenchError(f"no line of {self.running.name}'s log says what it restored:\n{self.running.said()}")
+        return sum(int(count.replace(",", "")) for count, _ in found), max(float(seconds) for _, seconds in found)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One installation of Tierstream: its topics' prefix, its app, its settings (`TIERSTREAM_...`, in lower case)."""
+
+    cluster: Cluster
+    prefix: str
+    partitions: int = 2
+    version: int = 1
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The consumer group, with which the changelog's name begins too."""
+        app_id = f"{self.prefix}tierstream"
+        return app_id if self.version == 1 else f"{app_id}-v{self.version}"
+
+    def topic(self, name: str) -> str:
+        """An output topic."""
+        return self.prefix + (name if self.version == 1 else f"{name}-v{self.version}")
+
+    @property
+    def purchases(self) -> str:
+        """The input topic that the benchmarks write."""
+        return f"{self.prefix}purchases"
+
+    def environment(self) -> dict[str, str]:
+        """What configures a worker, but for its port."""
+        settings = {
+            "broker": self.cluster.address, "topic_prefix": self.prefix, "app_id": f"{self.prefix}tierstream",
+            "app_version": self.version, "partitions": self.partitions, "policy": POLICY, **self.settings,
+        }  # fmt: skip
+        return {f"TIERSTREAM_{name.upper()}": str(value) for name, value in settings.items()}
+
+    @contextmanager
+    def worker(self) -> Iterator[Worker]:
+        """A worker, until the end of the block."""
+        port = free_port()
+        environment = self.environment() | {"TIERSTREAM_WEB_PORT": str(port)}
+        command = [sys.executable, "-m", "streams.cli", "worker"]
+        with running("tierstream", command, environment, self.cluster.folder / f"{self.group}-{port}") as process:
+            yield Worker(process, port)
+
+
+@contextmanager
+def site(cluster: Cluster, name: str, partitions: int = 2, **settings: object) -> Iterator[Site]:
+    """A fresh installation with its input topic; its topics end with it."""
+    made = Site(cluster, f"{name}-{time.monotonic_ns() // 1_000_000}-", partitions, settings=settings)
+    cluster.create_topic(made.purchases, partitions)
+    try:
+        yield made
+    finally:
+        cluster.delete_topics(lambda topic: topic.startswith(made.prefix))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,168 @@
+"""Replay in several processes: each reads the whole log and folds its share of the customers.
+
+Customers have nothing to do with one another, so their announcements are the same however many processes there are; only
+which customer's line comes before which other's in a file depends on their number.
+"""
+
+from __future__ import annotations
+
+import heapq
+import multiprocessing
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from xxhash import xxh3_64_intdigest
+
+from models.events import Decoder, Event, Rejected
+from models.outputs import PROFILES
+from models.policy import Policy
+from streams.garbage import collect_rarely
+from streams.logs import Log, LogError
+from streams.merge import Record
+from streams.replay import OUTPUT_FILES, Replay, Results, fold_all
+
+NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
+_ID: Final = b'"customer_id"'
+
+
+class Share:
+    """A decoder that only looks closely at the records of its share of the customers.
+
+    A record whose customer can't be told at a glance is decoded by all, and one that is no event belongs to the first.
+    """
+
+    def __init__(self, decoder: Decoder, number: int, shares: int) -> None:
+        self._decoder = decoder
+        self._number = number
+        self._shares = shares
+        self._decided: Event | Rejected | None = None
+
+    def decode(
+        self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
+    ) -> Event | Rejected:
+        """As `Decoder.decode`, or NOT_MINE."""
+        glanced = _customer_at_a_glance(value)
+        if glanced is not None and self._share_of(glanced) != self._number:
+            return NOT_MINE
+        decoded = self._decided = self._decoder.decode(topic, value, key, timestamp_ms)
+        if glanced is None:
+            share = self._share_of(decoded.key) if isinstance(decoded, Event) else 0
+            if share != self._number:
+                return NOT_MINE
+        return decoded
+
+    def is_mine(self, record: Record) -> bool:
+        """Whether a record, just decoded, is of the share."""
+        if record.decoded is NOT_MINE:
+            return False
+        # What the log itself rejected never came here.
+        return record.decoded is self._decided or self._number == 0
+
+    def _share_of(self, customer: bytes) -> int:
+        return xxh3_64_intdigest(customer) % self._shares
+
+
+def _customer_at_a_glance(value: bytes | None) -> bytes | None:
+    """The customer's id in a record, if it is written once and plainly."""
+    if value is None or b"\\" in value or value.count(_ID) != 1:
+        return None
+    _, _, rest = value.partition(_ID)
+    before, _, rest = rest.partition(b'"')
+    customer, quote, _ = rest.partition(b'"')
+    return customer if quote and before.strip() == b":" else None
+
+
+def replay_in_shares(
+    logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | None, progress: bool, workers: int
+) -> dict[str, Any]:
+    """`replay_logs` in so many processes. Raises LogError."""
+    context = multiprocessing.get_context("fork")
+    folders = [out / f".share-{number}" for number in range(workers)]
+    with Results(policy, out) as results:
+        pipes, processes = [], []
+        try:
+            for number, folder in enumerate(folders):
+                ours, theirs = context.Pipe()
+                arguments = (theirs, logs, policy, folder, until_ms, progress and number == 0, number, workers)
+                process = context.Process(target=_replay_share, args=arguments, daemon=True)
+                process.start()
+                theirs.close()
+                pipes.append(ours)
+                processes.append(process)
+            latest_ms = max(_heard(pipe) for pipe in pipes)
+            for pipe in pipes:
+                pipe.send(latest_ms)
+            counted = [_heard(pipe) for pipe in pipes]
+            for name in OUTPUT_FILES:
+                results.copy(name, _lines(name, folders))
+        finally:
+            for process in processes:
+                process.terminate()
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+        events, customers, tiers, counts = 0, 0, Counter[str](), Counter[str]()
+        for its_events, its_customers, its_tiers, its_counts in counted:
+            events, customers = events + its_events, customers + its_customers
+            tiers.update(its_tiers)
+            counts.update(its_counts)
+        return results.summary(events, customers, tiers, counts)
+
+
+def _replay_share(
+    pipe: Connection,
+    logs: Sequence[Log],
+    policy: Policy,
+    out: Path,
+    until_ms: int | None,
+    progress: bool,
+    number: int,
+    of: int,
+) -> None:
+    collect_rarely()
+    try:
+        with Results(policy, out) as results:
+            replay, share = Replay(policy), Share(policy.decoder(), number, of)
+            fold_all(replay, logs, share, results, progress, share.is_mine)
+            pipe.send(replay.clock_ms)
+            latest_ms: int = pipe.recv()
+            results.add(replay.finish(latest_ms if until_ms is None else until_ms))
+            tiers = results.write_profiles(replay)
+        pipe.send((results.events, len(replay.customers), tiers, results.counts))
+    except LogError as error:
+        pipe.send(error)
+    except (KeyboardInterrupt, EOFError):
+        return
+
+
+def _heard(pipe: Connection) -> Any:
+    try:
+        said = pipe.recv()
+    except EOFError:
+        raise LogError("a process of the replay ended before its time; is there enough memory?") from None
+    if isinstance(said, LogError):
+        raise said
+    return said
+
+
+def _lines(name: str, folders: Sequence[Path]) -> Iterator[bytes]:
+    """The lines that the shares wrote: profiles by customer, others share by share."""
+    files = [(folder / f"{name}.jsonl").open("rb") for folder in folders]
+    try:
+        if name == PROFILES:
+            yield from heapq.merge(*files, key=_customer_of_profile)
+        else:
+            for file in files:
+                yield from file
+    finally:
+        for file in files:
+            file.close()
+
+
+def _customer_of_profile(line: bytes) -> bytes:
+    customer: str = orjson.loads(line)["customer_id"]
+    return customer.encode()
