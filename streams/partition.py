@@ -176,7 +176,7 @@ class PartitionWorker:
     async def _fold_on(self) -> None:
         while not self._stopping:
             self._idle = not await self.step()
-            if self._idle and not self._profiling:
+            if self._idle:
                 await self._sleep()
         deadline = time.monotonic() + LAST_PROFILES_SECONDS
         self._profiling = list(self.unprofiled)
@@ -303,7 +303,7 @@ class PartitionWorker:
 
     # ------------------------------------------------------------ a batch
     async def step(self) -> bool:
-        """Fold one batch, if there is anything to fold; returns whether there was."""
+        """Fold one batch, if there is anything to fold, and publish profiles; returns whether there was anything to do."""
         entry = self._redo[0] if self._redo else None
         plan = self.plan_new() if entry is None else self.plan_again(entry)
         if not plan.is_empty:
@@ -313,8 +313,8 @@ class PartitionWorker:
             self.read_on()
         else:
             self.caught_up = self.caught_up or self.merge.is_drained()
-        await self.write_profiles_when_due(idle=plan.is_empty)
-        return not plan.is_empty
+        published = await self.write_profiles_when_due(idle=plan.is_empty and self.merge.is_drained())
+        return published or not plan.is_empty
 
     def plan_new(self) -> Plan:
         """What to do next: advance who is due, then fold the records whose turn it is."""
@@ -393,8 +393,8 @@ class PartitionWorker:
         """Customers whose latest profile is still to be published."""
         return set() if self.state is None else self.state.unprofiled
 
-    async def write_profiles_when_due(self, idle: bool) -> None:
-        """Publish some of the latest profiles that are due: each customer's at most once per interval.
+    async def write_profiles_when_due(self, idle: bool) -> bool:
+        """Publish some of the latest profiles that are due, each customer's at most once per interval; returns whether any were.
 
         With nothing else to do, until all are out; else for a small share of the time, so that events don't wait. So the
         interval grows under load, and while catching up hardly any are written of what is history a moment later.
@@ -403,10 +403,12 @@ class PartitionWorker:
         if not self._profiling and self.unprofiled and now >= self._profiling_from:
             self._profiling = list(self.unprofiled)
             self._profiling_from = now + self.app.settings.profile_interval / 1000
-        if self._profiling and (idle or now >= self._profiles_wait_until):
-            await self.write_profiles(PROFILES_A_TURN)
-            done = time.monotonic()
-            self._profiles_wait_until = done + (done - now) * (1 / PROFILE_SHARE - 1)
+        if not self._profiling or not (idle or now >= self._profiles_wait_until):
+            return False
+        await self.write_profiles(PROFILES_A_TURN)
+        done = time.monotonic()
+        self._profiles_wait_until = done + (done - now) * (1 / PROFILE_SHARE - 1)
+        return True
 
     async def write_profiles(self, most: int) -> None:
         """Publish the latest profile of so many customers whose turn it is."""

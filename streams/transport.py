@@ -33,7 +33,10 @@ WITHHELD_POLL_SECONDS = 0.05
 """While some partitions are withheld, polls are short, so that a released one is soon read again."""
 
 FETCH_MAX_WAIT_MS: Final = 500
-"""How long the broker may wait for the first byte of a fetch."""
+"""How long the broker may wait for the first byte of a fetch, when nothing has come for a while."""
+BUSY_FETCH_MAX_WAIT_MS: Final = 5
+"""And while records come. A fetch asks for the partitions of which nothing is at hand, and there is one at a time: whatever comes
+of the others in the meantime waits until the broker has waited for these."""
 
 REVOKE_SECONDS: Final = 5.0
 """How long a rebalance waits for the batches in hand."""
@@ -162,6 +165,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         with contextlib.suppress(asyncio.CancelledError):
             await super().on_thread_stop()
 
+    @property
+    def patience_ms(self) -> int:
+        """How long the broker may wait for something to come, from the next fetch on."""
+        patience_ms: int = self._consumer._fetcher._fetch_max_wait_ms
+        return patience_ms
+
+    @patience_ms.setter
+    def patience_ms(self, patience_ms: int) -> None:
+        self._consumer._fetcher._fetch_max_wait_ms = patience_ms
+
     def rejoin(self) -> None:
         """Ask the group for a new assignment."""
         self.thread_loop.call_soon_threadsafe(self._consumer._coordinator.request_rejoin)
@@ -198,6 +211,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             fetched = await self._getmany(wanted, WITHHELD_POLL_SECONDS if self._withheld else POLL_SECONDS)
         if self.should_stop or fetched is None:
             return
+        self._thread.patience_ms = BUSY_FETCH_MAX_WAIT_MS if fetched else FETCH_MAX_WAIT_MS
         if not self.flow_active or self.app.consumer_generation_id != generation:
             # A rebalance came in between: after it every partition is read from where its table ends.
             return
