@@ -155,6 +155,16 @@ def has_purchase(data: bytes, first: int, end: int) -> bool:
     return False
 
 
+def active_periods(data: bytes, begin: int, buckets_a_period: int) -> int:
+    """How many periods of so many buckets, on a grid from number 0, hold an order in the buckets from index `begin` on."""
+    found, last = 0, -1
+    for index in range(begin, count(data)):
+        period = number_at(data, index) // buckets_a_period
+        if period != last and get(data, index)[2] > 0:
+            found, last = found + 1, period
+    return found
+
+
 def add(data: bytes, number: int, purchases: int, orders: int, spend_minor: int) -> bytes:
     """The buckets with so much added to that of `number`."""
     if not data:

@@ -240,7 +240,7 @@ class View:
         """The measures at an instant at or after the one the view was made for."""
         spend, orders, gone = self._spend_minor, self._orders, 0
         if at_ms >= self.period_end_ms:
-            spend, orders, gone = 0, 0, len(self.later.buckets)
+            spend, orders, gone = 0, 0, buckets.count(self.facts.buckets)
         elif at_ms > self._at_ms and self._window.kind == "trailing":
             later = self.later
             gone = bisect_right(later.leaves_ms, at_ms)
@@ -267,8 +267,8 @@ class View:
         return self._later
 
     def _active_periods(self, period_ms: int, gone: int) -> int:
-        width = self._window.bucket_ms
-        return len({number * width // period_ms for number, _, orders, _ in self.later.buckets[gone:] if orders > 0})
+        begin = buckets.first_from(self.facts.buckets, self._first) + gone
+        return buckets.active_periods(self.facts.buckets, begin, period_ms // self._window.bucket_ms)
 
 
 class _Later:

@@ -238,7 +238,8 @@ class Schedule:
         while self._far_slots and self._far_slots[0] <= slot:
             opened = heapq.heappop(self._far_slots)
             self._open = opened + 1
-            for key in self._far.pop(opened):
+            # A customer who moved to and fro is in it several times; put back once, they don't become ever more.
+            for key in dict.fromkeys(self._far.pop(opened)):
                 self._enter_near(key, opened)
         self._open = max(self._open, slot + 1)
         ahead = self._far.get(self._open)

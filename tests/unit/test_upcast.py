@@ -1,0 +1,161 @@
+"""States of schema version 1, as a worker of then wrote them: read today they are what today's fold makes of the same events."""
+
+from __future__ import annotations
+
+import pytest
+
+from models import decode, encode, next_change_ms
+from models.customer import NEVER_MS, SCHEMA_VERSION, Customer
+from tests.builders import (
+    DAY,
+    Wire,
+    act_on_alert,
+    complaint,
+    erase,
+    feedback,
+    lock,
+    ms,
+    policy_text,
+    purchase,
+    refund,
+    unlock,
+)
+from tests.running import Fold, policy_of
+
+POLICY_TEXT = policy_text(window={"length": "365d", "lateness": "30d"})
+POLICY = policy_of(POLICY_TEXT)
+
+LOGS: dict[str, list[Wire]] = {
+    "plain": [
+        purchase("ada", "30", on="2024-01-10T09:30:00Z", id="p1"),
+        purchase("ada", "45.50", on="2024-02-11T10:00:00Z", id="p2"),
+        purchase("ada", "30", on="2024-02-11T18:00:00Z", id="p3"),
+        purchase("ada", "5", on="2024-05-01", id="p4"),
+        # Late, but not too late.
+        purchase("ada", "9.99", on="2024-04-20", id="p5"),
+    ],
+    "troubled": [
+        purchase("ada", "120", on="2024-01-10T09:30:00Z", id="p1"),
+        complaint("ada", "c1", on="2024-01-15", severity="high", category="delivery", id="c1-opened"),
+        purchase("ada", "80", on="2024-02-01T12:00:00Z", id="p2"),
+        refund("ada", "120", on="2024-02-05", of="2024-01-10T09:30:00Z", full=True, id="r1"),
+        # More than was bought on that day: a negative bucket.
+        refund("ada", "15", on="2024-02-06", full=True, id="r2"),
+        complaint("ada", "c1", on="2024-02-10", status="escalated", severity="critical", id="c1-escalated"),
+        complaint("ada", "c2", on="2024-02-20", severity="low", satisfaction=20, id="c2-opened"),
+        feedback("ada", 35, on="2024-03-01", id="f1"),
+        act_on_alert("ada", "contacted", on="2024-03-02", actor="eve", id="a1"),
+        lock("ada", "gold", on="2024-03-03", reason="a promise", actor="bob", id="l1"),
+        purchase("ada", "25", on="2024-03-20T08:00:00Z", id="p3"),
+    ],
+    "erased": [
+        purchase("ada", "300", on="2024-01-10", id="p1"),
+        complaint("ada", on="2024-01-15", id="c1-opened"),
+        feedback("ada", 80, on="2024-01-20", id="f1"),
+        erase("ada", on="2024-02-01T00:00:00.001Z", id="e1"),
+    ],
+}
+
+# What the program at commit f4da49e wrote of these events under this policy.
+VERSION_1: dict[str, str] = {
+    "plain": (
+        "01000001922267b4f698cf000001922267b4f6cf0000018f317370000405c428eccc62b994f7b5f5b0ae4aab76adb9c5b9a2"
+        "c46280d21d3b7f4a3b61f2ac243c303f4b42d58be8f399cf0000018cf2b509c0cf0000018f317370000405cd2f119594ce00"
+        "0739e90101cd0bb894ce00073cea0101cd11c694ce00073cf20101cd0bb894ce000743580101cd03e794ce000744600101cd"
+        "01f494ce00072229cd2f11050090c098a4676f6c64cf0000018d99537500cf7fffffffffffffffc0a46e6f6e65cf0000018d"
+        "979c0100cf0000018d8a15067ac0ff"
+    ),
+    "troubled": (
+        "01000001910ebe041d98cf000001910ebe041dcf0000018e5adfcc00090bc458eccc62b994f7b5f59d028879ff15bea8b0ae"
+        "4aab76adb9c5b43001ecdb5a665096cf65f031857a86ff919ef18499c8ab29da3a254f7211114e3814e4f91bcf38fd8db92d"
+        "8bed85a613979f1e768b64e3b9a2c46280d21d3b99cf0000018cf2b509c0cf0000018e5adfcc000301cd23289494ce000739"
+        "e901000094ce00073bfc0101cd1f4094ce00073c6800ffd1fa2494ce000740780101cd09c494ce00071e41cd232801019395"
+        "cf0000018d0a6afc00a263310002a864656c697665727995cf0000018d90505400a263310103a095cf0000018dc3cfec00a2"
+        "63320000a093cf0000018df74f840023a46373617498a4676f6c64cf0000018e019c3c00cf7fffffffffffffff93cf000001"
+        "8e019c3c00a9612070726f6d697365a3626f62a57761746368cf0000018e5adfcc00cf0000018dc3cfec0094cf0000018dfc"
+        "75e000a9636f6e746163746564a3657665a0ff"
+    ),
+    "erased": (
+        "017fffffffffffffff98cf7fffffffffffffffcf0000018d61f718010304c408d05096490600f7a199ffff00000090940000"
+        "000090c098a66d656d626572cf0000018d61f71801cf7fffffffffffffffc0a46e6f6e6500ffc0cf0000018d61f71801"
+    ),
+}
+
+# What happens later: crossings by time alone, purchases, a late one, a repeat, an unlocking.
+LATER: list[Wire] = [
+    purchase("ada", "30", on="2024-02-11T18:00:00Z", id="p3"),
+    complaint("ada", "c1", on="2024-06-01", status="resolved", severity="critical", id="c1-resolved"),
+    purchase("ada", "60", on="2024-06-02T10:00:00Z", id="q1"),
+    refund("ada", "20", on="2024-06-03", of="2024-06-02T10:00:00Z", id="q2"),
+    purchase("ada", "15", on="2024-05-20", id="q3"),
+    unlock("ada", on="2024-07-01", id="q4"),
+    feedback("ada", 10, on="2024-07-02", id="q5"),
+    purchase("ada", "12", on="2025-03-01", id="q6"),
+    purchase("ada", "500", on="2026-09-01", id="q7"),
+]
+
+
+def folded(log: list[Wire]) -> Fold:
+    fold = Fold(POLICY)
+    for wire in log:
+        assert fold.apply(wire).rejected is None
+    return fold
+
+
+def read_today(name: str) -> Customer:
+    return decode(bytes.fromhex(VERSION_1[name]))
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_state_of_version_1_is_read_as_what_todays_fold_makes_of_the_same_events(name: str) -> None:
+    assert bytes.fromhex(VERSION_1[name])[0] == 1
+    read, made = read_today(name), folded(LOGS[name]).customers["ada"]
+    assert read.facts == made.facts
+    assert read.standing == made.standing
+    assert (read.clock_ms, read.seq, read.events) == (made.clock_ms, made.seq, made.events)
+    assert (read.recent, read.erased_at_ms) == (made.recent, made.erased_at_ms)
+    assert next_change_ms(read, POLICY) == next_change_ms(made, POLICY)
+    # A bound may be another, but it is one.
+    assert read.clock_ms < read.due_at_ms <= next_change_ms(made, POLICY)
+    assert read.tier_due_ms <= made.tier_due_ms
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_folding_on_from_a_state_of_version_1_announces_what_folding_from_the_beginning_does(name: str) -> None:
+    made, read = folded(LOGS[name]), Fold(POLICY, {"ada": read_today(name)})
+    announced = len(made.outputs)
+    for wire in LATER:
+        made.apply(wire)
+        read.apply(wire)
+    until_ms = ms("2026-09-01") + 1000 * DAY
+    made.advance(until_ms)
+    read.advance(until_ms)
+    assert read.outputs == made.outputs[announced:]
+    assert len(read.outputs) > 5
+    assert read.customers == made.customers
+
+
+@pytest.mark.parametrize("name", ["plain", "troubled"])
+def test_time_alone_does_to_a_state_of_version_1_what_it_does_to_todays(name: str) -> None:
+    made, read = folded(LOGS[name]), Fold(POLICY, {"ada": read_today(name)})
+    for months in range(1, 40):
+        until_ms = ms("2024-05-01") + months * 30 * DAY
+        assert read.advance(until_ms) == made.advance(until_ms)
+    assert read.outputs
+    assert read.customers["ada"].due_at_ms == NEVER_MS
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_state_of_version_1_is_written_back_in_the_present_version(name: str) -> None:
+    read = read_today(name)
+    assert encode(read)[0] == SCHEMA_VERSION > 1
+    assert decode(encode(read)) == read
+
+
+def test_the_states_hold_what_an_upcast_may_get_wrong() -> None:
+    plain, troubled, erased = map(read_today, LOGS)
+    assert plain.facts.window_refunded_orders == 0 < plain.due_at_ms < NEVER_MS
+    assert (troubled.facts.window_refunded_minor, troubled.facts.window_refunded_orders) == (-1500, -1)
+    assert len(troubled.facts.complaints) == 3
+    assert None not in (troubled.facts.satisfaction, troubled.standing.lock, troubled.standing.alert_action)
+    assert erased.erased_at_ms == erased.clock_ms > 0
