@@ -90,7 +90,7 @@ def replay_logs(logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | 
     """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
     with Results(policy, out) as results:
         replay = Replay(policy)
-        fold_all(replay, logs, policy.decoder(), results, progress)
+        fold_all(replay, logs, [policy.decoder()] * len(logs), results, progress)
         results.add(replay.finish(replay.clock_ms if until_ms is None else until_ms))
         return results.finish([replay])
 
@@ -98,15 +98,18 @@ def replay_logs(logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | 
 def fold_all(
     replay: Replay,
     logs: Sequence[Log],
-    decoder: Decodes,
+    decoders: Sequence[Decodes],
     results: Results,
     progress: bool,
-    keep: Callable[[Record], bool] | None = None,
+    keep: Sequence[Callable[[Record], bool]] | None = None,
 ) -> None:
-    """Fold the records of logs, merged by time, or those to `keep`. Raises LogError."""
+    """Fold the records of logs, each decoded by its own decoder, merged by time; per log those to `keep`. Raises LogError."""
     with _progress(logs, progress) as on_bytes:
-        streams = [stream for log in logs for stream in log.streams(decoder, on_bytes)]
-        records = merged(streams if keep is None else [filter(keep, stream) for stream in streams])
+        streams = []
+        for number, log in enumerate(logs):
+            for stream in log.streams(decoders[number], on_bytes):
+                streams.append(stream if keep is None else filter(keep[number], stream))
+        records = merged(streams)
         while turn := list(islice(records, EVENTS_A_BATCH)):
             results.add(replay.fold(turn))
 

@@ -1,13 +1,15 @@
 """Replay in several processes: each reads the whole log and folds its share of the customers.
 
-Customers have nothing to do with one another, so their announcements are the same however many processes there are; only
-which customer's line comes before which other's in a file depends on their number.
+In a log in the order of time customers have nothing to do with one another, so their announcements are the same however many
+processes there are; only which customer's line comes before which other's in a file depends on their number. In another log
+an event moves the clock of all customers before the earlier events of others come, so it is refused.
 """
 
 from __future__ import annotations
 
 import heapq
 import multiprocessing
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from typing import Any, Final
 import orjson
 from xxhash import xxh3_64_intdigest
 
+from models import units
 from models.events import Decoder, Event, Rejected
 from models.outputs import PROFILES
 from models.policy import Policy
@@ -27,13 +30,15 @@ from streams.merge import Record
 from streams.replay import OUTPUT_FILES, Replay, Results, fold_all
 
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
-_ID: Final = b'"customer_id"'
+_CUSTOMER: Final = b'"customer_id"'
+_TIME: Final = b'"occurred_at"'
+_PLAIN_TIME: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z")
 
 
 class Share:
-    """A decoder that only looks closely at the records of its share of the customers.
+    """A decoder for one log that only looks closely at the records of its share of the customers.
 
-    A record whose customer can't be told at a glance is decoded by all, and one that is no event belongs to the first.
+    A record whose customer or time can't be told at a glance is decoded by all, and one that is no event belongs to the first.
     """
 
     def __init__(self, decoder: Decoder, number: int, shares: int) -> None:
@@ -41,16 +46,22 @@ class Share:
         self._number = number
         self._shares = shares
         self._decided: Event | Rejected | None = None
+        self._latest = b""
 
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
     ) -> Event | Rejected:
-        """As `Decoder.decode`, or NOT_MINE."""
-        glanced = _customer_at_a_glance(value)
-        if glanced is not None and self._share_of(glanced) != self._number:
-            return NOT_MINE
+        """As `Decoder.decode`, or NOT_MINE. Raises LogError if the log goes back in time."""
+        glanced = _at_a_glance(value)
+        if glanced is not None:
+            customer, time = glanced
+            self._check_order(time)
+            if self._share_of(customer) != self._number:
+                return NOT_MINE
         decoded = self._decided = self._decoder.decode(topic, value, key, timestamp_ms)
         if glanced is None:
+            if isinstance(decoded, Event):
+                self._check_order(units.format_time(decoded.occurred_at_ms)[:-1].encode())
             share = self._share_of(decoded.key) if isinstance(decoded, Event) else 0
             if share != self._number:
                 return NOT_MINE
@@ -63,18 +74,33 @@ class Share:
         # What the log itself rejected never came here.
         return record.decoded is self._decided or self._number == 0
 
+    def _check_order(self, time: bytes) -> None:
+        """Times in RFC 3339 without their Z are in the order of their characters."""
+        if time < self._latest:
+            raise LogError(
+                f"the log goes back in time, from {self._latest.decode()}Z to {time.decode()}Z: several --workers need it in order; "
+                "sort it, or leave --workers out"
+            )
+        self._latest = time
+
     def _share_of(self, customer: bytes) -> int:
         return xxh3_64_intdigest(customer) % self._shares
 
 
-def _customer_at_a_glance(value: bytes | None) -> bytes | None:
-    """The customer's id in a record, if it is written once and plainly."""
-    if value is None or b"\\" in value or value.count(_ID) != 1:
+def _at_a_glance(value: bytes | None) -> tuple[bytes, bytes] | None:
+    """The customer's id and the time without its Z of a record, if both are written once and plainly."""
+    if value is None or b"\\" in value:
         return None
-    _, _, rest = value.partition(_ID)
-    before, _, rest = rest.partition(b'"')
-    customer, quote, _ = rest.partition(b'"')
-    return customer if quote and before.strip() == b":" else None
+    customer, time = _text_of(_CUSTOMER, value), _text_of(_TIME, value)
+    return (customer, time[:-1]) if customer is not None and time is not None and _PLAIN_TIME.fullmatch(time) else None
+
+
+def _text_of(name: bytes, value: bytes) -> bytes | None:
+    if value.count(name) != 1:
+        return None
+    before, _, rest = value.partition(name)[2].partition(b'"')
+    text, quote, _ = rest.partition(b'"')
+    return text if quote and before.strip() == b":" else None
 
 
 def replay_in_shares(
@@ -126,8 +152,9 @@ def _replay_share(
     collect_rarely()
     try:
         with Results(policy, out) as results:
-            replay, share = Replay(policy), Share(policy.decoder(), number, of)
-            fold_all(replay, logs, share, results, progress, share.is_mine)
+            replay, decoder = Replay(policy), policy.decoder()
+            shares = [Share(decoder, number, of) for _ in logs]
+            fold_all(replay, logs, shares, results, progress, [share.is_mine for share in shares])
             pipe.send(replay.clock_ms)
             latest_ms: int = pipe.recv()
             results.add(replay.finish(latest_ms if until_ms is None else until_ms))
