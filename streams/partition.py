@@ -40,6 +40,11 @@ IDLE_SECONDS = 0.2
 RETRY_SECONDS = (0.5, 10.0)
 """After how long a partition whose batch was interrupted begins anew: at first, and at the most."""
 PROGRESS_SECONDS = 2.0
+BATCH_SECONDS = 0.5
+"""How long folding a batch takes at the most, about: whoever takes the partition away waits for it."""
+FEWEST_RECORDS = 100
+BATCHES_IN_A_TRANSACTION = 8
+"""RecordBatches of the changelog, at the most."""
 PROFILES_A_TURN = 200
 """Profiles published at once; events wait that long."""
 PROFILE_SHARE = 0.02
@@ -82,6 +87,8 @@ class PartitionWorker:
         self._wake = asyncio.Event()
         self._stopping = False
         self._idle = False
+        self._records_in_time = 10 * FEWEST_RECORDS
+        """As many as can be folded within BATCH_SECONDS, by the latest batch."""
         self._profiling: list[bytes] = []
         """Customers whose profiles are being published, in this round."""
         self._profiling_from = time.monotonic() + app.settings.profile_interval / 1000
@@ -321,7 +328,10 @@ class PartitionWorker:
         state, settings = self.held, self.app.settings
         until_ms = self.time_ms()
         records = self.merge.take(time.monotonic())
-        return make_plan(state.customers, state.schedule, until_ms, records, settings.max_batch, MAX_BATCH_BYTES)
+        # In a transaction the changelog may take several RecordBatches; without, a batch has to fit into one.
+        most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self.delivery.is_exactly_once else MAX_BATCH_BYTES
+        most_records = min(settings.max_batch, self._records_in_time)
+        return make_plan(state.customers, state.schedule, until_ms, records, most_records, most_bytes)
 
     def plan_again(self, entry: Entry) -> Plan:
         """What the journal says was begun; nothing yet while not all of its records are here."""
@@ -377,8 +387,12 @@ class PartitionWorker:
     async def fold(self, plan: Plan) -> Batch:
         """The batch that a plan gives; others get their turn in between."""
         batch = Batch(self.policy, self.held.customers)
+        began = time.monotonic()
         for _ in batch.fold(plan):
             await asyncio.sleep(0)
+        seconds, records = time.monotonic() - began, len(plan.records)
+        if records >= FEWEST_RECORDS:
+            self._records_in_time = max(FEWEST_RECORDS, int(records * BATCH_SECONDS / max(seconds, 1e-6)))
         return batch
 
     def read_on(self) -> None:
