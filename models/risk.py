@@ -224,10 +224,10 @@ class RiskModel:
                 offset *= self.complaint_risk.repeat_factor
         if answer is not None:
             offset += max(0.0, self._satisfaction_log_odds(facts, now_ms))
-        repeats = facts.purchase_days - 1
+        repeats = repeat_purchases(facts)
         t_x_ms = facts.last_purchase_ms - facts.first_purchase_ms if repeats > 0 else 0
         line = self.levels[rank].raise_at - offset
-        weeks = self._least_silence.weeks(max(repeats, 0), t_x_ms, units.WEEK_MS, line)
+        weeks = self._least_silence.weeks(repeats, t_x_ms, units.WEEK_MS, line)
         if weeks == math.inf:
             return NEVER_MS
         return facts.first_purchase_ms + t_x_ms + int(weeks * units.WEEK_MS)

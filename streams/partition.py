@@ -416,18 +416,20 @@ class PartitionWorker:
         now = time.monotonic()
         if not self._profiling and self.unprofiled and now >= self._profiling_from:
             self._profiling = list(self.unprofiled)
-            self._profiling_from = now + self.app.settings.profile_interval / 1000
         if not self._profiling or not (idle or now >= self._profiles_wait_until):
             return False
         await self.write_profiles(PROFILES_A_TURN)
         done = time.monotonic()
         self._profiles_wait_until = done + (done - now) * (1 / PROFILE_SHARE - 1)
+        # Counted from the end of a round: who was last in one may be first in the next.
+        self._profiling_from = done + self.app.settings.profile_interval / 1000
         return True
 
     async def write_profiles(self, most: int) -> None:
         """Publish the latest profile of so many customers whose turn it is."""
         state, policy = self.held, self.policy
-        keys, self._profiling = self._profiling[:most], self._profiling[most:]
+        keys = self._profiling[-most:]
+        del self._profiling[-most:]
         profiles: list[Outgoing] = []
         for number, key in enumerate(keys, 1):
             profiles.append((key, models.profile(models.decode(state.customers[key]), key.decode(), policy), []))

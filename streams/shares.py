@@ -24,7 +24,6 @@ from models import units
 from models.events import Decoder, Event, Rejected
 from models.outputs import PROFILES
 from models.policy import Policy
-from streams.garbage import collect_rarely
 from streams.logs import Log, LogError
 from streams.merge import Record
 from streams.replay import OUTPUT_FILES, Replay, Results, fold_all
@@ -149,7 +148,6 @@ def _replay_share(
     number: int,
     of: int,
 ) -> None:
-    collect_rarely()
     try:
         with Results(policy, out) as results:
             replay, decoder = Replay(policy), policy.decoder()
