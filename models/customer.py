@@ -247,15 +247,7 @@ def decode(data: bytes) -> Customer:
         version, due_at_ms = _HEADER.unpack_from(data)
         rest = memoryview(data)[_HEADER.size :]
         return _customer(due_at_ms, _decode_fields(rest) if version == SCHEMA_VERSION else _upcast(version, rest))
-    except (
-        msgspec.MsgspecError,
-        UnicodeDecodeError,
-        RecursionError,
-        IndexError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as error:
+    except (msgspec.MsgspecError, RecursionError, IndexError, TypeError, ValueError, struct.error) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
 
