@@ -31,10 +31,11 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
+from models.outputs import DEAD_LETTERS
 from streams.envelope import Headers
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
-from streams.topics import JOURNAL, changelog_topic
+from streams.topics import JOURNAL, OUTPUTS, changelog_topic
 from streams.transport import client_options
 
 if TYPE_CHECKING:
@@ -93,12 +94,15 @@ class Delivery:
         self.is_exactly_once = app.settings.delivery == "exactly-once"
         self._producer: AIOKafkaProducer | None = None
         self._sent: list[asyncio.Future[RecordMetadata]] = []
+        self._connections: set[object] = set()
+        """The producer's connections to brokers when the latest transaction began."""
         self._journal_sent: asyncio.Future[RecordMetadata] | None = None
 
     # ------------------------------------------------------------ taking and losing a partition
     async def open(self) -> None:
         """Become the one who writes for the partition; an earlier owner's open transaction is aborted."""
         await self.close()
+        self._connections = set()
         # Whoever slept over the group's session must not fence the present owner.
         await self._make_sure_of_ownership(by_heartbeat=True)
         settings = self.app.settings
@@ -116,6 +120,19 @@ class Delivery:
         )
         await self._patiently(self._producer.start())
 
+    async def end_undecided(self, offsets: Mapping[str, int] | None) -> None:
+        """End, in all of our partitions, an earlier owner's transaction that the broker left without an end.
+
+        As committed with the last offset folded of each input topic, or, without these, as aborted: the broker takes what
+        the transactional id appended since for a part of its next transaction, which is this one.
+        """
+        await self.begin()
+        self._end_everywhere()
+        if offsets is not None:
+            await self.commit(offsets)
+        else:
+            await self._patiently(self.producer.abort_transaction())
+
     async def close(self) -> None:
         """Write no more. A transaction under way is left to the next owner, who aborts it."""
         producer, self._producer, self._journal_sent = self._producer, None, None
@@ -131,8 +148,20 @@ class Delivery:
     # ------------------------------------------------------------ a batch
     async def begin(self) -> None:
         """Begin a batch."""
-        if self.is_exactly_once:
-            await self._patiently(self.producer.begin_transaction())
+        if not self.is_exactly_once:
+            return
+        await self._patiently(self.producer.begin_transaction())
+        connections = set(self.producer.client._conns.values())
+        if connections - self._connections:
+            # A broker was away: it may have left the transaction before this one without an end in some partitions.
+            self._end_everywhere()
+        self._connections = connections
+
+    def _end_everywhere(self) -> None:
+        """Have the transaction end in all of our partitions, also where it appends nothing."""
+        transaction = self.producer._txn_manager
+        for topic in (changelog_topic(self.app.settings), *map(self._topic, (JOURNAL, *OUTPUTS, DEAD_LETTERS))):
+            transaction.maybe_add_partition_to_txn(TopicPartition(topic, self.number))
 
     async def append_journal(self, entry: Entry) -> None:
         """Say what the batch does, before any of its outputs leaves."""

@@ -13,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
 from faust.types import TP
@@ -28,7 +29,7 @@ from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, pl
 from streams.merge import Merge, records_of
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
 from streams.topics import INPUTS, JOURNAL, changelog_topic
-from streams.transport import BatchConsumer, Fetched, Read, read_to_end
+from streams.transport import BatchConsumer, Fetched, Read, read_to_end, read_undecided
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -205,6 +206,8 @@ class PartitionWorker:
             if time.monotonic() - told_at > PROGRESS_SECONDS:
                 told_at = time.monotonic()
                 log.info("partition %d: %s", self.number, self.doing)
+        if self.delivery.is_exactly_once:
+            await self._decide_what_is_undecided(restoring)
         state = restoring.finished()
         await self._read_journal(state.marker)
         self._check_policy(state.marker)
@@ -216,21 +219,46 @@ class PartitionWorker:
         )
         return state
 
+    async def _decide_what_is_undecided(self, restoring: Restoring) -> None:
+        """Restore, or undo, what is left of a transaction that neither has been committed nor can be any more.
+
+        Whoever takes over the transactional id finds everything decided. But a partition that has no leader at that moment,
+        as when the only broker stops, the broker takes for a deleted one and leaves without an end (KAFKA-20734), so that
+        nobody can read on there. Of a batch the marker is appended last, and committed is only what was acknowledged: one
+        whose marker is there was committed, or may as well be; one without was not.
+        """
+        undecided = await read_undecided(self.app, changelog_topic(self.app.settings), self.number)
+        begun = self._entries(await read_undecided(self.app, self.app.settings.topic(JOURNAL), self.number))
+        if not undecided and not begun:
+            return
+        restoring.feed(undecided)
+        is_whole = not restoring.has_part_of_a_batch and all(entry.batch <= restoring.marker.batch for entry in begun)
+        end = "committed" if is_whole else "aborted"
+        log.warning("partition %d: the broker left a batch without an end; it is %s now", self.number, end)
+        await self.delivery.end_undecided(restoring.marker.offsets if is_whole else None)
+        if not is_whole:
+            raise Interrupted("what was left of a batch had to be undone")
+
     async def _read_journal(self, marker: Marker) -> None:
         """Find what was begun and not finished."""
         topic = self.app.settings.topic(JOURNAL)
-        ours = self.app.settings.table_app_id.encode()
         begun, position = [], marker.journal
         async for records, read in read_to_end(self.app, topic, self.number, marker.journal):
             position = read.end
-            for record in records:
-                if record.key == ours:
-                    where = f"{topic}, partition {self.number}, offset {record.offset}"
-                    begun.append(decode_entry(record.value, where))
+            begun += self._entries(records)
         self._redo = deque(one_entry_a_batch(begun, after=marker.batch))
         self.delivery.journal_position = position
         if self._redo:
             log.info("partition %d: doing %d batches of the journal again", self.number, len(self._redo))
+
+    def _entries(self, records: Iterable[Any]) -> list[Entry]:
+        """The journal's entries that are this table's."""
+        ours, topic = self.app.settings.table_app_id.encode(), self.app.settings.topic(JOURNAL)
+        return [
+            decode_entry(one.value, f"{topic}, partition {self.number}, offset {one.offset}")
+            for one in records
+            if one.key == ours
+        ]
 
     def _check_policy(self, marker: Marker) -> None:
         of_batches = [entry.policy for entry in self._redo]

@@ -130,6 +130,16 @@ class Restoring:
             else:
                 raise self._unreadable(record.offset, "neither a marker nor a customer of a known schema version")
 
+    @property
+    def marker(self) -> Marker:
+        """The last marker that came."""
+        return self._partition.marker
+
+    @property
+    def has_part_of_a_batch(self) -> bool:
+        """Whether customers came whose marker did not."""
+        return bool(self._staged)
+
     def _take_over(self, value: bytes, offset: int) -> None:
         try:
             marker = msgspec.json.decode(value, type=Marker)

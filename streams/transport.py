@@ -327,25 +327,49 @@ async def read_to_end(
 ) -> AsyncIterator[tuple[Records, Read]]:
     """The committed records of a partition from offset `first` to where it ends now, as they come, and how far it got.
 
-    Belongs to no group. Waits for a broker that is away. Raises KafkaError if the broker refuses.
+    Belongs to no group. Raises KafkaError if the broker is away or refuses.
     """
-    consumer = AIOKafkaConsumer(
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
-        **client_options(app),
-    )
     tp = TopicPartition(topic, number)
-    consumer.assign([tp])
-    try:
-        await consumer.start()
+    async with _reader(app, tp, "read_committed") as consumer:
         end = (await consumer.end_offsets([tp]))[tp]
         start = (await consumer.beginning_offsets([tp]))[tp]
         consumer.seek(tp, max(first, start))
         while (position := await consumer.position(tp)) < end:
             found = await consumer.getmany(tp, timeout_ms=200)
             yield found.get(tp, []), Read(start, position, end)
+
+
+async def read_undecided(app: TierstreamApp, topic: str, number: int) -> Records:
+    """What a partition holds of transactions that are neither committed nor aborted, and whatever came after it.
+
+    Raises KafkaError as `read_to_end` does.
+    """
+    tp = TopicPartition(topic, number)
+    records: Records = []
+    async with _reader(app, tp, "read_committed") as committed:
+        stable = (await committed.end_offsets([tp]))[tp]
+    async with _reader(app, tp, "read_uncommitted") as consumer:
+        end = (await consumer.end_offsets([tp]))[tp]
+        consumer.seek(tp, stable)
+        while await consumer.position(tp) < end:
+            records += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
+    return records
+
+
+@contextlib.asynccontextmanager
+async def _reader(app: TierstreamApp, tp: TopicPartition, isolation_level: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of one partition that belongs to no group."""
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=isolation_level,
+        max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
+        **client_options(app),
+    )
+    consumer.assign([tp])
+    try:
+        await consumer.start()
+        yield consumer
     finally:
         await consumer.stop()
 

@@ -8,6 +8,8 @@ import random
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import confluent_kafka
 import confluent_kafka.admin
 import orjson
 import pytest
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 import models
 from models.outputs import CHURN_RISK, TIER_CHANGES
@@ -176,6 +178,45 @@ def test_outputs_of_a_batch_that_a_crash_cut_off_are_never_seen_by_who_reads_com
         here.wait_until_drained(100)
         assert all_records(here, TIER_CHANGES, "read_committed") == 100
         assert all_records(here, TIER_CHANGES, "read_uncommitted") >= 100
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("died_after", "is_committed"), [("journal", False), ("state", True)])
+def test_a_transaction_that_the_broker_left_without_an_end_is_ended_by_the_next_owner(
+    died_after: str, is_committed: bool, real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=20) as here, trusting(here):
+        here.produce(lines)
+        monkeypatch.setenv("FORGET_AFTER", f"{died_after}:2")
+        killed = here.start(module="tests.integration.forgetful", profile_interval=60_000)
+        assert killed.process.wait(60) == -signal.SIGKILL, killed.said()
+        assert all_records(here, TIER_CHANGES, "read_uncommitted") == (40 if is_committed else 20)
+        here.start()
+        here.wait_until_drained(20 if is_committed else 40)
+        said = here.workers[-1].log.read_text("utf-8")
+        assert f"a batch without an end; it is {'committed' if is_committed else 'aborted'} now" in said
+        assert all_records(here, TIER_CHANGES, "read_committed") == 60
+        assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
+        assert here.committed_equals_ends(INPUTS)
+
+
+@contextmanager
+def trusting(here: Site) -> Iterator[None]:
+    """Have the broker take what it is sent for a transaction without asking whether the partition is part of it."""
+    admin = KafkaAdminClient(**here.settings.client_options())
+    node = str(admin.describe_cluster()["controller_id"])
+
+    def ask(asks: str) -> None:
+        configs = {"transaction.partition.verification.enable": asks}
+        admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, node, configs=configs)])
+
+    try:
+        ask("false")
+        yield
+    finally:
+        ask("true")
+        admin.close()
 
 
 @pytest.mark.kafka

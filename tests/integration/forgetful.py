@@ -1,0 +1,58 @@
+"""A worker whose broker forgets how a transaction ended: it stops before its partitions are told (KAFKA-20734).
+
+    FORGET_AFTER=state:3   at the third completion of this point of Delivery the worker dies
+
+From the transaction of that batch on, its coordinator never hears of a partition, so it has nothing to end there. The
+broker has to accept that: transaction.partition.verification.enable=false.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+from aiokafka.producer.transaction_manager import TransactionManager
+
+import models
+from streams.delivery import Delivery
+from streams.run import run_worker
+from streams.settings import load_settings
+
+END_SECONDS = 2.0
+
+
+def forget(order: str) -> None:
+    """Have what happens from the given batch on be forgotten, and die in it."""
+    point, _, number = order.partition(":")
+    left = int(number)
+    begin, complete = Delivery.begin, getattr(Delivery, f"append_{point}")
+
+    def pretend(self: TransactionManager, tp: Any) -> None:
+        self._txn_partitions.add(tp)
+
+    async def begin_and_count(self: Delivery) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            # What tells that a transaction may begin, the end of the one before it, is among what is not heard of any more.
+            await asyncio.sleep(END_SECONDS)
+            TransactionManager.maybe_add_partition_to_txn = pretend
+        await begin(self)
+
+    async def complete_and_die(self: Delivery, *args: Any) -> None:
+        await complete(self, *args)
+        if left <= 0:
+            await asyncio.gather(*self._sent, self._journal_sent)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Delivery.begin = begin_and_count  # type: ignore[method-assign]
+    setattr(Delivery, f"append_{point}", complete_and_die)
+
+
+if __name__ == "__main__":
+    forget(os.environ["FORGET_AFTER"])
+    settings = load_settings()
+    sys.exit(run_worker(settings, models.load(settings.policy)))
