@@ -13,8 +13,10 @@ from models import buckets
 from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
 
 SCHEMA_VERSION: Final = 2
-NEVER_MS: Final = 2**63 - 1
-"""`due_at_ms` of a customer whom time alone will never make cross a line."""
+NEVER_MS: Final = 2**62 - 1
+"""`due_at_ms` of a customer whom time alone will never make cross a line: later than anything, and as large as compiled
+code can count without making an object of it.
+"""
 
 RECENT_EVENTS: Final = 64
 """How many event ids a customer remembers: a repeat is recognised until 64 other events of the customer have come."""
@@ -208,8 +210,10 @@ _decode_fields = msgspec.msgpack.Decoder(_Fields).decode
 
 
 def _from_1_to_2(body: list[Any]) -> list[Any]:
-    """Nested arrays became one row without `due_at_ms`, buckets bytes, and a bound of the tier alone was added."""
+    """Nested arrays became one row without `due_at_ms`, buckets bytes, NEVER_MS smaller; a bound of the tier alone came."""
     due_at_ms, clock_ms, seq, events, recent, facts, standing, erased_at_ms = body
+    due_at_ms = min(due_at_ms, NEVER_MS)
+    standing[2] = min(standing[2], NEVER_MS)
     first, last, days, orders, spend, listed, (window_first, *_), complaints, satisfaction = facts
     kept = buckets.packed(map(tuple, listed))
     counted = buckets.total(kept, window_first, NEVER_MS)
@@ -246,7 +250,9 @@ def decode(data: bytes) -> Customer:
     try:
         version, due_at_ms = _HEADER.unpack_from(data)
         rest = memoryview(data)[_HEADER.size :]
-        return _customer(due_at_ms, _decode_fields(rest) if version == SCHEMA_VERSION else _upcast(version, rest))
+        if version == SCHEMA_VERSION:
+            return _customer(due_at_ms, _decode_fields(rest))
+        return _customer(due_at_ms_of(data), _upcast(version, rest))
     except (msgspec.MsgspecError, RecursionError, IndexError, TypeError, ValueError, struct.error) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
@@ -265,4 +271,5 @@ def _upcast(version: int, data: memoryview) -> _Fields:
 def due_at_ms_of(data: bytes) -> int:
     """`due_at_ms` of an encoded customer, without decoding it."""
     due_at_ms: int = _HEADER.unpack_from(data)[1]
-    return due_at_ms
+    # It was larger in version 1.
+    return due_at_ms if due_at_ms < NEVER_MS else NEVER_MS

@@ -113,9 +113,9 @@ class Decoder:
     """
 
     def __init__(self, rates: dict[str, tuple[int, int]], tiers: frozenset[str]) -> None:
-        self._rates = rates
         self._tiers = tiers
-        self._decimals = {currency: units.currency_decimals(currency) for currency in rates}
+        self._rates = {currency: (*rate, units.currency_decimals(currency)) for currency, rate in rates.items()}
+        """Per currency the fraction, and the decimals of its amounts."""
         self._decode = {topic: msgspec.json.Decoder(body).decode for topic, body in TOPIC_BODIES.items()}
 
     def decode(
@@ -142,7 +142,7 @@ class Decoder:
             return Rejected("key_mismatch", f"the record's key is {shown!r}, its customer_id {body.customer_id!r}")
         occurred_at = body.occurred_at
         occurred_at_ms = occurred_at if isinstance(occurred_at, int) else units.ms_from_datetime(occurred_at)
-        if not 0 <= occurred_at_ms < units.LATEST_MS:
+        if occurred_at_ms < 0 or occurred_at_ms >= units.LATEST_MS:
             return Rejected("bad_time", f"occurred_at {occurred_at} is not within 1970 and 2100")
         if timestamp_ms is not None and 0 <= timestamp_ms < occurred_at_ms - FUTURE_TOLERANCE_MS:
             return Rejected(
@@ -166,29 +166,31 @@ class Decoder:
         return event
 
     def _with_money(self, event: Event, body: Purchase) -> Event | Rejected:
-        rate = self._rates.get(body.currency)
+        currency = body.currency
+        rate = self._rates.get(currency)
         if rate is None:
             known = ", ".join(self._rates)
-            return Rejected("unknown_currency", f"currency {body.currency[:20]!r} is not among {known}")
-        decimals = self._decimals[body.currency]
-        plain_minor = units.parse_plain_minor(bytes(body.amount), decimals)
+            return Rejected("unknown_currency", f"currency {currency[:20]!r} is not among {known}")
+        numerator, denominator, decimals = rate
+        amount_minor = units.parse_plain_minor(bytes(body.amount), decimals)
         try:
-            amount_minor = (
-                plain_minor if plain_minor is not None else units.parse_minor(_decode_amount(body.amount), decimals)
-            )
+            if amount_minor == units.NOT_PLAIN:
+                amount_minor = units.parse_minor(_decode_amount(body.amount), decimals)
         except units.AmountError as refused:
             return Rejected(refused.code, str(refused))
         except msgspec.ValidationError as invalid:
             return _invalid(f"{invalid} - at `$.amount`")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _not_json(error)
-        if not 0 <= amount_minor <= MAX_AMOUNT_MINOR:
+        if amount_minor < 0 or amount_minor > MAX_AMOUNT_MINOR:
             return Rejected("amount_out_of_range", f"amount {_shown(body)} is negative or absurdly large")
-        event.amount_minor = amount_minor if rate == (1, 1) else _round_half_even(amount_minor * rate[0], rate[1])
-        if event.amount_minor > MAX_AMOUNT_MINOR:
-            return Rejected(
-                "amount_out_of_range", f"amount {_shown(body)} {body.currency}, converted, is absurdly large"
-            )
+        if numerator != denominator:
+            amount_minor = _round_half_even(amount_minor * numerator, denominator)
+            if amount_minor > MAX_AMOUNT_MINOR:
+                return Rejected(
+                    "amount_out_of_range", f"amount {_shown(body)} {currency}, converted, is absurdly large"
+                )
+        event.amount_minor = amount_minor
         original = body.original_occurred_at
         if original is not None:
             original_ms = original if isinstance(original, int) else units.ms_from_datetime(original)

@@ -188,10 +188,11 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
 
 def main_cause(score: Score) -> str:
     """What an alert is mainly about: the largest of what came on top of the base."""
-    drivers = {"silence": score.silence, "complaints": score.complaints, "satisfaction": score.satisfaction}
-    cause, largest = max(drivers.items(), key=lambda item: item[1])
+    largest = max(score.silence, score.complaints, score.satisfaction)
     if largest > 0:
-        return cause
+        if score.silence == largest:
+            return "silence"
+        return "complaints" if score.complaints == largest else "satisfaction"
     return "rhythm" if score.rhythm > 0 else "base"
 
 

@@ -131,10 +131,10 @@ def slide(facts: Facts, window: Window, clock_ms: int) -> None:
     """Move the window to the customer's clock, and drop the buckets that no late event can need any more."""
     first = window.first_number(facts, clock_ms)
     if first != facts.window_first:
-        counted = _total_from(facts, first)
+        spend_minor, orders, refunded_minor, refunded_orders = _total_from(facts, first)
         facts.window_first = first
-        facts.window_spend_minor, facts.window_orders = counted.spend_minor, counted.orders
-        facts.window_refunded_minor, facts.window_refunded_orders = counted.refunded_minor, counted.refunded_orders
+        facts.window_spend_minor, facts.window_orders = spend_minor, orders
+        facts.window_refunded_minor, facts.window_refunded_orders = refunded_minor, refunded_orders
     facts.buckets = buckets.since(facts.buckets, (clock_ms - window.keep_ms) // window.bucket_ms + 1)
 
 
@@ -143,12 +143,12 @@ def _total_from(facts: Facts, first: int) -> Total:
     if first < facts.window_first:
         # A late first purchase has moved the anniversary: add up anew.
         return buckets.total(facts.buckets, first, NEVER_MS)
-    left = buckets.total(facts.buckets, facts.window_first, first)
-    return Total(
-        facts.window_spend_minor - left.spend_minor,
-        facts.window_orders - left.orders,
-        facts.window_refunded_minor - left.refunded_minor,
-        facts.window_refunded_orders - left.refunded_orders,
+    spend_minor, orders, refunded_minor, refunded_orders = buckets.total(facts.buckets, facts.window_first, first)
+    return (
+        facts.window_spend_minor - spend_minor,
+        facts.window_orders - orders,
+        facts.window_refunded_minor - refunded_minor,
+        facts.window_refunded_orders - refunded_orders,
     )
 
 
@@ -171,6 +171,39 @@ def _book(facts: Facts, number: int, purchases: int, orders: int, spend_minor: i
     if counts:
         facts.window_spend_minor += spend_minor
         facts.window_orders += orders
+
+
+def now_measured(
+    facts: Facts, window: Window, clock_ms: int, period_ms: int | None, valid_for_ms: int, assumed: int | None
+) -> Measures:
+    """The measures at the customer's clock, to which the window has been slid: what `View.at` gives, and no view made."""
+    last_ms, answer = facts.last_purchase_ms, facts.satisfaction
+    satisfaction = assumed
+    if answer is not None and clock_ms < answer.at_ms + valid_for_ms:
+        satisfaction = answer.score
+    periods = None
+    if period_ms is not None:
+        begin = buckets.first_from(facts.buckets, facts.window_first)
+        periods = buckets.active_periods(facts.buckets, begin, period_ms // window.bucket_ms)
+    return Measures(
+        facts.window_spend_minor,
+        facts.window_orders if facts.window_orders > 0 else 0,
+        periods,
+        None if last_ms < 0 else clock_ms - last_ms,
+        satisfaction,
+    )
+
+
+def only_shrinks(facts: Facts, assumed: int | None) -> bool:
+    """Whether time alone can only lower the measures: no bucket in the window is negative, and no answer is worse than
+    what is assumed once it is forgotten.
+    """
+    answer = facts.satisfaction
+    return (
+        facts.window_refunded_minor == 0
+        and facts.window_refunded_orders == 0
+        and (answer is None or assumed is None or assumed <= answer.score)
+    )
 
 
 class Measures:

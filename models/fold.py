@@ -29,6 +29,7 @@ from models.facts import (
     book_refund,
     book_satisfaction,
     forget_complaints,
+    only_shrinks,
     slide,
     would_overflow,
 )
@@ -259,38 +260,45 @@ class _Step:
 
         `only_adds`: what happened was a purchase at the clock. It never makes a tier be lost sooner.
         """
-        customer = self.customer
+        customer, facts, standing = self.customer, self.facts, self.standing
         now_ms = customer.clock_ms
-        view = self.view(now_ms)
-        tier_changed = self.standing.lock is None and self.settle_tier(view, cause)
-        ladder = self.policy.ladder
-        if tier_changed or not only_adds or customer.tier_due_ms <= now_ms or ladder.can_rise(view, self.standing):
-            customer.tier_due_ms = ladder.next_change_ms(view, self.standing, now_ms)
+        tier_changed = standing.lock is None and self.settle_tier(cause)
+        if (
+            tier_changed
+            or not only_adds
+            or customer.tier_due_ms <= now_ms
+            or (
+                not only_shrinks(facts, self.policy.satisfaction_assumed)
+                and self.policy.ladder.can_rise(self.view(now_ms), standing)
+            )
+        ):
+            customer.tier_due_ms = self.policy.ladder.next_change_ms(self.view(now_ms), standing, now_ms)
         due_at_ms = customer.tier_due_ms
-        if self.facts.first_purchase_ms >= 0:
-            due_at_ms = min(due_at_ms, self.settle_risk(cause))
+        if facts.first_purchase_ms >= 0:
+            until_ms = self.settle_risk(cause)
+            due_at_ms = min(due_at_ms, until_ms)
         customer.due_at_ms = due_at_ms
 
-    def settle_tier(self, view: View, cause: str) -> bool:
+    def settle_tier(self, cause: str) -> bool:
         """Returns whether anything about the tier changed."""
         standing, ladder = self.standing, self.policy.ladder
         now_ms = self.customer.clock_ms
-        measures = view.at(now_ms)
+        measures = self.policy.now_measured(self.facts, now_ms)
         qualified = ladder.qualified_rank(measures)
         rank = ladder.rank_of(standing.tier)
+        is_pending = standing.downgrade_at_ms != NEVER_MS
+        if qualified < rank if is_pending else qualified == rank:
+            return False
+        view = self.view(now_ms)
         if qualified > rank:
             before = self.tier_now()
             standing.tier, standing.tier_since_ms = ladder.tiers[qualified].name, now_ms
             standing.downgrade_at_ms = NEVER_MS
             self.announce_kept("upgrade", before, cause, view)
         elif qualified == rank:
-            if standing.downgrade_at_ms == NEVER_MS:
-                return False
             before = self.tier_now()
             standing.downgrade_at_ms = NEVER_MS
             self.announce_kept("downgrade_averted", before, cause, view)
-        elif standing.downgrade_at_ms != NEVER_MS:
-            return False
         else:
             before = self.tier_now()
             downgrade_at_ms = self.policy.downgrade_at_ms(view, standing.tier_since_ms, now_ms)
@@ -300,7 +308,7 @@ class _Step:
             else:
                 self.downgrade(measures, cause)
                 # Without grace or hold the next step down may follow at once.
-                self.settle_tier(view, cause)
+                self.settle_tier(cause)
         return True
 
     def downgrade(self, measures: Measures, cause: str) -> None:

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from scipy.special import hyp2f1
+from scipy.special.cython_special import hyp2f1
 
 ONE_SECOND_WEEKS: Final = 1 / (7 * 24 * 3600)
 MAX_EXPONENT: Final = 700.0
@@ -58,7 +58,7 @@ class MbgNbd:
         """Expected purchases within `horizon` of a customer who has not left."""
         # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) by Euler's transformation: the same, and nothing overflows.
         rest = (self.alpha + age) / (self.alpha + age + horizon)
-        hyp = float(hyp2f1(self.a + self.b - self.r, self.a - 1, self.a + self.b + x, 1 - rest))
+        hyp: float = hyp2f1(self.a + self.b - self.r, self.a - 1.0, self.a + self.b + x, 1.0 - rest)
         still: float = hyp * rest ** (self.a - 1)
         return (self.a + self.b + x) / (self.a - 1) * (1.0 - still)
 

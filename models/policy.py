@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from models import units
 from models.customer import Facts
 from models.events import Decoder
-from models.facts import View, Window
+from models.facts import Measures, View, Window, now_measured
 from models.risk import RiskModel
 from models.tiers import TierLadder
 
@@ -72,6 +72,17 @@ class Policy:
             facts,
             self.window,
             at_ms,
+            self.period_ms if self.ladder.counts_periods else None,
+            self.satisfaction_valid_for_ms,
+            self.satisfaction_assumed,
+        )
+
+    def now_measured(self, facts: Facts, clock_ms: int) -> Measures:
+        """What the rules look at, at the customer's clock, to which the window has been slid."""
+        return now_measured(
+            facts,
+            self.window,
+            clock_ms,
             self.period_ms if self.ladder.counts_periods else None,
             self.satisfaction_valid_for_ms,
             self.satisfaction_assumed,

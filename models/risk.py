@@ -66,7 +66,7 @@ class Complaint:
     log_odds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Score:
     """A risk score taken apart. `log_odds` is the sum of the five terms."""
 
@@ -76,6 +76,16 @@ class Score:
     complaints: float
     satisfaction: float
     log_odds: float
+
+    def __init__(
+        self, base: float, rhythm: float, silence: float, complaints: float, satisfaction: float, log_odds: float
+    ) -> None:
+        self.base = base
+        self.rhythm = rhythm
+        self.silence = silence
+        self.complaints = complaints
+        self.satisfaction = satisfaction
+        self.log_odds = log_odds
 
     @property
     def probability(self) -> float:

@@ -47,6 +47,7 @@ MAX_AMOUNT_CHARACTERS: Final[int] = 64
 
 MOST_PLAIN_CHARACTERS: Final = 15
 """So many digits a float tells apart, so that a plain JSON number is what its digits say."""
+NOT_PLAIN: Final = -1
 QUOTE: Final = 0x22
 POINT: Final = 0x2E
 ZERO: Final = 0x30
@@ -106,7 +107,7 @@ def format_time(at_ms: int) -> str:
         if len(_dates) >= _MOST_DATES:
             _dates.clear()
         date = _dates[day] = (EPOCH + timedelta(days=day)).date().isoformat()
-    return date + _TIMES[second // 60] + _SECONDS[second % 60] + (_MILLISECONDS[ms] if ms else "Z")
+    return f"{date}{_TIMES[second // 60]}{_SECONDS[second % 60]}{_MILLISECONDS[ms] if ms else 'Z'}"
 
 
 def parse_duration(text: str) -> int:
@@ -182,15 +183,17 @@ def parse_minor(amount: str | int | float, decimals: int) -> int:
     return _parse_minor_slowly(text, decimals)
 
 
-def parse_plain_minor(amount: bytes, decimals: int) -> int | None:
+def parse_plain_minor(amount: bytes, decimals: int) -> int:
     """An amount as JSON has it in minor units, if it is plain: a few digits, at most so many of them decimals.
 
+    NOT_PLAIN if it is not.
+
     >>> parse_plain_minor(b'"29.33"', 2), parse_plain_minor(b"29.3", 2), parse_plain_minor(b"2e3", 2)
-    (2933, 2930, None)
+    (2933, 2930, -1)
     """
     begin, end = 0, len(amount)
     if end > MOST_PLAIN_CHARACTERS:
-        return None
+        return NOT_PLAIN
     if end > 1 and amount[0] == QUOTE:
         begin, end = 1, end - 1
     minor = 0
@@ -202,10 +205,10 @@ def parse_plain_minor(amount: bytes, decimals: int) -> int | None:
         elif digit == POINT - ZERO and point < 0 and at > begin:
             point = at
         else:
-            return None
+            return NOT_PLAIN
     missing = decimals if point < 0 else decimals - (end - 1 - point)
     if begin == end or point == end - 1 or missing < 0:
-        return None
+        return NOT_PLAIN
     for _ in range(missing):
         minor *= 10
     return minor
