@@ -173,54 +173,98 @@ def copied(customer: Customer) -> Customer:
     return _customer(customer.due_at_ms, _fields(customer))
 
 
+_Rare = tuple[int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, AlertAction | None]
+"""What most customers have nothing of: when they were erased, complaints, satisfaction, spend and orders of the window's
+buckets with more refunds than purchases, when their tier is lost, lock, action about an alert.
+"""
+
 _Fields = tuple[
-    int, int, int, bytes, int, int,
-    int, int, int, int, int, bytes, int, int, int, int, int, list[ComplaintStep], Satisfaction | None,
-    str, int, int, Lock | None, str, int, int, AlertAction | None,
+    int, int, int, bytes, int,
+    int, int, int, int, int, bytes, int, int, int,
+    str, int, str, int, int,
+    _Rare | None,
 ]  # fmt: skip
-"""A customer, but for `due_at_ms`, in one row: their own fields, their facts', their standing's."""
+"""A customer, but for `due_at_ms`, in one row: their own fields, their facts', their standing's, and what is rare."""
 
 
 def _fields(customer: Customer) -> _Fields:
     facts, standing = customer.facts, customer.standing
+    rare: _Rare | None = None
+    if (
+        facts.complaints
+        or facts.satisfaction is not None
+        or standing.downgrade_at_ms != NEVER_MS
+        or facts.window_refunded_minor
+        or facts.window_refunded_orders
+        or standing.lock is not None
+        or standing.alert_action is not None
+        or customer.erased_at_ms >= 0
+    ):
+        rare = (
+            customer.erased_at_ms, facts.complaints, facts.satisfaction, facts.window_refunded_minor,
+            facts.window_refunded_orders, standing.downgrade_at_ms, standing.lock, standing.alert_action,
+        )  # fmt: skip
     return (
-        customer.clock_ms, customer.seq, customer.events, customer.recent, customer.tier_due_ms, customer.erased_at_ms,
+        customer.clock_ms, customer.seq, customer.events, customer.recent,
+        -1 if customer.tier_due_ms == NEVER_MS else customer.tier_due_ms,
         facts.first_purchase_ms, facts.last_purchase_ms, facts.purchase_days, facts.orders, facts.spend_minor,
         facts.buckets, facts.window_first, facts.window_spend_minor, facts.window_orders,
-        facts.window_refunded_minor, facts.window_refunded_orders, facts.complaints, facts.satisfaction,
-        standing.tier, standing.tier_since_ms, standing.downgrade_at_ms, standing.lock,
-        standing.risk_level, standing.risk_since_ms, standing.last_alert_ms, standing.alert_action,
+        standing.tier, standing.tier_since_ms, standing.risk_level, standing.risk_since_ms, standing.last_alert_ms,
+        rare,
     )  # fmt: skip
 
 
 def _customer(due_at_ms: int, row: _Fields) -> Customer:
+    rare = row[19]
+    if rare is None:
+        facts = Facts(row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13])
+        standing = Standing(row[14], row[15], NEVER_MS, None, row[16], row[17], row[18])
+    else:
+        facts = Facts(
+            row[5],
+            row[6],
+            row[7],
+            row[8],
+            row[9],
+            row[10],
+            row[11],
+            row[12],
+            row[13],
+            rare[3],
+            rare[4],
+            rare[1],
+            rare[2],
+        )
+        standing = Standing(row[14], row[15], rare[5], rare[6], row[16], row[17], row[18], rare[7])
+    tier_due_ms = NEVER_MS if row[4] < 0 else row[4]
     return Customer(
-        due_at_ms, row[0], row[1], row[2], row[3],
-        Facts(
-            row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13], row[14], row[15], row[16], row[17], row[18]
-        ),
-        Standing(row[19], row[20], row[21], row[22], row[23], row[24], row[25], row[26]),
-        row[4], row[5],
-    )  # fmt: skip
+        due_at_ms, row[0], row[1], row[2], row[3], facts, standing, tier_due_ms, -1 if rare is None else rare[0]
+    )
 
 
-_HEADER = struct.Struct(">Bq")
-_encode_fields = msgspec.msgpack.Encoder().encode
-_decode_fields = msgspec.msgpack.Decoder(_Fields).decode
+_pack_header: Final = struct.Struct(">Bq").pack
+_HEADER_SIZE: Final = 9
+_encode_fields: Final = msgspec.msgpack.Encoder().encode
+_decode_fields: Final = msgspec.msgpack.Decoder(_Fields).decode
 
 
 def _from_1_to_2(body: list[Any]) -> list[Any]:
-    """Nested arrays became one row without `due_at_ms`, buckets bytes, NEVER_MS smaller; a bound of the tier alone came."""
+    """Nested arrays became one row without `due_at_ms`, with what is rare apart; buckets bytes; NEVER_MS smaller or -1;
+    a bound of the tier alone came.
+    """
     due_at_ms, clock_ms, seq, events, recent, facts, standing, erased_at_ms = body
-    due_at_ms = min(due_at_ms, NEVER_MS)
-    standing[2] = min(standing[2], NEVER_MS)
     first, last, days, orders, spend, listed, (window_first, *_), complaints, satisfaction = facts
+    tier, tier_since_ms, downgrade_at_ms, lock, level, risk_since_ms, last_alert_ms, alert_action = standing
     kept = buckets.packed(map(tuple, listed))
-    counted = buckets.total(kept, window_first, NEVER_MS)
+    window_spend, window_orders, refunded_minor, refunded_orders = buckets.total(kept, window_first, NEVER_MS)
     return [
-        clock_ms, seq, events, recent, due_at_ms, erased_at_ms,
-        first, last, days, orders, spend, kept, window_first, *counted, complaints, satisfaction,
-        *standing,
+        clock_ms, seq, events, recent, -1 if due_at_ms >= NEVER_MS else due_at_ms,
+        first, last, days, orders, spend, kept, window_first, window_spend, window_orders,
+        tier, tier_since_ms, level, risk_since_ms, last_alert_ms,
+        [
+            erased_at_ms, complaints, satisfaction, refunded_minor, refunded_orders, min(downgrade_at_ms, NEVER_MS), lock,
+            alert_action,
+        ],
     ]  # fmt: skip
 
 
@@ -235,7 +279,7 @@ class StateError(ValueError):
 def encode(customer: Customer) -> bytes:
     """The bytes that are kept: schema version, `due_at_ms` (so that it can be read without decoding), then MessagePack."""
     body: bytes = _encode_fields(_fields(customer))
-    header: bytes = _HEADER.pack(SCHEMA_VERSION, customer.due_at_ms)
+    header: bytes = _pack_header(SCHEMA_VERSION, customer.due_at_ms)
     return header + body
 
 
@@ -248,16 +292,13 @@ def decode(data: bytes) -> Customer:
     True
     """
     try:
-        version, due_at_ms = _HEADER.unpack_from(data)
-        rest = memoryview(data)[_HEADER.size :]
-        if version == SCHEMA_VERSION:
-            return _customer(due_at_ms, _decode_fields(rest))
-        return _customer(due_at_ms_of(data), _upcast(version, rest))
-    except (msgspec.MsgspecError, RecursionError, IndexError, TypeError, ValueError, struct.error) as error:
+        version, due_at_ms, rest = data[0], due_at_ms_of(data), data[_HEADER_SIZE:]
+        return _customer(due_at_ms, _decode_fields(rest) if version == SCHEMA_VERSION else _upcast(version, rest))
+    except (msgspec.MsgspecError, RecursionError, IndexError, TypeError, ValueError) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
 
-def _upcast(version: int, data: memoryview) -> _Fields:
+def _upcast(version: int, data: bytes) -> _Fields:
     body: list[Any] = msgspec.msgpack.decode(data)
     while version != SCHEMA_VERSION:
         step = UPCASTS.get(version)
@@ -270,6 +311,9 @@ def _upcast(version: int, data: memoryview) -> _Fields:
 
 def due_at_ms_of(data: bytes) -> int:
     """`due_at_ms` of an encoded customer, without decoding it."""
-    due_at_ms: int = _HEADER.unpack_from(data)[1]
+    # Byte by byte: compiled, that is the quickest.
+    high = data[1] << 24 | data[2] << 16 | data[3] << 8 | data[4]
+    low = data[5] << 24 | data[6] << 16 | data[7] << 8 | data[8]
+    due_at_ms = high << 32 | low
     # It was larger in version 1.
     return due_at_ms if due_at_ms < NEVER_MS else NEVER_MS

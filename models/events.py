@@ -17,8 +17,9 @@ from models import units
 from models.bodies import (
     MAX_ID_CHARACTERS,
     TOPIC_BODIES,
-    Body,
     Command,
+    Complaint,
+    Feedback,
     Purchase,
 )
 
@@ -51,44 +52,58 @@ REASONS: Final = {
 """Every reason code, with what it means. Codes are a contract: they are added, never renamed."""
 
 # No int: its digits, up to 4,300, would cost their square. A float tells every accepted amount from every other.
-_decode_amount = msgspec.json.Decoder(str | float).decode
+_decode_amount: Final = msgspec.json.Decoder(str | float).decode
 
 
 @dataclass(init=False, slots=True)
 class Event:
-    """A valid event, ready to be folded: times in ms, money in minor units of the policy's currency."""
+    """A valid event, ready to be folded: times in ms, money in minor units of the policy's currency.
+
+    It keeps of the body what the fold asks for; thousands of events wait for their turn.
+    """
 
     topic: str
     customer_id: str
+    key: bytes
+    """The customer's id as bytes: what records and tables are keyed by."""
     event_id: str
     occurred_at_ms: int
     event_hash: bytes
     """Eight bytes that stand for topic and event_id in the customer's de-duplication list."""
-    body: Body
+    body: Complaint | Feedback | Command | None
+    """None for a purchase or refund: all of it is in what follows."""
     amount_minor: int
-    original_occurred_at_ms: int | None
-    key: bytes
-    """The customer's id as bytes: what records and tables are keyed by."""
+    is_refund: bool
+    is_full: bool
+    """Whether a refund is of the whole order."""
+    booked_at_ms: int
+    """When the purchase was made, also the one that a refund is of, as far as that is known."""
 
     def __init__(
         self,
         topic: str,
         customer_id: str,
+        key: bytes,
         event_id: str,
         occurred_at_ms: int,
         event_hash: bytes,
-        body: Body,
-        key: bytes | None = None,
+        body: Complaint | Feedback | Command | None = None,
+        amount_minor: int = 0,
+        is_refund: bool = False,
+        is_full: bool = False,
+        booked_at_ms: int = -1,
     ) -> None:
         self.topic = topic
         self.customer_id = customer_id
+        self.key = key
         self.event_id = event_id
         self.occurred_at_ms = occurred_at_ms
         self.event_hash = event_hash
         self.body = body
-        self.amount_minor = 0
-        self.original_occurred_at_ms = None
-        self.key = customer_id.encode() if key is None else key
+        self.amount_minor = amount_minor
+        self.is_refund = is_refund
+        self.is_full = is_full
+        self.booked_at_ms = booked_at_ms
 
 
 @dataclass(init=False, slots=True)
@@ -136,10 +151,13 @@ class Decoder:
             return _invalid(str(invalid))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _not_json(error)
-        customer_key = body.customer_id.encode()
-        if key is not None and key != customer_key:
+        customer_id = body.customer_id
+        customer_key = customer_id.encode()
+        if key is None:
+            key = customer_key
+        elif key != customer_key:
             shown = key[:MAX_ID_CHARACTERS].decode(errors="replace")
-            return Rejected("key_mismatch", f"the record's key is {shown!r}, its customer_id {body.customer_id!r}")
+            return Rejected("key_mismatch", f"the record's key is {shown!r}, its customer_id {customer_id!r}")
         occurred_at = body.occurred_at
         occurred_at_ms = occurred_at if isinstance(occurred_at, int) else units.ms_from_datetime(occurred_at)
         if occurred_at_ms < 0 or occurred_at_ms >= units.LATEST_MS:
@@ -150,17 +168,12 @@ class Decoder:
                 f"occurred_at {units.format_time(occurred_at_ms)} is more than a day after "
                 f"the record's timestamp {units.format_time(timestamp_ms)}",
             )
-        event = Event(
-            topic,
-            body.customer_id,
-            body.event_id,
-            occurred_at_ms,
-            xxh3_64_digest(f"{topic}/{body.event_id}".encode()),
-            body,
-            customer_key,
-        )
+        event_id = body.event_id
+        event_hash = xxh3_64_digest(f"{topic}/{event_id}".encode())
+        event = Event(topic, customer_id, key, event_id, occurred_at_ms, event_hash)
         if isinstance(body, Purchase):
             return self._with_money(event, body)
+        event.body = body
         if isinstance(body, Command):
             return self._checked_command(event, body)
         return event
@@ -191,12 +204,17 @@ class Decoder:
                     "amount_out_of_range", f"amount {_shown(body)} {currency}, converted, is absurdly large"
                 )
         event.amount_minor = amount_minor
+        event.booked_at_ms = event.occurred_at_ms
+        is_refund = body.kind == "refund"
         original = body.original_occurred_at
         if original is not None:
             original_ms = original if isinstance(original, int) else units.ms_from_datetime(original)
             if not 0 <= original_ms <= event.occurred_at_ms:
                 return Rejected("bad_time", "original_occurred_at is not within 1970 and occurred_at")
-            event.original_occurred_at_ms = original_ms
+            if is_refund:
+                event.booked_at_ms = original_ms
+        if is_refund:
+            event.is_refund, event.is_full = True, body.full_order
         return event
 
     def _checked_command(self, event: Event, body: Command) -> Event | Rejected:

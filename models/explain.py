@@ -188,11 +188,13 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
 
 def main_cause(score: Score) -> str:
     """What an alert is mainly about: the largest of what came on top of the base."""
-    largest = max(score.silence, score.complaints, score.satisfaction)
+    cause, largest = "silence", score.silence
+    if score.complaints > largest:
+        cause, largest = "complaints", score.complaints
+    if score.satisfaction > largest:
+        cause, largest = "satisfaction", score.satisfaction
     if largest > 0:
-        if score.silence == largest:
-            return "silence"
-        return "complaints" if score.complaints == largest else "satisfaction"
+        return cause
     return "rhythm" if score.rhythm > 0 else "base"
 
 

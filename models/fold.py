@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from models import explain
-from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback, Purchase
+from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback
 from models.customer import BASE_LEVEL, NEVER_MS, RECENT_EVENTS, Customer, Facts, Standing, copied
 from models.events import MAX_AMOUNT_MINOR, Event, Rejected
 from models.facts import (
@@ -113,11 +113,7 @@ def next_change_ms(customer: Customer, policy: Policy) -> int:
 
 
 def _rejected_as_too_much(customer: Customer, event: Event, policy: Policy) -> Rejected | None:
-    if not isinstance(event.body, Purchase):
-        return None
-    original_ms = event.original_occurred_at_ms
-    booked_at_ms = event.occurred_at_ms if original_ms is None else original_ms
-    if would_overflow(customer.facts, policy.window, booked_at_ms, event.amount_minor):
+    if event.body is None and would_overflow(customer.facts, policy.window, event.booked_at_ms, event.amount_minor):
         return Rejected(
             "amount_out_of_range", "with this amount the customer's sums would be larger than what can be kept"
         )
@@ -195,9 +191,9 @@ class _Step:
         customer.recent = recent if len(recent) <= RECENT_BYTES else recent[-RECENT_BYTES:]
         body = event.body
         only_adds = False
-        if isinstance(body, Purchase):
-            only_adds = is_in_order and body.kind == "purchase"
-            self.purchase(event, body)
+        if body is None:
+            only_adds = is_in_order and not event.is_refund
+            self.purchase(event)
         elif isinstance(body, Complaint):
             self.complaint(event, body)
         elif isinstance(body, Feedback):
@@ -209,14 +205,12 @@ class _Step:
         self.settle(event.event_id, only_adds)
         return self.outputs
 
-    def purchase(self, event: Event, body: Purchase) -> None:
+    def purchase(self, event: Event) -> None:
         window, clock_ms = self.policy.window, self.customer.clock_ms
-        at_ms = event.occurred_at_ms
-        if body.kind == "purchase":
-            book_purchase(self.facts, window, at_ms, event.amount_minor, clock_ms)
-            return
-        booked_at_ms = at_ms if event.original_occurred_at_ms is None else event.original_occurred_at_ms
-        book_refund(self.facts, window, booked_at_ms, event.amount_minor, body.full_order, clock_ms)
+        if event.is_refund:
+            book_refund(self.facts, window, event.booked_at_ms, event.amount_minor, event.is_full, clock_ms)
+        else:
+            book_purchase(self.facts, window, event.booked_at_ms, event.amount_minor, clock_ms)
 
     def complaint(self, event: Event, body: Complaint) -> None:
         at_ms = event.occurred_at_ms
@@ -262,25 +256,26 @@ class _Step:
         """
         customer, facts, standing = self.customer, self.facts, self.standing
         now_ms = customer.clock_ms
-        tier_changed = standing.lock is None and self.settle_tier(cause)
-        if (
-            tier_changed
-            or not only_adds
+        ladder = self.policy.ladder
+        view = self.settle_tier(cause) if standing.lock is None else None
+        if view is None and (
+            not only_adds
             or customer.tier_due_ms <= now_ms
             or (
                 not only_shrinks(facts, self.policy.satisfaction_assumed)
-                and self.policy.ladder.can_rise(self.view(now_ms), standing)
+                and ladder.can_rise(self.view(now_ms), standing)
             )
         ):
-            customer.tier_due_ms = self.policy.ladder.next_change_ms(self.view(now_ms), standing, now_ms)
+            view = self.view(now_ms)
+        if view is not None:
+            customer.tier_due_ms = ladder.next_change_ms(view, standing, now_ms)
         due_at_ms = customer.tier_due_ms
         if facts.first_purchase_ms >= 0:
-            until_ms = self.settle_risk(cause)
-            due_at_ms = min(due_at_ms, until_ms)
+            due_at_ms = min(due_at_ms, self.settle_risk(cause))
         customer.due_at_ms = due_at_ms
 
-    def settle_tier(self, cause: str) -> bool:
-        """Returns whether anything about the tier changed."""
+    def settle_tier(self, cause: str) -> View | None:
+        """Returns the view by which something about the tier changed; None if nothing did."""
         standing, ladder = self.standing, self.policy.ladder
         now_ms = self.customer.clock_ms
         measures = self.policy.now_measured(self.facts, now_ms)
@@ -288,7 +283,7 @@ class _Step:
         rank = ladder.rank_of(standing.tier)
         is_pending = standing.downgrade_at_ms != NEVER_MS
         if qualified < rank if is_pending else qualified == rank:
-            return False
+            return None
         view = self.view(now_ms)
         if qualified > rank:
             before = self.tier_now()
@@ -309,7 +304,7 @@ class _Step:
                 self.downgrade(measures, cause)
                 # Without grace or hold the next step down may follow at once.
                 self.settle_tier(cause)
-        return True
+        return view
 
     def downgrade(self, measures: Measures, cause: str) -> None:
         """Lose the tier: one step, or straight down to what the measures qualify for."""
@@ -358,7 +353,7 @@ class _Step:
                 "after": {
                     "level": standing.risk_level,
                     "since": format_time(now_ms),
-                    "probability": round(score.probability, 6),
+                    "probability": score.probability,
                     "log_odds": score.log_odds,
                 },
                 "tier": standing.tier,

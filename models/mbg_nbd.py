@@ -14,10 +14,15 @@ from typing import Final
 
 from scipy.special.cython_special import hyp2f1
 
+# The compiler knows math.log and math.exp, but looks for others at every call.
+_log1p: Final = math.log1p
+_expm1: Final = math.expm1
+
 ONE_SECOND_WEEKS: Final = 1 / (7 * 24 * 3600)
 MAX_EXPONENT: Final = 700.0
 """exp of more overflows a double."""
-T_X_CELLS: Final = 32
+T_X_BITS: Final = 5
+T_X_CELLS: Final = 1 << T_X_BITS
 """Cells of t_x: an octave has half as many."""
 LINE_CELLS: Final = 16
 """Cells of a line, per unit of log-odds."""
@@ -70,7 +75,7 @@ class MbgNbd:
 def _log_odds(log_left: float, log_q: float) -> float:
     """ln((D + q) / (1 - q)) of ln D and ln q."""
     more, less = (log_left, log_q) if log_left > log_q else (log_q, log_left)
-    return more + math.log1p(math.exp(less - more)) - math.log(-math.expm1(log_q))
+    return more + _log1p(math.exp(less - more)) - math.log(-_expm1(log_q))
 
 
 class Silence:
@@ -108,10 +113,10 @@ class Silence:
             known = math.exp(u)
             log_q = n * (u - math.log(known + horizon))
             left_to_q = math.exp(min(self._log_left + n * u - log_q, MAX_EXPONENT))
-            buys_to_q = math.expm1(min(-log_q, MAX_EXPONENT))
+            buys_to_q = _expm1(min(-log_q, MAX_EXPONENT))
             slope_q = n * horizon / (known + horizon)
             slope = (left_to_q * n + slope_q) / (1.0 + left_to_q) + slope_q / buys_to_q
-            step = (line - math.log1p(left_to_q) + math.log(buys_to_q)) / slope
+            step = (line - _log1p(left_to_q) + math.log(buys_to_q)) / slope
             u = min(u + step, last)
             if abs(step) * known < ONE_SECOND_WEEKS or u == last:
                 break
@@ -139,11 +144,9 @@ class LeastSilence:
         """
         if line < -LARGEST_LINE:
             return 0.0
-        width = t_x_ms
-        shift = 0
-        while width >= T_X_CELLS:
-            width >>= 1
-            shift += 1
+        # What is left of t_x after the shift is less than T_X_CELLS.
+        shift = max(t_x_ms.bit_length() - T_X_BITS, 0)
+        width = t_x_ms >> shift
         line_cell = math.floor(min(line, LARGEST_LINE) * LINE_CELLS)
         key = ((x * 64 + shift) * T_X_CELLS + width) * 65536 + (line_cell & 65535)
         found = self._found.get(key)

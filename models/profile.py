@@ -81,7 +81,7 @@ def _risk(customer: Customer, policy: Policy) -> dict[str, Any]:
     }
     if facts.first_purchase_ms >= 0:
         score = policy.risk.score(facts, now_ms)
-        body["probability"] = round(score.probability, 6)
+        body["probability"] = score.probability
         body["p_alive"] = round(policy.risk.p_alive(facts, now_ms), 6)
         body["value_at_stake"] = units.format_minor(policy.risk.value_at_stake_minor(facts, now_ms), policy.decimals)
         body["contributions"] = explain.contributions(policy, facts, score, now_ms)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final
 
 from models import units
@@ -26,6 +25,8 @@ DIGITS: Final = 12
 """Decimals kept of a log-odds: far finer than any use, coarse enough to hide the last bits of a math library."""
 SCALE: Final = 1e12
 LARGEST_SCALED: Final = 1e3
+PROBABILITY_SCALE: Final = 1e6
+"""What is told of a probability: six decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ class Score:
 
     @property
     def probability(self) -> float:
-        """The score as a probability."""
-        return 1.0 / (1.0 + math.exp(-self.log_odds))
+        """The score as a probability, to six decimals."""
+        return math.floor(PROBABILITY_SCALE / (1.0 + math.exp(-self.log_odds)) + 0.5) / PROBABILITY_SCALE
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ class RiskModel:
 
     horizon_weeks: float = field(init=False)
     """The horizon in the model's unit."""
+    _base: list[float] = field(init=False, compare=False, repr=False, default_factory=list)
+    """`base` once it was asked for: a model of a policy with a slip in it may have none."""
     _ranks: dict[str, int] = field(init=False, compare=False, repr=False)
     _least_silence: LeastSilence = field(init=False, compare=False, repr=False)
 
@@ -118,10 +121,12 @@ class RiskModel:
         longest_weeks = LONGEST_SILENCE_MS / units.WEEK_MS
         object.__setattr__(self, "_least_silence", LeastSilence(self.mbg, horizon_weeks, longest_weeks))
 
-    @cached_property
+    @property
     def base(self) -> float:
         """The log-odds of any new customer."""
-        return self.mbg.log_odds_no_purchase(0, 0.0, 0.0, self.horizon_weeks)
+        if not self._base:
+            self._base.append(self.mbg.log_odds_no_purchase(0, 0.0, 0.0, self.horizon_weeks))
+        return self._base[0]
 
     def rank_of(self, level: str) -> int:
         """0 for the base level and for one that this policy does not know, 1 for the lowest, and so on."""
@@ -149,6 +154,8 @@ class RiskModel:
 
     def complaints(self, facts: Facts, at_ms: int) -> list[Complaint]:
         """The complaints remembered at an instant, oldest first, each with what it adds."""
+        if not facts.complaints:
+            return []
         rule = self.complaint_risk
         steps: dict[str, list[tuple[int, int, int, str]]] = {}
         for step in facts.complaints:

@@ -21,8 +21,8 @@ WEEK_MS: Final[int] = 7 * DAY_MS
 LATEST_MS: Final[int] = 4_102_444_800_000
 """2100-01-01: no event is accepted at or after it, so every instant computed from one can be written as RFC 3339."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-ONE_MS = timedelta(milliseconds=1)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+ONE_MS: Final = timedelta(milliseconds=1)
 _EPOCH_ORDINAL: Final = EPOCH.toordinal()
 _TIMES: Final = [f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(24 * 60)]
 _SECONDS: Final = [f"{second:02d}" for second in range(60)]

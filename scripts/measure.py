@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 import models  # noqa: E402
 from models import units  # noqa: E402
 from streams.delivery import Delivery  # noqa: E402
+from streams.folding import Changes  # noqa: E402
 from streams.run import run_worker  # noqa: E402
 from streams.settings import load_settings  # noqa: E402
 from streams.table import Marker, Partition, changelog_records  # noqa: E402
@@ -176,10 +177,11 @@ def write_changelog(here: Site, customers: int) -> None:
     partitions = [Partition() for _ in range(here.settings.partitions)]
     producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker, "linger.ms": 20})
     for number, partition in enumerate(partitions):
-        changed = {f"kept-{one}".encode(): state for one in range(number, customers, len(partitions))}
-        count, checksum = partition.following(changed)
-        marker = Marker(1, {}, 0, policy.ref, True, 0, count, checksum)
-        for key, value in changelog_records(changed, marker):
+        changes = Changes(partition.customers)
+        for one in range(number, customers, len(partitions)):
+            changes.add(f"kept-{one}".encode(), state)
+        marker = Marker(1, {}, 0, policy.ref, True, 0, changes.new, changes.checksum)
+        for key, value in changelog_records(changes.states, marker):
             while True:
                 try:
                     producer.produce(changelog_topic(here.settings), value, key, partition=number)

@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from xxhash import xxh3_64_intdigest
+
 from models import units
 from models.customer import NEVER_MS, Customer, decode, due_at_ms_of, encode
 from models.events import Event, Rejected
@@ -65,27 +67,66 @@ def make_plan(
     Not all who are due, if they are many: events don't wait until everybody's time has come. One whose event it is, is
     advanced with it.
     """
-    plan = Plan(until_ms, [], [])
-    left_bytes = max_bytes
+    due: list[bytes] = []
+    taken: list[Record] = []
     seen: set[bytes] = set()
-
-    def make_room_for(key: bytes) -> None:
-        nonlocal left_bytes
-        if key not in seen:
-            seen.add(key)
-            left_bytes -= len(customers.get(key, b"")) + ROOM_PER_CUSTOMER
-
+    left_bytes = max_bytes
     for key in schedule.due(until_ms):
-        plan.due.append(key)
-        make_room_for(key)
-        if left_bytes <= 0 or len(plan.due) >= MOST_DUE:
+        due.append(key)
+        seen.add(key)
+        left_bytes -= len(customers[key]) + ROOM_PER_CUSTOMER
+        if left_bytes <= 0 or len(due) >= MOST_DUE:
             break
-    while len(plan.records) < max_events and left_bytes > 0 and (record := next(records, None)) is not None:
-        plan.records.append(record)
+    while len(taken) < max_events and left_bytes > 0:
+        record = next(records, None)
+        if record is None:
+            break
+        taken.append(record)
         left_bytes -= ROOM_PER_EVENT
-        if isinstance(record.decoded, Event):
-            make_room_for(record.decoded.key)
-    return plan
+        event = record.decoded
+        if isinstance(event, Event) and event.key not in seen:
+            seen.add(event.key)
+            left_bytes -= len(customers.get(event.key, b"")) + ROOM_PER_CUSTOMER
+    return Plan(until_ms, due, taken)
+
+
+def fingerprint(key: bytes, state: bytes) -> int:
+    """64 bits that stand for a customer's id and state."""
+    found: int = xxh3_64_intdigest(state, xxh3_64_intdigest(key))
+    return found
+
+
+class Changes:
+    """Customers that changed, as they are kept, and what the table has to know about that."""
+
+    def __init__(self, kept: Mapping[bytes, bytes], advanced: Iterable[bytes] = ()) -> None:
+        self._kept = kept
+        self._advanced = set(advanced)
+        """Whose entries in the schedule are gone."""
+        self.states: dict[bytes, bytes] = {}
+        self.new = 0
+        """How many of them were not there before."""
+        self.checksum = 0
+        """The fingerprints of their states before and after, xored."""
+        self.due: list[tuple[int, bytes]] = []
+        """The entries that the schedule lacks: one that moved later keeps its own."""
+
+    def add(self, key: bytes, state: bytes) -> None:
+        """A customer's state; nothing if it is as before."""
+        kept = self._kept.get(key)
+        if kept == state and key not in self._advanced:
+            return
+        due_at_ms = due_at_ms_of(state)
+        seed: int = xxh3_64_intdigest(key)  # as in `fingerprint`, once for both
+        if kept is None:
+            self.new += 1
+            self.due.append((due_at_ms, key))
+        else:
+            self.checksum ^= xxh3_64_intdigest(kept, seed)
+            if due_at_ms < due_at_ms_of(kept) or key in self._advanced:
+                self.due.append((due_at_ms, key))
+        self.checksum ^= xxh3_64_intdigest(state, seed)
+        self.states[key] = state
 
 
 class Batch:
@@ -94,6 +135,7 @@ class Batch:
     def __init__(self, policy: Policy, customers: Mapping[bytes, bytes]) -> None:
         self._policy = policy
         self._kept = customers
+        self._advanced: list[bytes] = []
         self._customers: dict[bytes, Customer] = {}
         self.outputs: list[Output] = []
         self.dead_letters: list[DeadLetter] = []
@@ -105,6 +147,7 @@ class Batch:
 
     def fold(self, plan: Plan) -> Iterator[None]:
         """Do what the plan says; yields now and then, so that others get a turn."""
+        self._advanced = plan.due
         steps = 0
         for key in plan.due:
             self._advance(key, plan.until_ms)
@@ -146,14 +189,12 @@ class Batch:
             customer = self._customers[key] = decode(kept)
         return customer
 
-    def changed(self) -> dict[bytes, bytes]:
-        """The customers that changed, encoded."""
-        changed = {}
+    def changes(self) -> Changes:
+        """The customers that changed."""
+        changes = Changes(self._kept, self._advanced)
         for key, customer in self._customers.items():
-            encoded = encode(customer)
-            if encoded != self._kept.get(key):
-                changed[key] = encoded
-        return changed
+            changes.add(key, encode(customer))
+        return changes
 
 
 class Schedule:
@@ -183,17 +224,10 @@ class Schedule:
         for key, kept in self._customers.items():
             self._enter(due_at_ms_of(kept), key)
 
-    def changing(self, changed: Mapping[bytes, bytes], advanced: Iterable[bytes] = ()) -> None:
-        """Enter what is about to replace customers' states; to be called before it does.
-
-        One that moved later keeps its entry, unless it was `advanced`, which took its entry away.
-        """
-        popped = set(advanced)
-        for key, encoded in changed.items():
-            kept = None if key in popped else self._customers.get(key)
-            due_at_ms = due_at_ms_of(encoded)
-            if kept is None or due_at_ms < due_at_ms_of(kept):
-                self._enter(due_at_ms, key)
+    def enter(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Enter customers at their due times."""
+        for due_at_ms, key in entries:
+            self._enter(due_at_ms, key)
 
     def next_ms(self) -> int:
         """No customer is due before this."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from models.customer import NEVER_MS
 from models.events import Decoder, Event, Rejected
 
 BEFORE_ALL_MS: Final = -1
@@ -108,13 +109,23 @@ class Merge:
         # With the patience for a topic behind used up, the others go on without it.
         patience_over = self._held_up_since is not None
         while True:
-            filled = [queue for queue in self._queues.values() if queue]
-            if not filled:
+            earliest: deque[Record] | None = None
+            earliest_ms = following_ms = NEVER_MS
+            for queue in self._queues.values():
+                if not queue:
+                    continue
+                next_ms = queue[0].occurred_at_ms
+                # Of equal times the first topic's goes first.
+                if earliest is None or next_ms < earliest_ms:
+                    following_ms, earliest, earliest_ms = earliest_ms, queue, next_ms
+                elif next_ms < following_ms:
+                    following_ms = next_ms
+            if earliest is None:
                 return
-            # Of equal times the first topic's goes first: min keeps the first of equals.
-            queue = filled[0] if len(filled) == 1 else min(filled, key=lambda waiting: waiting[0].occurred_at_ms)
-            yield queue.popleft()
-            if not queue and not patience_over and self.behind():
+            yield earliest.popleft()
+            while earliest and earliest[0].occurred_at_ms < following_ms:
+                yield earliest.popleft()
+            if not earliest and not patience_over and self.behind():
                 return
 
     def take_up_to(self, topic: str, last_offset: int) -> Iterator[Record]:

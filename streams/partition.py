@@ -393,9 +393,8 @@ class PartitionWorker:
         else:
             batch = await self.fold(plan)
         await delivery.append_outputs(outputs_of(batch))
-        changed = batch.changed()
+        changes = batch.changes()
         clock_ms = max(plan.until_ms, batch.latest_ms) if self.app.settings.clock == "event" else plan.until_ms
-        customers, checksum = state.following(changed)
         marker = Marker(
             number,
             state.marker.offsets | batch.offsets,
@@ -403,12 +402,12 @@ class PartitionWorker:
             self.policy.ref,
             not state.unprofiled,
             delivery.journal_position,
-            customers,
-            checksum,
+            len(state.customers) + changes.new,
+            state.checksum ^ changes.checksum,
         )
-        await delivery.append_state(changed, marker)
+        await delivery.append_state(changes.states, marker)
         await delivery.commit(batch.offsets)
-        state.apply(changed, marker, plan.due)
+        state.apply(changes, marker)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
         self.app.stats.count(batch)
 

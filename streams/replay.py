@@ -56,9 +56,9 @@ class Replay:
         batch = Batch(self.policy, self.customers)
         for _ in batch.fold(plan):
             pass
-        changed = batch.changed()
-        self.schedule.changing(changed, plan.due)
-        self.customers.update(changed)
+        changes = batch.changes()
+        self.schedule.enter(changes.due)
+        self.customers.update(changes.states)
         self.clock_ms = max(self.clock_ms, plan.until_ms, batch.latest_ms)
         return batch
 

@@ -15,10 +15,9 @@ from typing import Final
 import msgspec
 from aiokafka import ConsumerRecord
 from msgspec import Struct
-from xxhash import xxh3_64_intdigest
 
 from models.customer import SCHEMA_VERSION
-from streams.folding import Schedule
+from streams.folding import Changes, Schedule, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +59,6 @@ class ChangelogError(RuntimeError):
 START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/operations.md)"
 
 
-def fingerprint(key: bytes, state: bytes) -> int:
-    """64 bits that stand for a customer's id and state."""
-    return xxh3_64_intdigest(state, xxh3_64_intdigest(key))
-
-
 class Partition:
     """One partition of the table in memory."""
 
@@ -76,22 +70,10 @@ class Partition:
         self.unprofiled: set[bytes] = set()
         """Customers changed since profiles were last all published."""
 
-    def following(self, changed: Mapping[bytes, bytes]) -> tuple[int, int]:
-        """How many customers there will be with `changed`, and their checksum."""
-        customers, count, checksum = self.customers, len(self.customers), self.checksum
-        for key, state in changed.items():
-            kept = customers.get(key)
-            if kept is None:
-                count += 1
-            else:
-                checksum ^= fingerprint(key, kept)
-            checksum ^= fingerprint(key, state)
-        return count, checksum
-
-    def apply(self, changed: Mapping[bytes, bytes], marker: Marker, advanced: Iterable[bytes] = ()) -> None:
-        """Take over a batch that the changelog holds; `advanced` customers have left the schedule for it."""
-        self.schedule.changing(changed, advanced)
-        self.restore(changed, marker)
+    def apply(self, changes: Changes, marker: Marker) -> None:
+        """Take over a batch that the changelog holds."""
+        self.schedule.enter(changes.due)
+        self.restore(changes.states, marker)
         self.checksum = marker.checksum
 
     def restore(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:

@@ -12,8 +12,9 @@ import models
 from models.outputs import CHURN_RISK
 from scripts.benchmarks.log import DAY_MS, Array, customer_id, draw_amounts, line, now_ms, partitions_of, written
 from scripts.benchmarks.running import POLICY, Site
+from streams.folding import fingerprint
 from streams.settings import load_settings
-from streams.table import Marker, changelog_records, fingerprint
+from streams.table import Marker, changelog_records
 from streams.topics import changelog_topic, create_topics
 
 PURCHASES_MEDIAN, PURCHASES_SIGMA = 5, 0.8

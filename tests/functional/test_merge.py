@@ -5,16 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.bodies import Purchase
 from models.events import Event, Rejected
 from streams.merge import Merge, Record
 
 TOPICS = ("purchases", "complaints")
-BODY = Purchase(event_id="e", customer_id="c", kind="purchase", order_id="o", amount="1", currency="CNY", occurred_at=0)
 
 
 def record(topic: str, offset: int, at_ms: int | None) -> Record:
-    decoded = Rejected("not_json", "") if at_ms is None else Event(topic, "c", "e", at_ms, b"", BODY)
+    decoded = Rejected("not_json", "") if at_ms is None else Event(topic, "c", b"c", "e", at_ms, b"")
     return Record(topic, 0, offset, b"c", b"", 0, decoded)
 
 

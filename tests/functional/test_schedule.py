@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.customer import NEVER_MS
-from streams.folding import Schedule
+from streams.folding import Changes, Schedule
 
 moves = st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.integers(0, 100), st.just(NEVER_MS))), max_size=60)
 
 
 def due_at(due_at_ms: int) -> bytes:
     """As much of a customer's state as a schedule looks at."""
-    return struct.pack(">Bq", 1, due_at_ms)
+    return struct.pack(">Bq", 2, due_at_ms)
+
+
+def replace(
+    customers: dict[bytes, bytes], schedule: Schedule, states: dict[bytes, bytes], advanced: Iterable[bytes] = ()
+) -> None:
+    """Do with customers and schedule what a batch does."""
+    changes = Changes(customers, advanced)
+    for key, state in states.items():
+        changes.add(key, state)
+    schedule.enter(changes.due)
+    customers.update(changes.states)
 
 
 @given(moves, st.lists(st.integers(0, 120), max_size=6))
@@ -27,8 +39,7 @@ def test_everybody_due_is_found_at_every_look_in_the_order_of_due_time_and_id(
 
     def move(changed: dict[bytes, int], advanced: list[bytes]) -> None:
         encoded = {key: due_at(due_at_ms) for key, due_at_ms in changed.items()}
-        schedule.changing(encoded, advanced)
-        customers.update(encoded)
+        replace(customers, schedule, encoded, advanced)
         due.update(changed)
 
     every = max(1, len(moved) // (len(looks) + 1))
@@ -52,8 +63,7 @@ def test_a_schedule_made_anew_gives_the_same_order_as_one_that_was_kept_up(moved
     customers: dict[bytes, bytes] = {}
     kept_up = Schedule(customers)
     for name, due_at_ms in moved:
-        kept_up.changing({name.encode(): due_at(due_at_ms)})
-        customers[name.encode()] = due_at(due_at_ms)
+        replace(customers, kept_up, {name.encode(): due_at(due_at_ms)})
     assert list(kept_up.due(60)) == list(Schedule(customers).due(60))
 
 
@@ -61,8 +71,7 @@ def test_a_customer_whose_due_time_moves_later_again_and_again_takes_one_place()
     customers: dict[bytes, bytes] = {}
     schedule = Schedule(customers)
     for due_at_ms in range(10, 10_000, 10):
-        schedule.changing({b"busy": due_at(due_at_ms)})
-        customers[b"busy"] = due_at(due_at_ms)
+        replace(customers, schedule, {b"busy": due_at(due_at_ms)})
     assert len(schedule) == 1
     assert list(schedule.due(9_000)) == []
     assert schedule.next_ms() == 9_990

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from models.customer import NEVER_MS
 from streams.folding import ENTRIES_AHEAD, Schedule
 from tests.builders import DAY, HOUR, ms
+from tests.functional.test_schedule import due_at, replace
 
 NOW_MS = ms("2026-11-22T05:17:43.210Z")
 NAMES = st.sampled_from([f"c{number:02d}".encode() for number in range(12)])
@@ -28,11 +27,6 @@ PASSED_MS = st.one_of(
 )
 
 
-def due_at(due_at_ms: int) -> bytes:
-    """As much of a customer's state as a schedule looks at."""
-    return struct.pack(">Bq", 2, due_at_ms)
-
-
 class Kept:
     """Customers, their schedule and, by brute force, who is due when."""
 
@@ -43,8 +37,7 @@ class Kept:
 
     def move(self, due: dict[bytes, int], advanced: list[bytes] | None = None) -> None:
         encoded = {key: due_at(due_at_ms) for key, due_at_ms in due.items()}
-        self.schedule.changing(encoded, advanced or [])
-        self.customers.update(encoded)
+        replace(self.customers, self.schedule, encoded, advanced or [])
         self.due.update(due)
 
     def wanted(self, until_ms: int) -> list[bytes]:

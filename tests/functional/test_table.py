@@ -10,7 +10,8 @@ import pytest
 
 import models
 from models.customer import NEVER_MS, Customer, Facts, Standing
-from streams.table import CUSTOMER, MARKER, ChangelogError, Marker, Partition, Restoring, changelog_records, fingerprint
+from streams.folding import Changes, fingerprint
+from streams.table import CUSTOMER, MARKER, ChangelogError, Marker, Partition, Restoring, changelog_records
 
 STATE = models.encode(Customer(NEVER_MS, 0, 0, 1, b"", Facts(), Standing("none", 0)))
 NEWER = models.encode(Customer(5, 5, 1, 2, b"", Facts(), Standing("none", 0)))
@@ -71,10 +72,13 @@ def written_by_a_worker() -> tuple[Partition, list[Written]]:
     """Two batches as a worker writes them, with what their markers add up to."""
     partition, written = Partition(), list[Written]()
     for batch, changed in enumerate(({b"ada": STATE, b"bob": STATE}, {b"ada": NEWER, b"cy": STATE}), 1):
-        count, checksum = partition.following(changed)
+        changes = Changes(partition.customers)
+        for key, state in changed.items():
+            changes.add(key, state)
+        count, checksum = len(partition.customers) + changes.new, partition.checksum ^ changes.checksum
         following = Marker(batch, {}, 7, "p@1", True, 0, count, checksum)
-        written += changelog_records(changed, following)
-        partition.apply(changed, following)
+        written += changelog_records(changes.states, following)
+        partition.apply(changes, following)
     return partition, written
 
 

@@ -41,7 +41,7 @@ class Model:
 
     def total(self, first: int, end: int) -> Total:
         counted = [held for number, held in self.held.items() if first <= number < end]
-        return Total(
+        return (
             sum(spend for _, _, spend in counted),
             sum(orders for _, orders, _ in counted),
             sum(spend for _, _, spend in counted if spend < 0),

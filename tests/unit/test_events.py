@@ -52,7 +52,7 @@ def test_a_valid_event_is_decoded(wire: dict[str, Any]) -> None:
 
 def test_a_refund_knows_when_its_purchase_was() -> None:
     event = decoded(REFUND)
-    assert (event.amount_minor, event.original_occurred_at_ms) == (2933, ms("2024-01-01"))
+    assert (event.amount_minor, event.booked_at_ms) == (2933, ms("2024-01-01"))
 
 
 @pytest.mark.parametrize("written", ["2024-01-01T00:00:00Z", "2024-01-01T08:00:00+08:00", 1_704_067_200_000])
