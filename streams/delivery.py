@@ -29,9 +29,11 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
     UnsupportedVersionError,
 )
-from aiokafka.structs import OffsetAndMetadata, RecordMetadata
+from aiokafka.producer import sender
+from aiokafka.structs import RecordMetadata
+from faust.types import TP
 
-from models.outputs import DEAD_LETTERS
+from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
 from streams.envelope import Headers
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
@@ -48,7 +50,15 @@ MAX_REQUEST_BYTES: Final = 2_000_000
 TRANSACTION_TIMEOUT_MS: Final = 60_000
 """The broker aborts a transaction that is open for longer."""
 RETRY_BACKOFF_MS: Final = 20
-"""Short, because a transaction begun right after another has to wait until that one's markers are written."""
+MARKERS_BACKOFF_MS: Final = 3
+"""Shorter: a transaction begun right after another has to wait until that one's end is written into its partitions, which
+takes the broker about as long.
+"""
+sender.BACKOFF_OVERRIDE = MARKERS_BACKOFF_MS / 1000
+CHANGELOG: Final = "changelog"
+BATCH_TOPICS: Final = (CHANGELOG, JOURNAL, TIER_CHANGES, CHURN_RISK)
+"""What nearly every batch writes to."""
+ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *OUTPUTS, DEAD_LETTERS)
 CLOSE_SECONDS: Final = 5.0
 OWNER_POLL_SECONDS: Final = 0.1
 
@@ -120,16 +130,14 @@ class Delivery:
         )
         await self._patiently(self._producer.start())
 
-    async def end_undecided(self, offsets: Mapping[str, int] | None) -> None:
+    async def end_undecided(self, as_committed: bool) -> None:
         """End, in all of our partitions, an earlier owner's transaction that the broker left without an end.
 
-        As committed with the last offset folded of each input topic, or, without these, as aborted: the broker takes what
-        the transactional id appended since for a part of its next transaction, which is this one.
+        The broker takes what the transactional id appended since for a part of its next transaction, which is this one.
         """
-        await self.begin()
-        self._end_everywhere()
-        if offsets is not None:
-            await self.commit(offsets)
+        await self.begin(ALL_TOPICS)
+        if as_committed:
+            await self.commit({})
         else:
             await self._patiently(self.producer.abort_transaction())
 
@@ -146,22 +154,19 @@ class Delivery:
             _hear(kept)
 
     # ------------------------------------------------------------ a batch
-    async def begin(self) -> None:
-        """Begin a batch."""
+    async def begin(self, topics: Iterable[str] = BATCH_TOPICS) -> None:
+        """Begin a batch, or what else goes to these topics; others may follow."""
         if not self.is_exactly_once:
             return
         await self._patiently(self.producer.begin_transaction())
         connections = set(self.producer.client._conns.values())
         if connections - self._connections:
             # A broker was away: it may have left the transaction before this one without an end in some partitions.
-            self._end_everywhere()
+            topics = ALL_TOPICS
         self._connections = connections
-
-    def _end_everywhere(self) -> None:
-        """Have the transaction end in all of our partitions, also where it appends nothing."""
-        transaction = self.producer._txn_manager
-        for topic in (changelog_topic(self.app.settings), *map(self._topic, (JOURNAL, *OUTPUTS, DEAD_LETTERS))):
-            transaction.maybe_add_partition_to_txn(TopicPartition(topic, self.number))
+        # All in one request, while the batch is folded, and not one after the other as records come.
+        for name in topics:
+            self.producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(self._topic(name), self.number))
 
     async def append_journal(self, entry: Entry) -> None:
         """Say what the batch does, before any of its outputs leaves."""
@@ -179,30 +184,28 @@ class Delivery:
     async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
         """The changed customers and how far they go, as one RecordBatch: appended whole or not at all."""
         records: Iterable[Outgoing] = ((key, value, []) for key, value in changelog_records(changed, marker))
-        sent = await self._append(changelog_topic(self.app.settings), records)
+        sent = await self._append(self._topic(CHANGELOG), records)
         if len(sent) > 1 and not self.is_exactly_once:
             raise Refused(f"a changelog batch of partition {self.number} is larger than {MAX_RECORD_BATCH_BYTES} bytes")
         await self._acknowledged(sent)
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
-        """Make the batch final, with the last offset folded of each input topic."""
-        if not self.is_exactly_once:
-            for name, offset in offsets.items():
-                self.app.consumer.done(self._source(name), offset + 1)
-            return
-        positions = {self._source(name): OffsetAndMetadata(offset + 1, "") for name, offset in offsets.items()}
-        sent, self._sent = self._sent, []
-        waiting: list[Any] = list(sent)
-        if positions:
-            waiting.append(self.producer.send_offsets_to_transaction(positions, self.app.settings.table_app_id))
-        await self._patiently(asyncio.gather(*waiting))
-        await self._patiently(self.producer.commit_transaction())
-        self._note_journal_position()
+        """Make the batch final, with the last offset folded of each input topic.
+
+        Where to read on is in the changelog's marker. The group's offsets follow it now and then, in either delivery.
+        """
+        if self.is_exactly_once:
+            sent, self._sent = self._sent, []
+            await self._patiently(asyncio.gather(*sent))
+            await self._patiently(self.producer.commit_transaction())
+            self._note_journal_position()
+        for name, offset in offsets.items():
+            self.app.consumer.done(TP(self._topic(name), self.number), offset + 1)
 
     # ------------------------------------------------------------ profiles
     async def publish(self, name: str, records: Iterable[Outgoing]) -> None:
         """Records that belong to no batch, acknowledged."""
-        await self.begin()
+        await self.begin([name])
         await self._acknowledged(await self._append(self._topic(name), records))
         await self.commit({})
 
@@ -215,10 +218,8 @@ class Delivery:
         return self._producer
 
     def _topic(self, name: str) -> str:
-        return self.app.settings.topic(name)
-
-    def _source(self, name: str) -> Any:
-        return TopicPartition(self._topic(name), self.number)
+        settings = self.app.settings
+        return changelog_topic(settings) if name == CHANGELOG else settings.topic(name)
 
     async def _append(self, topic: str, records: Iterable[Outgoing]) -> list[asyncio.Future[RecordMetadata]]:
         """Hand records to the producer in as few RecordBatches as hold them; gives what tells of their acknowledgement."""

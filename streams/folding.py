@@ -139,8 +139,6 @@ class Batch:
         self._customers: dict[bytes, Customer] = {}
         self.outputs: list[Output] = []
         self.dead_letters: list[DeadLetter] = []
-        self.offsets: dict[str, int] = {}
-        """Per topic, the last offset folded."""
         self.events = 0
         self.latest_ms = -1
         """The latest `occurred_at` folded."""
@@ -166,7 +164,6 @@ class Batch:
         self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode()))
 
     def _fold(self, record: Record) -> None:
-        self.offsets[record.topic] = record.offset
         self.events += 1
         event = record.decoded
         if isinstance(event, Rejected):

@@ -235,7 +235,7 @@ class PartitionWorker:
         is_whole = not restoring.has_part_of_a_batch and all(entry.batch <= restoring.marker.batch for entry in begun)
         end = "committed" if is_whole else "aborted"
         log.warning("partition %d: the broker left a batch without an end; it is %s now", self.number, end)
-        await self.delivery.end_undecided(restoring.marker.offsets if is_whole else None)
+        await self.delivery.end_undecided(as_committed=is_whole)
         if not is_whole:
             raise Interrupted("what was left of a batch had to be undone")
 
@@ -385,10 +385,11 @@ class PartitionWorker:
         """Fold a batch and write what it brings; `begun` is its entry if the journal holds it already."""
         state, delivery = self.held, self.delivery
         number = state.marker.batch + 1
+        entry = entry_of(plan, number, self.generation, self.policy.ref) if begun is None else begun
+        offsets = {topic: last for topic, _, last in entry.runs}
         await delivery.begin()
         if begun is None:
             # The journal's append is under way while the batch is folded.
-            entry = entry_of(plan, number, self.generation, self.policy.ref)
             batch, _ = await asyncio.gather(self.fold(plan), delivery.append_journal(entry))
         else:
             batch = await self.fold(plan)
@@ -397,7 +398,7 @@ class PartitionWorker:
         clock_ms = max(plan.until_ms, batch.latest_ms) if self.app.settings.clock == "event" else plan.until_ms
         marker = Marker(
             number,
-            state.marker.offsets | batch.offsets,
+            state.marker.offsets | offsets,
             clock_ms,
             self.policy.ref,
             not state.unprofiled,
@@ -406,7 +407,7 @@ class PartitionWorker:
             state.checksum ^ changes.checksum,
         )
         await delivery.append_state(changes.states, marker)
-        await delivery.commit(batch.offsets)
+        await delivery.commit(offsets)
         state.apply(changes, marker)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
         self.app.stats.count(batch)

@@ -12,12 +12,13 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka.producer.transaction_manager import TransactionManager
 
 import models
-from streams.delivery import Delivery
+from streams.delivery import BATCH_TOPICS, Delivery
 from streams.run import run_worker
 from streams.settings import load_settings
 
@@ -33,14 +34,14 @@ def forget(order: str) -> None:
     def pretend(self: TransactionManager, tp: Any) -> None:
         self._txn_partitions.add(tp)
 
-    async def begin_and_count(self: Delivery) -> None:
+    async def begin_and_count(self: Delivery, topics: Iterable[str] = BATCH_TOPICS) -> None:
         nonlocal left
         left -= 1
         if left == 0:
             # What tells that a transaction may begin, the end of the one before it, is among what is not heard of any more.
             await asyncio.sleep(END_SECONDS)
             TransactionManager.maybe_add_partition_to_txn = pretend
-        await begin(self)
+        await begin(self, topics)
 
     async def complete_and_die(self: Delivery, *args: Any) -> None:
         await complete(self, *args)
