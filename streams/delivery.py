@@ -1,11 +1,12 @@
-"""How what a batch brings leaves, for one partition: journal, outputs, changelog, positions.
+"""How what a batch brings leaves, for one partition: journal, outputs, changelog.
 
     exactly-once    all of it in one Kafka transaction, under a transactional id that belongs to the source partition:
                     a new owner of the partition fences the old one, whatever that one still believes
-    at-least-once   journal acknowledged -> outputs acknowledged -> changelog acknowledged -> positions committed; before
-                    each step the worker makes sure that it still is the partition's owner
+    at-least-once   journal acknowledged -> outputs acknowledged -> changelog acknowledged; before each step the worker
+                    makes sure that it still is the partition's owner
 
-A producer serves one partition, from taking it to losing it, and nothing that it still holds is sent after that.
+Where to read on is part of the changelog; the group's offsets, for lag monitors, follow in either. A producer serves one
+partition, from taking it to losing it, and nothing that it still holds is sent after that.
 """
 
 from __future__ import annotations
@@ -112,7 +113,6 @@ class Delivery:
     async def open(self) -> None:
         """Become the one who writes for the partition; an earlier owner's open transaction is aborted."""
         await self.close()
-        self._connections = set()
         # Whoever slept over the group's session must not fence the present owner.
         await self._make_sure_of_ownership(by_heartbeat=True)
         settings = self.app.settings
@@ -129,13 +129,14 @@ class Delivery:
             **client_options(self.app),
         )
         await self._patiently(self._producer.start())
+        self._connections = set(self._producer.client._conns.values())
 
     async def end_undecided(self, as_committed: bool) -> None:
-        """End, in all of our partitions, an earlier owner's transaction that the broker left without an end.
+        """End, in all of our partitions, a transaction that the broker left without an end; see PartitionWorker.
 
         The broker takes what the transactional id appended since for a part of its next transaction, which is this one.
         """
-        await self.begin(ALL_TOPICS)
+        await self._begin(ALL_TOPICS)
         if as_committed:
             await self.commit({})
         else:
@@ -158,12 +159,15 @@ class Delivery:
         """Begin a batch, or what else goes to these topics; others may follow."""
         if not self.is_exactly_once:
             return
-        await self._patiently(self.producer.begin_transaction())
         connections = set(self.producer.client._conns.values())
         if connections - self._connections:
-            # A broker was away: it may have left the transaction before this one without an end in some partitions.
-            topics = ALL_TOPICS
-        self._connections = connections
+            # A broker was away: what was committed last, it may have left without an end.
+            self._connections = connections
+            await self.end_undecided(as_committed=True)
+        await self._begin(topics)
+
+    async def _begin(self, topics: Iterable[str]) -> None:
+        await self._patiently(self.producer.begin_transaction())
         # All in one request, while the batch is folded, and not one after the other as records come.
         for name in topics:
             self.producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(self._topic(name), self.number))
