@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaConnectionError
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -116,6 +117,24 @@ class PlainRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 fetcher.PartitionRecords = PlainRecords
+
+_send = AIOKafkaConnection.send
+
+
+def send_or_be_away(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
+    """Send a request. Raises KafkaConnectionError if the connection is closed, whoever found out first.
+
+    uvloop raises RuntimeError there, of which aiokafka knows nothing: the task that keeps a client's metadata died of it,
+    and the client waited for metadata for ever.
+    """
+    try:
+        return _send(connection, request, expect_response)
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"{connection} is closed: {error}") from error
+
+
+AIOKafkaConnection.send = send_or_be_away
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]

@@ -284,7 +284,7 @@ class ViewFeed:
     async def _patiently(self, tp: TP, waiting: _Waiting) -> None:
         """One turn of a partition, again and again while Redis is away."""
         async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type((RedisError, OSError)),
+            retry=tenacity.retry_if_exception(is_away),
             wait=tenacity.wait_exponential_jitter(initial=0.25, max=10),
             before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
         ):
@@ -319,6 +319,11 @@ class ViewFeed:
         waiting.next_offset = waiting.applied = offset
         waiting.positioned = True
         self.app.consumer.release(tp)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether it is Redis that is away; of a closed connection uvloop tells by a RuntimeError."""
+    return isinstance(error, RedisError | OSError) or (isinstance(error, RuntimeError) and "closed" in str(error))
 
 
 def _field(tp: TP) -> str:
