@@ -106,7 +106,7 @@ class Delivery:
         self._producer: AIOKafkaProducer | None = None
         self._sent: list[asyncio.Future[RecordMetadata]] = []
         self._connections: set[object] = set()
-        """The producer's connections to brokers when the latest transaction began."""
+        """The connections to brokers that the producer has had since it last ended a transaction everywhere."""
         self._journal_sent: asyncio.Future[RecordMetadata] | None = None
 
     # ------------------------------------------------------------ taking and losing a partition
