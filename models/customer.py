@@ -215,31 +215,16 @@ def _fields(customer: Customer) -> _Fields:
 
 
 def _customer(due_at_ms: int, row: _Fields) -> Customer:
-    rare = row[19]
-    if rare is None:
-        facts = Facts(row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13])
-        standing = Standing(row[14], row[15], NEVER_MS, None, row[16], row[17], row[18])
-    else:
-        facts = Facts(
-            row[5],
-            row[6],
-            row[7],
-            row[8],
-            row[9],
-            row[10],
-            row[11],
-            row[12],
-            row[13],
-            rare[3],
-            rare[4],
-            rare[1],
-            rare[2],
-        )
-        standing = Standing(row[14], row[15], rare[5], rare[6], row[16], row[17], row[18], rare[7])
+    facts = Facts(row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13])
+    standing = Standing(row[14], row[15], NEVER_MS, None, row[16], row[17], row[18])
     tier_due_ms = NEVER_MS if row[4] < 0 else row[4]
-    return Customer(
-        due_at_ms, row[0], row[1], row[2], row[3], facts, standing, tier_due_ms, -1 if rare is None else rare[0]
-    )
+    customer = Customer(due_at_ms, row[0], row[1], row[2], row[3], facts, standing, tier_due_ms)
+    rare = row[19]
+    if rare is not None:
+        customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
+        facts.window_refunded_minor, facts.window_refunded_orders = rare[3], rare[4]
+        standing.downgrade_at_ms, standing.lock, standing.alert_action = rare[5], rare[6], rare[7]
+    return customer
 
 
 _pack_header: Final = struct.Struct(">Bq").pack

@@ -87,11 +87,6 @@ class Event:
         event_id: str,
         occurred_at_ms: int,
         event_hash: bytes,
-        body: Complaint | Feedback | Command | None = None,
-        amount_minor: int = 0,
-        is_refund: bool = False,
-        is_full: bool = False,
-        booked_at_ms: int = -1,
     ) -> None:
         self.topic = topic
         self.customer_id = customer_id
@@ -99,11 +94,10 @@ class Event:
         self.event_id = event_id
         self.occurred_at_ms = occurred_at_ms
         self.event_hash = event_hash
-        self.body = body
-        self.amount_minor = amount_minor
-        self.is_refund = is_refund
-        self.is_full = is_full
-        self.booked_at_ms = booked_at_ms
+        self.body = None
+        self.amount_minor = 0
+        self.is_refund = self.is_full = False
+        self.booked_at_ms = occurred_at_ms
 
 
 @dataclass(init=False, slots=True)
@@ -204,7 +198,6 @@ class Decoder:
                     "amount_out_of_range", f"amount {_shown(body)} {currency}, converted, is absurdly large"
                 )
         event.amount_minor = amount_minor
-        event.booked_at_ms = event.occurred_at_ms
         is_refund = body.kind == "refund"
         original = body.original_occurred_at
         if original is not None:

@@ -1,6 +1,6 @@
 """A worker whose broker forgets how a transaction ended: it stops before its partitions are told (KAFKA-20734).
 
-    FORGET_AFTER=state:3   at the third completion of this point of Delivery the worker dies
+    FORGET_AFTER=state:3   right after this point of Delivery, in its third batch, the worker dies
 
 From the transaction of that batch on, its coordinator never hears of a partition, so it has nothing to end there. The
 broker has to accept that: transaction.partition.verification.enable=false.
