@@ -183,8 +183,7 @@ def now_measured(
         satisfaction = answer.score
     periods = None
     if period_ms is not None:
-        begin = buckets.first_from(facts.buckets, facts.window_first)
-        periods = buckets.active_periods(facts.buckets, begin, period_ms // window.bucket_ms)
+        periods = _active_periods(facts, window, facts.window_first, 0, period_ms)
     return Measures(
         facts.window_spend_minor,
         facts.window_orders if facts.window_orders > 0 else 0,
@@ -198,12 +197,22 @@ def only_shrinks(facts: Facts, assumed: int | None) -> bool:
     """Whether time alone can only lower the measures: no bucket in the window is negative, and no answer is worse than
     what is assumed once it is forgotten.
     """
-    answer = facts.satisfaction
     return (
         facts.window_refunded_minor == 0
         and facts.window_refunded_orders == 0
-        and (answer is None or assumed is None or assumed <= answer.score)
+        and not _forgetting_helps(facts.satisfaction, assumed)
     )
+
+
+def _forgetting_helps(answer: Satisfaction | None, assumed: int | None) -> bool:
+    """Whether what is assumed of a customer who gave no answer is better than the answer."""
+    return answer is not None and assumed is not None and assumed > answer.score
+
+
+def _active_periods(facts: Facts, window: Window, first: int, gone: int, period_ms: int) -> int:
+    """Distinct periods with an order in the buckets from number `first` on, but for the `gone` first of them."""
+    begin = buckets.first_from(facts.buckets, first) + gone
+    return buckets.active_periods(facts.buckets, begin, period_ms // window.bucket_ms)
 
 
 class Measures:
@@ -254,10 +263,9 @@ class View:
         answer = facts.satisfaction
         self._satisfaction = assumed if answer is None else answer.score
         self.satisfaction_ends_ms = NEVER_MS if answer is None else answer.at_ms + valid_for_ms
-        self._forgetting_helps = answer is not None and assumed is not None and assumed > answer.score
+        self._forgetting_helps = _forgetting_helps(answer, assumed)
         self.only_shrinks = not (self._refunded_minor or self._refunded_orders or self._forgetting_helps)
-        """Whether time alone can only lower the measures: no bucket in the window is negative, and no answer is
-        worse than what is assumed once it is forgotten."""
+        """`only_shrinks` of the window at `at_ms`."""
         self._later: _Later | None = None
 
     def at_best(self) -> Measures:
@@ -282,7 +290,9 @@ class View:
         return Measures(
             spend,
             max(orders, 0),
-            None if self._period_ms is None else self._active_periods(self._period_ms, gone),
+            None
+            if self._period_ms is None
+            else _active_periods(self.facts, self._window, self._first, gone, self._period_ms),
             None if last_ms < 0 else at_ms - last_ms,
             self._satisfaction if at_ms < self.satisfaction_ends_ms else self._assumed,
         )
@@ -298,10 +308,6 @@ class View:
         if self._later is None:
             self._later = _Later(self.facts.buckets, self._window, self._first)
         return self._later
-
-    def _active_periods(self, period_ms: int, gone: int) -> int:
-        begin = buckets.first_from(self.facts.buckets, self._first) + gone
-        return buckets.active_periods(self.facts.buckets, begin, period_ms // self._window.bucket_ms)
 
 
 class _Later:
