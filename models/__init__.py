@@ -14,8 +14,8 @@ from models.events import Decoder, Event, Rejected
 from models.fold import advance, advance_own, apply, apply_own, new_customer, next_change_ms
 from models.outputs import Output
 from models.policy import Policy
-from models.policy_builder import PolicyError
 from models.policy_file import load
+from models.policy_problem import PolicyError
 from models.profile import profile
 
 __all__ = [

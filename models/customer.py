@@ -12,7 +12,7 @@ import msgspec
 from models import buckets
 from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 NEVER_MS: Final = 2**62 - 1
 """`due_at_ms` of a customer whom time alone will never make cross a line: later than anything, and as large as compiled
 code can count without making an object of it.
@@ -51,6 +51,8 @@ class Facts:
     """Of that, the spend and the orders of buckets with more refunds than purchases: not positive."""
     complaints: list[ComplaintStep]
     satisfaction: Satisfaction | None
+    last_day_minor: int
+    """What was bought on the UTC day of the last purchase, refunds notwithstanding; 0 if it is not known."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Facts:
         window_refunded_orders: int = 0,
         complaints: list[ComplaintStep] | None = None,
         satisfaction: Satisfaction | None = None,
+        last_day_minor: int = 0,
     ) -> None:
         self.first_purchase_ms = first_purchase_ms
         self.last_purchase_ms = last_purchase_ms
@@ -81,6 +84,7 @@ class Facts:
         self.window_refunded_orders = window_refunded_orders
         self.complaints = [] if complaints is None else complaints
         self.satisfaction = satisfaction
+        self.last_day_minor = last_day_minor
 
 
 @dataclass(init=False, slots=True)
@@ -182,6 +186,7 @@ _Fields = tuple[
     int, int, int, bytes, int,
     int, int, int, int, int, bytes, int, int, int,
     str, int, str, int, int,
+    int,
     _Rare | None,
 ]  # fmt: skip
 """A customer, but for `due_at_ms`, in one row: their own fields, their facts', their standing's, and what is rare."""
@@ -210,16 +215,17 @@ def _fields(customer: Customer) -> _Fields:
         facts.first_purchase_ms, facts.last_purchase_ms, facts.purchase_days, facts.orders, facts.spend_minor,
         facts.buckets, facts.window_first, facts.window_spend_minor, facts.window_orders,
         standing.tier, standing.tier_since_ms, standing.risk_level, standing.risk_since_ms, standing.last_alert_ms,
+        facts.last_day_minor,
         rare,
     )  # fmt: skip
 
 
 def _customer(due_at_ms: int, row: _Fields) -> Customer:
-    facts = Facts(row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13])
+    facts = Facts(row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13], last_day_minor=row[19])
     standing = Standing(row[14], row[15], NEVER_MS, None, row[16], row[17], row[18])
     tier_due_ms = NEVER_MS if row[4] < 0 else row[4]
     customer = Customer(due_at_ms, row[0], row[1], row[2], row[3], facts, standing, tier_due_ms)
-    rare = row[19]
+    rare = row[20]
     if rare is not None:
         customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
         facts.window_refunded_minor, facts.window_refunded_orders = rare[3], rare[4]
@@ -253,7 +259,12 @@ def _from_1_to_2(body: list[Any]) -> list[Any]:
     ]  # fmt: skip
 
 
-UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2}
+def _from_2_to_3(body: list[Any]) -> list[Any]:
+    """What was bought on the last day came; it is not known until the next purchase."""
+    return [*body[:-1], 0, body[-1]]
+
+
+UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3}
 """Per older schema version, the named step that turns its decoded array into that of the next version."""
 
 

@@ -12,7 +12,7 @@ from models.bodies import SEVERITIES, STATUSES
 from models.customer import NEVER_MS, Customer, Facts
 from models.facts import Measures, View
 from models.policy import Policy
-from models.risk import Complaint, Score, repeat_purchases
+from models.risk import Complaint, Score, mean_spend_minor, repeat_purchases
 from models.tiers import Requirement, Tier
 
 Goal = Literal["keep", "regain", "reach"]
@@ -158,7 +158,7 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
     answer = facts.satisfaction
     x = repeat_purchases(facts)
     days = (at_ms - facts.last_purchase_ms) // units.DAY_MS
-    return [
+    terms: list[dict[str, Any]] = [
         {"term": "base", "log_odds": score.base, "text": "any new customer"},
         {
             "term": "rhythm",
@@ -184,6 +184,32 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
             else f"{answer.score} of 100, {policy.risk.satisfaction_neutral} is neutral",
         },
     ]
+    card = policy.risk.card
+    mean = units.money_in_words(round(mean_spend_minor(facts)), policy.currency)
+    if card.frequency:
+        text = f"{x + 1} day{'' if x == 0 else 's'} with a purchase"
+        terms.append({"term": "frequency", "log_odds": score.frequency, "text": text})
+    if card.spend:
+        typical = units.money_in_words(card.typical_minor, policy.currency)
+        terms.append({"term": "spend", "log_odds": score.spend, "text": f"{mean} a purchase, {typical} is typical"})
+    if card.basket_trend:
+        last = units.money_in_words(facts.last_day_minor, policy.currency)
+        text = (
+            f"{last} at last, {mean} on average" if facts.last_day_minor else "the last purchase's amount is not known"
+        )
+        terms.append({"term": "basket_trend", "log_odds": score.basket_trend, "text": text})
+    return terms
+
+
+def worth(policy: Policy, facts: Facts, tier: str, at_ms: int) -> dict[str, str]:
+    """What is lost if the customer goes, and what is to be expected of them."""
+    rank = policy.ladder.rank_of(tier)
+    at_stake = policy.value.at_stake_minor(policy.risk, facts, rank, at_ms)
+    lifetime = policy.value.lifetime_minor(policy.risk, facts, rank, at_ms)
+    return {
+        "value_at_stake": units.format_minor(at_stake, policy.decimals),
+        "lifetime_value": units.format_minor(lifetime, policy.decimals),
+    }
 
 
 def main_cause(score: Score) -> str:
@@ -193,6 +219,8 @@ def main_cause(score: Score) -> str:
         cause, largest = "complaints", score.complaints
     if score.satisfaction > largest:
         cause, largest = "satisfaction", score.satisfaction
+    if score.basket_trend > largest:
+        cause, largest = "basket_trend", score.basket_trend
     if largest > 0:
         return cause
     return "rhythm" if score.rhythm > 0 else "base"

@@ -91,6 +91,10 @@ def book_purchase(facts: Facts, window: Window, at_ms: int, amount_minor: int, c
         facts.purchase_days += 1
     facts.orders += 1
     facts.spend_minor += amount_minor
+    day = at_ms // units.DAY_MS
+    last_day = facts.last_purchase_ms // units.DAY_MS
+    if day >= last_day:
+        facts.last_day_minor = amount_minor if day > last_day else facts.last_day_minor + amount_minor
     facts.last_purchase_ms = max(facts.last_purchase_ms, at_ms)
     if facts.first_purchase_ms < 0 or at_ms < facts.first_purchase_ms:
         facts.first_purchase_ms = at_ms
@@ -111,7 +115,7 @@ def book_refund(facts: Facts, window: Window, booked_at_ms: int, amount_minor: i
 def would_overflow(facts: Facts, window: Window, booked_at_ms: int, amount_minor: int) -> bool:
     """Whether a sum would leave the 64 bits in which it is kept."""
     in_bucket = buckets.at(facts.buckets, booked_at_ms // window.bucket_ms)[3]
-    largest = max(abs(facts.spend_minor), abs(facts.window_spend_minor), abs(in_bucket))
+    largest = max(abs(facts.spend_minor), abs(facts.window_spend_minor), abs(in_bucket), facts.last_day_minor)
     return largest + amount_minor > MAX_SUM_MINOR
 
 

@@ -37,7 +37,7 @@ from models.outputs import CHURN_RISK, CLOCK_CAUSE, TIER_CHANGES, Output, emit
 from models.policy import Policy
 from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
 from models.tiers import Tier
-from models.units import format_minor, format_time
+from models.units import format_time
 
 HASH_BYTES: Final = 8
 RECENT_BYTES: Final = HASH_BYTES * RECENT_EVENTS
@@ -359,7 +359,7 @@ class _Step:
                 "tier": standing.tier,
                 "main_cause": cause_of_alert,
                 "contributions": explain.contributions(policy, self.facts, score, now_ms),
-                "value_at_stake": format_minor(policy.risk.value_at_stake_minor(self.facts, now_ms), policy.decimals),
+                **explain.worth(policy, self.facts, standing.tier, now_ms),
                 "currency": policy.currency,
                 "action": None
                 if action is None

@@ -79,35 +79,46 @@ def _log_odds(log_left: float, log_q: float) -> float:
 
 
 class Silence:
-    """How the log-odds of no purchase within a horizon grow with a customer's age until they buy again.
+    """How a customer's score grows with their age until they buy again: a weight times the log-odds of no purchase within
+    a horizon, and another times ln(1 + silence / horizon).
 
     With D the odds of having left and q = ((alpha + age) / (alpha + age + horizon))^(r + x) the probability that a
     living customer does not buy, the odds are (D + q) / (1 - q).
     """
 
-    __slots__ = ("_alpha", "_alpha_horizon", "_horizon", "_log_left", "_n")
+    __slots__ = ("_alpha", "_alpha_horizon", "_horizon", "_log_left", "_n", "_of_model", "_of_silence", "_t_x")
 
-    def __init__(self, mbg: MbgNbd, x: int, t_x: float, horizon: float) -> None:
+    def __init__(
+        self, mbg: MbgNbd, x: int, t_x: float, horizon: float, of_model: float = 1.0, of_silence: float = 0.0
+    ) -> None:
         self._n = n = mbg.r + x
         self._alpha = mbg.alpha
         self._alpha_horizon = mbg.alpha + horizon
         self._horizon = horizon
+        self._t_x = t_x
+        self._of_model = of_model
+        self._of_silence = of_silence
         # log D = this + n * log(alpha + age)
         self._log_left = math.log(mbg.a / (mbg.b + x)) - n * math.log(mbg.alpha + t_x)
 
     def log_odds(self, age: float) -> float:
-        """ln((D + q) / (1 - q)) at an age in weeks."""
+        """The score's part that grows, at an age in weeks."""
         log_age = math.log(self._alpha + age)
-        return _log_odds(self._log_left + self._n * log_age, self._n * (log_age - math.log(self._alpha_horizon + age)))
+        log_odds = self._of_model * _log_odds(
+            self._log_left + self._n * log_age, self._n * (log_age - math.log(self._alpha_horizon + age))
+        )
+        if self._of_silence:
+            log_odds += self._of_silence * math.log(1.0 + (age - self._t_x) / self._horizon)
+        return log_odds
 
     def reaches(self, line: float, from_age: float, to_age: float) -> float:
         """The age in weeks, about, at which the log-odds reach `line`, sought from `from_age` on, at most `to_age`.
 
         Newton's method over u = log(alpha + age), in which the log-odds are almost straight. It stops when a step is
-        under a second: the next would be far under a millisecond. With D/q and 1/q - 1, the log-odds are
+        under a second: the next would be far under a millisecond. With D/q and 1/q - 1, the model's log-odds are
         log(1 + D/q) - log(1/q - 1).
         """
-        n, horizon = self._n, self._horizon
+        n, horizon, of_model, of_silence = self._n, self._horizon, self._of_model, self._of_silence
         u, last = math.log(self._alpha + from_age), math.log(self._alpha + to_age)
         for _ in range(20):
             known = math.exp(u)
@@ -115,8 +126,13 @@ class Silence:
             left_to_q = math.exp(min(self._log_left + n * u - log_q, MAX_EXPONENT))
             buys_to_q = _expm1(min(-log_q, MAX_EXPONENT))
             slope_q = n * horizon / (known + horizon)
-            slope = (left_to_q * n + slope_q) / (1.0 + left_to_q) + slope_q / buys_to_q
-            step = (line - _log1p(left_to_q) + math.log(buys_to_q)) / slope
+            slope = of_model * ((left_to_q * n + slope_q) / (1.0 + left_to_q) + slope_q / buys_to_q)
+            missing = line - of_model * (_log1p(left_to_q) - math.log(buys_to_q))
+            if of_silence:
+                stretched = horizon + known - self._alpha - self._t_x
+                slope += of_silence * known / stretched
+                missing -= of_silence * math.log(stretched / horizon)
+            step = missing / slope
             u = min(u + step, last)
             if abs(step) * known < ONE_SECOND_WEEKS or u == last:
                 break
@@ -126,14 +142,18 @@ class Silence:
 class LeastSilence:
     """For how long a customer is certainly silent before their log-odds reach a line: a bound, looked up.
 
-    The time since the last purchase depends on x, t_x and the line. Customers are told apart by x, by a cell of t_x (a
+    The time since the last purchase depends on x, t_x and the line, and on the weights of `Silence`. Customers are told apart by x, by a cell of t_x (a
     sixteenth wide) and by a cell of the line; for each combination the bound is worked out once, with the D of the cell's
     beginning and the q of its end, between which that of every customer in the cell lies (D falls with t_x at equal
     silence, q rises; both raise the log-odds, and both grow with silence).
     """
 
-    def __init__(self, mbg: MbgNbd, horizon: float, longest: float) -> None:
+    def __init__(
+        self, mbg: MbgNbd, horizon: float, longest: float, of_model: float = 1.0, of_silence: float = 0.0
+    ) -> None:
         self._mbg = mbg
+        self._of_model = of_model
+        self._of_silence = of_silence
         self._horizon = horizon
         self._longest = longest
         self._found: dict[int, float] = {}
@@ -163,7 +183,8 @@ class LeastSilence:
 
         def is_below(silence: float) -> bool:
             log_q = n * (math.log(mbg.alpha + end + silence) - math.log(mbg.alpha + end + silence + self._horizon))
-            return _log_odds(log_left + n * math.log(mbg.alpha + begin + silence), log_q) < line
+            log_odds = _log_odds(log_left + n * math.log(mbg.alpha + begin + silence), log_q)
+            return self._of_model * log_odds + self._of_silence * _log1p(silence / self._horizon) < line
 
         if not is_below(0.0):
             return 0.0

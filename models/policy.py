@@ -14,6 +14,7 @@ from models.events import Decoder
 from models.facts import Measures, View, Window, now_measured
 from models.risk import RiskModel
 from models.tiers import TierLadder
+from models.value import ValueModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,18 @@ class Policy:
     satisfaction_valid_for_ms: int
     satisfaction_assumed: int | None
     risk: RiskModel
+    value: ValueModel
     actions: tuple[Action, ...]
+    parameters: str = ""
+    """Which fitted parameters the policy uses, by their digest; empty where its own file has them."""
     decimals: int = field(init=False)
     ref: str = field(init=False)
-    """`id@version`, as every output names it."""
+    """`id@version`, as every output names it; with fitted parameters `id@version+digest`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decimals", units.currency_decimals(self.currency))
-        object.__setattr__(self, "ref", f"{self.id}@{self.version}")
+        suffix = f"+{self.parameters}" if self.parameters else ""
+        object.__setattr__(self, "ref", f"{self.id}@{self.version}{suffix}")
 
     @property
     def base_tier(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -16,49 +15,36 @@ from models.bodies import SEVERITIES, STATUSES
 from models.customer import BASE_LEVEL
 from models.events import MAX_AMOUNT_MINOR
 from models.facts import Window
+from models.gamma_gamma import GammaGamma
 from models.mbg_nbd import MbgNbd
 from models.policy import Action, Policy
 from models.policy_form import PolicySpec, ScoreTermSpec
 from models.policy_lines import line_of
-from models.risk import ComplaintRisk, Level, RiskModel
+from models.policy_problem import Problem
+from models.risk import Card, ComplaintRisk, Level, RiskModel
 from models.tiers import ScoreCard, ScoreTerm, Tier, TierLadder
+from models.value import ValueModel
 
-CAUSES: Final = ("base", "rhythm", "silence", "complaints", "satisfaction")
-"""What can be the main cause of an alert: the terms of the risk score."""
+CAUSES: Final = ("base", "rhythm", "silence", "complaints", "satisfaction", "basket_trend")
+"""What can be the main cause of an alert: the terms of the risk score that can raise it."""
 
 LONGEST_MS: Final = 100 * 365 * units.DAY_MS
 """No duration is longer: so every instant computed from an event's time and a policy can be written as RFC 3339."""
 
+MOST_WEIGHT: Final = 1000.0
+LEAST_WEIGHT: Final = 0.001
+"""Of model or silence: less, and no silence would ever cross a line."""
+MOST_SPEND: Final = 1e12
+
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong in a policy file: on which line, what, and how to mend it."""
-
-    line: int
-    where: str
-    what: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.where + ': ' if self.where else ''}{self.what}. {self.mend}"
-
-
-class PolicyError(ValueError):
-    """A policy that can't be used; `problems` says why, line by line."""
-
-    def __init__(self, source: str, problems: list[Problem]) -> None:
-        super().__init__("\n".join(f"{source}, {problem}" for problem in problems))
-        self.source = source
-        self.problems = problems
 
 
 class Builder:
     """Turns a file's spec into a policy, collecting what is wrong on the way."""
 
-    def __init__(self, spec: PolicySpec, text: str) -> None:
+    def __init__(self, spec: PolicySpec, text: str, parameters: str = "") -> None:
         self.spec = spec
+        self.parameters = parameters
         self.text = text
         self.problems: list[Problem] = []
         self.decimals = units.currency_decimals(spec.currency)
@@ -170,6 +156,8 @@ class Builder:
             satisfaction_valid_for_ms=risk.satisfaction_valid_for_ms,
             satisfaction_assumed=assumed,
             risk=risk,
+            value=self._value(tiers, risk.horizon_ms),
+            parameters=self.parameters,
             actions=self._actions(tiers, levels),
         )
 
@@ -375,7 +363,94 @@ class Builder:
             spec.satisfaction.neutral,
             spec.satisfaction.per_ten_points / 10,
             self._duration("satisfaction.valid_for", self.spec.satisfaction.valid_for, units.DAY_MS),
+            self._card(),
         )
+
+    def _card(self) -> Card:
+        spec, path = self.spec.risk.card, "risk.card"
+        if spec is None:
+            return Card()
+        for name in ("intercept", "model", "silence", "frequency", "spend", "basket_trend"):
+            self._check(
+                abs(getattr(spec, name)) <= MOST_WEIGHT,
+                f"{path}.{name}",
+                f"{getattr(spec, name)} is not a weight",
+                f"Write a number between -{MOST_WEIGHT:.0f} and {MOST_WEIGHT:.0f}",
+            )
+        for name in ("model", "silence"):
+            self._check(
+                getattr(spec, name) >= 0,
+                f"{path}.{name}",
+                "is negative: the risk would fall with silence",
+                "Write a number from 0 up",
+            )
+        for name in ("frequency", "spend", "basket_trend"):
+            self._check(
+                getattr(spec, name) <= 0,
+                f"{path}.{name}",
+                "is positive: the risk would rise with purchases",
+                "Write a number up to 0",
+            )
+        least = LEAST_WEIGHT
+        self._check(
+            max(spec.model, spec.silence) >= least,
+            path,
+            "would not rise with silence",
+            f"Give model or silence a weight of at least {least}",
+        )
+        typical_minor = 1
+        if spec.typical_spend is not None:
+            typical_minor = self._amount(f"{path}.typical_spend", spec.typical_spend)
+        self._check(
+            typical_minor >= 1 and (spec.typical_spend is not None or not (spec.spend or spec.basket_trend)),
+            f"{path}.typical_spend",
+            "is needed by spend and basket_trend, and more than 0",
+            "Write what a customer spends on a typical day with a purchase",
+        )
+        return Card(
+            spec.intercept,
+            spec.model,
+            spec.silence,
+            spec.frequency,
+            spec.spend,
+            spec.basket_trend,
+            max(typical_minor, 1),
+        )
+
+    def _value(self, tiers: tuple[Tier, ...], risk_horizon_ms: int) -> ValueModel:
+        spec = self.spec.value
+        self._check(0 < spec.margin <= 1, "value.margin", "is not a share", "Write a number above 0, at most 1")
+        self._check(
+            0 <= spec.annual_discount <= 1, "value.annual_discount", "is not a rate", "Write 0 to 1, such as 0.1"
+        )
+        names = [tier.name for tier in tiers]
+        for table, known in (("cost_to_serve", names), ("complaint_cost", list(SEVERITIES))):
+            for name in getattr(spec, table):
+                self._check(name in known, f"value.{table}.{name}", "is not known", f"Use one of {', '.join(known)}")
+        return ValueModel(
+            risk_horizon_ms if spec.horizon is None else self._duration("value.horizon", spec.horizon, units.DAY_MS),
+            spec.margin,
+            spec.annual_discount,
+            tuple(self._amount(f"value.cost_to_serve.{name}", spec.cost_to_serve.get(name, 0)) for name in names),
+            tuple(
+                self._amount(f"value.complaint_cost.{name}", spec.complaint_cost.get(name, 0)) for name in SEVERITIES
+            ),
+            self._spend(),
+        )
+
+    def _spend(self) -> GammaGamma | None:
+        spec = self.spec.value.spend
+        if spec is None:
+            return None
+        for name, least in (("p", 0), ("q", 1), ("v", 0)):
+            value = getattr(spec, name)
+            self._check(
+                least < value < MOST_SPEND,
+                f"value.spend.{name}",
+                f"{value} is not a parameter",
+                f"Write a number above {least}",
+            )
+        return GammaGamma(spec.p, spec.q, spec.v * 10**self.decimals) if spec.q > 1 else None
 
     def _complaint_risk(self) -> ComplaintRisk:
         spec, path = self.spec.risk.complaints, "risk.complaints"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Final, get_args, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
+from models.parameters import read_parameters
 from models.policy import Policy
-from models.policy_builder import Builder, PolicyError, Problem
+from models.policy_builder import Builder
 from models.policy_form import TABLES, PolicySpec, Spec
 from models.policy_lines import line_of
+from models.policy_problem import PolicyError, Problem, read_toml
 
 SHIPPED: Final = ("retail-three-tier", "annual-spend", "subscription-like")
 
@@ -34,26 +35,56 @@ def load(name_or_path: str | Path) -> Policy:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
         mend = f"Give the path of a TOML file or one of {', '.join(SHIPPED)}"
         raise PolicyError(name, [Problem(1, "", f"can't read it: {reason}", mend)]) from None
-    return parse(text, name)
+    return parse(text, name, Path(name).parent)
 
 
-def parse(text: str, source: str = "policy") -> Policy:
-    """The policy in a TOML text. Raises PolicyError with every problem found."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        at = re.search(r"at line (\d+)", str(error))
-        line = int(at[1]) if at else text.count("\n") + 1
-        raise PolicyError(source, [Problem(line, "", f"not TOML: {error}", "Mend the syntax there")]) from None
+def parse(text: str, source: str = "policy", folder: Path | None = None) -> Policy:
+    """The policy in a TOML text; `folder` is where the parameters that it names are. Raises PolicyError with every
+    problem found.
+    """
+    raw = read_toml(text, source)
+    digest = _put_in_parameters(raw, text, source, folder)
     try:
         spec = msgspec.convert(raw, PolicySpec)
     except msgspec.ValidationError as error:
         raise PolicyError(source, [_problem_of_form(text, str(error))]) from None
-    builder = Builder(spec, text)
+    builder = Builder(spec, text, digest)
     policy = builder.build()
     if builder.problems:
         raise PolicyError(source, builder.problems)
     return policy
+
+
+def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path | None) -> str:
+    """Put the parameters that a policy names where it would have its own; returns their digest, empty if there are none."""
+    risk = raw.get("risk")
+    name = risk.get("parameters") if isinstance(risk, dict) else None
+    if not isinstance(risk, dict) or not isinstance(name, str):
+        return ""
+    parameters = read_parameters((folder or Path()) / name)
+    fitted = parameters.as_policy()
+    value = raw.setdefault("value", {})
+    twice = [f"risk.{key}" for key in fitted["risk"] if key in risk and key not in ("complaints", "satisfaction")]
+    if isinstance(value, dict) and "spend" in value and "value" in fitted:
+        twice.append("value.spend")
+    if twice:
+        mend = "Remove it here, or remove parameters"
+        problems = [Problem(line_of(text, path), path, f"{name} has it too", mend) for path in twice]
+        raise PolicyError(source, problems)
+    for key, fitted_value in fitted["risk"].items():
+        own = risk.get(key)
+        risk[key] = {**own, **fitted_value} if isinstance(own, dict) else fitted_value
+    if isinstance(value, dict) and parameters.spend is not None:
+        if parameters.spend.currency != raw.get("currency"):
+            problem = Problem(
+                line_of(text, "currency"),
+                "currency",
+                f"{name} was fitted to amounts in {parameters.spend.currency}",
+                "Fit again under this policy",
+            )
+            raise PolicyError(source, [problem])
+        value.update(fitted["value"])
+    return parameters.digest
 
 
 def _problem_of_form(text: str, message: str) -> Problem:

@@ -93,10 +93,27 @@ class SatisfactionRiskSpec(Spec, kw_only=True):
     per_ten_points: float = 0.15
 
 
+class CardSpec(Spec, kw_only=True):
+    """`[risk.card]`: the weights of a fitted score card; left out, the score is the model's."""
+
+    intercept: float = 0.0
+    model: float = 1.0
+    silence: float = 0.0
+    frequency: float = 0.0
+    spend: float = 0.0
+    basket_trend: float = 0.0
+    typical_spend: str | int | None = None
+
+
 class RiskSpec(Spec, kw_only=True):
-    """`[risk]`: MBG/NBD parameters, time in weeks, and the terms added to its log-odds."""
+    """`[risk]`: MBG/NBD parameters, time in weeks, and the terms added to its log-odds.
+
+    `parameters` names a file of `tierstream fit`; it takes the place of `fitted_on`, r, alpha_weeks, a, b, horizon and card,
+    and of what it has of complaints and satisfaction.
+    """
 
     model: Literal["mbg-nbd"] = "mbg-nbd"
+    parameters: str | None = None
     fitted_on: str
     r: float
     alpha_weeks: float
@@ -104,8 +121,28 @@ class RiskSpec(Spec, kw_only=True):
     b: float
     horizon: str = "90d"
     levels: list[LevelSpec]
+    card: CardSpec | None = None
     complaints: ComplaintRiskSpec
     satisfaction: SatisfactionRiskSpec = field(default_factory=SatisfactionRiskSpec)
+
+
+class SpendSpec(Spec, kw_only=True):
+    """`[value.spend]`: Gamma-Gamma parameters, for amounts in the policy's currency."""
+
+    p: float
+    q: float
+    v: float
+
+
+class ValueSpec(Spec, kw_only=True):
+    """`[value]`: what a customer is worth. `horizon` is the risk's unless given; costs are in the policy's currency."""
+
+    horizon: str | None = None
+    margin: float = 1.0
+    annual_discount: float = 0.0
+    cost_to_serve: dict[str, str | int] = {}
+    complaint_cost: dict[str, str | int] = {}
+    spend: SpendSpec | None = None
 
 
 class ActionSpec(Spec, kw_only=True):
@@ -134,6 +171,7 @@ class PolicySpec(Spec, kw_only=True):
     downgrade: DowngradeSpec = field(default_factory=DowngradeSpec)
     satisfaction: SatisfactionSpec = field(default_factory=SatisfactionSpec)
     risk: RiskSpec
+    value: ValueSpec = field(default_factory=ValueSpec)
     actions: list[ActionSpec] = []
 
 
@@ -148,9 +186,12 @@ TABLES: dict[str, type[Spec]] = {
     "downgrade": DowngradeSpec,
     "satisfaction": SatisfactionSpec,
     "risk": RiskSpec,
+    "risk.card": CardSpec,
     "risk.levels": LevelSpec,
     "risk.complaints": ComplaintRiskSpec,
     "risk.satisfaction": SatisfactionRiskSpec,
+    "value": ValueSpec,
+    "value.spend": SpendSpec,
     "actions": ActionSpec,
 }
 """The tables of the file, by name."""

@@ -77,13 +77,14 @@ def _risk(customer: Customer, policy: Policy) -> dict[str, Any]:
         "probability": None,
         "p_alive": None,
         "value_at_stake": "0",
+        "lifetime_value": "0",
         "contributions": [],
     }
     if facts.first_purchase_ms >= 0:
         score = policy.risk.score(facts, now_ms)
         body["probability"] = score.probability
         body["p_alive"] = round(policy.risk.p_alive(facts, now_ms), 6)
-        body["value_at_stake"] = units.format_minor(policy.risk.value_at_stake_minor(facts, now_ms), policy.decimals)
+        body.update(explain.worth(policy, facts, standing.tier, now_ms))
         body["contributions"] = explain.contributions(policy, facts, score, now_ms)
     return body
 

@@ -1,10 +1,11 @@
 """Churn risk: the probability of no purchase within the horizon, as a sum of named log-odds.
 
-    score = base + rhythm + silence + complaints + satisfaction
+    score = base + rhythm + silence + complaints + satisfaction + frequency + spend + basket trend
 
 The first three are MBG/NBD's log-odds, told apart by what is known: of any new customer (base), of this one's
-purchases (rhythm), and of the time since the last one (silence, never negative). Complaints fade in steps, so
-between two steps the score only rises; that makes every instant at which it crosses a line computable.
+purchases (rhythm), and of the time since the last one (silence, never negative). A score card fitted to the
+policy's own customers weighs them and adds the last three (`Card`). Complaints fade in steps, so between two
+steps the score only rises; that makes every instant at which it crosses a line computable.
 """
 
 from __future__ import annotations
@@ -40,6 +41,27 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
+class Card:
+    """The weights of a logistic score card (docs/risk.md). As they are by default, the score is the model's.
+
+        intercept + model * log-odds of no purchase + silence * ln(1 + silence / horizon) + frequency * ln(1 + x)
+                  + spend * ln(1 + mean / typical) + basket_trend * ln((typical + last) / (typical + mean))
+
+    `mean` is net spend, `last` what was bought last, both by day with a purchase. `model` and `silence` are not negative
+    and not both zero, so the score rises with silence; the other weights are not positive.
+    """
+
+    intercept: float = 0.0
+    model: float = 1.0
+    silence: float = 0.0
+    frequency: float = 0.0
+    spend: float = 0.0
+    basket_trend: float = 0.0
+    typical_minor: int = 1
+    """A typical day's purchases, in minor units."""
+
+
+@dataclass(frozen=True, slots=True)
 class ComplaintRisk:
     """How complaints count; see docs/semantics.md. Lists are indexed like events.SEVERITIES and events.STATUSES."""
 
@@ -69,24 +91,38 @@ class Complaint:
 
 @dataclass(init=False, slots=True)
 class Score:
-    """A risk score taken apart. `log_odds` is the sum of the five terms."""
+    """A risk score taken apart. `log_odds` is the sum of the terms."""
 
     base: float
     rhythm: float
     silence: float
     complaints: float
     satisfaction: float
+    frequency: float
+    spend: float
+    basket_trend: float
     log_odds: float
 
     def __init__(
-        self, base: float, rhythm: float, silence: float, complaints: float, satisfaction: float, log_odds: float
+        self,
+        base: float,
+        rhythm: float,
+        silence: float,
+        complaints: float,
+        satisfaction: float,
+        frequency: float,
+        spend: float,
+        basket_trend: float,
     ) -> None:
         self.base = base
         self.rhythm = rhythm
         self.silence = silence
         self.complaints = complaints
         self.satisfaction = satisfaction
-        self.log_odds = log_odds
+        self.frequency = frequency
+        self.spend = spend
+        self.basket_trend = basket_trend
+        self.log_odds = _rounded(base + rhythm + silence + complaints + satisfaction + frequency + spend + basket_trend)
 
     @property
     def probability(self) -> float:
@@ -106,26 +142,33 @@ class RiskModel:
     satisfaction_neutral: int
     satisfaction_per_point: float
     satisfaction_valid_for_ms: int
+    card: Card = field(default_factory=Card)
 
     horizon_weeks: float = field(init=False)
     """The horizon in the model's unit."""
     _base: list[float] = field(init=False, compare=False, repr=False, default_factory=list)
     """`base` once it was asked for: a model of a policy with a slip in it may have none."""
     _ranks: dict[str, int] = field(init=False, compare=False, repr=False)
+    _has_traits: bool = field(init=False, compare=False, repr=False)
     _least_silence: LeastSilence = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         horizon_weeks = self.horizon_ms / units.WEEK_MS
         object.__setattr__(self, "horizon_weeks", horizon_weeks)
         object.__setattr__(self, "_ranks", {level.name: level.rank for level in self.levels})
-        longest_weeks = LONGEST_SILENCE_MS / units.WEEK_MS
-        object.__setattr__(self, "_least_silence", LeastSilence(self.mbg, horizon_weeks, longest_weeks))
+        card, longest_weeks = self.card, LONGEST_SILENCE_MS / units.WEEK_MS
+        object.__setattr__(
+            self, "_has_traits", bool(card.intercept or card.frequency or card.spend or card.basket_trend)
+        )
+        least_silence = LeastSilence(self.mbg, horizon_weeks, longest_weeks, card.model, card.silence)
+        object.__setattr__(self, "_least_silence", least_silence)
 
     @property
     def base(self) -> float:
         """The log-odds of any new customer."""
         if not self._base:
-            self._base.append(self.mbg.log_odds_no_purchase(0, 0.0, 0.0, self.horizon_weeks))
+            of_model = self.mbg.log_odds_no_purchase(0, 0.0, 0.0, self.horizon_weeks)
+            self._base.append(self.card.intercept + self.card.model * of_model)
         return self._base[0]
 
     def rank_of(self, level: str) -> int:
@@ -133,24 +176,32 @@ class RiskModel:
         return self._ranks.get(level, 0)
 
     def silence(self, facts: Facts) -> Silence:
-        """How a customer's log-odds grow with their age, until the next purchase."""
-        return Silence(self.mbg, repeat_purchases(facts), recency_weeks(facts), self.horizon_weeks)
+        """How a customer's score grows with their age, until the next purchase."""
+        card = self.card
+        return Silence(
+            self.mbg, repeat_purchases(facts), recency_weeks(facts), self.horizon_weeks, card.model, card.silence
+        )
 
     # ------------------------------------------------------------ the score at an instant
     def log_odds(self, facts: Facts, at_ms: int) -> float:
         """The score of a customer with a purchase, at an instant not before it."""
-        return self.silence(facts).log_odds(_age_weeks(facts, at_ms)) + self._offset(facts, at_ms)
+        return self.silence(facts).log_odds(age_weeks(facts, at_ms)) + self._offset(facts, at_ms)
 
     def score(self, facts: Facts, at_ms: int) -> Score:
         """The score taken apart, rounded to DIGITS decimals so that the terms add up to it."""
-        curve = self.silence(facts)
+        curve, card = self.silence(facts), self.card
         base = _rounded(self.base)
-        rhythm = _rounded(curve.log_odds(recency_weeks(facts)) - base)
-        silence = _rounded(curve.log_odds(_age_weeks(facts, at_ms)) - base - rhythm)
+        of_model = base - card.intercept
+        rhythm = _rounded(curve.log_odds(recency_weeks(facts)) - of_model)
+        silence = _rounded(curve.log_odds(age_weeks(facts, at_ms)) - of_model - rhythm)
         complaints = _rounded(self._complaints_log_odds(facts, at_ms))
         satisfaction = _rounded(self._satisfaction_log_odds(facts, at_ms))
-        total = _rounded(base + rhythm + silence + complaints + satisfaction)
-        return Score(base, rhythm, silence, complaints, satisfaction, total)
+        if not self._has_traits:
+            return Score(base, rhythm, silence, complaints, satisfaction, 0.0, 0.0, 0.0)
+        frequency = _rounded(card.frequency * math.log(1.0 + repeat_purchases(facts)))
+        spend = _rounded(card.spend * math.log(1.0 + mean_spend_minor(facts) / card.typical_minor))
+        basket_trend = _rounded(card.basket_trend * self._basket_trend(facts))
+        return Score(base, rhythm, silence, complaints, satisfaction, frequency, spend, basket_trend)
 
     def complaints(self, facts: Facts, at_ms: int) -> list[Complaint]:
         """The complaints remembered at an instant, oldest first, each with what it adds."""
@@ -180,7 +231,25 @@ class RiskModel:
 
     def _offset(self, facts: Facts, at_ms: int) -> float:
         """The terms that stay as they are between two steps."""
-        return self._complaints_log_odds(facts, at_ms) + self._satisfaction_log_odds(facts, at_ms)
+        passing = self._complaints_log_odds(facts, at_ms) + self._satisfaction_log_odds(facts, at_ms)
+        return passing + self._traits(facts) if self._has_traits else passing
+
+    def _traits(self, facts: Facts) -> float:
+        """The terms that stay as they are until the next purchase or refund, the intercept among them."""
+        card = self.card
+        return (
+            card.intercept
+            + card.frequency * math.log(1.0 + repeat_purchases(facts))
+            + card.spend * math.log(1.0 + mean_spend_minor(facts) / card.typical_minor)
+            + card.basket_trend * self._basket_trend(facts)
+        )
+
+    def _basket_trend(self, facts: Facts) -> float:
+        """How what was bought last compares with the mean; 0 where it is not known."""
+        if not facts.last_day_minor:
+            return 0.0
+        typical = self.card.typical_minor
+        return math.log((typical + facts.last_day_minor) / (typical + mean_spend_minor(facts)))
 
     def _complaints_log_odds(self, facts: Facts, at_ms: int) -> float:
         return sum(one.log_odds for one in self.complaints(facts, at_ms)) if facts.complaints else 0.0
@@ -215,11 +284,11 @@ class RiskModel:
             offset = self._offset(facts, from_ms)
             if (
                 from_ms > after_ms
-                and self.next_rank(rank, silence.log_odds(_age_weeks(facts, from_ms)) + offset) != rank
+                and self.next_rank(rank, silence.log_odds(age_weeks(facts, from_ms)) + offset) != rank
             ):
                 return from_ms
             # From here to the next step silence alone works, and only upwards.
-            if silence.log_odds(_age_weeks(facts, step_ms - 1)) + offset >= raise_at:
+            if silence.log_odds(age_weeks(facts, step_ms - 1)) + offset >= raise_at:
                 return max(_reaches_ms(silence, facts, offset, raise_at, end_ms), after_ms + 1)
             from_ms = step_ms
         return NEVER_MS
@@ -239,6 +308,8 @@ class RiskModel:
             offset = self._complaints_log_odds(facts, now_ms)
             if len(complaints) > 1:
                 offset *= self.complaint_risk.repeat_factor
+        if self._has_traits:
+            offset += self._traits(facts)
         if answer is not None:
             offset += max(0.0, self._satisfaction_log_odds(facts, now_ms))
         repeats = repeat_purchases(facts)
@@ -264,21 +335,9 @@ class RiskModel:
         if after_ms < end_ms:
             yield end_ms
 
-    # ------------------------------------------------------------ what is at stake
     def p_alive(self, facts: Facts, at_ms: int) -> float:
         """The probability that the customer has not left."""
-        return self.mbg.p_alive(repeat_purchases(facts), recency_weeks(facts), _age_weeks(facts, at_ms))
-
-    def expected_purchases_if_alive(self, facts: Facts, at_ms: int) -> float:
-        """Purchases expected within the horizon if the customer has not left."""
-        age = _age_weeks(facts, at_ms)
-        return self.mbg.expected_purchases_if_alive(repeat_purchases(facts), age, self.horizon_weeks)
-
-    def value_at_stake_minor(self, facts: Facts, at_ms: int) -> int:
-        """What the horizon is worth if the customer stays: expected purchases times mean net spend an order."""
-        if facts.orders <= 0 or facts.spend_minor <= 0:
-            return 0
-        return round(self.expected_purchases_if_alive(facts, at_ms) * facts.spend_minor / facts.orders)
+        return self.mbg.p_alive(repeat_purchases(facts), recency_weeks(facts), age_weeks(facts, at_ms))
 
 
 def _rounded(log_odds: float) -> float:
@@ -298,7 +357,12 @@ def recency_weeks(facts: Facts) -> float:
     return (facts.last_purchase_ms - facts.first_purchase_ms) / units.WEEK_MS if facts.purchase_days > 1 else 0.0
 
 
-def _age_weeks(facts: Facts, at_ms: int) -> float:
+def mean_spend_minor(facts: Facts) -> float:
+    """Net spend of a day with a purchase; 0 where refunds took it all."""
+    return facts.spend_minor / facts.purchase_days if facts.spend_minor > 0 and facts.purchase_days else 0.0
+
+
+def age_weeks(facts: Facts, at_ms: int) -> float:
     """T: time since the first purchase."""
     return (at_ms - facts.first_purchase_ms) / units.WEEK_MS
 
@@ -316,7 +380,7 @@ def _reaches_ms(silence: Silence, facts: Facts, offset: float, line: float, end_
 
     if reached(last_ms):
         return last_ms
-    age = silence.reaches(line - offset, _age_weeks(facts, last_ms), _age_weeks(facts, end_ms))
+    age = silence.reaches(line - offset, age_weeks(facts, last_ms), age_weeks(facts, end_ms))
     guess_ms = min(max(first_ms + round(age * units.WEEK_MS), last_ms + 1), end_ms - 1)
     low_ms, high_ms = _bracket(reached, guess_ms, last_ms, end_ms)
     while high_ms - low_ms > 1:

@@ -38,8 +38,8 @@ from rich.table import Table
 import models
 from models import units
 from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
-from models.policy_builder import PolicyError
 from models.policy_file import SHIPPED
+from models.policy_problem import PolicyError
 from streams import embedded
 from streams.settings import Settings, load_settings
 from streams.topics import TopicsError, create_topics

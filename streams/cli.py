@@ -1,4 +1,4 @@
-"""The command line: `tierstream worker | replay | policy | topics | customer | dead-letters`."""
+"""The command line: `tierstream worker | replay | fit | backtest | policy | topics | customer | dead-letters`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from models.policy_builder import PolicyError
 from models.policy_file import SHIPPED
+from models.policy_problem import PolicyError
 from streams.console import INTERRUPTED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.dead_letters_cli import dead_letters_app
-from streams.logs import Log, LogError, LogFile
+from streams.fit_cli import backtest, fit
+from streams.logs import Log, LogError
+from streams.opening import CsvMapOption, LogsArgument, open_log
 from streams.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ topics_app = typer.Typer(help="Create Tierstream's topics.", no_args_is_help=Tru
 app.add_typer(policy_app, name="policy")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")(fit)
+app.command(
+    epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"
+)(backtest)
 
 PolicyOption = Annotated[
     str, typer.Option("--policy", "-p", help=f"A policy file, or one of {', '.join(SHIPPED)}.", show_default=True)
@@ -79,22 +85,13 @@ def worker(
     epilog="Example: tierstream replay purchases.jsonl complaints.jsonl.gz --policy annual-spend --out replayed"
 )
 def replay(
-    logs: Annotated[
-        list[str],
-        typer.Argument(
-            help="JSONL files, also .gz (a line names its topic, or the file does); CSV files with --map; "
-            "or kafka://HOST:PORT for the input topics there."
-        ),
-    ],
+    logs: LogsArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the four output files.")],
     policy: PolicyOption = "retail-three-tier",
     until: Annotated[
         str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")
     ] = None,
-    csv_map: Annotated[
-        Path | None,
-        typer.Option("--map", help="TOML file that says which CSV column is which field; docs/operations.md has one."),
-    ] = None,
+    csv_map: CsvMapOption = None,
     by_journal: Annotated[
         bool,
         typer.Option(
@@ -123,7 +120,7 @@ def replay(
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
-        opened = [_open_log(name, csv_map) for name in logs]
+        opened = [open_log(name, csv_map) for name in logs]
         shown = not as_json and sys.stderr.isatty()
         collect_rarely()
         if by_journal:
@@ -144,21 +141,6 @@ def replay(
         table.add_row(name.replace("_", " "), _shown(value))
     Console().print(table)
     say(f"written to {out}")
-
-
-def _open_log(name: str, csv_map: Path | None) -> Log:
-    """A file, or the topics of a broker. Raises LogError or SettingsError."""
-    if name.startswith("kafka://"):
-        from streams.kafka_log import KafkaLog
-
-        return KafkaLog(load_settings(broker=name.removeprefix("kafka://").rstrip("/")))
-    if name.endswith(".csv"):
-        from streams.csv_log import CsvLog, load_mapping
-
-        if csv_map is None:
-            raise LogError(f"{name}: a CSV file needs --map, a TOML file that says which column is which field")
-        return CsvLog(Path(name), load_mapping(csv_map))
-    return LogFile(Path(name))
 
 
 def _only_files(opened: list[Log]) -> list[Log]:

@@ -90,7 +90,7 @@ def replay_logs(logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | 
     """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
     with Results(policy, out) as results:
         replay = Replay(policy)
-        fold_all(replay, logs, [policy.decoder()] * len(logs), results, progress)
+        fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
         results.add(replay.finish(replay.clock_ms if until_ms is None else until_ms))
         return results.finish([replay])
 
@@ -99,19 +99,20 @@ def fold_all(
     replay: Replay,
     logs: Sequence[Log],
     decoders: Sequence[Decodes],
-    results: Results,
+    on_batch: Callable[[Batch], None],
     progress: bool,
     keep: Sequence[Callable[[Record], bool]] | None = None,
+    what: str = "replaying",
 ) -> None:
     """Fold the records of logs, each decoded by its own decoder, merged by time; per log those to `keep`. Raises LogError."""
-    with _progress(logs, progress) as on_bytes:
+    with progress_over(logs, progress, what) as on_bytes:
         streams = []
         for number, log in enumerate(logs):
             for stream in log.streams(decoders[number], on_bytes):
                 streams.append(stream if keep is None else filter(keep[number], stream))
         records = merged(streams)
         while turn := list(islice(records, EVENTS_A_BATCH)):
-            results.add(replay.fold(turn))
+            on_batch(replay.fold(turn))
 
 
 def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
     Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
     """
     with Results(policy, out) as results:
-        with _progress([log], progress) as on_bytes:
+        with progress_over([log], progress) as on_bytes:
             log.begin((*INPUTS, JOURNAL))
             replays = [
                 replay_partition(log, number, policy, on_bytes, results.add) for number in log.partitions(JOURNAL)
@@ -243,7 +244,7 @@ def dead_letter_line(letter: DeadLetter) -> bytes:
 
 
 @contextmanager
-def _progress(logs: Sequence[Log], shown: bool) -> Iterator[Callable[[int], None]]:
+def progress_over(logs: Sequence[Log], shown: bool, what: str = "replaying") -> Iterator[Callable[[int], None]]:
     """A progress bar over the bytes of the logs, or nothing."""
     if not shown:
         yield lambda count: None
@@ -251,7 +252,7 @@ def _progress(logs: Sequence[Log], shown: bool) -> Iterator[Callable[[int], None
     sizes = [log.bytes for log in logs]
     # How long a packed file or a topic is, is not known before it is read.
     total = None if None in sizes else sum(size or 0 for size in sizes)
-    columns = (TextColumn("replaying"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     clock: Literal["wall", "event"] = "wall"
     until: TimeMs | None = None
     """With the event clock: the time to which customers are advanced once every input has been read to its end."""
-    max_batch: int = Field(8000, ge=1, le=100_000)
+    max_batch: int = Field(16000, ge=1, le=100_000)
     """Records folded at once, per partition, at the most."""
     max_idle: DurationMs = 5_000
     """How long an input that is known to be behind may hold up the others of its partition."""

@@ -152,7 +152,7 @@ def _replay_share(
         with Results(policy, out) as results:
             replay, decoder = Replay(policy), policy.decoder()
             shares = [Share(decoder, number, of) for _ in logs]
-            fold_all(replay, logs, shares, results, progress, [share.is_mine for share in shares])
+            fold_all(replay, logs, shares, results.add, progress, [share.is_mine for share in shares])
             pipe.send(replay.clock_ms)
             latest_ms: int = pipe.recv()
             results.add(replay.finish(latest_ms if until_ms is None else until_ms))

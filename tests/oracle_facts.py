@@ -33,7 +33,7 @@ class Rules:
         window, downgrade = policy["window"], policy.get("downgrade", {})
         risk, satisfaction = policy["risk"], policy.get("satisfaction", {})
         complaints = risk["complaints"]
-        self.currency = policy["currency"]
+        self.currency: str = policy["currency"]
         self.rates = {currency: Fraction(rate) for currency, rate in policy.get("rates", {}).items()}
         self.period = duration(policy.get("period", "30d"))
         self.kind = window.get("kind", "trailing")
@@ -53,6 +53,9 @@ class Rules:
         self.assume = satisfaction.get("assume")
         self.mbg = risk["r"], risk["alpha_weeks"], risk["a"], risk["b"]
         self.horizon = duration(risk.get("horizon", "90d")) / WEEK
+        self.card = {"intercept": 0, "model": 1, "silence": 0, "frequency": 0, "spend": 0, "basket_trend": 0}
+        self.card |= risk.get("card", {})
+        self.typical = self.minor(self.card.get("typical_spend", "1"), self.currency)
         self.levels = ["none"] + [level["name"] for level in risk["levels"]]
         self.raise_at = [math.nan] + [log_odds(level["raise_at"]) for level in risk["levels"]]
         self.ease_below = [math.nan] + [log_odds(level["ease_below"]) for level in risk["levels"]]
@@ -114,6 +117,7 @@ class Known:
         self.first = min((event.at for event in purchases), default=None)
         self.last = max((event.at for event in purchases), default=None)
         self.purchase_days = len({event.at // DAY for event in purchases})
+        self.last_day = sum(event.amount for event in purchases if event.at // DAY == (self.last or 0) // DAY)
         full_refunds = [event for event in refunds if event.wire.get("full_order")]
         self.orders = len(purchases) - len(full_refunds)
         self.spend = sum(event.amount for event in purchases) - sum(event.amount for event in refunds)
@@ -156,6 +160,7 @@ class Known:
             "purchase_days": self.purchase_days,
             "orders": self.orders,
             "spend": self.spend,
+            "last_day": self.last_day,
             "buckets": [kept for kept in self.buckets if kept[0] * rules.bucket + rules.keep > clock],
             "steps": [step for step in self.steps if step[0] + rules.forget_after > clock],
             "answer": self.answer,
@@ -254,9 +259,19 @@ class Known:
         age = (t - self.first) / WEEK
         left = a / (b + x) * ((alpha + age) / (alpha + t_x)) ** (r + x)
         not_within_horizon = ((alpha + age) / (alpha + age + self.rules.horizon)) ** (r + x)
-        # base + rhythm + silence are, by their definition, M(x, t_x, T).
+        # With the card as it is by default, base + rhythm + silence are, by their definition, M(x, t_x, T).
         of_purchases = math.log((left + not_within_horizon) / (1 - not_within_horizon))
-        return of_purchases + sum(self.complaints_score(t)) + self.satisfaction_score(t)
+        card, typical = self.rules.card, self.rules.typical
+        mean = max(self.spend, 0) / self.purchase_days
+        of_card = (
+            card["intercept"]
+            + card["model"] * of_purchases
+            + card["silence"] * math.log(1 + (age - t_x) / self.rules.horizon)
+            + card["frequency"] * math.log(1 + x)
+            + card["spend"] * math.log(1 + mean / typical)
+            + card["basket_trend"] * (math.log((typical + self.last_day) / (typical + mean)) if self.last_day else 0)
+        )
+        return of_card + sum(self.complaints_score(t)) + self.satisfaction_score(t)
 
     def complaints_score(self, t: int) -> list[float]:
         rules = self.rules

@@ -58,6 +58,15 @@ SCORES = (
 )
 
 
+CARDS: tuple[Wire, ...] = (
+    {},
+    {},
+    {"card": {"intercept": 0.2, "model": 0.7, "silence": 0.6, "frequency": -0.5, "spend": -0.1, "basket_trend": -0.3, "typical_spend": "20"}},
+    {"card": {"intercept": -1, "model": 0.0, "silence": 2.5, "frequency": 0.0}},
+    {"card": {"model": 1.4, "basket_trend": -1, "typical_spend": "0.5"}},
+)  # fmt: skip
+
+
 @st.composite
 def policy_texts(draw: st.DrawFn) -> str:
     """A policy like the shipped ones, with thresholds that a few purchases reach and lose."""
@@ -79,6 +88,7 @@ def policy_texts(draw: st.DrawFn) -> str:
         satisfaction={"valid_for": draw(st.sampled_from(["30d", "365d"])), "assume": assumed},
         risk={
             "horizon": draw(st.sampled_from(["30d", "90d"])),
+            **draw(st.sampled_from(CARDS)),
             "levels": [{"name": name, "raise_at": up, "ease_below": down} for name, up, down in levels],
             "complaints": {
                 "forget_after": draw(st.sampled_from(["40d", "365d"])),

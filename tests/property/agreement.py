@@ -46,6 +46,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
             "purchase_days": facts.purchase_days,
             "orders": facts.orders,
             "spend": facts.spend_minor,
+            "last_day": facts.last_day_minor,
             "buckets": [
                 (one.number, one.purchases, one.orders, one.spend_minor) for one in buckets.listed(facts.buckets)
             ],

@@ -30,7 +30,7 @@ def test_contributions_add_up_to_the_score(text: str, log: list[Wire], silence_m
         if output.topic == "churn-risk":
             body = json.loads(output.body)
             terms = {one["term"]: one["log_odds"] for one in body["contributions"]}
-            assert list(terms) == ["base", "rhythm", "silence", "complaints", "satisfaction"]
+            assert list(terms)[:5] == ["base", "rhythm", "silence", "complaints", "satisfaction"]
             assert math.isclose(sum(terms.values()), body["after"]["log_odds"], abs_tol=1e-9)
             single = [one["log_odds"] for one in body["contributions"][3]["complaints"]]
             assert math.isclose(sum(single), terms["complaints"], abs_tol=1e-9)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.policy_builder import PolicyError, Problem
 from models.policy_file import SHIPPED, load, parse
+from models.policy_problem import PolicyError, Problem
 from tests.builders import policy_text, shipped_text
 
 ANNUAL, RHYTHM = "annual-spend", "subscription-like"

@@ -1,0 +1,302 @@
+"""What a model would have said at instants of the past, and what then happened.
+
+At every origin a contender learns from what was known then, outcomes of earlier origins among it, and gives every customer
+a probability of no purchase within the horizon; the outcome decides. A log too short for an earlier origin is split by
+customers: what is told of one was learned from the outcomes of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from scipy.special import expit
+
+from models import units
+from models.fitting import metrics
+from models.fitting.fit import MOST_ORIGINS, SHORTEST_PAST_MS, Say, check_outcomes, folds, priced
+from models.fitting.history import Flags, Floats, History, Snapshot
+from models.fitting.maximum_likelihood import FitError
+from models.fitting.purchase_process import fit_purchase_process
+from models.fitting.score_card import Weights, design, fit_card, log_odds_no_purchase, logistic_line
+from models.mbg_nbd import MbgNbd
+from models.policy import Policy
+from models.risk import RiskModel
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Customers as they were known, and which of them churned then."""
+
+    snapshot: Snapshot
+    churned: Flags
+
+
+Predicts = Callable[[Snapshot], Floats]
+"""From customers as they are known to their probabilities of no purchase within the horizon."""
+
+
+class Contender(Protocol):
+    """A model in a backtest."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a rule of thumb that a model has to beat."""
+
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
+        """What it makes of the past: `lessons` are of earlier origins, or of other customers."""
+
+
+class LookAhead(AssertionError):
+    """A contender said something else than it would have said then: it used what came later."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A rule of thumb: customers ranked by one number, turned into probabilities by the outcomes of the lessons."""
+
+    name: str
+    rank: Callable[[Snapshot], Floats]
+    is_baseline: bool = True
+
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
+        """How often customers of a rank churned."""
+        ranks = np.concatenate([self.rank(lesson.snapshot) for lesson in lessons])
+        shift, stretch = logistic_line(ranks, np.concatenate([lesson.churned for lesson in lessons]))
+        return lambda snapshot: expit(shift + stretch * self.rank(snapshot))
+
+
+def silence_by_rhythm(snapshot: Snapshot) -> Floats:
+    """How many of their own usual gaps a customer has been silent; who bought once has the gap that is usual among all."""
+    again = snapshot.x > 0
+    usual = float(np.median(snapshot.t_x_weeks[again] / snapshot.x[again])) if again.any() else 1.0
+    gaps = np.where(again, snapshot.t_x_weeks / np.maximum(snapshot.x, 1), usual)
+    return np.log1p(snapshot.silence_weeks / np.maximum(gaps, 1 / 7))
+
+
+BASELINES = (
+    Baseline("recency", lambda snapshot: np.log1p(snapshot.silence_weeks)),
+    Baseline("own rhythm", silence_by_rhythm),
+    Baseline("frequency", lambda snapshot: -np.log1p(snapshot.x)),
+)
+"""Longer silence; longer silence by the customer's own usual gap (Wuebben and von Wangenheim 2008); fewer purchases."""
+
+
+@dataclass(frozen=True)
+class PolicyAsItIs:
+    """A policy's own risk, with the parameters that it has; for another horizon than its own, at that horizon."""
+
+    policy: Policy
+    is_baseline: bool = False
+
+    @property
+    def name(self) -> str:
+        """The policy's own."""
+        return self.policy.ref
+
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
+        """Nothing: it is as it is."""
+        risk = replace(self.policy.risk, horizon_ms=horizon_ms)
+        return lambda snapshot: expit(design(snapshot, risk).log_odds(Weights.of(risk)))
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """MBG/NBD alone, fitted anew at every origin."""
+
+    name: str = "MBG/NBD, fitted"
+    is_baseline: bool = False
+
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
+        """The parameters of the past."""
+        mbg, weeks = _fitted(past), horizon_ms / units.WEEK_MS
+        return lambda snapshot: expit(log_odds_no_purchase(mbg, snapshot, weeks))
+
+
+@dataclass(frozen=True)
+class FittedCard:
+    """What `tierstream fit` makes, fitted anew at every origin: complaints and satisfaction after a policy's rules."""
+
+    like: RiskModel
+    name: str = "score card, fitted"
+    is_baseline: bool = False
+
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
+        """MBG/NBD of what was known before the lessons, weights of all lessons, calibrated on the latest of several."""
+        first = past.known_at(lessons[0].snapshot.at_ms)
+        risk = priced(self.like, _fitted(first), first.snapshot(lessons[0].snapshot.at_ms), horizon_ms)
+        designs = [design(lesson.snapshot, risk) for lesson in lessons]
+        outcomes = [lesson.churned for lesson in lessons]
+        if len(lessons) == 1:
+            weights = fit_card(designs, outcomes, risk)
+        else:
+            weights = fit_card(designs[:-1], outcomes[:-1], risk).calibrated(designs[-1], outcomes[-1])
+        return lambda snapshot: expit(design(snapshot, risk).log_odds(weights))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a contender said at an origin."""
+
+    at_ms: int
+    probability: Floats
+    churned: Flags
+
+
+@dataclass(frozen=True)
+class Result:
+    """A contender over all origins; measures are means over the origins, weighted by their customers."""
+
+    name: str
+    is_baseline: bool
+    judged: tuple[Judged, ...]
+
+    @property
+    def auc(self) -> float:
+        """Area under the ROC curve, of each origin by itself."""
+        return self._mean(metrics.auc)
+
+    @property
+    def brier(self) -> float:
+        """Mean square of probability less outcome."""
+        return self._mean(metrics.brier)
+
+    def lift(self, share: float) -> float:
+        """How much more often those with the highest risks churn than all do."""
+        return self._mean(lambda probability, churned: metrics.lift(probability, churned, share))
+
+    @property
+    def together(self) -> tuple[Floats, Flags]:
+        """Probabilities and outcomes of all origins."""
+        return (
+            np.concatenate([one.probability for one in self.judged]),
+            np.concatenate([one.churned for one in self.judged]),
+        )
+
+    def _mean(self, measure: Callable[[Floats, Flags], float]) -> float:
+        found = [measure(one.probability, one.churned) for one in self.judged]
+        return float(np.average(found, weights=[len(one.churned) for one in self.judged]))
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """All contenders at the same origins."""
+
+    horizon_ms: int
+    origins_ms: tuple[int, ...]
+    is_by_customers: bool
+    """Whether contenders learned from other customers' outcomes, for want of earlier ones."""
+    customers: int
+    """Customers at all origins together."""
+    churned: float
+    """The share of them that did."""
+    results: tuple[Result, ...]
+
+    @property
+    def best_baseline(self) -> Result:
+        """The rule of thumb that tells customers apart best."""
+        return max((one for one in self.results if one.is_baseline), key=lambda one: one.auc)
+
+    @property
+    def beaten(self) -> list[Result]:
+        """The models that tell customers apart no better than a rule of thumb does."""
+        return [one for one in self.results if not one.is_baseline and one.auc <= self.best_baseline.auc]
+
+
+def origins(history: History, horizon_ms: int, every_ms: int) -> tuple[int, ...]:
+    """From when on outcomes are looked at: `every_ms` apart, the last one horizon before the log's end. Before the first
+    there is one horizon of outcomes to learn from. Raises FitError.
+    """
+    first_ms = history.begins_ms + max(horizon_ms // 2, SHORTEST_PAST_MS) + horizon_ms
+    last_ms = history.ends_ms - horizon_ms
+    if last_ms < first_ms:
+        wanted = units.format_duration(first_ms - history.begins_ms + horizon_ms)
+        raise FitError(
+            f"the log is {units.format_duration(history.ends_ms - history.begins_ms)} long; to roll an origin through it "
+            f"with a horizon of {units.format_duration(horizon_ms)} takes {wanted}: give a longer log, a shorter --horizon, "
+            "or one --cut DATE, which is tested by customers"
+        )
+    return tuple(reversed(range(last_ms, first_ms - 1, -every_ms)))
+
+
+def backtest(
+    history: History,
+    contenders: Callable[[History], Sequence[Contender]],
+    origins_ms: Sequence[int],
+    horizon_ms: int,
+    say: Say,
+) -> Backtest:
+    """Every contender at every origin. Raises FitError, and LookAhead for a contender that knows the future."""
+    judged: dict[str, list[Judged]] = {}
+    models = contenders(history)
+    is_by_customers = False
+    for at_ms in origins_ms:
+        say(f"origin {units.format_time(at_ms)[:10]}")
+        snapshot = history.snapshot(at_ms)
+        churned = ~history.buys_within(snapshot, horizon_ms)
+        check_outcomes(churned)
+        lessons = _lessons(history, at_ms, horizon_ms)
+        if lessons:
+            said = _predict(models, history, lessons, at_ms, horizon_ms)
+            if at_ms == origins_ms[-1]:
+                say("the same with another future: nobody may look ahead")
+                another = history.with_another_future(at_ms)
+                _check_same(said, _predict(contenders(another), another, lessons, at_ms, horizon_ms), at_ms)
+        else:
+            is_by_customers = True
+            said = _predict_by_customers(models, history.known_at(at_ms), snapshot, churned, horizon_ms)
+        for name, probability in said.items():
+            judged.setdefault(name, []).append(Judged(at_ms, probability, churned))
+    results = tuple(Result(one.name, one.is_baseline, tuple(judged[one.name])) for one in models)
+    outcomes = np.concatenate([one.churned for one in results[0].judged])
+    return Backtest(horizon_ms, tuple(origins_ms), is_by_customers, len(outcomes), float(outcomes.mean()), results)
+
+
+def _predict(
+    models: Sequence[Contender], history: History, lessons: Sequence[Lesson], at_ms: int, horizon_ms: int
+) -> dict[str, Floats]:
+    """What each says of all customers at an origin, from what was known then."""
+    past = history.known_at(at_ms)
+    return {one.name: one.learn(past, lessons, horizon_ms)(past.snapshot(at_ms)) for one in models}
+
+
+def _predict_by_customers(
+    models: Sequence[Contender], past: History, snapshot: Snapshot, churned: Flags, horizon_ms: int
+) -> dict[str, Floats]:
+    """What each says of some customers after it has seen the outcomes of the others."""
+    said = {one.name: np.zeros(len(snapshot)) for one in models}
+    for tested in folds(len(snapshot)):
+        lesson = Lesson(snapshot.of(~tested), churned[~tested])
+        for one in models:
+            said[one.name][tested] = one.learn(past, [lesson], horizon_ms)(snapshot.of(tested))
+    return said
+
+
+def _lessons(history: History, at_ms: int, horizon_ms: int) -> list[Lesson]:
+    """What had been learned by `at_ms`: the outcomes of earlier origins, earliest first."""
+    first_ms = history.begins_ms + max(horizon_ms // 2, SHORTEST_PAST_MS)
+    earlier = range(at_ms - horizon_ms, first_ms - 1, -horizon_ms)[:MOST_ORIGINS]
+    snapshots = [history.snapshot(one) for one in reversed(earlier)]
+    return [Lesson(one, ~history.buys_within(one, horizon_ms)) for one in snapshots]
+
+
+def _check_same(said: dict[str, Floats], with_another_future: dict[str, Floats], at_ms: int) -> None:
+    for name, probability in said.items():
+        differ = int((probability != with_another_future[name]).sum())
+        if differ:
+            raise LookAhead(
+                f"{name}: what it says at {units.format_time(at_ms)} of {differ} of {len(probability)} customers depends "
+                "on what came later"
+            )
+
+
+def _fitted(past: History) -> MbgNbd:
+    now = past.snapshot(past.ends_ms)
+    found = fit_purchase_process(now.x, now.t_x_weeks, now.age_weeks, "mbg-nbd").parameters
+    return MbgNbd(*found)

@@ -1,0 +1,276 @@
+"""A log in columns: what was known of every customer at any instant, in arrays, and what they did next.
+
+The fold knows a customer as of now. To fit a score and to test it one asks of many instants, about all customers at once;
+so purchases are sorted once, and an instant is a cut through the columns. What it gives is what the fold's facts would
+say (tests/property/test_history.py holds it against them).
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import units
+from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback
+from models.customer import Facts
+from models.events import Event
+from models.facts import book_complaint, book_satisfaction
+from models.remembered import ComplaintStep, Satisfaction
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All customers with a purchase, as they were known at an instant: one element of each array is one customer."""
+
+    at_ms: int
+    customer: Ints
+    """Positions in `History.customers`."""
+    x: Ints
+    """Repeat purchases: days with a purchase, less the first."""
+    t_x_weeks: Floats
+    """Age at the last of them, 0 without any."""
+    age_weeks: Floats
+    silence_weeks: Floats
+    """Age less t_x: since the last purchase."""
+    spend_minor: Floats
+    """Net spend."""
+    last_day_minor: Floats
+    """What was bought on the day of the last purchase."""
+    others: dict[int, Facts]
+    """Complaints and satisfaction of the customers, by position in these arrays, who have any. Purchases are those of the arrays."""
+
+    def __len__(self) -> int:
+        return len(self.customer)
+
+    def of(self, chosen: Flags) -> Snapshot:
+        """Some of the customers."""
+        row = np.cumsum(chosen) - 1
+        return Snapshot(
+            self.at_ms,
+            self.customer[chosen],
+            self.x[chosen],
+            self.t_x_weeks[chosen],
+            self.age_weeks[chosen],
+            self.silence_weeks[chosen],
+            self.spend_minor[chosen],
+            self.last_day_minor[chosen],
+            {int(row[place]): facts for place, facts in self.others.items() if chosen[place]},
+        )
+
+    def mean_minor(self) -> Floats:
+        """Net spend of a day with a purchase, never negative."""
+        return np.maximum(self.spend_minor, 0.0) / (self.x + 1)
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened, sorted by customer and time. `known_at` gives what of it was known at an instant."""
+
+    customers: list[str]
+    begins_ms: int
+    ends_ms: int
+    """The latest event."""
+    events: int
+    bought_by: Ints
+    bought_ms: Ints
+    bought_minor: Ints
+    refunded_by: Ints
+    refunded_ms: Ints
+    refunded_minor: Ints
+    others: dict[int, list[tuple[int, ComplaintStep | Satisfaction]]] = field(repr=False)
+    """Per customer the steps of complaints and the answers, with their times, in order."""
+
+    def snapshot(self, at_ms: int) -> Snapshot:
+        """What was known at `at_ms`, events at that very instant included."""
+        known = self.bought_ms <= at_ms
+        by, ms, minor = self.bought_by[known], self.bought_ms[known], self.bought_minor[known]
+        customer, first = np.unique(by, return_index=True)
+        counts = np.diff(np.append(first, len(by)))
+        last = first + counts - 1
+        day = ms // units.DAY_MS
+        is_new_day = np.ones(len(by), bool)
+        is_new_day[1:] = (by[1:] != by[:-1]) | (day[1:] != day[:-1])
+        position = np.repeat(np.arange(len(customer)), counts)
+        purchase_days = np.bincount(position[is_new_day], minlength=len(customer))
+        on_last_day = day == day[last][position] if len(by) else known
+        spend = _sums(position, minor, len(customer))
+        refunds = self.refunded_ms <= at_ms
+        # Of somebody who never bought, a refund is nothing that this is about.
+        place, is_known = _places(customer, self.refunded_by[refunds])
+        spend -= _sums(place[is_known], self.refunded_minor[refunds][is_known], len(customer))
+        first_ms, last_ms = ms[first], ms[last]
+        x = purchase_days - 1
+        t_x_weeks = np.where(x > 0, (last_ms - first_ms) / units.WEEK_MS, 0.0)
+        age_weeks = (at_ms - first_ms) / units.WEEK_MS
+        return Snapshot(
+            at_ms,
+            customer,
+            x,
+            t_x_weeks,
+            age_weeks,
+            age_weeks - t_x_weeks,
+            spend,
+            _sums(position[on_last_day], minor[on_last_day], len(customer)),
+            self._others(customer, x, first_ms, last_ms, at_ms),
+        )
+
+    def buys_within(self, snapshot: Snapshot, horizon_ms: int) -> Flags:
+        """Which customers of a snapshot buy within `horizon_ms` after it."""
+        later = (self.bought_ms > snapshot.at_ms) & (self.bought_ms <= snapshot.at_ms + horizon_ms)
+        return np.isin(snapshot.customer, self.bought_by[later])
+
+    def spend_within(self, snapshot: Snapshot, horizon_ms: int) -> Floats:
+        """What they spend within `horizon_ms` after it, in minor units, refunds notwithstanding."""
+        later = (self.bought_ms > snapshot.at_ms) & (self.bought_ms <= snapshot.at_ms + horizon_ms)
+        place, is_known = _places(snapshot.customer, self.bought_by[later])
+        return _sums(place[is_known], self.bought_minor[later][is_known], len(snapshot))
+
+    def known_at(self, at_ms: int) -> History:
+        """The history as it was at `at_ms`: what came later is not in it, so nothing made from it can have looked ahead."""
+        bought, refunded = self.bought_ms <= at_ms, self.refunded_ms <= at_ms
+        others = {who: [one for one in found if one[0] <= at_ms] for who, found in self.others.items()}
+        return replace(
+            self,
+            ends_ms=min(self.ends_ms, at_ms),
+            events=int(bought.sum() + refunded.sum()) + sum(map(len, others.values())),
+            bought_by=self.bought_by[bought],
+            bought_ms=self.bought_ms[bought],
+            bought_minor=self.bought_minor[bought],
+            refunded_by=self.refunded_by[refunded],
+            refunded_ms=self.refunded_ms[refunded],
+            refunded_minor=self.refunded_minor[refunded],
+            others={who: found for who, found in others.items() if found},
+        )
+
+    def with_another_future(self, at_ms: int) -> History:
+        """The same until `at_ms`; what comes later happens to other customers. Nothing told of `at_ms` may depend on it."""
+        later = self.bought_ms > at_ms
+        by = self.bought_by.copy()
+        others = np.random.default_rng(at_ms).permutation(len(self.customers))
+        by[later] = others[by[later]]
+        order = np.lexsort((self.bought_ms, by))
+        refunded = self.refunded_ms <= at_ms
+        return replace(
+            self,
+            bought_by=by[order],
+            bought_ms=self.bought_ms[order],
+            bought_minor=self.bought_minor[order],
+            refunded_by=self.refunded_by[refunded],
+            refunded_ms=self.refunded_ms[refunded],
+            refunded_minor=self.refunded_minor[refunded],
+            others={who: [one for one in found if one[0] <= at_ms] for who, found in self.others.items()},
+        )
+
+    def _others(self, customer: Ints, x: Ints, first_ms: Ints, last_ms: Ints, at_ms: int) -> dict[int, Facts]:
+        if not self.others:
+            return {}
+        who = np.fromiter(self.others, np.int64, len(self.others))
+        found: dict[int, Facts] = {}
+        places, is_known = _places(customer, who)
+        for one, place in zip(who[is_known].tolist(), places[is_known].tolist(), strict=True):
+            facts = Facts(int(first_ms[place]), int(last_ms[place]), int(x[place]) + 1)
+            for since_ms, what in self.others[one]:
+                if since_ms > at_ms:
+                    break
+                if isinstance(what, ComplaintStep):
+                    book_complaint(facts, what)
+                else:
+                    book_satisfaction(facts, what)
+            if facts.complaints or facts.satisfaction is not None:
+                found[place] = facts
+        return found
+
+
+class HistoryBuilder:
+    """Takes events in any order; a repeated event counts once, an erased customer's past not at all."""
+
+    def __init__(self) -> None:
+        self._positions: dict[str, int] = {}
+        self._bought, self._refunded = _Column(), _Column()
+        self._others: dict[int, list[tuple[int, bytes, ComplaintStep | Satisfaction]]] = {}
+        self._erased: dict[int, int] = {}
+
+    def add(self, event: Event) -> Self:
+        """Take an event."""
+        who = self._positions.setdefault(event.customer_id, len(self._positions))
+        at_ms, body = event.occurred_at_ms, event.body
+        if body is None:
+            (self._refunded if event.is_refund else self._bought).append(who, event)
+        elif isinstance(body, Complaint):
+            status, severity = STATUSES.index(body.status), SEVERITIES.index(body.severity)
+            step = ComplaintStep(at_ms, body.complaint_id, status, severity, body.category or "")
+            self._others.setdefault(who, []).append((at_ms, event.event_hash, step))
+            if body.satisfaction is not None:
+                answer = Satisfaction(at_ms, body.satisfaction, "complaint")
+                self._others[who].append((at_ms, event.event_hash + b"answer", answer))
+        elif isinstance(body, Feedback):
+            answer = Satisfaction(at_ms, body.score, body.kind)
+            self._others.setdefault(who, []).append((at_ms, event.event_hash, answer))
+        elif isinstance(body, Command) and body.command == "erase":
+            self._erased[who] = max(self._erased.get(who, -1), at_ms)
+        return self
+
+    def build(self) -> History:
+        """The history of what was taken. Raises ValueError if nobody bought anything."""
+        erased_ms = np.full(len(self._positions), -1, np.int64)
+        for who, at_ms in self._erased.items():
+            erased_ms[who] = at_ms
+        bought, refunded = self._bought.sorted(erased_ms), self._refunded.sorted(erased_ms)
+        if not len(bought[0]):
+            raise ValueError("there is no purchase in the log")
+        others: dict[int, list[tuple[int, Any]]] = {}
+        for who, found in self._others.items():
+            once = {one[1]: one for one in found if one[0] > erased_ms[who]}
+            if once:
+                others[who] = [(at_ms, what) for at_ms, _, what in sorted(once.values(), key=lambda one: one[0])]
+        times = [bought[1].min(), bought[1].max(), *(one[0] for found in others.values() for one in found)]
+        times += [refunded[1].max()] if len(refunded[1]) else []
+        events = len(bought[0]) + len(refunded[0]) + sum(map(len, others.values()))
+        return History(list(self._positions), int(min(times)), int(max(times)), events, *bought, *refunded, others)
+
+
+class _Column:
+    """Purchases or refunds as they come."""
+
+    def __init__(self) -> None:
+        self._who, self._at_ms, self._minor = array("q"), array("q"), array("q")
+        self._hashes = bytearray()
+
+    def append(self, who: int, event: Event) -> None:
+        self._who.append(who)
+        self._at_ms.append(event.occurred_at_ms)
+        self._minor.append(event.amount_minor)
+        self._hashes += event.event_hash
+
+    def sorted(self, erased_ms: Ints) -> tuple[Ints, Ints, Ints]:
+        """Customers, times and amounts, by customer and time, each event once."""
+        who, at_ms, minor = (np.frombuffer(one, np.int64) for one in (self._who, self._at_ms, self._minor))
+        hashes = np.frombuffer(bytes(self._hashes), np.uint64)
+        order = np.lexsort((hashes, who))  # of repeats, the one that came first stays first
+        is_first = np.ones(len(order), bool)
+        is_first[1:] = (who[order][1:] != who[order][:-1]) | (hashes[order][1:] != hashes[order][:-1])
+        order = order[is_first]
+        order = order[at_ms[order] > erased_ms[who[order]]]
+        order = order[np.lexsort((at_ms[order], who[order]))]
+        return who[order], at_ms[order], minor[order]
+
+
+def _sums(place: Ints, minor: Ints, count: int) -> Floats:
+    """Amounts added up by place."""
+    return np.bincount(place, minor.astype(np.float64), count).astype(np.float64)
+
+
+def _places(sorted_customers: Ints, wanted: Ints) -> tuple[Ints, Flags]:
+    """Where customers are in a sorted array, and whether they are."""
+    if not len(sorted_customers):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    place = np.minimum(np.searchsorted(sorted_customers, wanted), len(sorted_customers) - 1)
+    return place, sorted_customers[place] == wanted

@@ -1,0 +1,262 @@
+"""The score card: a logistic regression over a few terms that a person can read, with signs that make sense.
+
+    ln(risk / (1 - risk)) = intercept + model * M + silence * ln(1 + silence / horizon) + frequency * ln(1 + x)
+                          + spend * ln(1 + mean / typical) + basket_trend * ln((typical + last) / (typical + mean))
+                          + complaints + satisfaction
+
+M is MBG/NBD's log-odds of no purchase within the horizon. The risk never falls with silence or with a complaint, and never
+rises with purchases: such weights are bounded at zero. Complaints and satisfaction are pulled towards the policy's
+documented defaults, and stay there where the log has next to nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from scipy import optimize, special
+
+from models.bodies import SEVERITIES, STATUSES
+from models.fitting.history import Flags, Floats, Ints, Snapshot
+from models.mbg_nbd import MbgNbd
+from models.risk import Card, RiskModel
+
+TERMS: Final = ("intercept", "model", "silence", "frequency", "spend", "basket_trend")
+LEAST_MODEL_WEIGHT: Final = 0.01
+"""So that the score rises with silence, whatever the log says."""
+FEWEST_ROWS: Final = 30
+"""Customers with a complaint, or with an answer, from whom something can be learned."""
+CARD_SPREAD: Final = 10.0
+"""Standard deviation of the prior on a weight, of standardised terms: next to none."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """The terms of all customers of a snapshot."""
+
+    terms: Floats
+    """A row a customer, a column for each of TERMS."""
+    complaining: Ints
+    """Rows of the customers with remembered complaints."""
+    complaints: Floats
+    """Of each of them, by severity and status: how much of such complaints, faded and protected (docs/semantics.md)."""
+    answering: Ints
+    """Rows of the customers with a satisfaction that counts."""
+    tens_below_neutral: Floats
+
+    def of(self, chosen: Flags) -> Design:
+        """The terms of some of the customers."""
+        row = np.cumsum(chosen) - 1
+        complaining, answering = chosen[self.complaining], chosen[self.answering]
+        return Design(
+            self.terms[chosen],
+            row[self.complaining[complaining]],
+            self.complaints[complaining],
+            row[self.answering[answering]],
+            self.tens_below_neutral[answering],
+        )
+
+    def log_odds(self, weights: Weights) -> Floats:
+        """The score of every customer."""
+        found = self.terms @ weights.card
+        found[self.complaining] += np.einsum("nij,i,j->n", self.complaints, weights.severity, weights.status)
+        found[self.answering] += self.tens_below_neutral * weights.per_ten_points
+        return found
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a score card is made of."""
+
+    card: Floats
+    """One for each of TERMS."""
+    severity: Floats
+    status: Floats
+    per_ten_points: float
+    kept_defaults: tuple[str, ...] = ()
+    """Of "complaints" and "satisfaction", those of which the log said too little."""
+
+    @classmethod
+    def of(cls, risk: RiskModel) -> Weights:
+        """Those of a policy as it is."""
+        card, rule = risk.card, risk.complaint_risk
+        return cls(
+            np.array([getattr(card, name) for name in TERMS]),
+            np.array(rule.severity),
+            np.array(rule.status),
+            10 * risk.satisfaction_per_point,
+        )
+
+    def risk(self, like: RiskModel) -> RiskModel:
+        """A risk model with these weights instead of its own."""
+        rule = replace(like.complaint_risk, severity=tuple(self.severity.tolist()), status=tuple(self.status.tolist()))
+        card = Card(**dict(zip(TERMS, self.card.tolist(), strict=True)), typical_minor=like.card.typical_minor)
+        return replace(like, complaint_risk=rule, satisfaction_per_point=self.per_ten_points / 10, card=card)
+
+    def calibrated(self, design: Design, churned: Flags) -> Weights:
+        """Stretched and shifted so that probabilities are those of other outcomes; defaults that were kept stay as they are."""
+        rest = replace(
+            self,
+            card=np.zeros(len(TERMS)),
+            severity=self.severity * ("complaints" in self.kept_defaults),
+            per_ten_points=self.per_ten_points * ("satisfaction" in self.kept_defaults),
+        )
+        kept = design.log_odds(rest)
+        shift, stretch = logistic_line(design.log_odds(self) - kept, churned, kept)
+        card = self.card * stretch
+        card[0] += shift
+        return replace(
+            self,
+            card=card,
+            severity=self.severity * (1.0 if "complaints" in self.kept_defaults else stretch),
+            per_ten_points=self.per_ten_points * (1.0 if "satisfaction" in self.kept_defaults else stretch),
+        )
+
+
+def design(snapshot: Snapshot, risk: RiskModel) -> Design:
+    """The terms of all customers of a snapshot, with the MBG/NBD, horizon, fading and typical spend of a risk model."""
+    horizon, typical = risk.horizon_weeks, risk.card.typical_minor
+    mean = snapshot.mean_minor()
+    terms = np.column_stack(
+        (
+            np.ones(len(snapshot)),
+            log_odds_no_purchase(risk.mbg, snapshot, horizon),
+            np.log1p(snapshot.silence_weeks / horizon),
+            np.log1p(snapshot.x),
+            np.log1p(mean / typical),
+            np.log((typical + snapshot.last_day_minor) / (typical + mean)),
+        )
+    )
+    # The fold's own rules say what a complaint is worth: with all weights at one, that is how much of it counts.
+    ones = replace(risk.complaint_risk, severity=(1.0,) * len(SEVERITIES), status=(1.0,) * len(STATUSES))
+    unit = replace(risk, complaint_risk=ones, satisfaction_per_point=0.1)
+    complaining, complaints, answering, tens = [], [], [], []
+    for row, facts in snapshot.others.items():
+        found = unit.complaints(facts, snapshot.at_ms)
+        if found:
+            table = np.zeros((len(SEVERITIES), len(STATUSES)))
+            for one in found:
+                table[one.severity, one.status] += one.log_odds
+            complaining.append(row)
+            complaints.append(table)
+        answer = facts.satisfaction
+        if answer is not None and snapshot.at_ms < answer.at_ms + risk.satisfaction_valid_for_ms:
+            answering.append(row)
+            tens.append((risk.satisfaction_neutral - answer.score) / 10)
+    return Design(
+        terms,
+        np.array(complaining, np.int64),
+        np.array(complaints).reshape(-1, len(SEVERITIES), len(STATUSES)),
+        np.array(answering, np.int64),
+        np.array(tens),
+    )
+
+
+def log_odds_no_purchase(mbg: MbgNbd, snapshot: Snapshot, horizon_weeks: float) -> Floats:
+    """`MbgNbd.log_odds_no_purchase` of all customers of a snapshot."""
+    n, log_age = mbg.r + snapshot.x, np.log(mbg.alpha + snapshot.age_weeks)
+    log_left = np.log(mbg.a / (mbg.b + snapshot.x)) + n * (log_age - np.log(mbg.alpha + snapshot.t_x_weeks))
+    log_q = n * (log_age - np.log(mbg.alpha + snapshot.age_weeks + horizon_weeks))
+    found: Floats = np.logaddexp(log_left, log_q) - np.log(-np.expm1(log_q))
+    return found
+
+
+def fit_card(designs: Sequence[Design], churned: Sequence[Flags], like: RiskModel) -> Weights:
+    """The weights under which the outcomes are most likely, given the prior that the module's text tells of."""
+    together = _together(designs)
+    outcome = np.concatenate(churned)
+    defaults = Weights.of(like)
+    learns = {
+        "complaints": len(together.complaining) >= FEWEST_ROWS,
+        "satisfaction": len(together.answering) >= FEWEST_ROWS,
+    }
+    scale = together.terms.std(axis=0)
+    scale[scale == 0] = 1.0
+    scaled = replace(together, terms=together.terms / scale)
+    middle = np.concatenate(
+        ([0.0, scale[1], 0, 0, 0, 0], defaults.severity, defaults.status, [defaults.per_ten_points])
+    )
+    spread = np.concatenate(
+        (
+            np.full(len(TERMS), CARD_SPREAD),
+            np.maximum(defaults.severity, 0.1) if learns["complaints"] else np.zeros(len(SEVERITIES)),
+            np.maximum(defaults.status, 0.1) / 2 if learns["complaints"] else np.zeros(len(STATUSES)),
+            [max(defaults.per_ten_points, 0.05) if learns["satisfaction"] else 0.0],
+        )
+    )
+    spread[len(TERMS) + len(SEVERITIES)] = 0.0  # an opened complaint is the unit of the other statuses
+    free = spread > 0
+    bounds = [
+        (None, None), (LEAST_MODEL_WEIGHT * scale[1], None), (0, None), (None, 0), (None, 0), (None, 0),
+        *[(0, None)] * (len(SEVERITIES) + len(STATUSES) + 1),
+    ]  # fmt: skip
+
+    def loss(found: Floats) -> tuple[float, Floats]:
+        theta = middle.copy()
+        theta[free] = found
+        weights = _weights(theta)
+        log_odds = scaled.log_odds(weights)
+        error = special.expit(log_odds) - outcome
+        of_complaining, of_answering = error[scaled.complaining], error[scaled.answering]
+        gradient = np.concatenate(
+            (
+                scaled.terms.T @ error,
+                np.einsum("n,nij,j->i", of_complaining, scaled.complaints, weights.status),
+                np.einsum("n,nij,i->j", of_complaining, scaled.complaints, weights.severity),
+                [scaled.tens_below_neutral @ of_answering],
+            )
+        )
+        off = (theta - middle)[free] / spread[free]
+        likelihood = float(np.logaddexp(0, log_odds).sum() - log_odds[outcome].sum())
+        return (likelihood + float(off @ off) / 2) / len(outcome), (gradient[free] + off / spread[free]) / len(outcome)
+
+    result = optimize.minimize(
+        loss,
+        middle[free],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[bound for bound, is_free in zip(bounds, free, strict=True) if is_free],
+        options={"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-8},
+    )
+    theta = middle.copy()
+    theta[free] = result.x
+    theta[: len(TERMS)] /= scale
+    kept = tuple(name for name, has_learned in learns.items() if not has_learned)
+    return replace(_weights(theta), kept_defaults=kept)
+
+
+def logistic_line(score: Floats, outcome: Flags, offset: Floats | float = 0.0) -> tuple[float, float]:
+    """Shift and stretch, not negative, under which `shift + stretch * score + offset` are the outcomes' log-odds (Platt 1999)."""
+    middle, width = score.mean(), score.std() or 1.0
+    scaled = (score - middle) / width
+
+    def loss(found: Floats) -> tuple[float, Floats]:
+        log_odds = found[0] + found[1] * scaled + offset
+        error = special.expit(log_odds) - outcome
+        # A touch of a prior: where one term tells all outcomes, the likelihood alone has no maximum.
+        likelihood = float(np.logaddexp(0, log_odds).sum() - log_odds[outcome].sum() + 1e-3 * found @ found / 2)
+        return likelihood / len(score), (np.array([error.sum(), error @ scaled]) + 1e-3 * found) / len(score)
+
+    result = optimize.minimize(
+        loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None)]
+    )
+    shift, stretch = result.x
+    return float(shift - stretch * middle / width), float(stretch / width)
+
+
+def _weights(theta: Floats) -> Weights:
+    card, rest = theta[: len(TERMS)], theta[len(TERMS) :]
+    return Weights(card, rest[: len(SEVERITIES)], rest[len(SEVERITIES) : -1], float(rest[-1]))
+
+
+def _together(designs: Sequence[Design]) -> Design:
+    starts = np.cumsum([0, *(len(one.terms) for one in designs[:-1])])
+    return Design(
+        np.concatenate([one.terms for one in designs]),
+        np.concatenate([one.complaining + start for one, start in zip(designs, starts, strict=True)]),
+        np.concatenate([one.complaints for one in designs]),
+        np.concatenate([one.answering + start for one, start in zip(designs, starts, strict=True)]),
+        np.concatenate([one.tens_below_neutral for one in designs]),
+    )

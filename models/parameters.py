@@ -1,0 +1,212 @@
+"""Fitted parameters as a TOML file: `tierstream fit` writes it, a policy names it (`[risk] parameters`).
+
+It says what it was fitted on and how well it did. What a policy takes from it has a digest, which is part of the
+policy's name in every output: `annual-spend@1+3f9a01c2`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import orjson
+from msgspec import Struct
+from xxhash import xxh3_64_hexdigest
+
+from models.policy_lines import line_of
+from models.policy_problem import PolicyError, Problem, read_toml
+
+FORM: Final = 1
+"""The version of this file's form."""
+DIGEST_CHARACTERS: Final = 8
+
+
+class Table(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A table of the file."""
+
+
+class About(Table, kw_only=True):
+    """`[fit]`: what it was fitted on. For people; no policy takes anything from it but the horizon."""
+
+    log: list[str]
+    events: int
+    customers: int
+    begins: str
+    ends: str
+    horizon: str
+    origins: list[str]
+    """From when on the outcomes that the score card was fitted to were looked at."""
+    calibrated_at: str
+    kept_defaults: list[str] = []
+    """Terms of which the log tells too little."""
+
+
+class Metrics(Table, kw_only=True):
+    """`[metrics]`: how the score did on outcomes that it was not fitted to."""
+
+    customers: int
+    churned: float
+    auc: float
+    brier: float
+    brier_of_base_rate: float
+
+
+class Purchases(Table, kw_only=True):
+    """`[purchases]`: MBG/NBD, time in weeks. Standard errors are in the order r, alpha_weeks, a, b."""
+
+    r: float
+    alpha_weeks: float
+    a: float
+    b: float
+    log_likelihood: float
+    standard_errors: list[float]
+
+
+class Spend(Table, kw_only=True):
+    """`[spend]`: Gamma-Gamma, of what is spent on a day with a purchase. Standard errors are in the order p, q, v."""
+
+    currency: str
+    p: float
+    q: float
+    v: float
+    log_likelihood: float
+    standard_errors: list[float]
+
+
+class CardTable(Table, kw_only=True):
+    """`[card]`: the weights of the score card (models.risk.Card)."""
+
+    intercept: float
+    model: float
+    silence: float
+    frequency: float
+    spend: float
+    basket_trend: float
+    typical_spend: str
+
+
+class Complaints(Table, kw_only=True):
+    """`[complaints]`: log-odds by severity, factors by status."""
+
+    severity: dict[str, float]
+    status: dict[str, float]
+
+
+class Satisfaction(Table, kw_only=True):
+    """`[satisfaction]`."""
+
+    per_ten_points: float
+
+
+class Parameters(Table, kw_only=True):
+    """The whole file."""
+
+    form: int = 0
+    fit: About
+    metrics: Metrics
+    purchases: Purchases
+    card: CardTable
+    spend: Spend | None = None
+    complaints: Complaints | None = None
+    satisfaction: Satisfaction | None = None
+
+    @property
+    def digest(self) -> str:
+        """Stands for what a policy takes from this file."""
+        return xxh3_64_hexdigest(orjson.dumps(self.as_policy(), option=orjson.OPT_SORT_KEYS))[:DIGEST_CHARACTERS]
+
+    def as_policy(self) -> dict[str, dict[str, Any]]:
+        """What a policy takes from this file, as its own tables would say it."""
+        about, purchases = self.fit, self.purchases
+        risk: dict[str, Any] = {
+            "fitted_on": f"{', '.join(about.log)}, {about.customers} customers, {about.begins} to {about.ends}",
+            "horizon": about.horizon,
+            "r": purchases.r,
+            "alpha_weeks": purchases.alpha_weeks,
+            "a": purchases.a,
+            "b": purchases.b,
+            "card": msgspec.to_builtins(self.card),
+        }
+        if self.complaints is not None:
+            risk["complaints"] = msgspec.to_builtins(self.complaints)
+        if self.satisfaction is not None:
+            risk["satisfaction"] = msgspec.to_builtins(self.satisfaction)
+        if self.spend is None:
+            return {"risk": risk}
+        return {"risk": risk, "value": {"spend": {"p": self.spend.p, "q": self.spend.q, "v": self.spend.v}}}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+    def in_words(self) -> list[tuple[str, str]]:
+        """For people: what was found, and how good it is."""
+        about, judged, purchases, card = self.fit, self.metrics, self.purchases, self.card
+        rows = [
+            ("log", f"{', '.join(about.log)}, {about.begins} to {about.ends}"),
+            ("horizon", about.horizon),
+            ("outcomes after", ", ".join(about.origins)),
+            ("calibrated and judged on outcomes after", about.calibrated_at),
+            ("churned there", f"{judged.churned:.1%} of {judged.customers:,} customers"),
+            ("area under the ROC curve", f"{judged.auc:.4f}"),
+            ("Brier score", f"{judged.brier:.4f} (of the churn rate alone {judged.brier_of_base_rate:.4f})"),
+            ("MBG/NBD", f"r {purchases.r}, alpha {purchases.alpha_weeks} weeks, a {purchases.a}, b {purchases.b}"),
+            ("  standard errors", ", ".join(map(str, purchases.standard_errors))),
+            ("  log-likelihood", str(purchases.log_likelihood)),
+            ("score card", f"intercept {card.intercept}, model {card.model}, silence {card.silence}"),
+            ("", f"frequency {card.frequency}, spend {card.spend}, basket trend {card.basket_trend}"),
+        ]
+        if self.spend is not None:
+            rows.append(("Gamma-Gamma", f"p {self.spend.p}, q {self.spend.q}, v {self.spend.v} {self.spend.currency}"))
+        if self.complaints is not None:
+            severity = ", ".join(f"{name} {value}" for name, value in self.complaints.severity.items())
+            status = ", ".join(f"{name} {value}" for name, value in self.complaints.status.items())
+            rows += [("complaints by severity", severity), ("  by status", status)]
+        if self.satisfaction is not None:
+            rows.append(("ten points below neutral", str(self.satisfaction.per_ten_points)))
+        if about.kept_defaults:
+            rows.append(("kept as the policy has it, for want of data", ", ".join(about.kept_defaults)))
+        rows.append(("digest", self.digest))
+        return rows
+
+    def as_toml(self) -> str:
+        """The file's text."""
+        lines = ['# Made by tierstream fit. A policy uses it by [risk] parameters = "this file".', f"form = {FORM}"]
+        for name, table in self.as_dict().items():
+            if isinstance(table, dict):
+                lines += ["", f"[{name}]", *(f"{key} = {_written(value)}" for key, value in table.items())]
+        return "\n".join(lines) + "\n"
+
+
+def read_parameters(path: Path) -> Parameters:
+    """The parameters in a file. Raises PolicyError."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+        mend = "Make it with tierstream fit LOG --out FILE, or name another in [risk] parameters"
+        raise PolicyError(str(path), [Problem(1, "", f"can't read it: {reason}", mend)]) from None
+    raw = read_toml(text, str(path))
+    if raw.get("form") != FORM:
+        mend = "Fit again with this version"
+        raise PolicyError(str(path), [Problem(line_of(text, "form"), "form", f"is not {FORM}", mend)])
+    try:
+        return msgspec.convert(raw, Parameters)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        where = where.rstrip("`").lstrip(".")
+        mend = "Mend it, or fit again with tierstream fit"
+        raise PolicyError(str(path), [Problem(line_of(text, where), where, what, mend)]) from None
+
+
+def _written(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, str):
+        return orjson.dumps(value).decode()  # a basic string escapes as JSON does
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_written(one)}' for key, one in value.items())} }}"
+    return repr(value)

@@ -1,0 +1,89 @@
+"""What a customer is worth: the purchases expected within a horizon, at the spend expected of each, discounted, less what
+serving them costs.
+
+    if they stay  = margin * spend * sum over quarters(discount * expected purchases) - cost to serve the tier
+    lifetime value = P(alive) * if they stay - cost of the complaints still open
+    value at stake = if they stay, and never less than nothing: what is lost if the customer goes
+
+The expected purchases are MBG/NBD's, the expected spend is Gamma-Gamma's where the policy has its parameters, else the
+customer's own mean. All of it is by day with a purchase, as the model counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from models import units
+from models.customer import Facts
+from models.gamma_gamma import GammaGamma
+from models.risk import RiskModel, age_weeks, mean_spend_minor, repeat_purchases
+
+YEAR_WEEKS: Final = 365.25 / 7
+PARTS: Final = 4
+"""Into how many parts the horizon is cut for discounting; each counts at its middle."""
+RESOLVED: Final = 2
+"""In events.STATUSES: a complaint that costs nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueModel:
+    """The value part of a policy."""
+
+    horizon_ms: int
+    margin: float = 1.0
+    """The part of net spend that is earned."""
+    annual_discount: float = 0.0
+    """0.1 makes what comes in a year worth 1 / 1.1."""
+    cost_to_serve_minor: tuple[int, ...] = ()
+    """A year, by rank of the tier; 0 for those beyond the end."""
+    complaint_cost_minor: tuple[int, ...] = (0, 0, 0, 0)
+    """Of a complaint that is still open, indexed like events.SEVERITIES."""
+    spend: GammaGamma | None = None
+    """In minor units."""
+
+    def at_stake_minor(self, risk: RiskModel, facts: Facts, tier_rank: int, at_ms: int) -> int:
+        """What the horizon is worth if the customer stays."""
+        return max(round(self._if_they_stay(risk, facts, tier_rank, at_ms)), 0)
+
+    def lifetime_minor(self, risk: RiskModel, facts: Facts, tier_rank: int, at_ms: int) -> int:
+        """What is to be expected of the customer, who may have left already. May be negative."""
+        worth = risk.p_alive(facts, at_ms) * self._if_they_stay(risk, facts, tier_rank, at_ms)
+        for one in risk.complaints(facts, at_ms):
+            if one.status != RESOLVED:
+                worth -= self.complaint_cost_minor[one.severity]
+        return round(worth)
+
+    def spend_minor(self, facts: Facts) -> float:
+        """Net spend expected of a day with a purchase; nothing of a customer whose refunds took it all."""
+        mean = mean_spend_minor(facts)
+        if self.spend is None or mean == 0.0:
+            return mean
+        return self.spend.expected_spend(facts.purchase_days, mean)
+
+    def _if_they_stay(self, risk: RiskModel, facts: Facts, tier_rank: int, at_ms: int) -> float:
+        spend = self.spend_minor(facts)
+        horizon = self.horizon_ms / units.WEEK_MS
+        worth = 0.0
+        if spend:
+            x, age = repeat_purchases(facts), age_weeks(facts, at_ms)
+            worth = self.margin * spend * self._discounted_purchases(risk, x, age, horizon)
+        if tier_rank < len(self.cost_to_serve_minor):
+            worth -= self.cost_to_serve_minor[tier_rank] * horizon / YEAR_WEEKS * self._discount(horizon / 2)
+        return worth
+
+    def _discounted_purchases(self, risk: RiskModel, x: int, age: float, horizon: float) -> float:
+        if not self.annual_discount:
+            return risk.mbg.expected_purchases_if_alive(x, age, horizon)
+        part = horizon / PARTS
+        total = before = 0.0
+        for number in range(1, PARTS + 1):
+            until = risk.mbg.expected_purchases_if_alive(x, age, number * part)
+            total += (until - before) * self._discount((number - 0.5) * part)
+            before = until
+        return total
+
+    def _discount(self, weeks: float) -> float:
+        """What one is worth now that comes in so many weeks."""
+        worth: float = (1.0 + self.annual_discount) ** (-weeks / YEAR_WEEKS)
+        return worth
