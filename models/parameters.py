@@ -14,6 +14,7 @@ import orjson
 from msgspec import Struct
 from xxhash import xxh3_64_hexdigest
 
+from models import units
 from models.policy_lines import line_of
 from models.policy_problem import PolicyError, Problem, read_toml
 
@@ -40,6 +41,11 @@ class About(Table, kw_only=True):
     calibrated_at: str
     kept_defaults: list[str] = []
     """Terms of which the log tells too little."""
+
+    @property
+    def ends_ms(self) -> int:
+        """When the log ended."""
+        return units.parse_time(self.ends)
 
 
 class Metrics(Table, kw_only=True):
@@ -145,10 +151,10 @@ class Parameters(Table, kw_only=True):
         """For people: what was found, and how good it is."""
         about, judged, purchases, card = self.fit, self.metrics, self.purchases, self.card
         rows = [
-            ("log", f"{', '.join(about.log)}, {about.begins} to {about.ends}"),
+            ("log", f"{', '.join(about.log)}, {about.begins[:10]} to {about.ends[:10]}"),
             ("horizon", about.horizon),
-            ("outcomes after", ", ".join(about.origins)),
-            ("calibrated and judged on outcomes after", about.calibrated_at),
+            ("outcomes after", ", ".join(one[:10] for one in about.origins)),
+            ("calibrated and judged after", about.calibrated_at[:10]),
             ("churned there", f"{judged.churned:.1%} of {judged.customers:,} customers"),
             ("area under the ROC curve", f"{judged.auc:.4f}"),
             ("Brier score", f"{judged.brier:.4f} (of the churn rate alone {judged.brier_of_base_rate:.4f})"),
@@ -193,12 +199,18 @@ def read_parameters(path: Path) -> Parameters:
         mend = "Fit again with this version"
         raise PolicyError(str(path), [Problem(line_of(text, "form"), "form", f"is not {FORM}", mend)])
     try:
-        return msgspec.convert(raw, Parameters)
+        found = msgspec.convert(raw, Parameters)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         where = where.rstrip("`").lstrip(".")
         mend = "Mend it, or fit again with tierstream fit"
         raise PolicyError(str(path), [Problem(line_of(text, where), where, what, mend)]) from None
+    try:
+        _ = found.fit.ends_ms
+    except ValueError as error:
+        problem = Problem(line_of(text, "fit.ends"), "fit.ends", str(error), "Write it as the fit did, in RFC 3339")
+        raise PolicyError(str(path), [problem]) from None
+    return found
 
 
 def _written(value: Any) -> str:

@@ -53,6 +53,8 @@ class Policy:
     actions: tuple[Action, ...]
     parameters: str = ""
     """Which fitted parameters the policy uses, by their digest; empty where its own file has them."""
+    fitted_until_ms: int = -1
+    """The end of the log that they were fitted to."""
     decimals: int = field(init=False)
     ref: str = field(init=False)
     """`id@version`, as every output names it; with fitted parameters `id@version+digest`."""

@@ -17,6 +17,7 @@ from models.events import MAX_AMOUNT_MINOR
 from models.facts import Window
 from models.gamma_gamma import GammaGamma
 from models.mbg_nbd import MbgNbd
+from models.parameters import Parameters
 from models.policy import Action, Policy
 from models.policy_form import PolicySpec, ScoreTermSpec
 from models.policy_lines import line_of
@@ -42,7 +43,7 @@ _T = TypeVar("_T")
 class Builder:
     """Turns a file's spec into a policy, collecting what is wrong on the way."""
 
-    def __init__(self, spec: PolicySpec, text: str, parameters: str = "") -> None:
+    def __init__(self, spec: PolicySpec, text: str, parameters: Parameters | None = None) -> None:
         self.spec = spec
         self.parameters = parameters
         self.text = text
@@ -157,7 +158,8 @@ class Builder:
             satisfaction_assumed=assumed,
             risk=risk,
             value=self._value(tiers, risk.horizon_ms),
-            parameters=self.parameters,
+            parameters="" if self.parameters is None else self.parameters.digest,
+            fitted_until_ms=-1 if self.parameters is None else self.parameters.fit.ends_ms,
             actions=self._actions(tiers, levels),
         )
 

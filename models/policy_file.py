@@ -10,7 +10,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from models.parameters import read_parameters
+from models.parameters import Parameters, read_parameters
 from models.policy import Policy
 from models.policy_builder import Builder
 from models.policy_form import TABLES, PolicySpec, Spec
@@ -43,24 +43,24 @@ def parse(text: str, source: str = "policy", folder: Path | None = None) -> Poli
     problem found.
     """
     raw = read_toml(text, source)
-    digest = _put_in_parameters(raw, text, source, folder)
+    parameters = _put_in_parameters(raw, text, source, folder)
     try:
         spec = msgspec.convert(raw, PolicySpec)
     except msgspec.ValidationError as error:
         raise PolicyError(source, [_problem_of_form(text, str(error))]) from None
-    builder = Builder(spec, text, digest)
+    builder = Builder(spec, text, parameters)
     policy = builder.build()
     if builder.problems:
         raise PolicyError(source, builder.problems)
     return policy
 
 
-def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path | None) -> str:
-    """Put the parameters that a policy names where it would have its own; returns their digest, empty if there are none."""
+def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path | None) -> Parameters | None:
+    """Put the parameters that a policy names, if it does, where it would have its own."""
     risk = raw.get("risk")
     name = risk.get("parameters") if isinstance(risk, dict) else None
     if not isinstance(risk, dict) or not isinstance(name, str):
-        return ""
+        return None
     parameters = read_parameters((folder or Path()) / name)
     fitted = parameters.as_policy()
     value = raw.setdefault("value", {})
@@ -84,7 +84,7 @@ def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path
             )
             raise PolicyError(source, [problem])
         value.update(fitted["value"])
-    return parameters.digest
+    return parameters
 
 
 def _problem_of_form(text: str, message: str) -> Problem:

@@ -53,8 +53,16 @@ class Report:
     def title(self) -> str:
         """What was tested on what."""
         origins = self.found.origins_ms
-        when = " at " + _date(origins[0]) if len(origins) == 1 else f" at {len(origins)} origins"
+        when = " at " + date(origins[0]) if len(origins) == 1 else f" at {len(origins)} origins"
         return f"Backtest{when}: no purchase within {units.format_duration(self.found.horizon_ms)}"
+
+    @property
+    def summary(self) -> str:
+        """What it rests on, and how models learned."""
+        return (
+            f"{self.events:,} events, {date(self.begins_ms)} to {date(self.ends_ms)}; {self.found.customers:,} customers "
+            f"judged, {self.found.churned:.1%} churned. {self.how}"
+        )
 
     @property
     def how(self) -> str:
@@ -69,23 +77,27 @@ class Report:
     @property
     def verdict(self) -> list[str]:
         """Who wins, in plain words."""
-        best, baseline = max(self.found.results, key=lambda one: one.auc), self.found.best_baseline
-        lines = []
+        fair = [one for one in self.found.results if one.is_out_of_sample]
+        best, baseline = max(fair, key=lambda one: one.auc), self.found.best_baseline
         if best.is_baseline:
-            lines.append(
+            lines = [
                 f"The rule of thumb {best.name!r} tells customers apart best (AUC {best.auc:.3f}): none of the models is worth "
                 "its complexity on this log."
-            )
+            ]
         else:
-            lines.append(
+            lines = [
                 f"{best.name} tells customers apart best: AUC {best.auc:.3f}, the best rule of thumb ({baseline.name}) "
                 f"{baseline.auc:.3f}."
-            )
-        if not best.is_baseline:
-            lines += [
-                f"{one.name} does not: AUC {one.auc:.3f}, no better than {baseline.name}. Fit your own parameters with tierstream fit."
-                for one in self.found.beaten
             ]
+            lines += [
+                f"{one.name} does not: AUC {one.auc:.3f}, no better than {baseline.name}." for one in self.found.beaten
+            ]
+        lines += [
+            f"{one.name} was fitted to a log until {date(one.fitted_until_ms)}, so it had seen outcomes that it is judged by: its "
+            "figures flatter it. Fit it with --until the first origin, or look at the score card that is fitted at every origin."
+            for one in self.found.results
+            if not one.is_out_of_sample
+        ]
         return lines
 
     def as_json(self) -> dict[str, Any]:
@@ -112,6 +124,7 @@ class Report:
         return {
             "name": one.name,
             "is_baseline": one.is_baseline,
+            "is_out_of_sample": one.is_out_of_sample,
             "auc": round(one.auc, 6),
             "brier": round(one.brier, 6),
             "lift_5": round(one.lift(0.05), 6),
@@ -156,15 +169,13 @@ class Report:
         """For a terminal."""
         found = self.found
         console.print(f"[bold]{self.title}[/bold]")
-        console.print(
-            f"{self.events:,} events, {_date(self.begins_ms)} to {_date(self.ends_ms)}; {found.customers:,} customers judged, "
-            f"{found.churned:.1%} churned. {self.how}"
-        )
+        console.print(self.summary)
         table = Table("model", "AUC", "Brier", "lift, top 5 %", "lift, top 10 %")
         for column in table.columns[1:]:
             column.justify = "right"
         for one in sorted(found.results, key=lambda one: -one.auc):
             name = f"{one.name} (rule of thumb)" if one.is_baseline else one.name
+            name += "" if one.is_out_of_sample else " (had seen outcomes)"
             table.add_row(name, f"{one.auc:.4f}", f"{one.brier:.4f}", *(f"{one.lift(share):.2f}" for share in SHARES))
         console.print(table)
         if self.policies:
@@ -184,12 +195,12 @@ class Report:
         """What there is to say of each policy, a row a measure."""
         teams, flapping = [one.team for one in self.policies], [one.flapping for one in self.policies]
         return [
-            ("alerts a week", [_number(one.alerts_per_week, "{:,.1f}") for one in teams]),
-            ("right alerts: no purchase within the horizon", [_number(one.precision, "{:.1%}") for one in teams]),
+            ("alerts a week", [number(one.alerts_per_week, "{:,.1f}") for one in teams]),
+            ("right alerts: no purchase within the horizon", [number(one.precision, "{:.1%}") for one in teams]),
             ("losses", [f"{one.losses:,}" for one in teams]),
-            ("caught: an alert before the loss", [_number(one.caught, "{:.1%}") for one in teams]),
-            ("value of those caught", [_number(one.value_caught, "{:.1%}") for one in teams]),
-            ("days between alert and loss, median", [_number(one.lead_days[1], "{:.0f}") for one in teams]),
+            ("caught: an alert before the loss", [number(one.caught, "{:.1%}") for one in teams]),
+            ("value of those caught", [number(one.value_caught, "{:.1%}") for one in teams]),
+            ("days between alert and loss, median", [number(one.lead_days[1], "{:.0f}") for one in teams]),
             ("tier changes a customer", [f"{one.tier_changes:.2f}" for one in flapping]),
             ("  without grace and hold", [f"{one.tier_changes_without:.2f}" for one in flapping]),
             ("risk changes a customer", [f"{one.risk_changes:.2f}" for one in flapping]),
@@ -197,7 +208,8 @@ class Report:
         ]
 
 
-def _date(at_ms: int) -> str:
+def date(at_ms: int) -> str:
+    """The day, in UTC."""
     return units.format_time(at_ms)[:10]
 
 
@@ -205,5 +217,6 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 6)
 
 
-def _number(value: float, form: str) -> str:
+def number(value: float, form: str) -> str:
+    """A number as it is shown, a dash where there is none."""
     return "–" if np.isnan(value) else form.format(value)

@@ -40,6 +40,9 @@ def fit(
             "--policy", "-p", help=f"Whose currency and rules for complaints: a file, or {', '.join(SHIPPED)}."
         ),
     ] = "annual-spend",
+    until: Annotated[
+        str | None, typer.Option(help="Leave out what came after this date, so that a backtest can test on it.")
+    ] = None,
     csv_map: CsvMapOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,6 +58,8 @@ def fit(
         horizon_ms = units.parse_duration(horizon)
         opened = [open_log(name, csv_map) for name in logs]
         history, unusable = read_history(opened, chosen, _shown(as_json))
+        if until is not None:
+            history = history.known_at(units.parse_time(until))
         found = fit_parameters(history, chosen, horizon_ms, [Path(name).name for name in logs], _steps(as_json))
         out.write_text(found.as_toml(), "utf-8")
     except OSError as error:
@@ -110,7 +115,7 @@ def backtest(
         if cut is None:
             at = testing.origins(history, horizon_ms, horizon_ms if every is None else units.parse_duration(every))
         else:
-            at = (units.parse_time(cut if "T" in cut else f"{cut}T00:00:00Z"),)
+            at = testing.single_origin(history, horizon_ms, units.parse_time(cut))
         found = testing.backtest(
             history,
             lambda history: [
@@ -123,7 +128,7 @@ def backtest(
             horizon_ms,
             warn,
         )
-        reports = [_policy_report(history, opened, one, at[0], horizon_ms, shown) for one in policies]
+        reports = [_policy_report(history, opened, one, horizon_ms, shown) for one in policies]
         names = [Path(name).name for name in logs]
         report = Report(names, history.events, history.begins_ms, history.ends_ms, unusable, found, reports)
     except ValueError as error:
@@ -140,9 +145,7 @@ def backtest(
         _write(html, page(report))
 
 
-def _policy_report(
-    history: History, logs: Sequence[Log], policy: Policy, begins_ms: int, horizon_ms: int, shown: bool
-) -> PolicyReport:
+def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizon_ms: int, shown: bool) -> PolicyReport:
     from models.fitting.alerts import changes_per_customer, team_measures
     from streams.backtest_report import Flapping, PolicyReport
     from streams.fitting import announced_by, without_patience
@@ -151,7 +154,7 @@ def _policy_report(
     customers = len(history.customers)
     with_patience = changes_per_customer(announced.values(), customers)
     without = changes_per_customer(announced_by(logs, without_patience(policy), shown).values(), customers)
-    team = team_measures(history, announced, begins_ms, horizon_ms)
+    team = team_measures(history, announced, history.begins_ms, horizon_ms)
     return PolicyReport(policy.ref, team, Flapping(*with_patience, *without))
 
 

@@ -49,6 +49,10 @@ class Contender(Protocol):
     def is_baseline(self) -> bool:
         """Whether it is a rule of thumb that a model has to beat."""
 
+    @property
+    def fitted_until_ms(self) -> int:
+        """Until when it had seen outcomes before the backtest began; -1 for none."""
+
     def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
         """What it makes of the past: `lessons` are of earlier origins, or of other customers."""
 
@@ -64,6 +68,7 @@ class Baseline:
     name: str
     rank: Callable[[Snapshot], Floats]
     is_baseline: bool = True
+    fitted_until_ms: int = -1
 
     def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
         """How often customers of a rank churned."""
@@ -100,6 +105,11 @@ class PolicyAsItIs:
         """The policy's own."""
         return self.policy.ref
 
+    @property
+    def fitted_until_ms(self) -> int:
+        """The end of the log that its parameters were fitted to, if it says so."""
+        return self.policy.fitted_until_ms
+
     def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
         """Nothing: it is as it is."""
         risk = replace(self.policy.risk, horizon_ms=horizon_ms)
@@ -112,6 +122,7 @@ class FittedModel:
 
     name: str = "MBG/NBD, fitted"
     is_baseline: bool = False
+    fitted_until_ms: int = -1
 
     def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
         """The parameters of the past."""
@@ -126,6 +137,7 @@ class FittedCard:
     like: RiskModel
     name: str = "score card, fitted"
     is_baseline: bool = False
+    fitted_until_ms: int = -1
 
     def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
         """MBG/NBD of what was known before the lessons, weights of all lessons, calibrated on the latest of several."""
@@ -155,7 +167,13 @@ class Result:
 
     name: str
     is_baseline: bool
+    fitted_until_ms: int
     judged: tuple[Judged, ...]
+
+    @property
+    def is_out_of_sample(self) -> bool:
+        """Whether it had seen none of the outcomes that it is judged by."""
+        return self.fitted_until_ms <= self.judged[0].at_ms
 
     @property
     def auc(self) -> float:
@@ -225,6 +243,20 @@ def origins(history: History, horizon_ms: int, every_ms: int) -> tuple[int, ...]
     return tuple(reversed(range(last_ms, first_ms - 1, -every_ms)))
 
 
+def single_origin(history: History, horizon_ms: int, at_ms: int) -> tuple[int, ...]:
+    """One origin, if the log tells what happened after it. Raises FitError."""
+    first_ms, last_ms = history.begins_ms + SHORTEST_PAST_MS, history.ends_ms - horizon_ms
+    if not first_ms <= at_ms <= last_ms:
+        span = f"between {units.format_time(first_ms)[:10]} and {units.format_time(last_ms)[:10]}"
+        raise FitError(
+            f"with a horizon of {units.format_duration(horizon_ms)} this log can be cut {span}, not at "
+            f"{units.format_time(at_ms)[:10]}"
+            if first_ms <= last_ms
+            else f"the log is too short for a horizon of {units.format_duration(horizon_ms)}: give a longer log or a shorter one"
+        )
+    return (at_ms,)
+
+
 def backtest(
     history: History,
     contenders: Callable[[History], Sequence[Contender]],
@@ -253,7 +285,7 @@ def backtest(
             said = _predict_by_customers(models, history.known_at(at_ms), snapshot, churned, horizon_ms)
         for name, probability in said.items():
             judged.setdefault(name, []).append(Judged(at_ms, probability, churned))
-    results = tuple(Result(one.name, one.is_baseline, tuple(judged[one.name])) for one in models)
+    results = tuple(Result(one.name, one.is_baseline, one.fitted_until_ms, tuple(judged[one.name])) for one in models)
     outcomes = np.concatenate([one.churned for one in results[0].judged])
     return Backtest(horizon_ms, tuple(origins_ms), is_by_customers, len(outcomes), float(outcomes.mean()), results)
 

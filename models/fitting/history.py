@@ -77,7 +77,7 @@ class History:
     customers: list[str]
     begins_ms: int
     ends_ms: int
-    """The latest event."""
+    """The first purchase, and the last: a log may have complaints of a time whose purchases it does not have."""
     events: int
     bought_by: Ints
     bought_ms: Ints
@@ -100,7 +100,7 @@ class History:
         is_new_day[1:] = (by[1:] != by[:-1]) | (day[1:] != day[:-1])
         position = np.repeat(np.arange(len(customer)), counts)
         purchase_days = np.bincount(position[is_new_day], minlength=len(customer))
-        on_last_day = day == day[last][position] if len(by) else known
+        on_last_day = day == day[last][position]
         spend = _sums(position, minor, len(customer))
         refunds = self.refunded_ms <= at_ms
         # Of somebody who never bought, a refund is nothing that this is about.
@@ -231,10 +231,9 @@ class HistoryBuilder:
             once = {one[1]: one for one in found if one[0] > erased_ms[who]}
             if once:
                 others[who] = [(at_ms, what) for at_ms, _, what in sorted(once.values(), key=lambda one: one[0])]
-        times = [bought[1].min(), bought[1].max(), *(one[0] for found in others.values() for one in found)]
-        times += [refunded[1].max()] if len(refunded[1]) else []
         events = len(bought[0]) + len(refunded[0]) + sum(map(len, others.values()))
-        return History(list(self._positions), int(min(times)), int(max(times)), events, *bought, *refunded, others)
+        begins_ms, ends_ms = int(bought[1].min()), int(bought[1].max())
+        return History(list(self._positions), begins_ms, ends_ms, events, *bought, *refunded, others)
 
 
 class _Column:

@@ -5,7 +5,8 @@
                           + complaints + satisfaction
 
 M is MBG/NBD's log-odds of no purchase within the horizon. The risk never falls with silence or with a complaint, and never
-rises with purchases: such weights are bounded at zero. Complaints and satisfaction are pulled towards the policy's
+rises with purchases: such weights are bounded at zero. A severer complaint never counts less, nor does an escalated one
+less than an opened one, nor that less than a resolved one. Complaints and satisfaction are pulled towards the policy's
 documented defaults, and stay there where the log has next to nothing to say.
 """
 
@@ -26,6 +27,7 @@ from models.risk import Card, RiskModel
 TERMS: Final = ("intercept", "model", "silence", "frequency", "spend", "basket_trend")
 LEAST_MODEL_WEIGHT: Final = 0.01
 """So that the score rises with silence, whatever the log says."""
+OPENED: Final = STATUSES.index("opened")
 FEWEST_ROWS: Final = 30
 """Customers with a complaint, or with an answer, from whom something can be learned."""
 CARD_SPREAD: Final = 10.0
@@ -175,22 +177,23 @@ def fit_card(designs: Sequence[Design], churned: Sequence[Flags], like: RiskMode
     scale = together.terms.std(axis=0)
     scale[scale == 0] = 1.0
     scaled = replace(together, terms=together.terms / scale)
-    middle = np.concatenate(
-        ([0.0, scale[1], 0, 0, 0, 0], defaults.severity, defaults.status, [defaults.per_ten_points])
-    )
+    # Severities are sought as steps from one to the next, none of them downwards.
+    steps = np.maximum(np.diff(defaults.severity, prepend=0.0), 0.0)
+    middle = np.concatenate(([0.0, scale[1], 0, 0, 0, 0], steps, defaults.status, [defaults.per_ten_points]))
     spread = np.concatenate(
         (
             np.full(len(TERMS), CARD_SPREAD),
-            np.maximum(defaults.severity, 0.1) if learns["complaints"] else np.zeros(len(SEVERITIES)),
+            np.maximum(steps, 0.1) if learns["complaints"] else np.zeros(len(SEVERITIES)),
             np.maximum(defaults.status, 0.1) / 2 if learns["complaints"] else np.zeros(len(STATUSES)),
             [max(defaults.per_ten_points, 0.05) if learns["satisfaction"] else 0.0],
         )
     )
-    spread[len(TERMS) + len(SEVERITIES)] = 0.0  # an opened complaint is the unit of the other statuses
+    opened = float(defaults.status[OPENED])
+    spread[len(TERMS) + len(SEVERITIES) + OPENED] = 0.0  # an opened complaint is the unit of the other statuses
     free = spread > 0
     bounds = [
         (None, None), (LEAST_MODEL_WEIGHT * scale[1], None), (0, None), (None, 0), (None, 0), (None, 0),
-        *[(0, None)] * (len(SEVERITIES) + len(STATUSES) + 1),
+        *[(0, None)] * len(SEVERITIES), *((0, opened) if name == "resolved" else (opened, None) for name in STATUSES), (0, None),
     ]  # fmt: skip
 
     def loss(found: Floats) -> tuple[float, Floats]:
@@ -203,7 +206,7 @@ def fit_card(designs: Sequence[Design], churned: Sequence[Flags], like: RiskMode
         gradient = np.concatenate(
             (
                 scaled.terms.T @ error,
-                np.einsum("n,nij,j->i", of_complaining, scaled.complaints, weights.status),
+                np.einsum("n,nij,j->i", of_complaining, scaled.complaints, weights.status)[::-1].cumsum()[::-1],
                 np.einsum("n,nij,i->j", of_complaining, scaled.complaints, weights.severity),
                 [scaled.tens_below_neutral @ of_answering],
             )
@@ -248,7 +251,7 @@ def logistic_line(score: Floats, outcome: Flags, offset: Floats | float = 0.0) -
 
 def _weights(theta: Floats) -> Weights:
     card, rest = theta[: len(TERMS)], theta[len(TERMS) :]
-    return Weights(card, rest[: len(SEVERITIES)], rest[len(SEVERITIES) : -1], float(rest[-1]))
+    return Weights(card, rest[: len(SEVERITIES)].cumsum(), rest[len(SEVERITIES) : -1], float(rest[-1]))
 
 
 def _together(designs: Sequence[Design]) -> Design:

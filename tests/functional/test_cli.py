@@ -13,7 +13,7 @@ from models.policy_file import SHIPPED
 from streams.cli import app
 
 COMMANDS = (
-    ["worker"], ["replay"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"],
+    ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"],
     *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
 )  # fmt: skip
 
