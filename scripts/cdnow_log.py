@@ -2,7 +2,8 @@
 
 The purchases are the 6,919 of 2,357 real customers in scripts/data/CDNOW_sample.txt, in the order of their days; the
 data has days and no hours, so every purchase stands at midnight UTC. Complaints, feedback and three unusable records are
-made up by a seeded generator; their event ids begin with "made-up-".
+made up by a seeded generator; their event ids begin with "made-up-". With --master: the 69,659 purchases of all 23,570
+customers, and nothing else.
 
 Example: scripts/cdnow-log /tmp/cdnow && ls /tmp/cdnow
 """
@@ -33,7 +34,9 @@ def purchases(path: Path = DATA) -> list[Event]:
     """The real part: one purchase per line of the data, ordered by day."""
     events = []
     for line_number, line in enumerate(path.read_text("ascii").splitlines(), 1):
-        _, customer_id, day, _, amount = line.split()
+        customer_id, day, _, amount = line.split()[-4:]
+        if not day.isdigit():
+            continue  # the master's header
         events.append(
             {
                 "event_id": f"cdnow-{line_number:04}",
@@ -134,12 +137,25 @@ def write(folder: Path) -> dict[str, list[str]]:
     return lines
 
 
+def write_master(folder: Path) -> dict[str, list[str]]:
+    """Write the purchases of all customers, from the file that comes with the package lifetimes."""
+    from importlib import resources
+
+    with resources.as_file(resources.files("lifetimes") / "datasets" / "CDNOW_master.txt") as path:
+        texts = [json.dumps(event) for event in purchases(path)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "purchases.jsonl").write_text("\n".join(texts) + "\n", "utf-8")
+    return {"purchases": texts}
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where to write the three files")
-    folder = parser.parse_args().folder
-    for topic, texts in write(folder).items():
+    parser.add_argument("folder", type=Path, help="where to write the files")
+    parser.add_argument("--master", action="store_true", help="all customers, purchases only")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    for topic, texts in (write_master(folder) if arguments.master else write(folder)).items():
         print(f"{len(texts):6,} lines  {folder / topic}.jsonl")
 
 

@@ -172,7 +172,7 @@ def _swatch(draw: Drawing, style: dict[str, Any]) -> Plot:
     """A line as it is drawn, for the legend."""
 
     def plot(axes: Axes) -> None:
-        axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1])
+        axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1], clip_on=False)
         axes.set_axis_off()
 
     return draw(0.5, 0.16, plot)
@@ -213,7 +213,7 @@ def _gains(draw: Drawing, lines: Sequence[Line]) -> Plot:
         f"{number(shares[10], TENTHS)} by {line.name}" for line, shares in zip(lines, found, strict=True)
     )
     says = f"Gains: a tenth of the customers holds {shares}; {number(perfect[10], TENTHS)} at best, 10% by chance."
-    return draw(4, 3.2, plot, says)
+    return draw(3.6, 3, plot, says)
 
 
 def _over_origins(judged: Sequence[Judged], shares: Callable[[Judged], Floats]) -> Floats:
@@ -293,5 +293,5 @@ def _percent(axes: Axes) -> None:
 
 def _dates(axes: Axes, at_ms: Sequence[int]) -> None:
     """A few of the instants, written as dates."""
-    some = at_ms[:: -(-len(at_ms) // MOST_DATES) or 1]
+    some = [at_ms[int(place)] for place in np.linspace(0, len(at_ms) - 1, min(len(at_ms), MOST_DATES)).round()]
     axes.set_xticks(some, [date(one) for one in some], fontsize=8)
