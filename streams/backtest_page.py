@@ -172,7 +172,7 @@ def _swatch(draw: Drawing, style: dict[str, Any]) -> Plot:
     """A line as it is drawn, for the legend."""
 
     def plot(axes: Axes) -> None:
-        axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1], clip_on=False)
+        axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1], clip_on=False, in_layout=False)
         axes.set_axis_off()
 
     return draw(0.5, 0.16, plot)

@@ -90,7 +90,7 @@ class Report:
                 f"{baseline.auc:.3f}."
             ]
             lines += [
-                f"{one.name} does not: AUC {one.auc:.3f}, no better than {baseline.name}." for one in self.found.beaten
+                f"{one.name} does not beat {baseline.name}: AUC {one.auc:.3f}." for one in self.found.beaten
             ]
         lines += [
             f"{one.name} was fitted to a log until {date(one.fitted_until_ms)}, so it had seen outcomes that it is judged by: its "
