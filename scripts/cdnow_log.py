@@ -15,6 +15,7 @@ import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,6 @@ def write(folder: Path) -> dict[str, list[str]]:
 
 def write_master(folder: Path) -> dict[str, list[str]]:
     """Write the purchases of all customers, from the file that comes with the package lifetimes."""
-    from importlib import resources
-
     with resources.as_file(resources.files("lifetimes") / "datasets" / "CDNOW_master.txt") as path:
         texts = [json.dumps(event) for event in purchases(path)]
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""Results drawn as SVG: throughput of the contenders, throughput by batch size, latency by load."""
+"""Results drawn as SVG: throughput of the contenders, throughput by batch size, latency by load, where time goes."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scripts.benchmarks import flame
 from scripts.benchmarks.cluster import BenchError, say
 from scripts.benchmarks.report import OURS
 
@@ -28,21 +30,25 @@ STYLE = {
 
 def draw(paths: Sequence[Path], out: Path) -> None:
     """Draw what there is in results; later ones add to earlier ones. Raises BenchError."""
-    results = _merged(paths)
+    folded = [path for path in paths if path.suffix == ".folded"]
+    results = _merged([path for path in paths if path not in folded])
     sweep = results.get("latency", {}).get("sweep")
     plots: dict[str, tuple[Any, Callable[[Axes, Any], None]]] = {
         "throughput": (results.get("throughput"), _throughput),
         "throughput-by-batch": (results.get("batch"), _batch),
         "latency-by-load": (sweep, _latency),
+        "flame": (sum(map(flame.read, folded), Counter()), flame.draw),
     }
     if not any(found for found, _ in plots.values()):
-        raise BenchError("nothing in these results has a plot: throughput, batch and latency --sweep have")
+        raise BenchError(
+            "nothing in these results has a plot: throughput, batch, latency --sweep and .folded stacks have"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         for name, (found, plot) in plots.items():
             if not found:
                 continue
-            figure = Figure(figsize=(7, 3.6), layout="constrained")
+            figure = Figure(figsize=(7, 3.6) if name != "flame" else (11, 4.2), layout="constrained")
             plot(figure.subplots(), found)
             path = out / f"{name}.svg"
             figure.savefig(path, metadata={"Date": None}, facecolor="white")
@@ -113,6 +119,7 @@ def _latency(axes: Axes, found: dict[str, Any]) -> None:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(_thousands)
     axes.yaxis.set_major_formatter(_thousands)
+    axes.yaxis.set_minor_formatter(_thousands)
     axes.grid(axis="y")
     axes.set_xlabel("events per second")
     axes.set_ylabel("ms from append to visible")
