@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Raw, Struct
 
 from models import units
+from models.parameters import Parameters
 
 MAX_ID_CHARACTERS: Final = 128
 
@@ -60,17 +61,38 @@ class Feedback(Struct, gc=False, kw_only=True):
     occurred_at: Time
 
 
+EVERYBODY: Final = "*"
+"""The customer of a command that concerns all customers; it is sent to every partition."""
+
+
+class Breakpoints(Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """Lines that a census of all customers drew: see models.relative."""
+
+    as_of_ms: Annotated[int, Meta(ge=0, lt=units.LATEST_MS)]
+    customers: Annotated[int, Meta(ge=1)]
+    """How many customers were counted: those with an order in the window."""
+    top_spend_minor: list[int] = []
+    """Per tier with a `top_share`, lowest tier first: who has spent that much in the window is in it."""
+    recency_ms: list[int] = []
+    frequency: list[int] = []
+    monetary_minor: list[int] = []
+    """Between the quintiles, ascending; empty for a term with breakpoints of its own."""
+
+
 class Command(Struct, gc=False, kw_only=True):
     """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason."""
 
     event_id: Id
     customer_id: Id
-    command: Literal["lock_tier", "unlock_tier", "erase", "act_on_alert"]
+    command: Literal["lock_tier", "unlock_tier", "erase", "act_on_alert", "use_edition"]
     occurred_at: Time
     tier: Id | None = None
     reason: Text | None = None
     actor: Annotated[str, Meta(max_length=128)] | None = None
     action: Literal["acknowledged", "contacted", "saved", "lost", "dismissed"] | None = None
+    edition: Annotated[int, Meta(ge=1, lt=65536)] | None = None
+    breakpoints: Breakpoints | None = None
+    parameters: Parameters | None = None
 
 
 Body = Purchase | Complaint | Feedback | Command

@@ -143,6 +143,8 @@ class Customer:
     """Until then time alone does not change the tier or its danger: the part of `due_at_ms` that is costly to find."""
     erased_at_ms: int
     """When the customer's data was erased on request; what remains then is this, `seq` and the clock."""
+    edition: int
+    """Under which edition of the policy the customer was last judged (models.editions)."""
 
     def __init__(
         self,
@@ -155,6 +157,7 @@ class Customer:
         standing: Standing,
         tier_due_ms: int = NEVER_MS,
         erased_at_ms: int = -1,
+        edition: int = 0,
     ) -> None:
         self.due_at_ms = due_at_ms
         self.clock_ms = clock_ms
@@ -165,6 +168,7 @@ class Customer:
         self.standing = standing
         self.tier_due_ms = tier_due_ms
         self.erased_at_ms = erased_at_ms
+        self.edition = edition
 
     @property
     def revision(self) -> int:
@@ -174,7 +178,7 @@ class Customer:
 
 def copied(customer: Customer) -> Customer:
     """Another customer of whom the same is known."""
-    return _customer(customer.due_at_ms, _fields(customer))
+    return _customer(customer.due_at_ms, customer.edition, _fields(customer))
 
 
 _Rare = tuple[int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, AlertAction | None]
@@ -189,7 +193,7 @@ _Fields = tuple[
     int,
     _Rare | None,
 ]  # fmt: skip
-"""A customer, but for `due_at_ms`, in one row: their own fields, their facts', their standing's, and what is rare."""
+"""A customer, but for `due_at_ms` and `edition`, in one row: their own fields, their facts', their standing's, and what is rare."""
 
 
 def _fields(customer: Customer) -> _Fields:
@@ -220,11 +224,11 @@ def _fields(customer: Customer) -> _Fields:
     )  # fmt: skip
 
 
-def _customer(due_at_ms: int, row: _Fields) -> Customer:
+def _customer(due_at_ms: int, edition: int, row: _Fields) -> Customer:
     facts = Facts(row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13], last_day_minor=row[19])
     standing = Standing(row[14], row[15], NEVER_MS, None, row[16], row[17], row[18])
     tier_due_ms = NEVER_MS if row[4] < 0 else row[4]
-    customer = Customer(due_at_ms, row[0], row[1], row[2], row[3], facts, standing, tier_due_ms)
+    customer = Customer(due_at_ms, row[0], row[1], row[2], row[3], facts, standing, tier_due_ms, -1, edition)
     rare = row[20]
     if rare is not None:
         customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
@@ -233,8 +237,9 @@ def _customer(due_at_ms: int, row: _Fields) -> Customer:
     return customer
 
 
-_pack_header: Final = struct.Struct(">Bq").pack
-_HEADER_SIZE: Final = 9
+_pack_header: Final = struct.Struct(">BqH").pack
+_HEADER_SIZE: Final = 11
+_HEADER_SIZE_BEFORE_3: Final = 9
 _encode_fields: Final = msgspec.msgpack.Encoder().encode
 _decode_fields: Final = msgspec.msgpack.Decoder(_Fields).decode
 
@@ -260,7 +265,7 @@ def _from_1_to_2(body: list[Any]) -> list[Any]:
 
 
 def _from_2_to_3(body: list[Any]) -> list[Any]:
-    """What was bought on the last day came; it is not known until the next purchase."""
+    """What was bought on the last day came; it is not known until the next purchase. The header has the edition."""
     return [*body[:-1], 0, body[-1]]
 
 
@@ -273,9 +278,9 @@ class StateError(ValueError):
 
 
 def encode(customer: Customer) -> bytes:
-    """The bytes that are kept: schema version, `due_at_ms` (so that it can be read without decoding), then MessagePack."""
+    """The bytes that are kept: schema version, `due_at_ms` and `edition` (which are read without decoding), then MessagePack."""
     body: bytes = _encode_fields(_fields(customer))
-    header: bytes = _pack_header(SCHEMA_VERSION, customer.due_at_ms)
+    header: bytes = _pack_header(SCHEMA_VERSION, customer.due_at_ms, customer.edition)
     return header + body
 
 
@@ -288,8 +293,9 @@ def decode(data: bytes) -> Customer:
     True
     """
     try:
-        version, due_at_ms, rest = data[0], due_at_ms_of(data), data[_HEADER_SIZE:]
-        return _customer(due_at_ms, _decode_fields(rest) if version == SCHEMA_VERSION else _upcast(version, rest))
+        if data[0] == SCHEMA_VERSION:
+            return _customer(due_at_ms_of(data), edition_of(data), _decode_fields(data[_HEADER_SIZE:]))
+        return _customer(due_at_ms_of(data), 0, _upcast(data[0], data[_HEADER_SIZE_BEFORE_3:]))
     except (msgspec.MsgspecError, RecursionError, IndexError, TypeError, ValueError) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
@@ -303,6 +309,11 @@ def _upcast(version: int, data: bytes) -> _Fields:
         body, version = step(body), version + 1
     row: _Fields = msgspec.convert(body, _Fields)
     return row
+
+
+def edition_of(data: bytes) -> int:
+    """`edition` of an encoded customer, without decoding it."""
+    return data[9] << 8 | data[10] if data[0] == SCHEMA_VERSION else 0
 
 
 def due_at_ms_of(data: bytes) -> int:

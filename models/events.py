@@ -15,6 +15,7 @@ from xxhash import xxh3_64_digest
 
 from models import units
 from models.bodies import (
+    EVERYBODY,
     MAX_ID_CHARACTERS,
     TOPIC_BODIES,
     Command,
@@ -45,6 +46,7 @@ REASONS: Final = {
     "score_out_of_range": "a satisfaction score is not within 0 and 100",
     "bad_time": "a time is not RFC 3339 with an offset, or not within 1970 and 2100",
     "time_in_future": "occurred_at lies more than a day after the record's own timestamp",
+    "bad_edition": "an edition does not follow the one in force, or does not fit the policy",
     "unknown_tier": "a lock names a tier that the policy does not have",
     "reason_required": "a command that has to give a reason gives none",
     "too_late": "the event is older than the policy's allowed lateness",
@@ -211,6 +213,12 @@ class Decoder:
         return event
 
     def _checked_command(self, event: Event, body: Command) -> Event | Rejected:
+        if (body.command == "use_edition") != (body.customer_id == EVERYBODY):
+            return Rejected(
+                "bad_id", f"use_edition, and no other command, is for the customer {EVERYBODY!r}: for everybody"
+            )
+        if body.command == "use_edition" and (body.edition is None or not (body.breakpoints or body.parameters)):
+            return Rejected("missing_field", "use_edition needs the field edition, and breakpoints or parameters")
         if body.command == "lock_tier":
             if body.tier is None:
                 return Rejected("missing_field", "lock_tier needs the field tier")

@@ -13,7 +13,7 @@ from models.customer import NEVER_MS, Customer, Facts
 from models.facts import Measures, View
 from models.policy import Policy
 from models.risk import Complaint, Score, mean_spend_minor, repeat_purchases
-from models.tiers import Requirement, Tier
+from models.tiers import NOT_DRAWN_MINOR, Requirement, Tier
 
 Goal = Literal["keep", "regain", "reach"]
 
@@ -101,6 +101,9 @@ def _needs(
 def _missing(policy: Policy, tier: Tier, one: Requirement, measures: Measures) -> dict[str, Any]:
     """How far a requirement is from being met."""
     amount = one.needed - (one.actual or 0)
+    if one.needed == NOT_DRAWN_MINOR:
+        text = "spend among the highest, once a census has drawn the line, "
+        return {"measure": "spend", "amount": None, "text": text.rstrip(", ")}
     if one.measure == "spend":
         text = units.money_in_words(amount, policy.currency)
     elif one.measure == "orders":
@@ -143,7 +146,7 @@ def _ways_to_score(policy: Policy, needed_milli: int, measures: Measures) -> lis
 def _written(policy: Policy, measure: str, value: int) -> str | int:
     """A measure's value on the wire: money and scores as decimals, recency as a duration, counts as they are."""
     if measure == "spend":
-        return units.format_minor(value, policy.decimals)
+        return units.format_minor(value, policy.decimals) if value != NOT_DRAWN_MINOR else "not drawn yet"
     if measure == "score":
         return units.format_minor(value, 3)
     if measure == "recency":

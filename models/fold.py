@@ -48,7 +48,8 @@ NOTHING: Final[tuple[Output, ...]] = ()
 
 def new_customer(policy: Policy, at_ms: int) -> Customer:
     """A customer of whom nothing is known yet."""
-    return Customer(NEVER_MS, at_ms, 0, 0, b"", Facts(), Standing(policy.base_tier, at_ms))
+    standing = Standing(policy.base_tier, at_ms)
+    return Customer(NEVER_MS, at_ms, 0, 0, b"", Facts(), standing, edition=policy.edition)
 
 
 def advance(customer: Customer, until_ms: int, policy: Policy, customer_id: str) -> tuple[Customer, Sequence[Output]]:
@@ -96,6 +97,22 @@ def apply_own(customer: Customer, event: Event, policy: Policy) -> Sequence[Outp
             if rejected is not None:
                 return rejected
     return _Step(customer, policy, event.customer_id).applied(event)
+
+
+def switch_own(
+    customer: Customer, before: Policy, after: Policy, effective_ms: int, customer_id: str
+) -> Sequence[Output]:
+    """Judge a customer, who is changed in place, under a new edition: at the instant from which it is in force, or at the
+    customer's clock if that is later. What time did until then is judged under the edition before.
+    """
+    step = _Step(customer, before, customer_id)
+    step.advanced(effective_ms)
+    step.policy = after
+    customer.edition = after.edition
+    if customer.events and customer.erased_at_ms < customer.clock_ms:
+        step.move_clock(max(customer.clock_ms, effective_ms))
+        step.settle(f"edition-{after.edition}")
+    return step.outputs
 
 
 def next_change_ms(customer: Customer, policy: Policy) -> int:

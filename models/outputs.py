@@ -67,7 +67,7 @@ def emit(
         "change": change,
         "occurred_at": units.format_time(customer.clock_ms),
         "cause": cause,
-        "policy": policy.ref,
+        "policy": policy.told_as,
         **detail,
     }
     return Output(topic, customer_id, output_id, customer.seq, change, customer.clock_ms, orjson.dumps(body))

@@ -28,6 +28,27 @@ class Action:
     level: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """Which lines depend on all customers, and how often they are drawn anew."""
+
+    every_ms: int
+    top_shares: tuple[tuple[int, float], ...]
+    """Rank of a tier, and the share of the customers that is in it or above, lowest tier first."""
+    by_quintiles: tuple[str, ...]
+    """Of "recency", "frequency" and "monetary", the terms of the score without breakpoints of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A name for customers by their points for recency, frequency and monetary, each from and to."""
+
+    name: str
+    recency: tuple[int, int]
+    frequency: tuple[int, int]
+    monetary: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Policy:
     """Everything that decides. Two policies with the same `ref` are the same policy."""
@@ -50,19 +71,28 @@ class Policy:
     satisfaction_assumed: int | None
     risk: RiskModel
     value: ValueModel
+    relative: Relative | None
+    segments: tuple[Segment, ...]
+    text: str
+    """The TOML that it was made from."""
     actions: tuple[Action, ...]
     parameters: str = ""
     """Which fitted parameters the policy uses, by their digest; empty where its own file has them."""
     fitted_until_ms: int = -1
     """The end of the log that they were fitted to."""
+    edition: int = 0
+    """Which lines and parameters are in force: see models.editions."""
     decimals: int = field(init=False)
     ref: str = field(init=False)
-    """`id@version`, as every output names it; with fitted parameters `id@version+digest`."""
+    """`id@version`; with fitted parameters `id@version+digest`."""
+    told_as: str = field(init=False)
+    """As every output names it: with the edition, from the first on, `id@version/1`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decimals", units.currency_decimals(self.currency))
         suffix = f"+{self.parameters}" if self.parameters else ""
         object.__setattr__(self, "ref", f"{self.id}@{self.version}{suffix}")
+        object.__setattr__(self, "told_as", f"{self.ref}/{self.edition}" if self.edition else self.ref)
 
     @property
     def base_tier(self) -> str:
@@ -99,6 +129,20 @@ class Policy:
         """When a tier that is no longer deserved from `from_ms` on is lost: after the grace, and the minimum hold."""
         grace_ends_ms = view.period_end_ms if self.grace_ms is None else from_ms + self.grace_ms
         return max(grace_ends_ms, tier_since_ms + self.min_hold_ms)
+
+    def segment_of(self, measures: Measures) -> str | None:
+        """The first segment that a customer's points fit; None if none does, or there is no score."""
+        card = self.ladder.score_card
+        if card is None or not self.segments:
+            return None
+        points = card.points(measures)
+        for one in self.segments:
+            if all(
+                low <= point <= high
+                for point, (low, high) in zip(points, (one.recency, one.frequency, one.monetary), strict=True)
+            ):
+                return one.name
+        return None
 
     def action_for(self, tier: str, cause: str, level: str) -> Action | None:
         """The first row of the policy's table that matches."""

@@ -18,12 +18,12 @@ from models.facts import Window
 from models.gamma_gamma import GammaGamma
 from models.mbg_nbd import MbgNbd
 from models.parameters import Parameters
-from models.policy import Action, Policy
-from models.policy_form import PolicySpec, ScoreTermSpec
+from models.policy import Action, Policy, Relative, Segment
+from models.policy_form import PolicySpec, RelativeSpec, ScoreTermSpec
 from models.policy_lines import line_of
 from models.policy_problem import Problem
 from models.risk import Card, ComplaintRisk, Level, RiskModel
-from models.tiers import ScoreCard, ScoreTerm, Tier, TierLadder
+from models.tiers import NOT_DRAWN_MINOR, ScoreCard, ScoreTerm, Tier, TierLadder
 from models.value import ValueModel
 
 CAUSES: Final = ("base", "rhythm", "silence", "complaints", "satisfaction", "basket_trend")
@@ -36,6 +36,7 @@ MOST_WEIGHT: Final = 1000.0
 LEAST_WEIGHT: Final = 0.001
 """Of model or silence: less, and no silence would ever cross a line."""
 MOST_SPEND: Final = 1e12
+MOST_SEGMENTS: Final = 10
 
 _T = TypeVar("_T")
 
@@ -157,6 +158,9 @@ class Builder:
             satisfaction_valid_for_ms=risk.satisfaction_valid_for_ms,
             satisfaction_assumed=assumed,
             risk=risk,
+            relative=self._relative(tiers),
+            segments=self._segments(),
+            text=self.text,
             value=self._value(tiers, risk.horizon_ms),
             parameters="" if self.parameters is None else self.parameters.digest,
             fitted_until_ms=-1 if self.parameters is None else self.parameters.fit.ends_ms,
@@ -229,7 +233,20 @@ class Builder:
                 bool(given),
                 path,
                 "asks for nothing",
-                "Give it at least one of min_spend, min_orders, min_active_periods, min_satisfaction, max_recency, min_score",
+                "Give it at least one of min_spend, min_orders, min_active_periods, min_satisfaction, max_recency, min_score, "
+                "top_share",
+            )
+            self._check(
+                tier.top_share is None or 0 < tier.top_share < 1,
+                f"{path}.top_share",
+                f"{tier.top_share} is not a share",
+                "Write a number between 0 and 1, such as 0.05",
+            )
+            self._check(
+                tier.top_share is None or tier.min_spend is None,
+                f"{path}.min_spend",
+                "and top_share draw the same line",
+                "Remove one of them",
             )
             for name in ("min_orders", "min_active_periods", "min_satisfaction"):
                 value = getattr(tier, name)
@@ -244,7 +261,11 @@ class Builder:
                 Tier(
                     tier.name,
                     index + 1,
-                    None if tier.min_spend is None else self._amount(f"{path}.min_spend", tier.min_spend),
+                    self._amount(f"{path}.min_spend", tier.min_spend)
+                    if tier.min_spend is not None
+                    else None
+                    if tier.top_share is None
+                    else NOT_DRAWN_MINOR,
                     tier.min_orders,
                     tier.min_active_periods,
                     tier.min_satisfaction,
@@ -254,6 +275,60 @@ class Builder:
             )
         self._check_ascending(tiers)
         return tuple(tiers)
+
+    def _relative(self, tiers: tuple[Tier, ...]) -> Relative | None:
+        spec = self.spec
+        shares = [
+            (tier, one.top_share) for tier, one in zip(tiers[1:], spec.tiers, strict=False) if one.top_share is not None
+        ]
+        for (_, lower), (tier, higher) in pairwise(shares):
+            self._check(
+                higher < lower,
+                f"tiers[{tier.rank - 1}].top_share",
+                "is not smaller than that of the tier below it",
+                "Put the tiers in order, lowest first",
+            )
+        by_quintiles = (
+            ()
+            if spec.score is None
+            else tuple(
+                name for name in ("recency", "frequency", "monetary") if getattr(spec.score, name).breakpoints is None
+            )
+        )
+        if not shares and not by_quintiles:
+            self._check(
+                spec.relative is None, "relative", "draws no line", "Give a tier a top_share, or remove the table"
+            )
+            return None
+        every = RelativeSpec().every if spec.relative is None else spec.relative.every
+        return Relative(
+            self._duration("relative.every", every, units.HOUR_MS),
+            tuple((tier.rank, share) for tier, share in shares),
+            by_quintiles,
+        )
+
+    def _segments(self) -> tuple[Segment, ...]:
+        specs, found = self.spec.segments, []
+        self._check(
+            len(specs) <= MOST_SEGMENTS,
+            "segments",
+            f"are more than {MOST_SEGMENTS}",
+            "Nobody can manage more: join some",
+        )
+        self._check(
+            not specs or self.spec.score is not None, "segments", "need the points of a score", "Add the table [score]"
+        )
+        for index, spec in enumerate(specs):
+            ranges = []
+            for name in ("recency", "frequency", "monetary"):
+                given = getattr(spec, name)
+                holds = 1 <= given[0] <= given[1]
+                self._check(
+                    holds, f"segments[{index}].{name}", f"{given} is not a range of points", "Write as in [4, 5]"
+                )
+                ranges.append(given)
+            found.append(Segment(spec.name, *ranges))
+        return tuple(found)
 
     def _check_ascending(self, tiers: list[Tier]) -> None:
         """A higher tier that asks for less than a lower one is a slip: nobody would ever be in the lower."""
@@ -293,6 +368,8 @@ class Builder:
     def _score_term(self, path: str, spec: ScoreTermSpec, read: Callable[[str, str | int], int]) -> ScoreTerm:
         weight_milli = self._milli(f"{path}.weight", spec.weight)
         self._check(weight_milli >= 0, f"{path}.weight", "is negative", "Write a weight from 0 up")
+        if spec.breakpoints is None:
+            return ScoreTerm(weight_milli, ())
         breakpoints = [read(f"{path}.breakpoints", value) for value in spec.breakpoints]
         ascending = all(low < high for low, high in pairwise(breakpoints))
         self._check(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
@@ -17,7 +19,7 @@ from models.policy_form import TABLES, PolicySpec, Spec
 from models.policy_lines import line_of
 from models.policy_problem import PolicyError, Problem, read_toml
 
-SHIPPED: Final = ("retail-three-tier", "annual-spend", "subscription-like")
+SHIPPED: Final = ("retail-three-tier", "annual-spend", "subscription-like", "pyramid", "rfm-quintiles")
 
 
 def load(name_or_path: str | Path) -> Policy:
@@ -43,7 +45,23 @@ def parse(text: str, source: str = "policy", folder: Path | None = None) -> Poli
     problem found.
     """
     raw = read_toml(text, source)
-    parameters = _put_in_parameters(raw, text, source, folder)
+    return _built(raw, text, source, _put_in_parameters(raw, text, source, folder))
+
+
+def with_parameters(policy: Policy, parameters: Parameters) -> Policy:
+    """The same policy with these fitted parameters instead of its own. Raises PolicyError."""
+    raw = tomllib.loads(policy.text)
+    fitted = parameters.as_policy()
+    for name in ("parameters", *fitted["risk"]):
+        if name not in ("complaints", "satisfaction"):
+            raw["risk"].pop(name, None)
+    _merge(raw, fitted)
+    return replace(
+        _built(raw, policy.text, policy.ref, parameters), parameters=policy.parameters, edition=policy.edition
+    )
+
+
+def _built(raw: dict[str, Any], text: str, source: str, parameters: Parameters | None) -> Policy:
     try:
         spec = msgspec.convert(raw, PolicySpec)
     except msgspec.ValidationError as error:
@@ -71,9 +89,6 @@ def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path
         mend = "Remove it here, or remove parameters"
         problems = [Problem(line_of(text, path), path, f"{name} has it too", mend) for path in twice]
         raise PolicyError(source, problems)
-    for key, fitted_value in fitted["risk"].items():
-        own = risk.get(key)
-        risk[key] = {**own, **fitted_value} if isinstance(own, dict) else fitted_value
     if isinstance(value, dict) and parameters.spend is not None:
         if parameters.spend.currency != raw.get("currency"):
             problem = Problem(
@@ -83,8 +98,17 @@ def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path
                 "Fit again under this policy",
             )
             raise PolicyError(source, [problem])
-        value.update(fitted["value"])
+    _merge(raw, fitted)
     return parameters
+
+
+def _merge(raw: dict[str, Any], fitted: dict[str, dict[str, Any]]) -> None:
+    """Put what was fitted into a policy's tables: of a table that is there, what it says anew."""
+    for table, values in fitted.items():
+        into = raw.setdefault(table, {})
+        for key, value in values.items():
+            own = into.get(key)
+            into[key] = {**own, **value} if isinstance(own, dict) and isinstance(value, dict) else value
 
 
 def _problem_of_form(text: str, message: str) -> Problem:

@@ -24,7 +24,7 @@ class WindowSpec(Spec, kw_only=True):
 
 
 class TierSpec(Spec, kw_only=True):
-    """`[[tiers]]`, lowest first: all that is given must hold."""
+    """`[[tiers]]`, lowest first: all that is given must hold. `top_share` is of the customers, by spend in the window."""
 
     name: str
     min_spend: str | int | None = None
@@ -33,13 +33,14 @@ class TierSpec(Spec, kw_only=True):
     min_satisfaction: int | None = None
     max_recency: str | None = None
     min_score: str | float | int | None = None
+    top_share: float | None = None
 
 
 class ScoreTermSpec(Spec, kw_only=True):
-    """One term of `[score]`: one point, and one more for each breakpoint reached."""
+    """One term of `[score]`: one point, and one more for each breakpoint reached; without breakpoints, by quintiles."""
 
     weight: str | float | int
-    breakpoints: list[str | int]
+    breakpoints: list[str | int] | None = None
 
 
 class ScoreSpec(Spec, kw_only=True):
@@ -48,6 +49,21 @@ class ScoreSpec(Spec, kw_only=True):
     recency: ScoreTermSpec
     frequency: ScoreTermSpec
     monetary: ScoreTermSpec
+
+
+class RelativeSpec(Spec, kw_only=True):
+    """`[relative]`: how often the lines that depend on all customers are drawn anew."""
+
+    every: str = "1d"
+
+
+class SegmentSpec(Spec, kw_only=True):
+    """`[[segments]]`: a name for customers by their points in `[score]`, each within a range; the first that matches."""
+
+    name: str
+    recency: tuple[int, int] = (1, 5)
+    frequency: tuple[int, int] = (1, 5)
+    monetary: tuple[int, int] = (1, 5)
 
 
 class DowngradeSpec(Spec, kw_only=True):
@@ -168,6 +184,8 @@ class PolicySpec(Spec, kw_only=True):
     window: WindowSpec
     tiers: list[TierSpec]
     score: ScoreSpec | None = None
+    relative: RelativeSpec | None = None
+    segments: list[SegmentSpec] = []
     downgrade: DowngradeSpec = field(default_factory=DowngradeSpec)
     satisfaction: SatisfactionSpec = field(default_factory=SatisfactionSpec)
     risk: RiskSpec
@@ -183,6 +201,8 @@ TABLES: dict[str, type[Spec]] = {
     "score.recency": ScoreTermSpec,
     "score.frequency": ScoreTermSpec,
     "score.monetary": ScoreTermSpec,
+    "relative": RelativeSpec,
+    "segments": SegmentSpec,
     "downgrade": DowngradeSpec,
     "satisfaction": SatisfactionSpec,
     "risk": RiskSpec,

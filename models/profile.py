@@ -32,9 +32,10 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
         "seq": customer.seq,
         "revision": customer.revision,
         "as_of": units.format_time(now_ms),
-        "policy": policy.ref,
+        "policy": policy.told_as,
         "currency": policy.currency,
         **tier_in_words(standing),
+        **({"segment": policy.segment_of(measures)} if policy.segments else {}),
         "keeps": explain.what_keeps(policy, customer, view),
         "reaches": explain.what_regains(policy, customer, policy.ladder.tiers[above], view, "reach")
         if above < len(policy.ladder.tiers) and standing.lock is None

@@ -10,6 +10,8 @@ from models.customer import NEVER_MS, Standing
 from models.facts import Measures, View
 
 NO_RECENCY: Final = NEVER_MS
+NOT_DRAWN_MINOR: Final = 2**62 - 1
+"""What a tier with a `top_share` asks for before the first census: nobody has spent that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,24 @@ class ScoreCard:
     frequency: ScoreTerm
     monetary: ScoreTerm
 
-    def score_milli(self, measures: Measures) -> int:
-        """The weighted sum of points."""
+    def points(self, measures: Measures) -> tuple[int, int, int]:
+        """For recency, frequency and monetary."""
         recency_ms = NO_RECENCY if measures.recency_ms is None else measures.recency_ms
         # For recency a smaller value is better: count the breakpoints that it does not exceed.
         limits = self.recency.breakpoints
-        points = 1 + len(limits) - bisect_left(limits, recency_ms)
         return (
-            self.recency.weight_milli * points
-            + self.frequency.weight_milli * (1 + bisect_right(self.frequency.breakpoints, measures.orders))
-            + self.monetary.weight_milli * (1 + bisect_right(self.monetary.breakpoints, measures.spend_minor))
+            1 + len(limits) - bisect_left(limits, recency_ms),
+            1 + bisect_right(self.frequency.breakpoints, measures.orders),
+            1 + bisect_right(self.monetary.breakpoints, measures.spend_minor),
+        )
+
+    def score_milli(self, measures: Measures) -> int:
+        """The weighted sum of points."""
+        recency, frequency, monetary = self.points(measures)
+        return (
+            self.recency.weight_milli * recency
+            + self.frequency.weight_milli * frequency
+            + self.monetary.weight_milli * monetary
         )
 
 

@@ -89,9 +89,7 @@ class Report:
                 f"{best.name} tells customers apart best: AUC {best.auc:.3f}, the best rule of thumb ({baseline.name}) "
                 f"{baseline.auc:.3f}."
             ]
-            lines += [
-                f"{one.name} does not beat {baseline.name}: AUC {one.auc:.3f}." for one in self.found.beaten
-            ]
+            lines += [f"{one.name} does not beat {baseline.name}: AUC {one.auc:.3f}." for one in self.found.beaten]
         lines += [
             f"{one.name} was fitted to a log until {date(one.fitted_until_ms)}, so it had seen outcomes that it is judged by: its "
             "figures flatter it. Fit it with --until the first origin, or look at the score card that is fitted at every origin."

@@ -193,6 +193,39 @@ def check(
         say(f"{chosen.ref} is fine: {chosen.title}; tiers {' < '.join(tiers)}; currency {chosen.currency}")
 
 
+@policy_app.command(
+    epilog="Example: TIERSTREAM_BROKER=127.0.0.1:9092 tierstream policy switch --parameters params.toml"
+)
+def switch(
+    parameters: Annotated[Path, typer.Option(help="A file that tierstream fit wrote.")],
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="The policy that the workers run.")] = None,
+    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have running workers score with other fitted parameters from now on: a new edition of their policy.
+
+    Every customer is judged anew, once, as of now; what that changes says `edition-N` for its cause.
+    """
+    import time
+
+    from models.parameters import read_parameters
+    from streams import editions
+
+    try:
+        settings = load_settings(policy=policy, broker=broker)
+        number = editions.switch(
+            settings, models.load(settings.policy), read_parameters(parameters), time.time_ns() // 1_000_000
+        )
+    except (SettingsError, PolicyError) as error:
+        raise refuse(str(error)) from None
+    except editions.SwitchError as error:
+        raise fail(str(error)) from None
+    if as_json:
+        say_json({"edition": number})
+    else:
+        say(f"edition {number} has begun; every customer is judged under it as their turn comes")
+
+
 @policy_app.command("list", epilog="Example: tierstream policy list")
 def list_policies() -> None:
     """The policies that ship with Tierstream."""

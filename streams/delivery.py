@@ -34,11 +34,12 @@ from aiokafka.producer import sender
 from aiokafka.structs import RecordMetadata
 from faust.types import TP
 
+from models.bodies import EVERYBODY
 from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
 from streams.envelope import Headers
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
-from streams.topics import JOURNAL, OUTPUTS, changelog_topic
+from streams.topics import CENSUS, JOURNAL, OUTPUTS, changelog_topic
 from streams.transport import client_options
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ sender.BACKOFF_OVERRIDE = MARKERS_BACKOFF_MS / 1000
 CHANGELOG: Final = "changelog"
 BATCH_TOPICS: Final = (CHANGELOG, JOURNAL, TIER_CHANGES, CHURN_RISK)
 """What nearly every batch writes to."""
-ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *OUTPUTS, DEAD_LETTERS)
+ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *OUTPUTS, DEAD_LETTERS, CENSUS)
 CLOSE_SECONDS: Final = 5.0
 OWNER_POLL_SECONDS: Final = 0.1
 
@@ -213,6 +214,17 @@ class Delivery:
         await self._acknowledged(await self._append(self._topic(name), records))
         await self.commit({})
 
+    async def publish_everywhere(self, name: str, value: bytes) -> None:
+        """The same record, keyed by `EVERYBODY`, in every partition of a topic, acknowledged."""
+        topic, partitions = self._topic(name), range(self.app.settings.partitions)
+        await self.begin([])
+        await self._make_sure_of_ownership(by_heartbeat=not self.is_exactly_once)
+        for number in partitions:
+            batch = self.producer.create_batch()
+            batch.append(key=EVERYBODY.encode(), value=value, timestamp=None)
+            await self._acknowledged([await self._send(batch, topic, number)])
+        await self.commit({})
+
     # ------------------------------------------------------------ inside
     @property
     def producer(self) -> AIOKafkaProducer:
@@ -241,9 +253,9 @@ class Delivery:
             sent.append(await self._send(batch, topic))
         return sent
 
-    async def _send(self, batch: Any, topic: str) -> asyncio.Future[RecordMetadata]:
+    async def _send(self, batch: Any, topic: str, number: int | None = None) -> asyncio.Future[RecordMetadata]:
         batch.close()
-        sending = self.producer.send_batch(batch, topic, partition=self.number)
+        sending = self.producer.send_batch(batch, topic, partition=self.number if number is None else number)
         sent: asyncio.Future[RecordMetadata] = await self._patiently(sending)
         sent.add_done_callback(_hear)
         return sent

@@ -46,7 +46,8 @@ def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, 
 
     replay = Replay(policy)
     fold_all(replay, logs, [policy.decoder()] * len(logs), collect, shown, what=policy.ref)
-    collect(replay.finish(replay.clock_ms))
+    for batch in replay.finish(replay.clock_ms):
+        collect(batch)
     return {name: one.announced() for name, one in found.items()}
 
 

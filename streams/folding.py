@@ -13,16 +13,18 @@ from typing import Final, NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from models import units
-from models.customer import NEVER_MS, Customer, decode, due_at_ms_of, encode
+from models.bodies import EVERYBODY, Command
+from models.customer import NEVER_MS, Customer, decode, due_at_ms_of, edition_of, encode
+from models.editions import Editions
 from models.events import Event, Rejected
-from models.fold import advance_own, apply_own, new_customer
+from models.fold import advance_own, apply_own, new_customer, switch_own
 from models.outputs import Output
-from models.policy import Policy
 from streams.merge import Record
 
 ROOM_PER_CUSTOMER: Final = 256
 ROOM_PER_EVENT: Final = 192
 """Bytes by which a customer's encoded state can be expected to grow, at the most, per batch and per event."""
+EVERYBODY_KEY: Final = EVERYBODY.encode()
 SLOT_MS: Final = units.HOUR_MS
 ENTRIES_AHEAD: Final = 500
 """Entries of the next hour taken into the heap at each look, which are at least a few a second."""
@@ -41,22 +43,53 @@ class DeadLetter(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a batch will do, in this order: advance customers to a time, then fold records."""
+    """What a batch will do, in this order: advance customers to a time, judge some under a new edition, fold records."""
 
     until_ms: int
     due: list[bytes]
     """The customers to advance, in the order in which they are due."""
+    review: list[bytes]
+    """Customers of an older edition of the policy."""
     records: list[Record]
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not self.due and not self.records
+        return not self.due and not self.review and not self.records
+
+
+class Review:
+    """The customers who are still to be judged under the edition in force, in an order that is always the same."""
+
+    def __init__(self, customers: Mapping[bytes, bytes], number: int) -> None:
+        self._customers = customers
+        self._number = number
+        # Sorted backwards, to be taken from the end.
+        self._waiting = sorted((key for key, state in customers.items() if edition_of(state) != number), reverse=True)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self, most: int) -> list[bytes]:
+        """The next so many; who was judged in the meantime, for an event of theirs, is left out."""
+        found: list[bytes] = []
+        while self._waiting and len(found) < most:
+            key = self._waiting.pop()
+            if edition_of(self._customers[key]) != self._number:
+                found.append(key)
+        return found
+
+    def is_over(self) -> bool:
+        """Whether everybody was judged; looks at those whose turn is next."""
+        while self._waiting and edition_of(self._customers[self._waiting[-1]]) == self._number:
+            self._waiting.pop()
+        return not self._waiting
 
 
 def make_plan(
     customers: Mapping[bytes, bytes],
     schedule: Schedule,
+    review: Review,
     until_ms: int,
     records: Iterator[Record],
     max_events: int,
@@ -77,6 +110,10 @@ def make_plan(
         left_bytes -= len(customers[key]) + ROOM_PER_CUSTOMER
         if left_bytes <= 0 or len(due) >= MOST_DUE:
             break
+    reviewed = review.take(MOST_DUE - len(due)) if left_bytes > 0 else []
+    for key in reviewed:
+        seen.add(key)
+        left_bytes -= len(customers[key]) + ROOM_PER_CUSTOMER
     while len(taken) < max_events and left_bytes > 0:
         record = next(records, None)
         if record is None:
@@ -87,7 +124,7 @@ def make_plan(
         if isinstance(event, Event) and event.key not in seen:
             seen.add(event.key)
             left_bytes -= len(customers.get(event.key, b"")) + ROOM_PER_CUSTOMER
-    return Plan(until_ms, due, taken)
+    return Plan(until_ms, due, reviewed, taken)
 
 
 def fingerprint(key: bytes, state: bytes) -> int:
@@ -132,8 +169,11 @@ class Changes:
 class Batch:
     """Customers being folded, from the first event to the bytes that are kept."""
 
-    def __init__(self, policy: Policy, customers: Mapping[bytes, bytes]) -> None:
-        self._policy = policy
+    def __init__(self, editions: Editions, customers: Mapping[bytes, bytes]) -> None:
+        self.editions = editions
+        """Those after what was folded."""
+        self._policy = editions.current
+        self._edition = editions.number
         self._kept = customers
         self._advanced: list[bytes] = []
         self._customers: dict[bytes, Customer] = {}
@@ -152,6 +192,11 @@ class Batch:
             steps += 1
             if steps % STEPS_A_TURN == 0:
                 yield
+        for key in plan.review:
+            self._customer(key)
+            steps += 1
+            if steps % STEPS_A_TURN == 0:
+                yield
         for record in plan.records:
             self._fold(record)
             steps += 1
@@ -164,13 +209,17 @@ class Batch:
         self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode()))
 
     def _fold(self, record: Record) -> None:
-        self.events += 1
         event = record.decoded
         if isinstance(event, Rejected):
+            self.events += 1
             self.dead_letters.append(DeadLetter(event.code, event.detail, record))
             return
         self.latest_ms = max(self.latest_ms, event.occurred_at_ms)
         key = event.key
+        if key == EVERYBODY_KEY and isinstance(event.body, Command):
+            self._begin_edition(event.body, event.occurred_at_ms, record)
+            return
+        self.events += 1
         customer = self._customer(key)
         if customer is None:
             customer = self._customers[key] = new_customer(self._policy, event.occurred_at_ms)
@@ -182,9 +231,27 @@ class Batch:
 
     def _customer(self, key: bytes) -> Customer | None:
         customer = self._customers.get(key)
-        if customer is None and (kept := self._kept.get(key)) is not None:
+        if customer is None:
+            kept = self._kept.get(key)
+            if kept is None:
+                return None
             customer = self._customers[key] = decode(kept)
+        if customer.edition != self._edition:
+            for before, edition in self.editions.steps_from(customer.edition):
+                after, effective_ms = edition.policy, edition.effective_ms
+                self.outputs.extend(switch_own(customer, before, after, effective_ms, key.decode()))
         return customer
+
+    def _begin_edition(self, command: Command, at_ms: int, record: Record) -> None:
+        """From here on customers are judged under another edition, each when their turn comes."""
+        if command.edition is not None and command.edition <= self._edition:
+            return  # sent twice
+        try:
+            self.editions = self.editions.begun_with(command, at_ms)
+        except ValueError as error:
+            self.dead_letters.append(DeadLetter("bad_edition", str(error), record))
+            return
+        self._policy, self._edition = self.editions.current, self.editions.number
 
     def changes(self) -> Changes:
         """The customers that changed."""

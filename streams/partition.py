@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 import models
+from models.editions import Editions
 from models.outputs import DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_words
@@ -33,6 +34,7 @@ from streams.transport import BatchConsumer, Fetched, Read, read_to_end, read_un
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
+    from streams.census import PartitionCensus
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,11 @@ class PartitionWorker:
         """When the next round may begin."""
         self._profiles_wait_until = 0.0
         self._task: asyncio.Task[None] | None = None
+        self.census: PartitionCensus | None = None
+        if self.policy.relative is not None:
+            from streams.census import PartitionCensus  # it takes its time, and few policies need it
+
+            self.census = PartitionCensus(self, self.policy.relative)
 
     # ------------------------------------------------------------ coming and going
     def take(self, generation: int) -> None:
@@ -211,6 +218,7 @@ class PartitionWorker:
         state = restoring.finished()
         await self._read_journal(state.marker)
         self._check_policy(state.marker)
+        state.begin(Editions.from_wire(self.policy, state.marker.editions))
         log.info(
             "partition %d: restored %d customers in %.1f s",
             self.number,
@@ -332,6 +340,8 @@ class PartitionWorker:
         found += [f"{self.merge.size(topic)} records of {topic}" for topic in INPUTS if self.merge.size(topic)]
         if not self._idle or self._redo or self.state.schedule.next_ms() <= self.clock_ms:
             found.append("a batch in hand")
+        if not self.state.review.is_over():
+            found.append(f"{len(self.state.review)} customers to be judged under edition {self.state.editions.number}")
         if self.unprofiled:
             found.append(f"{len(self.unprofiled)} profiles")
         return [f"partition {self.number}: {what}" for what in found]
@@ -349,7 +359,8 @@ class PartitionWorker:
         else:
             self.caught_up = self.caught_up or self.merge.is_drained()
         published = await self.write_profiles_when_due(idle=plan.is_empty and self.merge.is_drained())
-        return published or not plan.is_empty
+        counted = self.census is not None and await self.census.turn(self.time_ms())
+        return published or counted or not plan.is_empty
 
     def plan_new(self) -> Plan:
         """What to do next: advance who is due, then fold the records whose turn it is."""
@@ -359,13 +370,14 @@ class PartitionWorker:
         # In a transaction the changelog may take several RecordBatches; without, a batch has to fit into one.
         most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self.delivery.is_exactly_once else MAX_BATCH_BYTES
         most_records = min(settings.max_batch, self._records_in_time)
-        return make_plan(state.customers, state.schedule, until_ms, records, most_records, most_bytes)
+        return make_plan(state.customers, state.schedule, state.review, until_ms, records, most_records, most_bytes)
 
     def plan_again(self, entry: Entry) -> Plan:
         """What the journal says was begun; nothing yet while not all of its records are here."""
         if any(self._next[topic] <= last for topic, _, last in entry.runs):
-            return Plan(entry.until_ms, [], [])
-        return plan_of(entry, self.held.schedule, self.merge.take_up_to, f"partition {self.number}")
+            return Plan(entry.until_ms, [], [], [])
+        state = self.held
+        return plan_of(entry, state.schedule, state.review, self.merge.take_up_to, f"partition {self.number}")
 
     def time_ms(self) -> int:
         """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""
@@ -395,6 +407,9 @@ class PartitionWorker:
             batch = await self.fold(plan)
         await delivery.append_outputs(outputs_of(batch))
         changes = batch.changes()
+        editions = batch.editions
+        if editions is state.editions and state.review.is_over():
+            editions = editions.settled()
         clock_ms = max(plan.until_ms, batch.latest_ms) if self.app.settings.clock == "event" else plan.until_ms
         marker = Marker(
             number,
@@ -405,16 +420,17 @@ class PartitionWorker:
             delivery.journal_position,
             len(state.customers) + changes.new,
             state.checksum ^ changes.checksum,
+            editions.as_wire(),
         )
         await delivery.append_state(changes.states, marker)
         await delivery.commit(offsets)
-        state.apply(changes, marker)
+        state.apply(changes, marker, editions)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
         self.app.stats.count(batch)
 
     async def fold(self, plan: Plan) -> Batch:
         """The batch that a plan gives; others get their turn in between."""
-        batch = Batch(self.policy, self.held.customers)
+        batch = Batch(self.held.editions, self.held.customers)
         began = time.monotonic()
         for _ in batch.fold(plan):
             await asyncio.sleep(0)
@@ -455,7 +471,7 @@ class PartitionWorker:
 
     async def write_profiles(self, most: int) -> None:
         """Publish the latest profile of so many customers whose turn it is."""
-        state, policy = self.held, self.policy
+        state, policy = self.held, self.held.editions.current
         keys = self._profiling[-most:]
         del self._profiling[-most:]
         profiles: list[Outgoing] = []

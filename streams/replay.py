@@ -20,9 +20,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 import models
+from models.bodies import Command
+from models.customer import NEVER_MS
+from models.editions import Editions
+from models.events import Event
 from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
 from models.policy import Policy
-from streams.folding import Batch, DeadLetter, Plan, Schedule
+from models.relative import Census
+from streams.editions import edition_body
+from streams.folding import Batch, DeadLetter, Plan, Review, Schedule
 from streams.journal import JournalError, plan_of
 from streams.kafka_log import KafkaLog
 from streams.logs import Decodes, Log, LogError
@@ -34,38 +40,101 @@ OUTPUT_FILES: Final = (TIER_CHANGES, CHURN_RISK, PROFILES, DEAD_LETTERS)
 
 
 class Replay:
-    """Customers in memory, folded batch by batch with an event clock, as the worker does."""
+    """Customers in memory, folded batch by batch with an event clock, as the worker does.
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    Where a policy's lines depend on all customers, it counts them itself, exactly, and passes over the lines that a worker
+    drew; `with_recorded_lines` does the opposite.
+    """
+
+    def __init__(self, policy: Policy, with_recorded_lines: bool = False) -> None:
+        self.editions = Editions.of(policy)
         self.customers: dict[bytes, bytes] = {}
         self.schedule = Schedule(self.customers)
+        self.review = Review(self.customers, 0)
         self.clock_ms = -1
+        self._decoder = policy.decoder()
+        self._relative = None if with_recorded_lines else policy.relative
+        self._census_ms = NEVER_MS
+        """When the next census is due; of the first, once there was an event."""
 
-    def fold(self, records: list[Record]) -> Batch:
+    def fold(self, records: list[Record]) -> Iterator[Batch]:
         """Cross the lines that the time so far has reached, then fold records in the order given."""
-        return self.do(Plan(self.clock_ms, list(self.schedule.due(self.clock_ms)), records))
+        if self._relative is None:
+            yield self._fold(records)
+            return
+        begin = 0
+        for place, record in enumerate(records):
+            if self._census_ms == NEVER_MS and record.occurred_at_ms >= 0:
+                self._census_ms = self._boundary_after(record.occurred_at_ms)
+            if record.occurred_at_ms >= self._census_ms:
+                yield from self._count_everybody(records[begin:place], record.occurred_at_ms)
+                begin = place
+        yield self._fold([record for record in records[begin:] if not self._is_drawn_by_a_worker(record)])
 
-    def finish(self, until_ms: int) -> Batch:
+    def finish(self, until_ms: int) -> Iterator[Batch]:
         """Cross the lines up to `until_ms`."""
+        if self._relative is not None and self._census_ms <= until_ms:
+            yield from self._count_everybody([], until_ms)
         self.clock_ms = max(self.clock_ms, until_ms)
-        return self.fold([])
+        yield self._fold([])
 
     def do(self, plan: Plan) -> Batch:
         """Do what a plan says."""
-        batch = Batch(self.policy, self.customers)
+        batch = Batch(self.editions, self.customers)
         for _ in batch.fold(plan):
             pass
         changes = batch.changes()
         self.schedule.enter(changes.due)
         self.customers.update(changes.states)
         self.clock_ms = max(self.clock_ms, plan.until_ms, batch.latest_ms)
+        if batch.editions is not self.editions:
+            self.editions = batch.editions
+            self.review = Review(self.customers, self.editions.number)
+        elif self.review.is_over():
+            self.editions = self.editions.settled()
         return batch
+
+    def _fold(self, records: list[Record]) -> Batch:
+        reviewed = self.review.take(len(self.review))
+        return self.do(Plan(self.clock_ms, list(self.schedule.due(self.clock_ms)), reviewed, records))
+
+    # ------------------------------------------------------------ lines that depend on all customers
+    def _count_everybody(self, before: list[Record], now_ms: int) -> Iterator[Batch]:
+        """Fold what came before the census that is due, count, and begin the edition with its lines."""
+        assert self._relative is not None
+        yield self._fold([record for record in before if not self._is_drawn_by_a_worker(record)])
+        # Of several that were missed only the last would be seen.
+        as_of_ms = self._boundary_after(now_ms) - self._relative.every_ms
+        self._census_ms = as_of_ms + self._relative.every_ms
+        self.clock_ms = max(self.clock_ms, as_of_ms)
+        census, policy = Census(as_of_ms), self.editions.current
+        for state in self.customers.values():
+            census.add(models.decode(state), policy)
+        if not len(census):
+            return
+        body = edition_body(self.editions.number + 1, as_of_ms, census.breakpoints(self._relative))
+        decoded = self._decoder.decode("commands", body)
+        yield self.do(
+            Plan(
+                as_of_ms, list(self.schedule.due(as_of_ms)), [], [Record("commands", 0, -1, None, body, None, decoded)]
+            )
+        )
+        yield self._fold([])
+
+    def _boundary_after(self, at_ms: int) -> int:
+        assert self._relative is not None
+        return (at_ms // self._relative.every_ms + 1) * self._relative.every_ms
+
+    @staticmethod
+    def _is_drawn_by_a_worker(record: Record) -> bool:
+        event = record.decoded
+        body = event.body if isinstance(event, Event) else None
+        return isinstance(body, Command) and body.command == "use_edition" and body.parameters is None
 
     def profiles(self) -> Iterator[bytes]:
         """The profile of every customer, in the order of their ids; none for the erased."""
         for key in sorted(self.customers):
-            profile = models.profile(models.decode(self.customers[key]), key.decode(), self.policy)
+            profile = models.profile(models.decode(self.customers[key]), key.decode(), self.editions.current)
             if profile is not None:
                 yield profile
 
@@ -86,12 +155,20 @@ def merged(streams: Sequence[Iterator[Record]]) -> Iterator[Record]:
         yield record
 
 
-def replay_logs(logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | None, progress: bool) -> dict[str, Any]:
+def replay_logs(
+    logs: Sequence[Log],
+    policy: Policy,
+    out: Path,
+    until_ms: int | None,
+    progress: bool,
+    with_recorded_lines: bool = False,
+) -> dict[str, Any]:
     """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
     with Results(policy, out) as results:
-        replay = Replay(policy)
+        replay = Replay(policy, with_recorded_lines)
         fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
-        results.add(replay.finish(replay.clock_ms if until_ms is None else until_ms))
+        for batch in replay.finish(replay.clock_ms if until_ms is None else until_ms):
+            results.add(batch)
         return results.finish([replay])
 
 
@@ -112,7 +189,8 @@ def fold_all(
                 streams.append(stream if keep is None else filter(keep[number], stream))
         records = merged(streams)
         while turn := list(islice(records, EVENTS_A_BATCH)):
-            on_batch(replay.fold(turn))
+            for batch in replay.fold(turn):
+                on_batch(batch)
 
 
 def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:
@@ -133,7 +211,7 @@ def replay_partition(
     log: KafkaLog, number: int, policy: Policy, on_bytes: Callable[[int], None], on_batch: Callable[[Batch], None]
 ) -> Replay:
     """One partition's history by its journal; gives its customers as they are at the end. Raises JournalError."""
-    replay, decoder = Replay(policy), policy.decoder()
+    replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
     inputs = {name: _Ahead(log.records(name, number, decoder, on_bytes)) for name in INPUTS}
     for entry in log.entries(number):
         if entry.policy != policy.ref:
@@ -141,7 +219,9 @@ def replay_partition(
                 f"partition {number}, batch {entry.batch} was folded under {entry.policy}, not {policy.ref}: "
                 f"give --policy {entry.policy}"
             )
-        plan = plan_of(entry, replay.schedule, lambda name, last: inputs[name].up_to(last), f"partition {number}")
+        plan = plan_of(
+            entry, replay.schedule, replay.review, lambda name, last: inputs[name].up_to(last), f"partition {number}"
+        )
         on_batch(replay.do(plan))
     return replay
 

@@ -155,7 +155,8 @@ def _replay_share(
             fold_all(replay, logs, shares, results.add, progress, [share.is_mine for share in shares])
             pipe.send(replay.clock_ms)
             latest_ms: int = pipe.recv()
-            results.add(replay.finish(latest_ms if until_ms is None else until_ms))
+            for batch in replay.finish(latest_ms if until_ms is None else until_ms):
+                results.add(batch)
             tiers = results.write_profiles(replay)
         pipe.send((results.events, len(replay.customers), tiers, results.counts))
     except LogError as error:

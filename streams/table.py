@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiokafka import ConsumerRecord
 from msgspec import Struct
 
 from models.customer import SCHEMA_VERSION
-from streams.folding import Changes, Schedule, fingerprint
+from models.editions import Editions
+from streams.folding import Changes, Review, Schedule, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class Marker(Struct, frozen=True):
     customers: int = UNKNOWN
     checksum: int = UNKNOWN
     """How many customers there are, and the `fingerprint`s of all of them xored; UNKNOWN in markers of version 0.1."""
+    editions: list[dict[str, Any]] = []
+    """The editions that customers may be under (models.editions.Editions.as_wire)."""
 
 
 NO_MARKER: Final = Marker(0, {}, -1, "", True)
@@ -69,12 +72,22 @@ class Partition:
         self.checksum = 0
         self.unprofiled: set[bytes] = set()
         """Customers changed since profiles were last all published."""
+        self.editions: Editions
+        self.review: Review
 
-    def apply(self, changes: Changes, marker: Marker) -> None:
+    def begin(self, editions: Editions) -> None:
+        """Be under these editions of the policy: who is still under an older one is to be judged anew."""
+        self.editions = editions
+        self.review = Review(self.customers if editions.number else {}, editions.number)
+
+    def apply(self, changes: Changes, marker: Marker, editions: Editions) -> None:
         """Take over a batch that the changelog holds."""
         self.schedule.enter(changes.due)
         self.restore(changes.states, marker)
         self.checksum = marker.checksum
+        if editions.number != self.editions.number:
+            self.begin(editions)
+        self.editions = editions
 
     def restore(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
         """Take over a batch, leaving schedule and checksum to be made once all are."""

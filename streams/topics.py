@@ -15,6 +15,8 @@ from streams.settings import Settings
 BOOTSTRAP_TIMEOUT_MS: Final = 10_000
 TABLE: Final = "customers"
 JOURNAL: Final = "journal"
+CENSUS: Final = "census"
+"""What the partitions know of their customers' measures, for policies whose lines depend on all of them."""
 INPUTS: Final = tuple(TOPIC_BODIES)
 OUTPUTS: Final = (TIER_CHANGES, CHURN_RISK, PROFILES)
 """The topics that feed the serving view."""
@@ -36,7 +38,7 @@ def registry(settings: Settings) -> tuple[TopicSpec, ...]:
     names = {
         **dict.fromkeys(INPUTS, KEPT_FOREVER),
         **dict.fromkeys((TIER_CHANGES, CHURN_RISK, DEAD_LETTERS, JOURNAL), KEPT_FOREVER),
-        PROFILES: COMPACTED,
+        **dict.fromkeys((PROFILES, CENSUS), COMPACTED),
     }
     changelog = TopicSpec(changelog_topic(settings), COMPACTED)
     return (*(TopicSpec(settings.topic(name), configs) for name, configs in names.items()), changelog)

@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks import growth, latency, machine, replay, table, throughput
+from scripts.benchmarks import growth, latency, machine, rebalance, replay, table, throughput
 from scripts.benchmarks.cluster import BenchError, Cluster, running_cluster, say
 from scripts.benchmarks.contenders import CONTENDERS
 from scripts.benchmarks.log import Log
 from scripts.benchmarks.report import keys, show
 from scripts.benchmarks.states import is_compiled
 
-DEFAULT_ROWS = ("throughput", "latency", "memory", "timers", "replay", "growth")
+DEFAULT_ROWS = ("throughput", "latency", "memory", "timers", "rebalance", "dead_letters", "replay", "growth")
 ROWS = (*DEFAULT_ROWS[:3], "recovery", *DEFAULT_ROWS[3:], "batch")
 EXAMPLES = """examples:
   scripts/bench --quick                              everything, small, in about three minutes
@@ -45,6 +45,8 @@ class Sizes:
     table_customers: int
     table_states: int
     waves: tuple[table.Wave, ...]
+    join: rebalance.Join
+    broken_events: int
     replay_events: int
     growth: growth.Sizes
 
@@ -58,6 +60,8 @@ FULL = Sizes(
     table_customers=1_000_000,
     table_states=20_000,
     waves=tuple(table.Wave(due, 1_000_000, 60, 10_000, 5_000) for due in (1_000_000, 100_000)),
+    join=rebalance.Join(200_000, 4, 10_000, 25),
+    broken_events=1_000_000,
     replay_events=1_000_000,
     growth=growth.Sizes((10_000, 1_000_000), (1, 32), 600_000, 40),
 )
@@ -70,6 +74,8 @@ QUICK = Sizes(
     table_customers=100_000,
     table_states=2_000,
     waves=(table.Wave(50_000, 50_000, 6, 10_000, 500),),
+    join=rebalance.Join(50_000, 4, 10_000, 15),
+    broken_events=200_000,
     replay_events=200_000,
     growth=growth.Sizes((10_000, 100_000), (1, 8), 100_000, 6),
 )
@@ -107,8 +113,11 @@ class Bench:
 
     @property
     def _log(self) -> Log:
-        sizes, args = self._sizes, self._args
-        return Log(args.events or sizes.events, args.customers or sizes.customers)
+        return self._log_of(self._sizes.events)
+
+    def _log_of(self, events: int) -> Log:
+        """So many events, unless the command line asks for more or less."""
+        return Log(self._args.events or events, self._args.customers or self._sizes.customers)
 
     def throughput(self) -> dict[str, Any]:
         log = self._log
@@ -136,9 +145,17 @@ class Bench:
     def timers(self) -> dict[str, Any]:
         return {f"{wave.due}_due": table.measure_timers(self.cluster, wave) for wave in self._sizes.waves}
 
+    def rebalance(self) -> dict[str, Any]:
+        join = replace(self._sizes.join, customers=self._args.customers or self._sizes.join.customers)
+        return rebalance.measure(self.cluster, join, self._rounds)
+
+    def dead_letters(self) -> dict[str, Any]:
+        log = self._log_of(self._sizes.broken_events)
+        found = throughput.measure_dead_letters(self.cluster, log, self._rounds, self._sizes.limit_seconds)
+        return {"events": log.events, "customers": log.customers, "shares": found}
+
     def replay(self) -> dict[str, Any]:
-        log = Log(self._args.events or self._sizes.replay_events, self._args.customers or self._sizes.customers)
-        return replay.measure(log, self._rounds)
+        return replay.measure(self._log_of(self._sizes.replay_events), self._rounds)
 
     def growth(self) -> dict[str, Any]:
         return growth.measure(self.cluster, self._sizes.growth, self._rounds if self._args.rounds else 1)
@@ -173,8 +190,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller numbers and one round: three minutes for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument("--rounds", type=positive, help="default: 3, or 1 with --quick; growth: 1")
-    parser.add_argument("--events", type=positive, help="in throughput, batch and replay")
-    parser.add_argument("--customers", type=positive, help="in throughput, batch and replay")
+    parser.add_argument("--events", type=positive, help="in throughput, batch, dead_letters and replay")
+    parser.add_argument("--customers", type=positive, help="in these and rebalance")
     parser.add_argument("--contenders", type=names_of, default=[], metavar="NAMES", help="of throughput, with commas")
     parser.add_argument("--load", type=positive, metavar="EVENTS", help="per second, in latency; default: 20000")
     parser.add_argument("--sweep", action="store_true", help="latency at several loads instead of one")

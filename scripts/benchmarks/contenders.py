@@ -53,7 +53,7 @@ class Contender:
     """Left out of a quick run."""
 
 
-def tierstream(name: str, *, is_extra: bool = False, **settings: object) -> Contender:
+def tierstream(name: str, *, output: str = "tier-changes", is_extra: bool = False, **settings: object) -> Contender:
     """Our worker, with its default settings but for `settings`. A new version begins with empty topics of its own."""
 
     @contextmanager
@@ -61,7 +61,7 @@ def tierstream(name: str, *, is_extra: bool = False, **settings: object) -> Cont
         site = replace(turn.site, version=turn.number + 1, settings=settings)
         try:
             with site.worker() as worker:
-                yield Started(worker.running, site.group, site.topic("tier-changes"))
+                yield Started(worker.running, site.group, site.topic(output))
         finally:
             own = f"-v{site.version}"
             turn.cluster.delete_topics(lambda topic: topic.endswith(own) or topic.startswith(f"{site.group}-"))

@@ -55,9 +55,9 @@ def percentiles(latencies_ms: Sequence[float]) -> dict[str, float]:
 
 
 @contextmanager
-def warm(cluster: Cluster, customers: int, delivery: str) -> Iterator[tuple[Site, Worker, Tail]]:
+def warm(cluster: Cluster, customers: int, delivery: str, partitions: int = 2) -> Iterator[tuple[Site, Worker, Tail]]:
     """A worker with a warm table, and a reader of its tier changes."""
-    with site(cluster, "latency", delivery=delivery) as here:
+    with site(cluster, "latency", partitions, delivery=delivery) as here:
         write_table(here, [Group("c", customers, ordinary_states(STATES))])
         with here.worker() as worker:
             worker.wait_until_drained(180, customers)

@@ -70,6 +70,8 @@ class Log:
     events: int
     customers: int
     seed: int = 1
+    broken_share: float = 0.0
+    """Of the records in a topic: they lack their end, so nobody can use them."""
 
     @cached_property
     def _columns(self) -> tuple[Array, Array, Array, Array]:
@@ -120,11 +122,13 @@ class Log:
         say(f"producing {self.events:,} events to {topic}")
         producer, told_at = cluster.producer(), time.monotonic()
         customers, *_, times = self._columns
+        chance = np.random.default_rng([self.seed, 1])  # other draws than those of the customers
+        is_broken = chance.random(self.events) < self.broken_share
         with path.open("rb") as lines:
-            for number, (one, customer, at_ms) in enumerate(
-                zip(lines, customers.tolist(), times.tolist(), strict=True)
-            ):
-                producer.send(topic, customer_id(customer).encode(), one.rstrip(b"\n"), timestamp=at_ms)
+            rows = zip(lines, customers.tolist(), times.tolist(), is_broken.tolist(), strict=True)
+            for number, (one, customer, at_ms, lacks_end) in enumerate(rows):
+                value = one.rstrip(b"}\n" if lacks_end else b"\n")
+                producer.send(topic, customer_id(customer).encode(), value, timestamp=at_ms)
                 if number % LINES_AT_ONCE == 0 and time.monotonic() - told_at > 5:
                     told_at = time.monotonic()
                     say(f"  {number:,} of {self.events:,}")

@@ -124,6 +124,20 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         )
         yield "  all announced after the last was due", one["announced_after_seconds"], "s"
         yield "  CPU", one["cpu_us_per_due_customer"], "µs per due customer"
+    if one := results.get("rebalance"):
+        yield (
+            f"a second worker joins, {one['customers']:,} customers: pause where partitions stayed",
+            one["stayed_ms"],
+            "ms",
+        )
+        yield "  where they moved", one["moved_ms"], "ms"
+        yield "  of which restoring", one["restored_seconds"], "s"
+        yield "  p99 before", one["before_p99_ms"], "ms"
+        yield "  from its start until it was ready", one["joined_seconds"], "s"
+    for share, found in results.get("dead_letters", {}).get("shares", {}).items():
+        for delivery, one in found.items():
+            yield f"{float(share):.0%} dead letters, {delivery}", one["events_per_second"], "records/s"
+            yield "  CPU", one["cpu_us_per_event"], "µs per record"
     if one := results.get("replay"):
         yield "replay", one["events_per_second"], "events/s"
         if two := one.get("two_workers"):

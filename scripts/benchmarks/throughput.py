@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from scripts.benchmarks.cluster import BenchError, Cluster, say
 from scripts.benchmarks.contenders import CONTENDERS, Contender, Started, Turn, prepare_peers, tierstream
+from scripts.benchmarks.latency import DELIVERIES
 from scripts.benchmarks.log import Log
 from scripts.benchmarks.report import Spread
 from scripts.benchmarks.running import POLL_SECONDS, Running, site
@@ -23,6 +24,8 @@ START_SECONDS = 90
 """Within this much time something has to be committed."""
 ENOUGH = 0.3
 """A slope over this share of the events does without the commit that reaches the end."""
+BROKEN_SHARES = (0.1, 1.0)
+"""Of the records, those that become dead letters: one bad producer of many, and nothing but."""
 BATCH_SIZES = (100, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
 
@@ -101,6 +104,17 @@ def measure_batches(cluster: Cluster, log: Log, rounds: int, limit_seconds: floa
     contenders = [tierstream(f"max_batch {size}", max_batch=size) for size in BATCH_SIZES]
     found = take_turns(cluster, log, contenders, rounds, limit_seconds)
     return {name.removeprefix("max_batch "): one for name, one in found.items()}
+
+
+def measure_dead_letters(cluster: Cluster, log: Log, rounds: int, limit_seconds: float) -> dict[str, Any]:
+    """Our worker with both deliveries, on logs of which a share can't be used; a share's outputs are dead letters."""
+    contenders = [tierstream(delivery, output="dead-letters", delivery=delivery) for delivery in DELIVERIES]
+    found: dict[str, Any] = {}
+    for share in BROKEN_SHARES:
+        say(f"  {share:.0%} of the records can't be used")
+        broken = replace(log, broken_share=share)
+        found[str(share)] = take_turns(cluster, broken, contenders, rounds, limit_seconds)
+    return found
 
 
 def take_turns(

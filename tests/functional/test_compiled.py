@@ -145,8 +145,10 @@ def results(policy: Policy) -> dict[str, Any]:
     ]
     records = list(merged(streams))
     replay = Replay(policy)
-    batches = [replay.fold(records[begin : begin + A_BATCH]) for begin in range(0, len(records), A_BATCH)]
-    batches.append(replay.finish(UNTIL_MS))
+    batches = [
+        batch for begin in range(0, len(records), A_BATCH) for batch in replay.fold(records[begin : begin + A_BATCH])
+    ]
+    batches.extend(replay.finish(UNTIL_MS))
     outputs = [output for batch in batches for output in batch.outputs]
     letters = [letter for batch in batches for letter in batch.dead_letters]
     return {

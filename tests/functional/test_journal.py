@@ -6,7 +6,7 @@ import pytest
 
 from models.customer import NEVER_MS, Customer, Facts, Standing, encode
 from models.events import Rejected
-from streams.folding import ROOM_PER_CUSTOMER, ROOM_PER_EVENT, Plan, Schedule, make_plan
+from streams.folding import ROOM_PER_CUSTOMER, ROOM_PER_EVENT, Plan, Review, Schedule, make_plan
 from streams.journal import Entry, JournalError, decode_entry, entry_of, one_entry_a_batch
 from streams.merge import Record
 
@@ -21,10 +21,13 @@ def entry(batch: int, generation: int = 1, until_ms: int = 0) -> Entry:
 
 def test_an_entry_tells_records_as_runs_in_the_order_in_which_they_are_folded() -> None:
     plan = Plan(
-        99, [b"ada"], [record("purchases", 3), record("purchases", 7), record("complaints", 1), record("purchases", 8)]
+        99,
+        [b"ada"],
+        [b"bob", b"eve"],
+        [record("purchases", 3), record("purchases", 7), record("complaints", 1), record("purchases", 8)],
     )
     made = entry_of(plan, 5, 2, "p@1")
-    assert made == Entry(5, 2, "p@1", 99, 1, [("purchases", 3, 7), ("complaints", 1, 1), ("purchases", 8, 8)])
+    assert made == Entry(5, 2, "p@1", 99, 1, [("purchases", 3, 7), ("complaints", 1, 1), ("purchases", 8, 8)], 2)
     assert decode_entry(made.encode(), "journal") == made
 
 
@@ -64,7 +67,7 @@ def test_a_plan_takes_who_is_due_first_and_then_records_as_many_as_fit() -> None
     records = [record("purchases", offset) for offset in range(10)]
 
     def planned(max_events: int, max_bytes: int) -> tuple[list[bytes], int]:
-        plan = make_plan(customers, Schedule(customers), 5, iter(records), max_events, max_bytes)
+        plan = make_plan(customers, Schedule(customers), Review(customers, 0), 5, iter(records), max_events, max_bytes)
         return plan.due, len(plan.records)
 
     a_customer = len(kept) + ROOM_PER_CUSTOMER

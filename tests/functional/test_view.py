@@ -63,7 +63,7 @@ def history() -> list[tuple[str, bytes]]:
             body |= {"kind": "purchase", "order_id": "o", "amount": "60.00", "currency": "USD"}
         value = orjson.dumps(body)
         record = Record(topic, 0, number, customer_id.encode(), value, None, decoder.decode(topic, value))
-        batch = replay.fold([record])
+        (batch,) = replay.fold([record])
         told += [(output.topic, output.body) for output in batch.outputs]
         profile = models.profile(models.decode(replay.customers[customer_id.encode()]), customer_id, POLICY)
         if profile is not None:

@@ -1,0 +1,105 @@
+"""Editions on the wire: a command to everybody, in every partition of `commands`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from models import units
+from models.bodies import EVERYBODY, Breakpoints, Command
+from models.editions import Editions
+from models.parameters import Parameters
+from models.policy import Policy
+from streams.kafka_log import reading, writing
+from streams.settings import Settings
+from streams.topics import CENSUS
+
+EDITION: Final = b"edition"
+"""Key, in the topic `census`, of the note that an edition was begun."""
+PATIENCE_SECONDS: Final = 30.0
+_quiet = logging.getLogger("streams.editions.librdkafka")
+_quiet.setLevel(logging.CRITICAL)
+
+
+def edition_body(
+    number: int, at_ms: int, breakpoints: Breakpoints | None = None, parameters: Parameters | None = None
+) -> bytes:
+    """The command that begins an edition. The same edition has the same event id, whoever sends it."""
+    body = {
+        "event_id": f"edition-{number}",
+        "customer_id": EVERYBODY,
+        "command": "use_edition",
+        "occurred_at": units.format_time(at_ms),
+        "edition": number,
+        "breakpoints": breakpoints,
+        "parameters": parameters,
+    }
+    return msgspec.json.encode({name: value for name, value in body.items() if value is not None})
+
+
+class SwitchError(RuntimeError):
+    """An edition that could not be begun; the message says what to do."""
+
+
+def switch(settings: Settings, policy: Policy, parameters: Parameters, at_ms: int) -> int:
+    """Begin an edition of the running policy with other parameters, in every partition or in none; returns its number.
+
+    Raises SwitchError if the broker refuses, PolicyError if the policy can't have them.
+    """
+    number = _latest(settings) + 1
+    Editions.of(policy).begun_with(
+        Command(
+            event_id="",
+            customer_id=EVERYBODY,
+            command="use_edition",
+            occurred_at=at_ms,
+            edition=1,
+            parameters=parameters,
+        ),
+        at_ms,
+    )
+    body = edition_body(number, at_ms, parameters=parameters)
+    producer = Producer(writing(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=_quiet)
+    try:
+        producer.init_transactions(PATIENCE_SECONDS)
+        producer.begin_transaction()
+        # The note first: with it the owner of partition 0 knows the number that is taken.
+        producer.produce(settings.topic(CENSUS), body, EDITION, partition=0)
+        for partition in range(settings.partitions):
+            producer.produce(settings.topic("commands"), body, EVERYBODY.encode(), partition=partition)
+        producer.commit_transaction(PATIENCE_SECONDS)
+    except KafkaException as error:
+        raise SwitchError(
+            f"the broker at {settings.broker} did not take edition {number}: {error.args[0].str()}. Nothing was switched; try again"
+        ) from None
+    return number
+
+
+def _latest(settings: Settings) -> int:
+    """The number of the latest edition that was begun."""
+    consumer = Consumer(reading(settings, "editions"), logger=_quiet)
+    try:
+        tp = TopicPartition(settings.topic(CENSUS), 0)
+        first, end = consumer.get_watermark_offsets(tp, PATIENCE_SECONDS)
+        tp.offset, number = first, 0
+        consumer.assign([tp])
+        while first < end:
+            message = consumer.poll(PATIENCE_SECONDS)
+            if message is None:
+                raise SwitchError(f"{tp.topic} does not answer; is the broker well?")
+            if message.error():
+                break  # its end; the last offsets may hold no records
+            if message.key() == EDITION:
+                number = max(number, msgspec.json.decode(message.value(), type=Command).edition or 0)
+            first = message.offset() + 1
+        return number
+    except KafkaException as error:
+        raise SwitchError(
+            f"{settings.topic(CENSUS)} can't be read at {settings.broker}: {error.args[0].str()}. "
+            "Look at TIERSTREAM_BROKER, and make the topics with tierstream topics create"
+        ) from None
+    finally:
+        consumer.close()
