@@ -301,12 +301,11 @@ def decode(data: bytes) -> Customer:
 
 
 def _upcast(version: int, data: bytes) -> _Fields:
+    if version not in UPCASTS:
+        raise StateError(f"state has schema version {version}; this program knows up to {SCHEMA_VERSION}")
     body: list[Any] = msgspec.msgpack.decode(data)
     while version != SCHEMA_VERSION:
-        step = UPCASTS.get(version)
-        if step is None:
-            raise StateError(f"state has schema version {version}; this program knows up to {SCHEMA_VERSION}")
-        body, version = step(body), version + 1
+        body, version = UPCASTS[version](body), version + 1
     row: _Fields = msgspec.convert(body, _Fields)
     return row
 

@@ -311,7 +311,7 @@ class Builder:
         specs, found = self.spec.segments, []
         self._check(
             len(specs) <= MOST_SEGMENTS,
-            "segments",
+            f"segments[{MOST_SEGMENTS}]",
             f"are more than {MOST_SEGMENTS}",
             "Nobody can manage more: join some",
         )

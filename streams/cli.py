@@ -106,6 +106,13 @@ def replay(
             "depends on their number.",
         ),
     ] = 1,
+    recorded_lines: Annotated[
+        bool,
+        typer.Option(
+            "--recorded-lines",
+            help="Where lines depend on all customers: those that a worker drew, from the log's commands, not new ones.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fold event logs without a broker; the same log and policy give the same bytes, always.
@@ -126,9 +133,14 @@ def replay(
         if by_journal:
             summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
         elif workers > 1:
+            if chosen.relative is not None and not recorded_lines:
+                raise LogError(
+                    f"the lines of {chosen.ref} depend on all customers, so one process has to see them all: leave out "
+                    "--workers, or give --recorded-lines with a log that has a worker's lines"
+                )
             summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
         else:
-            summary = replay_logs(opened, chosen, out, until_ms, shown)
+            summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines)
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:

@@ -150,7 +150,7 @@ def _replay_share(
 ) -> None:
     try:
         with Results(policy, out) as results:
-            replay, decoder = Replay(policy), policy.decoder()
+            replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
             shares = [Share(decoder, number, of) for _ in logs]
             fold_all(replay, logs, shares, results.add, progress, [share.is_mine for share in shares])
             pipe.send(replay.clock_ms)

@@ -10,7 +10,7 @@ from models.policy_file import SHIPPED, load, parse
 from models.policy_problem import PolicyError, Problem
 from tests.builders import policy_text, shipped_text
 
-ANNUAL, RHYTHM = "annual-spend", "subscription-like"
+ANNUAL, RHYTHM, PYRAMID, QUINTILES = "annual-spend", "subscription-like", "pyramid", "rfm-quintiles"
 
 # (shipped policy, what stands there, what is written instead, the setting named, what is said, how to mend it)
 SLIPS = [
@@ -47,6 +47,15 @@ SLIPS = [
     (ANNUAL, 'name = "gold"', 'name = "silver"', "tiers[1].name", "is there already", "a name of its own"),
     (ANNUAL, 'name = "gold"', 'name = ""', "tiers[1].name", "is empty or too long", "1 to 64 characters"),
     (RHYTHM, 'max_recency = "60d"', 'max_recency = "91d"', "tiers[1].max_recency", "asks for less", "in order"),
+    (PYRAMID, "top_share = 0.20", "top_share = 20", "tiers[0].top_share", "20.0 is not a share", "such as 0.05"),
+    (PYRAMID, "top_share = 0.05", "top_share = 0.30", "tiers[1].top_share", "is not smaller than", "lowest first"),
+    (PYRAMID, "top_share = 0.20", 'top_share = 0.20\nmin_spend = "5"', "tiers[0].min_spend", "draw the same line", "Remove one"),
+    (PYRAMID, 'every = "1d"', 'every = "1m"', "relative.every", "1m is too short", "at least 1h"),
+    (ANNUAL, "[downgrade]", '[relative]\nevery = "1d"\n[downgrade]', "relative", "draws no line", "top_share"),
+    (QUINTILES, "recency = [1, 1]", "recency = [2, 1]", "segments[9].recency", "is not a range", "[4, 5]"),
+    (QUINTILES, "[downgrade]", '[[segments]]\nname = "x"\n[downgrade]', "segments[10]", "are more than 10", "join some"),
+    (PYRAMID, "annual_discount = 0.10", "annual_discount = 2", "value.annual_discount", "is not a rate", "such as 0.1"),
+    (PYRAMID, "annual_discount = 0.10", 'cost_to_serve = { brass = "1" }', "value.cost_to_serve.brass", "is not known", "lead, iron"),
     (RHYTHM, "min_score = 3.5", "min_score = 3.5001", "tiers[2].min_score", "at most three decimals", "Round it"),
     (RHYTHM, "min_score = 3.5", "min_score = inf", "tiers[2].min_score", "inf is not a number", "Round it"),
     (RHYTHM, "min_score = 3.5", 'min_score = "1e999999"', "tiers[2].min_score", "is not a number", "such as 0.3"),
