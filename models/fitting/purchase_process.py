@@ -28,6 +28,8 @@ MEAN_AGE: Final = 10.0
 """To which times are scaled for the fit."""
 STARTS: Final = ((0.3, 0.3, 1.0, 3.0), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.5, 10.0), (3.0, 1.0, 2.0, 5.0))
 """r, alpha by r and the mean time between purchases, a, b."""
+LEAST_MEAN_AGE: Final = 1e-9
+"""Less is no time at all, whatever the unit."""
 LITTLE_VARIETY: Final = 1000.0
 """An r with which the rates of customers differ by 3 in 100."""
 KEEP: Final = "or keep the parameters you have"
@@ -107,7 +109,7 @@ class Customers:
         self.count = float(counts.sum())
         self._share = counts / self.count
         mean_age = self._age @ self._share
-        self.scale = MEAN_AGE / mean_age if mean_age > 0 else 1.0
+        self.scale = MEAN_AGE / mean_age if mean_age > LEAST_MEAN_AGE else 1.0
         self._t_x *= self.scale
         self._age *= self.scale
         self._repeaters = float(counts[self._x > 0].sum())
