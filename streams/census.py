@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 SKETCH_SIZE: Final = 3000
 CUSTOMERS_A_TURN: Final = 100
-LOOK_SECONDS: Final = 1.0
-"""How often the owner of partition 0 looks for the others' counts while some are missing."""
+LOOK_SECONDS: Final = (1.0, 60.0)
+"""How often the owner of partition 0 looks for the others' counts while some are missing: at first, and at the least."""
 NOBODY_MS: Final = units.LATEST_MS - 1
 """As of when a partition without customers was counted: it holds nobody up."""
 COUNT: Final = b"count"
@@ -86,7 +86,8 @@ class PartitionCensus:
         self._census: Census | None = None
         self._left: Iterator[bytes] = iter(())
         self._counted_ms = -1
-        self._looked = 0.0
+        self._look_from = 0.0
+        self._look_seconds = LOOK_SECONDS[0]
         self._sent = 0
         """The latest edition that was sent from here."""
 
@@ -102,15 +103,20 @@ class PartitionCensus:
         if self._census is not None:
             return await self._count(self._census, state.customers, state.editions.current)
         if self._worker.number == 0:
-            return await self._draw(state.editions)
+            return await self._draw(state.editions, self._boundary(now_ms))
         return False
+
+    def _boundary(self, now_ms: int) -> int:
+        """As of when customers are counted now."""
+        return now_ms - now_ms % self._relative.every_ms
 
     def _due(self, now_ms: int, editions: Editions, customers: Mapping[bytes, bytes]) -> int | None:
         """As of when to count now; None if that was done."""
-        drawn = editions.latest.breakpoints
-        last_ms = max(self._counted_ms, -1 if drawn is None else drawn.as_of_ms)
-        as_of_ms = now_ms - now_ms % self._relative.every_ms if customers else NOBODY_MS
-        return as_of_ms if as_of_ms > last_ms and now_ms >= 0 else None
+        if not customers:
+            return NOBODY_MS if self._counted_ms != NOBODY_MS else None
+        counted_ms = -1 if self._counted_ms == NOBODY_MS else self._counted_ms
+        as_of_ms = self._boundary(now_ms)
+        return as_of_ms if as_of_ms > max(counted_ms, _as_of(editions)) and now_ms >= 0 else None
 
     async def _count(self, census: Census, customers: Mapping[bytes, bytes], policy: Policy) -> bool:
         turn = list(itertools.islice(self._left, CUSTOMERS_A_TURN))
@@ -122,15 +128,14 @@ class PartitionCensus:
             self._counted_ms, self._census = census.as_of_ms, None
         return True
 
-    async def _draw(self, editions: Editions) -> bool:
+    async def _draw(self, editions: Editions, boundary_ms: int) -> bool:
         """If everybody's counts are newer than the lines in force, send the next edition to every partition."""
-        now = time.monotonic()
-        if now < self._looked + LOOK_SECONDS or self._sent > editions.number:
+        now, last_ms = time.monotonic(), _as_of(editions)
+        if boundary_ms <= last_ms or now < self._look_from or self._sent > editions.number:
             return False
-        self._looked = now
+        self._look_from = now + self._look_seconds
+        self._look_seconds = min(2 * self._look_seconds, LOOK_SECONDS[1])
         counts, noted = await self._read()
-        drawn = editions.latest.breakpoints
-        last_ms = -1 if drawn is None else drawn.as_of_ms
         if noted is None or (noted.edition or 0) <= editions.number:
             if len(counts) < self._worker.app.settings.partitions or any(one.as_of_ms <= last_ms for one in counts):
                 return False
@@ -143,7 +148,7 @@ class PartitionCensus:
         else:
             body = msgspec.json.encode(noted)
         await self._worker.delivery.publish_everywhere("commands", body)
-        self._sent = editions.number + 1
+        self._sent, self._look_seconds = editions.number + 1, LOOK_SECONDS[0]
         return True
 
     async def _read(self) -> tuple[list[Count], Command | None]:
@@ -159,6 +164,12 @@ class PartitionCensus:
                         noted = msgspec.json.decode(record.value, type=Command)
             counts += [] if latest is None else [latest]
         return counts, noted
+
+
+def _as_of(editions: Editions) -> int:
+    """As of when the lines in force were drawn; -1 before the first."""
+    drawn = editions.latest.breakpoints
+    return -1 if drawn is None else drawn.as_of_ms
 
 
 def _written(values: np.ndarray) -> str:
