@@ -100,6 +100,10 @@ class Standing:
     risk_since_ms: int
     last_alert_ms: int
     alert_action: AlertAction | None
+    stage: str
+    """Of the life cycle (models.life); empty where the policy has none, or before the first purchase."""
+    stage_since_ms: int
+    behaviour: str
 
     def __init__(
         self,
@@ -111,6 +115,9 @@ class Standing:
         risk_since_ms: int = 0,
         last_alert_ms: int = -1,
         alert_action: AlertAction | None = None,
+        stage: str = "",
+        stage_since_ms: int = 0,
+        behaviour: str = "",
     ) -> None:
         self.tier = tier
         self.tier_since_ms = tier_since_ms
@@ -120,6 +127,9 @@ class Standing:
         self.risk_since_ms = risk_since_ms
         self.last_alert_ms = last_alert_ms
         self.alert_action = alert_action
+        self.stage = stage
+        self.stage_since_ms = stage_since_ms
+        self.behaviour = behaviour
 
 
 @dataclass(init=False, slots=True)
@@ -191,6 +201,7 @@ _Fields = tuple[
     int, int, int, int, int, bytes, int, int, int,
     str, int, str, int, int,
     int,
+    tuple[str, int, str] | None,
     _Rare | None,
 ]  # fmt: skip
 """A customer, but for `due_at_ms` and `edition`, in one row: their own fields, their facts', their standing's, and what is rare."""
@@ -220,6 +231,7 @@ def _fields(customer: Customer) -> _Fields:
         facts.buckets, facts.window_first, facts.window_spend_minor, facts.window_orders,
         standing.tier, standing.tier_since_ms, standing.risk_level, standing.risk_since_ms, standing.last_alert_ms,
         facts.last_day_minor,
+        (standing.stage, standing.stage_since_ms, standing.behaviour) if standing.stage else None,
         rare,
     )  # fmt: skip
 
@@ -229,7 +241,10 @@ def _customer(due_at_ms: int, edition: int, row: _Fields) -> Customer:
     standing = Standing(row[14], row[15], NEVER_MS, None, row[16], row[17], row[18])
     tier_due_ms = NEVER_MS if row[4] < 0 else row[4]
     customer = Customer(due_at_ms, row[0], row[1], row[2], row[3], facts, standing, tier_due_ms, -1, edition)
-    rare = row[20]
+    life = row[20]
+    if life is not None:
+        standing.stage, standing.stage_since_ms, standing.behaviour = life
+    rare = row[21]
     if rare is not None:
         customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
         facts.window_refunded_minor, facts.window_refunded_orders = rare[3], rare[4]
@@ -265,8 +280,10 @@ def _from_1_to_2(body: list[Any]) -> list[Any]:
 
 
 def _from_2_to_3(body: list[Any]) -> list[Any]:
-    """What was bought on the last day came; it is not known until the next purchase. The header has the edition."""
-    return [*body[:-1], 0, body[-1]]
+    """What was bought on the last day came, which is not known until the next purchase; so did stage and behaviour. The header
+    has the edition.
+    """
+    return [*body[:-1], 0, None, body[-1]]
 
 
 UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3}

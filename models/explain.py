@@ -12,7 +12,7 @@ from models.bodies import SEVERITIES, STATUSES
 from models.customer import NEVER_MS, Customer, Facts
 from models.facts import Measures, View
 from models.policy import Policy
-from models.risk import Complaint, Score, mean_spend_minor, repeat_purchases
+from models.risk import Complaint, Score, age_weeks, mean_spend_minor, repeat_purchases
 from models.tiers import NOT_DRAWN_MINOR, Requirement, Tier
 
 Goal = Literal["keep", "regain", "reach"]
@@ -212,6 +212,31 @@ def worth(policy: Policy, facts: Facts, tier: str, at_ms: int) -> dict[str, str]
     return {
         "value_at_stake": units.format_minor(at_stake, policy.decimals),
         "lifetime_value": units.format_minor(lifetime, policy.decimals),
+    }
+
+
+def potential(policy: Policy, customer: Customer, measures: Measures) -> dict[str, Any] | None:
+    """Whether the customer is likely to climb within the value's horizon: what is to be expected of them covers what they
+    lack in spend and orders, and they lack nothing else. None for who never bought, or has a tier of which nobody can tell.
+    """
+    facts, at_ms = customer.facts, customer.clock_ms
+    above = policy.ladder.tiers[policy.ladder.rank_of(customer.standing.tier) + 1]
+    if facts.first_purchase_ms < 0 or above.min_spend_minor == NOT_DRAWN_MINOR:
+        return None
+    weeks = policy.value.horizon_ms / units.WEEK_MS
+    x, age = repeat_purchases(facts), age_weeks(facts, at_ms)
+    purchases = policy.risk.p_alive(facts, at_ms) * policy.risk.mbg.expected_purchases_if_alive(x, age, weeks)
+    spend = purchases * policy.value.spend_minor(facts)
+    expected = {"spend": spend, "orders": purchases}
+    likely = all(
+        one.met or (one.measure in expected and expected[one.measure] >= one.needed - (one.actual or 0))
+        for one in policy.ladder.requirements(above, measures)
+    )
+    return {
+        "tier": above.name,
+        "within": units.format_duration(policy.value.horizon_ms),
+        "expected_spend": units.format_minor(round(spend), policy.decimals),
+        "likely": likely,
     }
 
 

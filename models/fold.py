@@ -33,7 +33,8 @@ from models.facts import (
     slide,
     would_overflow,
 )
-from models.outputs import CHURN_RISK, CLOCK_CAUSE, TIER_CHANGES, Output, emit
+from models.life import LifeCycle
+from models.outputs import CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit
 from models.policy import Policy
 from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
 from models.tiers import Tier
@@ -126,6 +127,8 @@ def next_change_ms(customer: Customer, policy: Policy) -> int:
     found = policy.ladder.next_change_ms(policy.view(facts, now_ms), standing, now_ms)
     if facts.first_purchase_ms >= 0:
         found = min(found, policy.risk.next_change_ms(facts, policy.risk.rank_of(standing.risk_level), now_ms))
+        if policy.life is not None:
+            found = min(found, policy.life.next_change_ms(facts, now_ms))
     return found
 
 
@@ -186,6 +189,9 @@ class _Step:
         risk = self.policy.risk
         if facts.first_purchase_ms < 0:
             return False
+        life = self.policy.life
+        if life is not None and life.stage(facts, standing, due_at_ms) != standing.stage:
+            return True
         level = risk.rank_of(standing.risk_level)
         return risk.next_rank(level, risk.log_odds(facts, due_at_ms)) != level
 
@@ -289,6 +295,10 @@ class _Step:
         due_at_ms = customer.tier_due_ms
         if facts.first_purchase_ms >= 0:
             due_at_ms = min(due_at_ms, self.settle_risk(cause))
+            life = self.policy.life
+            if life is not None:
+                self.settle_life(life, cause)
+                due_at_ms = min(due_at_ms, life.next_change_ms(facts, now_ms))
         customer.due_at_ms = due_at_ms
 
     def settle_tier(self, cause: str) -> View | None:
@@ -347,6 +357,26 @@ class _Step:
             self.change_level(rank, reached, cause)
         until_ms = risk.quiet_until_ms(self.facts, reached, now_ms)
         return until_ms if until_ms > now_ms else risk.next_change_ms(self.facts, reached, now_ms)
+
+    def settle_life(self, life: LifeCycle, cause: str) -> None:
+        facts, standing, now_ms = self.facts, self.standing, self.customer.clock_ms
+        behaviour, stage = life.behaviour(facts), life.stage(facts, standing, now_ms)
+        if behaviour != standing.behaviour:
+            before, standing.behaviour = standing.behaviour, behaviour
+            if before:
+                self.announce(
+                    LIFE_CYCLE, "behaviour", cause, {"before": {"behaviour": before}, "after": {"behaviour": behaviour}}
+                )
+        if stage != standing.stage:
+            since = format_time(standing.stage_since_ms) if standing.stage else None
+            detail = {"stage": standing.stage or None, "since": since}
+            standing.stage, standing.stage_since_ms = stage, now_ms
+            self.announce(
+                LIFE_CYCLE,
+                "stage",
+                cause,
+                {"before": detail, "after": {"stage": stage, "since": format_time(now_ms)}, "tier": standing.tier},
+            )
 
     def change_level(self, rank: int, reached: int, cause: str) -> None:
         policy, standing, now_ms = self.policy, self.standing, self.customer.clock_ms

@@ -14,6 +14,7 @@ from models.policy import Policy
 
 TIER_CHANGES: Final = "tier-changes"
 CHURN_RISK: Final = "churn-risk"
+LIFE_CYCLE: Final = "life-cycle"
 PROFILES: Final = "profiles"
 DEAD_LETTERS: Final = "dead-letters"
 

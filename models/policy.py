@@ -12,6 +12,7 @@ from models import units
 from models.customer import Facts
 from models.events import Decoder
 from models.facts import Measures, View, Window, now_measured
+from models.life import LifeCycle
 from models.risk import RiskModel
 from models.tiers import TierLadder
 from models.value import ValueModel
@@ -73,6 +74,7 @@ class Policy:
     value: ValueModel
     relative: Relative | None
     segments: tuple[Segment, ...]
+    life: LifeCycle | None
     text: str
     """The TOML that it was made from."""
     actions: tuple[Action, ...]

@@ -16,6 +16,7 @@ from models.customer import BASE_LEVEL
 from models.events import MAX_AMOUNT_MINOR
 from models.facts import Window
 from models.gamma_gamma import GammaGamma
+from models.life import LifeCycle
 from models.mbg_nbd import MbgNbd
 from models.parameters import Parameters
 from models.policy import Action, Policy, Relative, Segment
@@ -160,6 +161,7 @@ class Builder:
             risk=risk,
             relative=self._relative(tiers),
             segments=self._segments(),
+            life=self._life_cycle(),
             text=self.text,
             value=self._value(tiers, risk.horizon_ms),
             parameters="" if self.parameters is None else self.parameters.digest,
@@ -329,6 +331,33 @@ class Builder:
                 ranges.append(given)
             found.append(Segment(spec.name, *ranges))
         return tuple(found)
+
+    def _life_cycle(self) -> LifeCycle | None:
+        spec = self.spec.life_cycle
+        if spec is None:
+            return None
+        self._check(
+            2 <= spec.loyal_days <= 1000,
+            "life_cycle.loyal_days",
+            f"{spec.loyal_days} is out of range",
+            "Write 2 to 1000 days with a purchase",
+        )
+        names = ("high_frequency", "active", "regular", "cooling_after", "lost_after")
+        times = {name: self._duration(f"life_cycle.{name}", getattr(spec, name), units.HOUR_MS) for name in names}
+        for shorter, longer in (*pairwise(names[:3]), names[3:]):
+            self._check(
+                times[shorter] < times[longer],
+                f"life_cycle.{longer}",
+                f"is not longer than {shorter}",
+                "Put them in order",
+            )
+        return LifeCycle(
+            spec.loyal_days,
+            self._duration("life_cycle.loyal_after", spec.loyal_after),
+            times["cooling_after"],
+            times["lost_after"],
+            tuple((name.replace("_", "-"), times[name]) for name in names[:3]),
+        )
 
     def _check_ascending(self, tiers: list[Tier]) -> None:
         """A higher tier that asks for less than a lower one is a slip: nobody would ever be in the lower."""

@@ -66,6 +66,18 @@ class SegmentSpec(Spec, kw_only=True):
     monetary: tuple[int, int] = (1, 5)
 
 
+class LifeCycleSpec(Spec, kw_only=True):
+    """`[life_cycle]`: stages by days with a purchase, tenure and silence; behaviour by the mean gap between purchases."""
+
+    loyal_days: int = 5
+    loyal_after: str = "180d"
+    cooling_after: str = "60d"
+    lost_after: str = "180d"
+    high_frequency: str = "7d"
+    active: str = "30d"
+    regular: str = "90d"
+
+
 class DowngradeSpec(Spec, kw_only=True):
     """`[downgrade]`: after a grace period, never before a minimum hold, one step or straight."""
 
@@ -186,6 +198,7 @@ class PolicySpec(Spec, kw_only=True):
     score: ScoreSpec | None = None
     relative: RelativeSpec | None = None
     segments: list[SegmentSpec] = []
+    life_cycle: LifeCycleSpec | None = None
     downgrade: DowngradeSpec = field(default_factory=DowngradeSpec)
     satisfaction: SatisfactionSpec = field(default_factory=SatisfactionSpec)
     risk: RiskSpec
@@ -203,6 +216,7 @@ TABLES: dict[str, type[Spec]] = {
     "score.monetary": ScoreTermSpec,
     "relative": RelativeSpec,
     "segments": SegmentSpec,
+    "life_cycle": LifeCycleSpec,
     "downgrade": DowngradeSpec,
     "satisfaction": SatisfactionSpec,
     "risk": RiskSpec,

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from models import explain, units
-from models.customer import Customer
+from models.customer import Customer, Standing
 from models.fold import next_change_ms, tier_in_words
 from models.policy import Policy
 
@@ -40,6 +40,8 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
         "reaches": explain.what_regains(policy, customer, policy.ladder.tiers[above], view, "reach")
         if above < len(policy.ladder.tiers) and standing.lock is None
         else None,
+        **({"potential": explain.potential(policy, customer, measures)} if above < len(policy.ladder.tiers) else {}),
+        **({"life_cycle": _life(standing)} if standing.stage else {}),
         "recency": None if measures.recency_ms is None else units.format_duration(measures.recency_ms),
         "frequency": measures.orders,
         "monetary": units.format_minor(measures.spend_minor, money),
@@ -58,6 +60,14 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
         "due_at": units.format_time(due_at_ms) if due_at_ms < units.LATEST_MS * 2 else None,
     }
     return orjson.dumps(body)
+
+
+def _life(standing: Standing) -> dict[str, Any]:
+    return {
+        "stage": standing.stage,
+        "since": units.format_time(standing.stage_since_ms),
+        "behaviour": standing.behaviour,
+    }
 
 
 def _risk(customer: Customer, policy: Policy) -> dict[str, Any]:

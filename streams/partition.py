@@ -424,7 +424,8 @@ class PartitionWorker:
         )
         await delivery.append_state(changes.states, marker)
         await delivery.commit(offsets)
-        state.apply(changes, marker, editions)
+        state.apply(changes, marker)
+        state.follow(editions)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
         self.app.stats.count(batch)
 

@@ -80,14 +80,17 @@ class Partition:
         self.editions = editions
         self.review = Review(self.customers if editions.number else {}, editions.number)
 
-    def apply(self, changes: Changes, marker: Marker, editions: Editions) -> None:
+    def follow(self, editions: Editions) -> None:
+        """Be under these, after a batch; if it began one, everybody is to be judged anew."""
+        if editions.number != self.editions.number:
+            self.begin(editions)
+        self.editions = editions
+
+    def apply(self, changes: Changes, marker: Marker) -> None:
         """Take over a batch that the changelog holds."""
         self.schedule.enter(changes.due)
         self.restore(changes.states, marker)
         self.checksum = marker.checksum
-        if editions.number != self.editions.number:
-            self.begin(editions)
-        self.editions = editions
 
     def restore(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
         """Take over a batch, leaving schedule and checksum to be made once all are."""

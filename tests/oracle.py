@@ -88,6 +88,7 @@ class Customer:
         self.level, self.level_since = 0, 0
         self.last_alert: int | None = None
         self.alert_action: tuple[int, str] | None = None
+        self.stage, self.stage_since, self.behaviour = "", 0, ""
 
     def known(self) -> Known:
         return Known(self.rules, self.counted)
@@ -131,7 +132,9 @@ class Customer:
         risk_line = known.next_risk_change(self.level, self.clock)
         if risk_line is not None:
             self.close_call = self.close_call or known.too_close_to_call(risk_line)
-        lines = [self.downgrade_at, self.next_tier_change(known), risk_line]
+        if known.first is not None and self.rules.has_life:
+            self.judge_life(known, cause)
+        lines = [self.downgrade_at, self.next_tier_change(known), risk_line, self.next_stage(known)]
         self.due_at = min((line for line in lines if line is not None), default=None)
 
     # ------------------------------------------------------------ Tiers
@@ -212,6 +215,25 @@ class Customer:
             change = "eased" if level else "cleared"
         self.announce("churn-risk", change, cause, self.rules.levels[before], known.risk_score(self.clock))
 
+    # ------------------------------------------------------------ Life cycle
+    def judge_life(self, known: Known, cause: str) -> None:
+        behaviour, before = known.behaviour(), self.behaviour
+        self.behaviour = behaviour
+        if before and before != behaviour:
+            self.announce("life-cycle", "behaviour", cause, before)
+        stage, was = known.stage_after(self.stage, self.stage_since, self.clock), self.stage
+        if stage != was:
+            self.stage, self.stage_since = stage, self.clock
+            self.announce("life-cycle", "stage", cause, was)
+
+    def next_stage(self, known: Known) -> int | None:
+        if known.last is None or not self.rules.has_life:
+            return None
+        for at in (known.last + self.rules.cooling_after + 1, known.last + self.rules.lost_after + 1):
+            if at > self.clock and known.stage_after(self.stage, self.stage_since, at) != self.stage:
+                return at
+        return None
+
     # ------------------------------------------------------------ telling
     def tier_now(self) -> tuple[str, int | None]:
         return self.rules.names[self.tier], self.downgrade_at
@@ -219,6 +241,8 @@ class Customer:
     def announce(self, topic: str, change: str, cause: str, before: Any, score: float | None = None) -> None:
         self.seq += 1
         after: Any = self.tier_now() if topic == "tier-changes" else self.rules.levels[self.level]
+        if topic == "life-cycle":
+            after = self.stage if change == "stage" else self.behaviour
         if change == "erase":
             after = None
         self.announcements.append(Announcement(topic, change, self.clock, cause, before, after, score))
@@ -233,6 +257,7 @@ class Customer:
             "level_since": self.level_since,
             "last_alert": self.last_alert,
             "alert_action": self.alert_action,
+            "life": (self.stage, self.stage_since, self.behaviour),
         }
         facts = self.known().as_kept_at(self.clock)
         return Picture(

@@ -18,6 +18,7 @@ UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY, "w": WEEK}
 DECIMALS = {"JPY": 0, "KRW": 0, "KWD": 3, "BHD": 3}  # the currencies of the tests that do not have two
 SEVERITIES = ["low", "medium", "high", "critical"]
 STATUSES = ["opened", "escalated", "resolved", "reopened"]
+GAPS = (("high-frequency", "7d"), ("active", "30d"), ("regular", "90d"))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_SILENCE = 100 * 365 * DAY
 CLOSE = 2e-14
@@ -68,6 +69,15 @@ class Rules:
         self.protection = complaints.get("protection", 0.25)
         self.neutral = risk.get("satisfaction", {}).get("neutral", 70)
         self.per_ten_points = risk.get("satisfaction", {}).get("per_ten_points", 0.15)
+
+        life = policy.get("life_cycle")
+        self.has_life = life is not None
+        life = life or {}
+        self.loyal_days = life.get("loyal_days", 5)
+        self.loyal_after = duration(life.get("loyal_after", "180d"))
+        self.cooling_after = duration(life.get("cooling_after", "60d"))
+        self.lost_after = duration(life.get("lost_after", "180d"))
+        self.gaps = [(name, duration(life.get(name.replace("-", "_"), otherwise))) for name, otherwise in GAPS]
 
     def minor(self, amount: str | float, currency: str) -> int:
         """An amount in minor units of the policy's currency, rounded half to even."""
@@ -301,6 +311,29 @@ class Known:
         if self.answer is None or t >= self.answer[0] + self.rules.valid_for:
             return 0.0
         return (self.rules.neutral - self.answer[1]) * self.rules.per_ten_points / 10
+
+    # ------------------------------------------------------------ Life cycle
+    def stage_after(self, stage: str, since: int, t: int) -> str:
+        """The stage that judging at `t` gives a customer who is in one since then."""
+        assert self.first is not None and self.last is not None
+        if t - self.last > self.rules.lost_after:
+            return "lost"
+        if t - self.last > self.rules.cooling_after:
+            return "cooling"
+        if stage == "lost" or (stage == "won-back" and since >= self.last):
+            return "won-back"
+        if self.purchase_days == 1:
+            return "new"
+        loyal = self.purchase_days >= self.rules.loyal_days and self.last - self.first >= self.rules.loyal_after
+        return "loyal" if loyal else "active"
+
+    def behaviour(self) -> str:
+        assert self.first is not None and self.last is not None
+        if self.purchase_days > 1:
+            for name, most in self.rules.gaps:
+                if Fraction(self.last - self.first, self.purchase_days - 1) <= most:
+                    return name
+        return "occasional"
 
     def level_after(self, level: int, t: int) -> int:
         """The level that judging at `t` gives a customer at `level`."""

@@ -67,6 +67,13 @@ CARDS: tuple[Wire, ...] = (
 )  # fmt: skip
 
 
+LIVES = (
+    None,
+    {"loyal_days": 3, "loyal_after": "30d", "cooling_after": "20d", "lost_after": "45d"},
+    {"loyal_days": 2, "loyal_after": "0d", "high_frequency": "1h", "active": "1d", "regular": "400d"},
+)
+
+
 @st.composite
 def policy_texts(draw: st.DrawFn) -> str:
     """A policy like the shipped ones, with thresholds that a few purchases reach and lose."""
@@ -85,6 +92,7 @@ def policy_texts(draw: st.DrawFn) -> str:
             "step": draw(st.sampled_from(["one", "direct"])),
             "min_hold": draw(st.sampled_from(["0d", "0d", "10d", "45d", "180d"])),
         },
+        life_cycle=draw(st.sampled_from(LIVES)),
         satisfaction={"valid_for": draw(st.sampled_from(["30d", "365d"])), "assume": assumed},
         risk={
             "horizon": draw(st.sampled_from(["30d", "90d"])),

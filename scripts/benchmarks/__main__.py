@@ -25,8 +25,8 @@ from scripts.benchmarks.states import is_compiled
 DEFAULT_ROWS = ("throughput", "latency", "memory", "timers", "rebalance", "dead_letters", "replay", "growth")
 ROWS = (*DEFAULT_ROWS[:3], "recovery", *DEFAULT_ROWS[3:], "batch")
 EXAMPLES = """examples:
-  scripts/bench --quick                              everything, small, in about three minutes
-  scripts/bench --json results.json                  everything, three rounds, in about forty minutes
+  scripts/bench --quick                              everything, small, in about five minutes
+  scripts/bench --json results.json                  everything, three rounds, in about fifty minutes
   scripts/bench throughput --contenders tierstream,limit --events 300000 --rounds 1
   scripts/bench latency --sweep --json sweep.json    latency at several loads
   scripts/bench batch --json batch.json              throughput by batch size
@@ -60,7 +60,7 @@ FULL = Sizes(
     table_customers=1_000_000,
     table_states=20_000,
     waves=tuple(table.Wave(due, 1_000_000, 60, 10_000, 5_000) for due in (1_000_000, 100_000)),
-    join=rebalance.Join(200_000, 4, 10_000, 25),
+    join=rebalance.Join(200_000, 4, 5_000, 25),
     broken_events=1_000_000,
     replay_events=1_000_000,
     growth=growth.Sizes((10_000, 1_000_000), (1, 32), 600_000, 40),
@@ -74,7 +74,7 @@ QUICK = Sizes(
     table_customers=100_000,
     table_states=2_000,
     waves=(table.Wave(50_000, 50_000, 6, 10_000, 500),),
-    join=rebalance.Join(50_000, 4, 10_000, 15),
+    join=rebalance.Join(50_000, 4, 5_000, 15),
     broken_events=200_000,
     replay_events=200_000,
     growth=growth.Sizes((10_000, 100_000), (1, 8), 100_000, 6),
@@ -187,7 +187,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; recovery is memory's; default: all but batch"
     )
-    parser.add_argument("--quick", action="store_true", help="smaller numbers and one round: three minutes for all")
+    parser.add_argument("--quick", action="store_true", help="smaller numbers and one round: five minutes for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument("--rounds", type=positive, help="default: 3, or 1 with --quick; growth: 1")
     parser.add_argument("--events", type=positive, help="in throughput, batch, dead_letters and replay")

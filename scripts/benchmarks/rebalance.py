@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.benchmarks.cluster import BenchError, Cluster, say
+from scripts.benchmarks.cluster import Cluster, say
 from scripts.benchmarks.latency import (
     CATCH_UP_SECONDS,
     DELIVERIES,
@@ -67,22 +67,17 @@ def _joined(cluster: Cluster, join: Join) -> dict[str, float]:
             time.sleep(max(0.0, load.starts_at_ms - now_ms()) / 1000 + BEFORE_SECONDS)
             joins_at = time.monotonic()
             with here.worker() as second:
-                second.running.wait_until(lambda: bool(second.partitions()), load.seconds, "ready with partitions")
-                joined_seconds, moved = time.monotonic() - joins_at, second.partitions()
-                if process.poll() is not None:
-                    raise BenchError("the load had ended when the second worker was ready; give fewer --customers")
                 first.running.wait_until(lambda: process.poll() is not None, load.seconds + 120, "done with the load")
                 sent_at = read_sent(load).probes
                 wait_for_probes(sent_at, tail, CATCH_UP_SECONDS)
-                restored_customers, restored_seconds = second.restored()
+                moved, (restored_customers, restored_seconds) = second.restored_partitions(), second.restored()
     took_ms = np.array(latencies_ms(sent_at, tail))
     is_before = np.array(list(sent_at.values())) < joins_at
-    is_moved = np.isin(partitions_of(np.array(list(sent_at), dtype="S8"), join.partitions), list(moved))
+    is_moved = np.isin(partitions_of(np.array(list(sent_at), dtype="S8"), join.partitions), moved)
     return {
         "before_p99_ms": percentiles(took_ms[is_before][is_before.sum() // 2 :].tolist())["p99"],
         "stayed_ms": took_ms[~is_before & ~is_moved].max().item(),
         "moved_ms": took_ms[~is_before & is_moved].max().item(),
-        "joined_seconds": joined_seconds,
         "restored_customers": restored_customers,
         "restored_seconds": restored_seconds,
         "unseen": len(sent_at.keys() - tail.seen_at.keys()),

@@ -133,7 +133,6 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         yield "  where they moved", one["moved_ms"], "ms"
         yield "  of which restoring", one["restored_seconds"], "s"
         yield "  p99 before", one["before_p99_ms"], "ms"
-        yield "  from its start until it was ready", one["joined_seconds"], "s"
     for share, found in results.get("dead_letters", {}).get("shares", {}).items():
         for delivery, one in found.items():
             yield f"{float(share):.0%} dead letters, {delivery}", one["events_per_second"], "records/s"

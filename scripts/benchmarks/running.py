@@ -101,22 +101,14 @@ class Worker:
     running: Running
     web_port: int
 
-    def page(self, name: str) -> dict[str, Any]:
-        """One of its pages; empty while there is none, or it says that something is not as it should be."""
+    def stats(self) -> dict[str, Any]:
+        """Its page /stats; empty while there is none."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/{name}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/stats", timeout=5) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found
         except (OSError, ValueError, urllib.error.HTTPError):
             return {}
-
-    def stats(self) -> dict[str, Any]:
-        """Its page /stats."""
-        return self.page("stats")
-
-    def partitions(self) -> set[int]:
-        """Its partitions, once it has restored them and caught up."""
-        return {int(number) for number in self.page("readyz").get("partitions", ())}
 
     def wait_until_drained(self, seconds: float, customers: int = 0) -> None:
         """Until it holds so many customers and has folded, announced and published everything."""
@@ -133,6 +125,10 @@ class Worker:
         if not found:
             raise BenchError(f"no line of {self.running.name}'s log says what it restored:\n{self.running.said()}")
         return sum(int(count.replace(",", "")) for count, _ in found), max(float(seconds) for _, seconds in found)
+
+    def restored_partitions(self) -> list[int]:
+        """Their numbers, as its log says."""
+        return [int(number) for number in re.findall(r"partition (\d+): restored", self.running.log.read_text())]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import models
 from streams.logs import LogFile
 from streams.replay import OUTPUT_FILES, replay_logs
 from streams.shares import replay_in_shares
-from tests.builders import cdnow, with_made_up_complaints
+from tests.builders import cdnow, shipped_text, with_made_up_complaints
+from tests.running import policy_of
 
-POLICY = models.load("annual-spend")
+POLICY = policy_of(shipped_text("annual-spend") + "\n[life_cycle]\n")
 UNTIL_MS = 915_148_800_000  # 1999-01-01
 AN_EVENT = {
     "topic": "purchases", "event_id": "x1", "kind": "purchase", "order_id": "o", "amount": "900", "currency": "USD",

@@ -64,6 +64,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
             "level_since": standing.risk_since_ms,
             "last_alert": _known(standing.last_alert_ms),
             "alert_action": None if action is None else (action.at_ms, action.action),
+            "life": (standing.stage, standing.stage_since_ms, standing.behaviour),
         },
         "seq": customer.seq,
         "clock": customer.clock_ms,
@@ -74,7 +75,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
 def announced(output: Output) -> dict[str, Any]:
     """An output, read from its body as its readers do."""
     body = json.loads(output.body)
-    key = "tier" if output.topic == "tier-changes" else "level"
+    key = {"tier-changes": "tier", "churn-risk": "level", "life-cycle": output.change}[output.topic]
     assert (body["seq"], body["id"], body["change"]) == (output.seq, output.id, output.change)
     assert ms(body["occurred_at"]) == output.occurred_at_ms
     return {
@@ -82,7 +83,7 @@ def announced(output: Output) -> dict[str, Any]:
         "change": output.change,
         "occurred_at": output.occurred_at_ms,
         "cause": body["cause"],
-        "before": body["before"] and body["before"][key],
+        "before": body["before"] and (body["before"][key] or ""),
         "after": body["after"] and body["after"][key],
         "downgrade_at": body["after"] and body["after"].get("downgrade_at") and ms(body["after"]["downgrade_at"]),
     }
