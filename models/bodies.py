@@ -79,6 +79,17 @@ class Breakpoints(Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
     """Between the quintiles, ascending; empty for a term with breakpoints of its own."""
 
 
+class Prospect(Struct, gc=False, kw_only=True):
+    """Body of `prospects`: what is known of somebody who may become a customer."""
+
+    event_id: Id
+    customer_id: Id
+    money: bool
+    authority: bool
+    need: bool
+    occurred_at: Time
+
+
 class Command(Struct, gc=False, kw_only=True):
     """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason."""
 
@@ -95,11 +106,12 @@ class Command(Struct, gc=False, kw_only=True):
     parameters: Parameters | None = None
 
 
-Body = Purchase | Complaint | Feedback | Command
+Body = Purchase | Complaint | Feedback | Prospect | Command
 TOPIC_BODIES: Final[dict[str, type[Body]]] = {
     "purchases": Purchase,
     "complaints": Complaint,
     "feedback": Feedback,
+    "prospects": Prospect,
     "commands": Command,
 }
 """The input topics, in the order in which simultaneous events of a customer are folded."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from models import buckets
-from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
+from models.remembered import AlertAction, ComplaintStep, Lock, Prospecting, Satisfaction
 
 SCHEMA_VERSION: Final = 3
 NEVER_MS: Final = 2**62 - 1
@@ -51,6 +51,8 @@ class Facts:
     """Of that, the spend and the orders of buckets with more refunds than purchases: not positive."""
     complaints: list[ComplaintStep]
     satisfaction: Satisfaction | None
+    prospecting: Prospecting | None
+    """None of who was never said to be a prospect."""
     last_day_minor: int
     """What was bought on the UTC day of the last purchase, refunds notwithstanding; 0 if it is not known."""
 
@@ -70,6 +72,7 @@ class Facts:
         complaints: list[ComplaintStep] | None = None,
         satisfaction: Satisfaction | None = None,
         last_day_minor: int = 0,
+        prospecting: Prospecting | None = None,
     ) -> None:
         self.first_purchase_ms = first_purchase_ms
         self.last_purchase_ms = last_purchase_ms
@@ -85,6 +88,7 @@ class Facts:
         self.complaints = [] if complaints is None else complaints
         self.satisfaction = satisfaction
         self.last_day_minor = last_day_minor
+        self.prospecting = prospecting
 
 
 @dataclass(init=False, slots=True)
@@ -104,6 +108,8 @@ class Standing:
     """Of the life cycle (models.life); empty where the policy has none, or before the first purchase."""
     stage_since_ms: int
     behaviour: str
+    qualification: str
+    """What was announced of a prospect; empty of who never was one."""
 
     def __init__(
         self,
@@ -118,6 +124,7 @@ class Standing:
         stage: str = "",
         stage_since_ms: int = 0,
         behaviour: str = "",
+        qualification: str = "",
     ) -> None:
         self.tier = tier
         self.tier_since_ms = tier_since_ms
@@ -130,6 +137,7 @@ class Standing:
         self.stage = stage
         self.stage_since_ms = stage_since_ms
         self.behaviour = behaviour
+        self.qualification = qualification
 
 
 @dataclass(init=False, slots=True)
@@ -191,9 +199,11 @@ def copied(customer: Customer) -> Customer:
     return _customer(customer.due_at_ms, customer.edition, _fields(customer))
 
 
-_Rare = tuple[int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, AlertAction | None]
+_Rare = tuple[
+    int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, AlertAction | None, Prospecting | None, str
+]  # fmt: skip
 """What most customers have nothing of: when they were erased, complaints, satisfaction, spend and orders of the window's
-buckets with more refunds than purchases, when their tier is lost, lock, action about an alert.
+buckets with more refunds than purchases, when their tier is lost, lock, action about an alert, having been a prospect.
 """
 
 _Fields = tuple[
@@ -219,10 +229,12 @@ def _fields(customer: Customer) -> _Fields:
         or standing.lock is not None
         or standing.alert_action is not None
         or customer.erased_at_ms >= 0
+        or facts.prospecting is not None
     ):
         rare = (
             customer.erased_at_ms, facts.complaints, facts.satisfaction, facts.window_refunded_minor,
             facts.window_refunded_orders, standing.downgrade_at_ms, standing.lock, standing.alert_action,
+            facts.prospecting, standing.qualification,
         )  # fmt: skip
     return (
         customer.clock_ms, customer.seq, customer.events, customer.recent,
@@ -249,6 +261,7 @@ def _customer(due_at_ms: int, edition: int, row: _Fields) -> Customer:
         customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
         facts.window_refunded_minor, facts.window_refunded_orders = rare[3], rare[4]
         standing.downgrade_at_ms, standing.lock, standing.alert_action = rare[5], rare[6], rare[7]
+        facts.prospecting, standing.qualification = rare[8], rare[9]
     return customer
 
 
@@ -280,10 +293,11 @@ def _from_1_to_2(body: list[Any]) -> list[Any]:
 
 
 def _from_2_to_3(body: list[Any]) -> list[Any]:
-    """What was bought on the last day came, which is not known until the next purchase; so did stage and behaviour. The header
-    has the edition.
+    """What was bought on the last day came, which is not known until the next purchase; so did stage, behaviour and having been
+    a prospect. The header has the edition.
     """
-    return [*body[:-1], 0, None, body[-1]]
+    rare = body[-1] and [*body[-1], None, ""]
+    return [*body[:-1], 0, None, rare]
 
 
 UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3}

@@ -21,6 +21,7 @@ from models.bodies import (
     Command,
     Complaint,
     Feedback,
+    Prospect,
     Purchase,
 )
 
@@ -72,7 +73,7 @@ class Event:
     occurred_at_ms: int
     event_hash: bytes
     """Eight bytes that stand for topic and event_id in the customer's de-duplication list."""
-    body: Complaint | Feedback | Command | None
+    body: Complaint | Feedback | Prospect | Command | None
     """None for a purchase or refund: all of it is in what follows."""
     amount_minor: int
     is_refund: bool

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from models import buckets, units
 from models.buckets import Total
 from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Facts
-from models.remembered import ComplaintStep, Satisfaction
+from models.remembered import ComplaintStep, Prospecting, Satisfaction
 
 MAX_SUM_MINOR: Final = 2**63 - 1
 """What a sum may be: it is kept in 64 bits."""
@@ -129,6 +129,12 @@ def book_satisfaction(facts: Facts, answer: Satisfaction) -> None:
     """The latest answer counts."""
     if facts.satisfaction is None or answer > facts.satisfaction:
         facts.satisfaction = answer
+
+
+def book_prospecting(facts: Facts, word: Prospecting) -> None:
+    """The latest word counts."""
+    if facts.prospecting is None or word > facts.prospecting:
+        facts.prospecting = word
 
 
 def slide(facts: Facts, window: Window, clock_ms: int) -> None:
@@ -339,6 +345,7 @@ __all__ = [
     "Window",
     "WindowKind",
     "book_complaint",
+    "book_prospecting",
     "book_purchase",
     "book_refund",
     "book_satisfaction",

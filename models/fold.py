@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from models import explain
-from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback
+from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback, Prospect
 from models.customer import BASE_LEVEL, NEVER_MS, RECENT_EVENTS, Customer, Facts, Standing, copied
 from models.events import MAX_AMOUNT_MINOR, Event, Rejected
 from models.facts import (
@@ -25,6 +25,7 @@ from models.facts import (
     Measures,
     View,
     book_complaint,
+    book_prospecting,
     book_purchase,
     book_refund,
     book_satisfaction,
@@ -33,10 +34,10 @@ from models.facts import (
     slide,
     would_overflow,
 )
-from models.life import LifeCycle
+from models.life import PROSPECT, LifeCycle
 from models.outputs import CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit
 from models.policy import Policy
-from models.remembered import AlertAction, ComplaintStep, Lock, Satisfaction
+from models.remembered import AlertAction, ComplaintStep, Lock, Prospecting, Satisfaction
 from models.tiers import Tier
 from models.units import format_time
 
@@ -219,6 +220,8 @@ class _Step:
             self.purchase(event)
         elif isinstance(body, Complaint):
             self.complaint(event, body)
+        elif isinstance(body, Prospect):
+            book_prospecting(self.facts, Prospecting(at_ms, body.money + body.authority + body.need))
         elif isinstance(body, Feedback):
             book_satisfaction(self.facts, Satisfaction(at_ms, body.score, body.kind))
         elif body.command == "erase":
@@ -295,8 +298,11 @@ class _Step:
         due_at_ms = customer.tier_due_ms
         if facts.first_purchase_ms >= 0:
             due_at_ms = min(due_at_ms, self.settle_risk(cause))
-            life = self.policy.life
-            if life is not None:
+        life = self.policy.life
+        if life is not None:
+            if facts.prospecting is not None:
+                self.settle_prospect(life, cause)
+            if facts.first_purchase_ms >= 0:
                 self.settle_life(life, cause)
                 due_at_ms = min(due_at_ms, life.next_change_ms(facts, now_ms))
         customer.due_at_ms = due_at_ms
@@ -357,6 +363,18 @@ class _Step:
             self.change_level(rank, reached, cause)
         until_ms = risk.quiet_until_ms(self.facts, reached, now_ms)
         return until_ms if until_ms > now_ms else risk.next_change_ms(self.facts, reached, now_ms)
+
+    def settle_prospect(self, life: LifeCycle, cause: str) -> None:
+        standing, now = self.standing, format_time(self.customer.clock_ms)
+        found, before = life.qualification(self.facts), standing.qualification
+        if found and found != before:
+            standing.qualification = found
+            after = {"qualification": found, "since": now}
+            self.announce(
+                LIFE_CYCLE, "qualification", cause, {"before": {"qualification": before or None}, "after": after}
+            )
+            if not standing.stage:
+                standing.stage, standing.stage_since_ms = PROSPECT, self.customer.clock_ms
 
     def settle_life(self, life: LifeCycle, cause: str) -> None:
         facts, standing, now_ms = self.facts, self.standing, self.customer.clock_ms

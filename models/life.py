@@ -1,5 +1,6 @@
 """Where customers are in their life with the shop, and how often they buy: states of their own, with their own changes.
 
+    prospect -> new                 by the first purchase
     new -> active -> loyal          by days with a purchase and time since the first
     -> cooling -> lost              by silence
     -> won-back -> active, loyal    by the first purchase after having been lost, and the next one
@@ -21,6 +22,8 @@ COOLING: Final = "cooling"
 LOST: Final = "lost"
 WON_BACK: Final = "won-back"
 OCCASIONAL: Final = "occasional"
+PROSPECT: Final = "prospect"
+QUALIFICATIONS: Final = ("not-a-target", "automate", "nurture", "qualified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,13 @@ class LifeCycle:
             if at_ms > after_ms:
                 return at_ms
         return NEVER_MS
+
+    @staticmethod
+    def qualification(facts: Facts) -> str:
+        """What to do about a prospect, by how many of money, authority and need there are; empty of who is none (any more)."""
+        if facts.prospecting is None or facts.first_purchase_ms >= 0:
+            return ""
+        return QUALIFICATIONS[facts.prospecting.marks]
 
     def behaviour(self, facts: Facts) -> str:
         """By the mean gap; of who bought on one day only, occasional."""

@@ -66,7 +66,8 @@ def _life(standing: Standing) -> dict[str, Any]:
     return {
         "stage": standing.stage,
         "since": units.format_time(standing.stage_since_ms),
-        "behaviour": standing.behaviour,
+        "behaviour": standing.behaviour or None,
+        **({"qualification": standing.qualification} if standing.qualification else {}),
     }
 
 

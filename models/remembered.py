@@ -26,6 +26,14 @@ class Satisfaction(Struct, array_like=True, gc=False, order=True, frozen=True):
     kind: str
 
 
+class Prospecting(Struct, array_like=True, gc=False, order=True, frozen=True):
+    """The latest word on money, authority and need; of two at the same instant the more hopeful counts."""
+
+    at_ms: int
+    marks: int
+    """How many of the three there are."""
+
+
 class Lock(Struct, array_like=True, gc=False, frozen=True):
     """A tier pinned by hand."""
 

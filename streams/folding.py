@@ -249,6 +249,7 @@ class Batch:
         try:
             self.editions = self.editions.begun_with(command, at_ms)
         except ValueError as error:
+            self.events += 1
             self.dead_letters.append(DeadLetter("bad_edition", str(error), record))
             return
         self._policy, self._edition = self.editions.current, self.editions.number

@@ -93,6 +93,13 @@ def complaint(
     return _event("complaints", who, on, id, {**fields, "category": category, "satisfaction": satisfaction})
 
 
+def prospect(
+    who: str, *, on: str | int, money: bool = True, authority: bool = True, need: bool = True, id: str | None = None
+) -> Wire:
+    """What is known of `who` before the first purchase."""
+    return _event("prospects", who, on, id, {"money": money, "authority": authority, "need": need})
+
+
 def feedback(who: str, score: int, *, on: str | int, kind: str = "csat", id: str | None = None) -> Wire:
     """`who` answers a survey."""
     return _event("feedback", who, on, id, {"score": score, "kind": kind})

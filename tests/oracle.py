@@ -89,6 +89,7 @@ class Customer:
         self.last_alert: int | None = None
         self.alert_action: tuple[int, str] | None = None
         self.stage, self.stage_since, self.behaviour = "", 0, ""
+        self.qualification = ""
 
     def known(self) -> Known:
         return Known(self.rules, self.counted)
@@ -132,6 +133,8 @@ class Customer:
         risk_line = known.next_risk_change(self.level, self.clock)
         if risk_line is not None:
             self.close_call = self.close_call or known.too_close_to_call(risk_line)
+        if known.first is None and known.word is not None and self.rules.has_life:
+            self.judge_prospect(known.word[1], cause)
         if known.first is not None and self.rules.has_life:
             self.judge_life(known, cause)
         lines = [self.downgrade_at, self.next_tier_change(known), risk_line, self.next_stage(known)]
@@ -216,6 +219,14 @@ class Customer:
         self.announce("churn-risk", change, cause, self.rules.levels[before], known.risk_score(self.clock))
 
     # ------------------------------------------------------------ Life cycle
+    def judge_prospect(self, marks: int, cause: str) -> None:
+        qualification = {3: "qualified", 2: "nurture", 1: "automate", 0: "not-a-target"}[marks]
+        if qualification != self.qualification:
+            before, self.qualification = self.qualification, qualification
+            self.announce("life-cycle", "qualification", cause, before)
+            if self.stage == "":
+                self.stage, self.stage_since = "prospect", self.clock
+
     def judge_life(self, known: Known, cause: str) -> None:
         behaviour, before = known.behaviour(), self.behaviour
         self.behaviour = behaviour
@@ -242,7 +253,7 @@ class Customer:
         self.seq += 1
         after: Any = self.tier_now() if topic == "tier-changes" else self.rules.levels[self.level]
         if topic == "life-cycle":
-            after = self.stage if change == "stage" else self.behaviour
+            after = {"stage": self.stage, "behaviour": self.behaviour, "qualification": self.qualification}[change]
         if change == "erase":
             after = None
         self.announcements.append(Announcement(topic, change, self.clock, cause, before, after, score))
@@ -257,7 +268,7 @@ class Customer:
             "level_since": self.level_since,
             "last_alert": self.last_alert,
             "alert_action": self.alert_action,
-            "life": (self.stage, self.stage_since, self.behaviour),
+            "life": (self.stage, self.stage_since, self.behaviour, self.qualification),
         }
         facts = self.known().as_kept_at(self.clock)
         return Picture(

@@ -149,6 +149,13 @@ class Known:
         ]
         self.answer = max(answers, default=None)
 
+        words = [
+            (event.at, sum(event.wire[one] for one in ("money", "authority", "need")))
+            for event in events
+            if event.what == "prospects"
+        ]
+        self.word = max(words, default=None)
+
         steps = {
             (
                 event.at,
@@ -174,6 +181,7 @@ class Known:
             "buckets": [kept for kept in self.buckets if kept[0] * rules.bucket + rules.keep > clock],
             "steps": [step for step in self.steps if step[0] + rules.forget_after > clock],
             "answer": self.answer,
+            "word": self.word,
         }
 
     def year(self, t: int) -> tuple[int, int]:

@@ -145,7 +145,7 @@ def _snapped(at_ms: int, snap: str) -> int:
 def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], number: int) -> Wire:
     """A purchase, refund, complaint or answer: what changes facts."""
     id = f"{who}-{number}"
-    kind = draw(st.sampled_from(["purchase"] * 5 + ["refund", "complaint", "complaint", "feedback"]))
+    kind = draw(st.sampled_from(["purchase"] * 5 + ["refund", "complaint", "complaint", "feedback", "prospect"]))
     if kind == "purchase":
         currency = draw(st.sampled_from(["USD"] * 5 + ["JPY", "KWD", "EUR"]))
         amount = draw(st.sampled_from(AMOUNTS))
@@ -156,6 +156,9 @@ def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], numbe
         of = draw(st.sampled_from([None, at_ms, *[before for before in earlier if before <= at_ms]]))
         amount = draw(st.sampled_from(AMOUNTS))
         return builders.refund(who, amount, on=at_ms, of=of, full=draw(st.booleans()), id=id)
+    if kind == "prospect":
+        money, authority = draw(st.booleans()), draw(st.booleans())
+        return builders.prospect(who, on=at_ms, money=money, authority=authority, need=draw(st.booleans()), id=id)
     if kind == "complaint":
         return builders.complaint(
             who,

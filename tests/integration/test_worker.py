@@ -78,6 +78,11 @@ def unusable_records() -> dict[str, tuple[str, bytes, str | None]]:
         "time_in_future": ("purchases", good | {"occurred_at": "2099-01-01T00:00:00Z"}, None),
         "unknown_tier": ("commands", command | {"command": "lock_tier", "tier": "diamond", "reason": "because"}, None),
         "reason_required": ("commands", command | {"command": "lock_tier", "tier": "mass"}, None),
+        "bad_edition": (
+            "commands",
+            command | {"customer_id": "*", "command": "use_edition", "edition": 7, "breakpoints": {"as_of_ms": 1, "customers": 1}},
+            "*",
+        ),
         "too_late": ("purchases", good | {"event_id": "late", "occurred_at": "2024-01-01T00:00:00Z"}, None),
     }  # fmt: skip
     return {

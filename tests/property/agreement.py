@@ -54,6 +54,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
                 (one.at_ms, one.complaint_id, one.status, one.severity, one.category) for one in facts.complaints
             ],
             "answer": None if answer is None else (answer.at_ms, answer.score, answer.kind),
+            "word": None if facts.prospecting is None else (facts.prospecting.at_ms, facts.prospecting.marks),
         },
         "standing": {
             "tier": standing.tier,
@@ -64,7 +65,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
             "level_since": standing.risk_since_ms,
             "last_alert": _known(standing.last_alert_ms),
             "alert_action": None if action is None else (action.at_ms, action.action),
-            "life": (standing.stage, standing.stage_since_ms, standing.behaviour),
+            "life": (standing.stage, standing.stage_since_ms, standing.behaviour, standing.qualification),
         },
         "seq": customer.seq,
         "clock": customer.clock_ms,

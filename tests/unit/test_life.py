@@ -7,7 +7,7 @@ import json
 import pytest
 
 from models import load, profile
-from tests.builders import DAY, Wire, erase, ms, policy_text, purchase, refund
+from tests.builders import DAY, Wire, erase, ms, policy_text, prospect, purchase, refund
 from tests.running import Fold, policy_of
 
 POLICY = policy_of(
@@ -137,6 +137,45 @@ def test_who_is_expected_to_buy_what_the_next_tier_lacks_is_likely_to_climb(asks
     written = profile(fold.customers["ada"], "ada", policy)
     assert written is not None
     assert json.loads(written)["potential"]["likely"] is likely
+
+
+def test_a_prospect_is_qualified_by_money_authority_and_need_and_becomes_a_customer_with_the_first_purchase() -> None:
+    log = [
+        prospect("ada", on=day(0), money=False, authority=False),
+        prospect("ada", on=day(1), money=False),
+        # The same again says nothing new, an older word does not count.
+        prospect("ada", on=day(2), authority=False),
+        prospect("ada", on=day(1), need=False, money=False, authority=False),
+        prospect("ada", on=day(3)),
+        purchase("ada", "10", on=day(4)),
+        prospect("ada", on=day(5), need=False),
+    ]
+    assert told(log, 6) == in_ms(
+        [
+            (0, "qualification", "automate"),
+            (1, "qualification", "nurture"),
+            (3, "qualification", "qualified"),
+            (4, "stage", "new"),
+        ]
+    )
+    fold = Fold(POLICY)
+    for wire in log:
+        fold.apply(wire)
+    last = json.loads(fold.outputs[-1].body)
+    assert last["before"] == {"stage": "prospect", "since": "2024-01-01T00:00:00Z"}
+    written = profile(fold.customers["ada"], "ada", POLICY)
+    assert written is not None
+    assert json.loads(written)["life_cycle"]["qualification"] == "qualified"
+
+
+def test_the_profile_of_a_prospect_has_no_risk() -> None:
+    fold = Fold(POLICY)
+    fold.apply(prospect("ada", on=day(0), money=False, authority=False, need=False))
+    written = profile(fold.customers["ada"], "ada", POLICY)
+    assert written is not None
+    body = json.loads(written)
+    assert body["life_cycle"]["qualification"] == "not-a-target"
+    assert (body["risk"]["probability"], body["recency"], body["potential"]) == (None, None, None)
 
 
 def test_a_policy_without_a_life_cycle_says_nothing_of_it() -> None:
