@@ -30,6 +30,8 @@ ENTRIES_AHEAD: Final = 500
 """Entries of the next hour taken into the heap at each look, which are at least a few a second."""
 MOST_DUE: Final = 500
 """Customers advanced in one batch; those that are left are due in the next."""
+LOOKS_PER_REVIEW: Final = 20
+"""How many customers who were judged already are passed over for each that is still to be."""
 STEPS_A_TURN: Final = 100
 """Customers and records folded before others get a turn: appends under way, pages, timers."""
 
@@ -59,13 +61,13 @@ class Plan(NamedTuple):
 
 
 class Review:
-    """The customers who are still to be judged under the edition in force, in an order that is always the same."""
+    """The customers who are still to be judged under the edition in force."""
 
     def __init__(self, customers: Mapping[bytes, bytes], number: int) -> None:
         self._customers = customers
         self._number = number
-        # Sorted backwards, to be taken from the end.
-        self._waiting = sorted((key for key, state in customers.items() if edition_of(state) != number), reverse=True)
+        # No more than a copy of references, so that an edition does not stop the stream; who is left is found out bit by bit.
+        self._waiting = list(customers) if number else []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -73,7 +75,9 @@ class Review:
     def take(self, most: int) -> list[bytes]:
         """The next so many; who was judged in the meantime, for an event of theirs, is left out."""
         found: list[bytes] = []
-        while self._waiting and len(found) < most:
+        for _ in range(min(LOOKS_PER_REVIEW * most, len(self._waiting))):
+            if len(found) == most:
+                break
             key = self._waiting.pop()
             if edition_of(self._customers[key]) != self._number:
                 found.append(key)

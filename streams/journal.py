@@ -7,13 +7,13 @@ replay tells history byte for byte, however the inputs met at run time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 import msgspec
 from msgspec import Struct
 
-from streams.folding import Plan, Review, Schedule
+from streams.folding import Plan, Schedule
 from streams.merge import Record
 
 Run = tuple[str, int, int]
@@ -22,7 +22,7 @@ offsets have gaps; there are never others."""
 
 
 class Entry(Struct, frozen=True):
-    """What one batch does, in this order: under `policy`, advance `due` customers to `until_ms`, judge `review` customers
+    """What one batch does, in this order: under `policy`, advance `due` customers to `until_ms`, judge those of `review`
     under the edition in force, then fold `runs`.
     """
 
@@ -35,8 +35,8 @@ class Entry(Struct, frozen=True):
     due: int
     """How many customers are advanced: the first so many in the order of due time and id."""
     runs: list[Run]
-    review: int = 0
-    """How many customers of an older edition are judged: the first so many in the order of their ids."""
+    review: list[str] = []
+    """Customers of an older edition, by their ids."""
 
     def encode(self) -> bytes:
         """The journal record's value."""
@@ -58,28 +58,32 @@ def entry_of(plan: Plan, batch: int, generation: int, policy: str) -> Entry:
             runs[-1] = (record.topic, runs[-1][1], record.offset)
         else:
             runs.append((record.topic, record.offset, record.offset))
-    return Entry(batch, generation, policy, plan.until_ms, len(plan.due), runs, len(plan.review))
+    return Entry(batch, generation, policy, plan.until_ms, len(plan.due), runs, [key.decode() for key in plan.review])
 
 
 def plan_of(
-    entry: Entry, schedule: Schedule, review: Review, take_up_to: Callable[[str, int], Iterable[Record]], where: str
+    entry: Entry,
+    customers: Mapping[bytes, bytes],
+    schedule: Schedule,
+    take_up_to: Callable[[str, int], Iterable[Record]],
+    where: str,
 ) -> Plan:
     """The plan that an entry tells of, with the records that `take_up_to` (topic, offset) gives.
 
     Raises JournalError, naming `where`, if other customers are due, or records are gone.
     """
     due = list(islice(schedule.due(entry.until_ms), entry.due))
-    reviewed = review.take(entry.review)
+    reviewed = [key for key in (one.encode() for one in entry.review) if key in customers]
     records: list[Record] = []
     missing = []
     for topic, _, last in entry.runs:
         records += take_up_to(topic, last)
         if not records or (records[-1].topic, records[-1].offset) != (topic, last):
             missing.append(topic)
-    if len(due) != entry.due or len(reviewed) != entry.review or missing:
+    if len(due) != entry.due or len(reviewed) != len(entry.review) or missing:
         raise JournalError(
             f"{where}, batch {entry.batch} does not fit the inputs: the journal says {entry.due} customers were due and "
-            f"{len(due)} are, {entry.review} to be judged anew and {len(reviewed)} are; records are missing of {', '.join(missing) or 'no topic'}. Were inputs deleted, or was "
+            f"{len(due)} are, {len(entry.review)} to be judged anew and {len(reviewed)} are there; records are missing of {', '.join(missing) or 'no topic'}. Were inputs deleted, or was "
             f"{entry.policy} changed without a new version? A new TIERSTREAM_APP_VERSION, or a replay without --journal, "
             "needs no journal"
         )

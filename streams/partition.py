@@ -377,7 +377,7 @@ class PartitionWorker:
         if any(self._next[topic] <= last for topic, _, last in entry.runs):
             return Plan(entry.until_ms, [], [], [])
         state = self.held
-        return plan_of(entry, state.schedule, state.review, self.merge.take_up_to, f"partition {self.number}")
+        return plan_of(entry, state.customers, state.schedule, self.merge.take_up_to, f"partition {self.number}")
 
     def time_ms(self) -> int:
         """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""

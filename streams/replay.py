@@ -220,7 +220,7 @@ def replay_partition(
                 f"give --policy {entry.policy}"
             )
         plan = plan_of(
-            entry, replay.schedule, replay.review, lambda name, last: inputs[name].up_to(last), f"partition {number}"
+            entry, replay.customers, replay.schedule, lambda name, last: inputs[name].up_to(last), f"partition {number}"
         )
         on_batch(replay.do(plan))
     return replay

@@ -78,7 +78,7 @@ class Partition:
     def begin(self, editions: Editions) -> None:
         """Be under these editions of the policy: who is still under an older one is to be judged anew."""
         self.editions = editions
-        self.review = Review(self.customers if editions.number else {}, editions.number)
+        self.review = Review(self.customers, editions.number)
 
     def follow(self, editions: Editions) -> None:
         """Be under these, after a batch; if it began one, everybody is to be judged anew."""

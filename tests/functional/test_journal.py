@@ -27,7 +27,9 @@ def test_an_entry_tells_records_as_runs_in_the_order_in_which_they_are_folded() 
         [record("purchases", 3), record("purchases", 7), record("complaints", 1), record("purchases", 8)],
     )
     made = entry_of(plan, 5, 2, "p@1")
-    assert made == Entry(5, 2, "p@1", 99, 1, [("purchases", 3, 7), ("complaints", 1, 1), ("purchases", 8, 8)], 2)
+    assert made == Entry(
+        5, 2, "p@1", 99, 1, [("purchases", 3, 7), ("complaints", 1, 1), ("purchases", 8, 8)], ["bob", "eve"]
+    )
     assert decode_entry(made.encode(), "journal") == made
 
 
