@@ -51,7 +51,7 @@ def test_what_the_story_knows_is_what_the_fold_makes_of_it_and_every_change_occu
                 changes.update(output.change for output in outputs)
     assert story.total == SECONDS * 150 == story.counts.total()
     assert garbage == story.garbage
-    assert set(REASONS) - reasons == {"too_large", "bad_amount", "too_late"}
+    assert set(REASONS) - reasons == {"too_large", "bad_amount", "too_late", "bad_edition"}
     kept = {customer_id: customer for customer_id, customer in customers.items() if customer.erased_at_ms < 0}
     assert {customer_id: facts_of(customer) for customer_id, customer in kept.items()} == story.facts()
     assert story.erased == customers.keys() - kept.keys()
