@@ -191,7 +191,7 @@ class Customer:
     @property
     def revision(self) -> int:
         """Grows with every change of this customer, whether or not it was announced."""
-        return self.events + self.seq
+        return self.events + self.seq + self.edition
 
 
 def copied(customer: Customer) -> Customer:

@@ -15,6 +15,9 @@ from typing import Any
 import confluent_kafka
 
 import models
+from models.bodies import EVERYBODY
+from models.parameters import FORM, About, CardTable, Metrics, Parameters, Purchases
+from streams.editions import edition_body
 from streams.settings import Settings, load_settings
 from streams.topics import INPUTS, create_topics
 from tests.chaos.broker import Broker, Steps, finish
@@ -31,6 +34,8 @@ TICK_SECONDS = 0.05
 READY_SECONDS = 60.0
 OVERLAPPING = 0.5
 DRAIN_SECONDS = 180.0
+EDITION_SECONDS = 15.0
+"""Between two editions of the policy."""
 
 Say = Callable[[str], None]
 
@@ -45,6 +50,8 @@ class Writer:
         self._started = time.monotonic()
         self._told_ms = time.time_ns() // 1_000_000
         self._failed: list[str] = []
+        self.editions = 0
+        self._next_edition = self._started + EDITION_SECONDS
         self._producer = confluent_kafka.Producer(
             {
                 "bootstrap.servers": settings.broker,
@@ -60,7 +67,11 @@ class Writer:
         )
 
     def tick(self) -> None:
-        """Write what is due by now."""
+        """Write what is due by now, and now and then begin an edition of the policy."""
+        if time.monotonic() >= self._next_edition:
+            self._next_edition += EDITION_SECONDS
+            self.editions += 1
+            self._begin_edition(self.editions)
         due = int((time.monotonic() - self._started) * self._events_per_second) - self._story.total
         now_ms = time.time_ns() // 1_000_000
         for record in self._story.records(max(due, 0), now_ms, self._told_ms):
@@ -68,6 +79,13 @@ class Writer:
             self._producer.produce(topic, record.value, record.key, on_delivery=self._delivered)
         self._told_ms = now_ms
         self._producer.poll(0)
+
+    def _begin_edition(self, number: int) -> None:
+        """Other parameters, in every partition; every other time twice, as after a crash of who sends them."""
+        body = edition_body(number, time.time_ns() // 1_000_000, parameters=parameters_of(number))
+        for partition in [*range(PARTITIONS)] * (1 + number % 2):
+            topic = self._settings.topic("commands")
+            self._producer.produce(topic, body, EVERYBODY.encode(), partition, on_delivery=self._delivered)
 
     def flush(self) -> bool:
         """Deliver for a moment; returns whether nothing is left to do."""
@@ -78,6 +96,26 @@ class Writer:
     def _delivered(self, error: confluent_kafka.KafkaError | None, _: confluent_kafka.Message) -> None:
         if error is not None:
             self._failed.append(str(error))
+
+
+def parameters_of(number: int) -> Parameters:
+    """The policy's risk, a little other with every edition: some levels change, some do not."""
+    risk = models.load(POLICY).risk
+    shift = (0.0, 0.4, -0.3)[number % 3]
+    return Parameters(
+        form=FORM,
+        fit=About(
+            log=["chaos"], events=1, customers=1, begins="2026-01-01T00:00:00Z", ends="2026-01-02T00:00:00Z", horizon="1d",
+            origins=[], calibrated_at="2026-01-02T00:00:00Z",
+        ),
+        metrics=Metrics(customers=1, churned=0.5, auc=0.5, brier=0.25, brier_of_base_rate=0.25),
+        purchases=Purchases(
+            r=risk.mbg.r, alpha_weeks=risk.mbg.alpha, a=risk.mbg.a, b=risk.mbg.b, log_likelihood=0.0, standard_errors=[]
+        ),
+        card=CardTable(
+            intercept=shift, model=1.0, silence=0.1, frequency=-0.1, spend=-0.05, basket_trend=-0.1, typical_spend="100"
+        ),
+    )  # fmt: skip
 
 
 @dataclass
@@ -252,6 +290,7 @@ def run(
             "minutes": minutes,
             "delivery": delivery,
             "events": story.total,
+            "editions": writer.editions,
             "faults": dict(sorted(injector.counts.items())),
             "deaths": dict(sorted(crew.deaths.items())),
             "restarts": crew.restarts,

@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 import models
-from models.outputs import CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
+from models.bodies import EVERYBODY
+from models.outputs import CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES
 from models.policy import Policy
 from streams.folding import Batch
 from streams.kafka_log import KafkaLog
@@ -25,7 +26,7 @@ from tests.chaos.story import Story
 from tests.integration.harness import Site
 from tests.integration.test_worker_equals_replay import assert_redis_equals
 
-ANNOUNCEMENTS = (TIER_CHANGES, CHURN_RISK)
+ANNOUNCEMENTS = (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE)
 EXAMPLES = 20
 
 Letter = tuple[str, int, int]
@@ -67,11 +68,19 @@ class Told:
         self.letters: dict[Letter, tuple[str, bytes | None]] = {}
         self.customers: dict[str, bytes] = {}
         self.of_partition: dict[int, dict[bytes, bytes]] = {}
+        self.policies: dict[int, Policy] = {}
+        """By edition, the policy that is in force in some partition at the end."""
+        self.unreviewed = 0
+        """Customers who are not under it."""
         log = KafkaLog(settings)
         log.begin((*INPUTS, JOURNAL))
         for number in range(settings.partitions):
             replay = replay_partition(log, number, policy, lambda count: None, self._take)
             self.of_partition[number] = replay.customers
+            self.policies[replay.editions.number] = replay.editions.current
+            self.unreviewed += sum(
+                models.decode(state).edition != replay.editions.number for state in replay.customers.values()
+            )
             self.customers |= {key.decode(): state for key, state in replay.customers.items()}
 
     def _take(self, batch: Batch) -> None:
@@ -87,14 +96,21 @@ def verify(*, settings: Settings, story: Story, folder: Path, redis_url: str, po
     """What is wrong after a run; nothing, if `lost` and `mismatches` are 0."""
     found, site, told = Findings(), Site(settings, folder), Told(settings, policy)
     # What the broker has, which may be more than the story tells: a killed broker forgets what an idempotent producer sent.
-    written = Counter((topic, message.value()) for topic in INPUTS for message in site.read(topic))
+    written = Counter(
+        (topic, message.value())
+        for topic in INPUTS
+        for message in site.read(topic)
+        if message.key() != EVERYBODY.encode()
+    )
     found.lose(story.total - written.total(), "records that were produced and acknowledged")
     found.lose(written.total() - told.events, "records that were written and never folded")
     check_states(found, site, told)
     check_announcements(found, site, told)
     dead_letters = check_dead_letters(found, site, told, story, written)
     check_facts(found, told, story)
-    check_profiles(found, site, told, policy, redis_url)
+    found.check(len(told.policies) == 1, f"partitions are under different editions: {sorted(told.policies)}")
+    found.check(not told.unreviewed, f"{told.unreviewed} customers were not judged under the last edition")
+    check_profiles(found, site, told, max(told.policies.items())[1], redis_url)
     found.check(site.committed_equals_ends(INPUTS), "committed offsets are not where the inputs end")
     return {
         "announcements": sum(len(bodies) for topic in told.bodies.values() for bodies in topic.values()),

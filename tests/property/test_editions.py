@@ -111,6 +111,20 @@ def test_a_tier_change_that_new_lines_bring_about_names_the_edition_and_its_inst
     ]
 
 
+def test_a_profile_under_a_new_edition_replaces_the_one_before_though_nothing_was_announced() -> None:
+    replay = Replay(PYRAMID, with_recorded_lines=True)
+    log = [purchase("ada", "10", on="2024-01-01"), begin(1, "2024-01-02", 5000, 6000)]
+    revisions = []
+    for number in range(2):
+        outputs = [
+            output for batch in replay.fold(records(PYRAMID, log[number : number + 1])) for output in batch.outputs
+        ]
+        outputs += [output for batch in replay.finish(ms("2024-01-03")) for output in batch.outputs]
+        assert not outputs
+        revisions += [json.loads(one)["revision"] for one in replay.profiles()]
+    assert revisions == [1, 2]
+
+
 def test_before_the_first_census_nobody_is_in_a_tier_by_share_and_the_profile_says_why() -> None:
     from models import decode, profile
 
