@@ -356,8 +356,8 @@ class PartitionWorker:
             if entry is not None:
                 self._redo.popleft()
             self.read_on()
-        # Under a steady load there is always something to fold; who reads at the end of every input has caught up.
-        self.caught_up = self.caught_up or self.merge.is_drained() or all(map(self.is_at_end, INPUTS))
+        else:
+            self.caught_up = self.caught_up or self.merge.is_drained()
         published = await self.write_profiles_when_due(idle=plan.is_empty and self.merge.is_drained())
         counted = self.census is not None and await self.census.turn(self.time_ms())
         return published or counted or not plan.is_empty

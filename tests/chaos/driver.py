@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 import uuid
@@ -43,7 +44,7 @@ Say = Callable[[str], None]
 class Writer:
     """Writes the story to the input topics at a steady rate, with patience for brokers."""
 
-    def __init__(self, settings: Settings, story: Story, events_per_second: float) -> None:
+    def __init__(self, settings: Settings, story: Story, events_per_second: float, with_editions: bool) -> None:
         self._settings = settings
         self._story = story
         self._events_per_second = events_per_second
@@ -51,7 +52,7 @@ class Writer:
         self._told_ms = time.time_ns() // 1_000_000
         self._failed: list[str] = []
         self.editions = 0
-        self._next_edition = self._started + EDITION_SECONDS
+        self._next_edition = self._started + EDITION_SECONDS if with_editions else math.inf
         self._producer = confluent_kafka.Producer(
             {
                 "bootstrap.servers": settings.broker,
@@ -243,10 +244,11 @@ def run(
     max_faults: int | None = None,
     calm_seconds: float = 6,
     say: Say = print,
+    with_editions: bool = True,
 ) -> dict[str, Any]:
     """One chaos run of so many minutes, or until `max_faults` were done and undone; returns what came of it.
 
-    From one fault to the next there are up to `calm_seconds`.
+    From one fault to the next there are up to `calm_seconds`. Now and then an edition of the policy begins.
     """
     from tests.chaos.verify import verify
 
@@ -260,7 +262,7 @@ def run(
 
     with staged(folder, workers, delivery, say_when) as stage:
         crew, story = stage.crew, Story(seed)
-        writer = Writer(stage.settings, story, events_per_second)
+        writer = Writer(stage.settings, story, events_per_second, with_editions)
         _begin(crew, writer, say_when)
         names = [name for name in FAULTS if only is None or name in only]
         injector = Injector(stage, random.Random(seed), names, max_faults, calm_seconds, say_when)

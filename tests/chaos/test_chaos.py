@@ -29,7 +29,9 @@ def real_kafka() -> None:
 @pytest.mark.usefixtures("real_kafka")
 @pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
 def test_whatever_goes_wrong_nothing_is_lost_and_nothing_told_wrongly(delivery: str, tmp_path: Path) -> None:
-    found = run(3, SEED, tmp_path, 2, delivery, only=FAULTS, max_faults=len(FAULTS), calm_seconds=1)
+    found = run(
+        3, SEED, tmp_path, 2, delivery, only=FAULTS, max_faults=len(FAULTS), calm_seconds=1, with_editions=False
+    )
     assert found["faults"] == dict.fromkeys(FAULTS, 1)
     assert found["unexpected_exits"] == []
     # The examples first: what pytest cuts of a long message is its end.

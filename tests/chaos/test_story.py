@@ -57,7 +57,7 @@ def test_what_the_story_knows_is_what_the_fold_makes_of_it_and_every_change_occu
     assert story.erased == customers.keys() - kept.keys()
     assert changes.keys() == {
         "upgrade", "downgrade_scheduled", "downgrade_averted", "downgrade", "lock", "unlock", "erase",
-        "raised", "escalated", "eased", "cleared", "stage", "behaviour",
+        "raised", "escalated", "eased", "cleared",
     }  # fmt: skip
     assert min(changes.values()) >= 3, changes
 

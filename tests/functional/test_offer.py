@@ -12,11 +12,9 @@ from faust.types import TP
 
 import models
 from streams.app import TierstreamApp
-from streams.folding import Plan
 from streams.partition import PartitionWorker
 from streams.settings import load_settings
 from streams.table import Partition
-from streams.topics import INPUTS
 from streams.transport import Fetched
 
 
@@ -109,24 +107,3 @@ def test_a_worker_that_stops_takes_no_partitions_any_more() -> None:
     app: Any = SimpleNamespace(should_stop=True, partition_workers={}, settings=load_settings())
     TierstreamApp.take_partitions(app, {TP("purchases", 0)}, 3)
     assert app.partition_workers == {}
-
-
-def test_under_a_steady_load_a_partition_has_caught_up_once_it_reads_at_the_end_of_every_input(
-    worker: PartitionWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def done(*_: object, **__: object) -> bool:
-        return False
-
-    more: Any = [SimpleNamespace()]
-    monkeypatch.setattr(worker, "plan_new", lambda: Plan(0, [], [], more))
-    for name in ("do", "write_profiles_when_due"):
-        monkeypatch.setattr(worker, name, done)
-    monkeypatch.setattr(worker, "read_on", lambda: None)
-    monkeypatch.setattr(worker, "merge", SimpleNamespace(is_drained=lambda: False))
-    at_end = set(INPUTS) - {"complaints"}
-    monkeypatch.setattr(worker, "is_at_end", at_end.__contains__)
-    assert asyncio.run(worker.step())
-    assert not worker.caught_up
-    at_end.add("complaints")
-    assert asyncio.run(worker.step())
-    assert worker.caught_up
