@@ -18,7 +18,6 @@ from models.bodies import Breakpoints, Command
 from models.parameters import Parameters
 from models.policy import Policy
 from models.policy_file import with_parameters
-from models.policy_problem import PolicyError
 from models.tiers import ScoreCard, ScoreTerm
 
 TERMS: Final = ("recency", "frequency", "monetary")
@@ -156,6 +155,3 @@ def _drawn(policy: Policy, number: int, breakpoints: Breakpoints | None) -> Poli
         card = ScoreCard(**terms)
     drawn = replace(ladder, tiers=tiers, score_card=card, recency_limits_ms=tuple(sorted(limits_ms)))
     return replace(policy, ladder=drawn, edition=number)
-
-
-__all__ = ["Edition", "EditionError", "Editions", "PolicyError"]

@@ -102,8 +102,7 @@ def _missing(policy: Policy, tier: Tier, one: Requirement, measures: Measures) -
     """How far a requirement is from being met."""
     amount = one.needed - (one.actual or 0)
     if one.needed == NOT_DRAWN_MINOR:
-        text = "spend among the highest, once a census has drawn the line, "
-        return {"measure": "spend", "amount": None, "text": text.rstrip(", ")}
+        return {"measure": "spend", "amount": None, "text": "spend among the highest, once a census has drawn the line"}
     if one.measure == "spend":
         text = units.money_in_words(amount, policy.currency)
     elif one.measure == "orders":

@@ -198,10 +198,17 @@ class RiskModel:
         satisfaction = _rounded(self._satisfaction_log_odds(facts, at_ms))
         if not self._has_traits:
             return Score(base, rhythm, silence, complaints, satisfaction, 0.0, 0.0, 0.0)
-        frequency = _rounded(card.frequency * math.log(1.0 + repeat_purchases(facts)))
-        spend = _rounded(card.spend * math.log(1.0 + mean_spend_minor(facts) / card.typical_minor))
-        basket_trend = _rounded(card.basket_trend * self._basket_trend(facts))
-        return Score(base, rhythm, silence, complaints, satisfaction, frequency, spend, basket_trend)
+        frequency, spend, basket_trend = self._traits(facts)
+        return Score(
+            base,
+            rhythm,
+            silence,
+            complaints,
+            satisfaction,
+            _rounded(frequency),
+            _rounded(spend),
+            _rounded(basket_trend),
+        )
 
     def complaints(self, facts: Facts, at_ms: int) -> list[Complaint]:
         """The complaints remembered at an instant, oldest first, each with what it adds."""
@@ -232,16 +239,20 @@ class RiskModel:
     def _offset(self, facts: Facts, at_ms: int) -> float:
         """The terms that stay as they are between two steps."""
         passing = self._complaints_log_odds(facts, at_ms) + self._satisfaction_log_odds(facts, at_ms)
-        return passing + self._traits(facts) if self._has_traits else passing
+        return passing + self._of_traits(facts) if self._has_traits else passing
 
-    def _traits(self, facts: Facts) -> float:
-        """The terms that stay as they are until the next purchase or refund, the intercept among them."""
+    def _of_traits(self, facts: Facts) -> float:
+        """What stays as it is until the next purchase or refund, the intercept included."""
+        frequency, spend, basket_trend = self._traits(facts)
+        return self.card.intercept + frequency + spend + basket_trend
+
+    def _traits(self, facts: Facts) -> tuple[float, float, float]:
+        """The terms of frequency, spend and basket trend."""
         card = self.card
         return (
-            card.intercept
-            + card.frequency * math.log(1.0 + repeat_purchases(facts))
-            + card.spend * math.log(1.0 + mean_spend_minor(facts) / card.typical_minor)
-            + card.basket_trend * self._basket_trend(facts)
+            card.frequency * math.log(1.0 + repeat_purchases(facts)),
+            card.spend * math.log(1.0 + mean_spend_minor(facts) / card.typical_minor),
+            card.basket_trend * self._basket_trend(facts),
         )
 
     def _basket_trend(self, facts: Facts) -> float:
@@ -309,7 +320,7 @@ class RiskModel:
             if len(complaints) > 1:
                 offset *= self.complaint_risk.repeat_factor
         if self._has_traits:
-            offset += self._traits(facts)
+            offset += self._of_traits(facts)
         if answer is not None:
             offset += max(0.0, self._satisfaction_log_odds(facts, now_ms))
         repeats = repeat_purchases(facts)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 
 from models import units
 from models.bodies import EVERYBODY, Breakpoints, Command
-from models.editions import Editions
 from models.parameters import Parameters
 from models.policy import Policy
-from streams.kafka_log import reading, writing
+from models.policy_file import with_parameters
+from streams.kafka_log import KafkaLog, quiet, writing
+from streams.logs import LogError
 from streams.settings import Settings
 from streams.topics import CENSUS
 
 EDITION: Final = b"edition"
 """Key, in the topic `census`, of the note that an edition was begun."""
 PATIENCE_SECONDS: Final = 30.0
-_quiet = logging.getLogger("streams.editions.librdkafka")
-_quiet.setLevel(logging.CRITICAL)
 
 
 def edition_body(
@@ -50,19 +48,9 @@ def switch(settings: Settings, policy: Policy, parameters: Parameters, at_ms: in
     Raises SwitchError if the broker refuses, PolicyError if the policy can't have them.
     """
     number = _latest(settings) + 1
-    Editions.of(policy).begun_with(
-        Command(
-            event_id="",
-            customer_id=EVERYBODY,
-            command="use_edition",
-            occurred_at=at_ms,
-            edition=1,
-            parameters=parameters,
-        ),
-        at_ms,
-    )
+    with_parameters(policy, parameters)
     body = edition_body(number, at_ms, parameters=parameters)
-    producer = Producer(writing(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=_quiet)
+    producer = Producer(writing(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=quiet)
     try:
         producer.init_transactions(PATIENCE_SECONDS)
         producer.begin_transaction()
@@ -80,26 +68,10 @@ def switch(settings: Settings, policy: Policy, parameters: Parameters, at_ms: in
 
 def _latest(settings: Settings) -> int:
     """The number of the latest edition that was begun."""
-    consumer = Consumer(reading(settings, "editions"), logger=_quiet)
+    log = KafkaLog(settings)
     try:
-        tp = TopicPartition(settings.topic(CENSUS), 0)
-        first, end = consumer.get_watermark_offsets(tp, PATIENCE_SECONDS)
-        tp.offset, number = first, 0
-        consumer.assign([tp])
-        while first < end:
-            message = consumer.poll(PATIENCE_SECONDS)
-            if message is None:
-                raise SwitchError(f"{tp.topic} does not answer; is the broker well?")
-            if message.error():
-                break  # its end; the last offsets may hold no records
-            if message.key() == EDITION:
-                number = max(number, msgspec.json.decode(message.value(), type=Command).edition or 0)
-            first = message.offset() + 1
-        return number
-    except KafkaException as error:
-        raise SwitchError(
-            f"{settings.topic(CENSUS)} can't be read at {settings.broker}: {error.args[0].str()}. "
-            "Look at TIERSTREAM_BROKER, and make the topics with tierstream topics create"
-        ) from None
-    finally:
-        consumer.close()
+        log.begin([CENSUS])
+        notes = [message.value() for message in log.messages(CENSUS, 0) if message.key() == EDITION]
+    except LogError as error:
+        raise SwitchError(str(error)) from None
+    return max((msgspec.json.decode(note, type=Command).edition or 0 for note in notes), default=0)

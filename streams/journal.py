@@ -83,8 +83,8 @@ def plan_of(
     if len(due) != entry.due or len(reviewed) != len(entry.review) or missing:
         raise JournalError(
             f"{where}, batch {entry.batch} does not fit the inputs: the journal says {entry.due} customers were due and "
-            f"{len(due)} are, {len(entry.review)} to be judged anew and {len(reviewed)} are there; records are missing of {', '.join(missing) or 'no topic'}. Were inputs deleted, or was "
-            f"{entry.policy} changed without a new version? A new TIERSTREAM_APP_VERSION, or a replay without --journal, "
+            f"{len(due)} are, {len(entry.review)} to be judged anew and {len(reviewed)} are there; records are missing of "
+            f"{', '.join(missing) or 'no topic'}. Were inputs deleted, or was {entry.policy} changed without a new version? A new TIERSTREAM_APP_VERSION, or a replay without --journal, "
             "needs no journal"
         )
     return Plan(entry.until_ms, due, reviewed, records)

@@ -69,7 +69,7 @@ class Replay:
             if record.occurred_at_ms >= self._census_ms:
                 yield from self._count_everybody(records[begin:place], record.occurred_at_ms)
                 begin = place
-        yield self._fold([record for record in records[begin:] if not self._is_drawn_by_a_worker(record)])
+        yield self._fold(records[begin:])
 
     def finish(self, until_ms: int) -> Iterator[Batch]:
         """Cross the lines up to `until_ms`."""
@@ -95,6 +95,8 @@ class Replay:
         return batch
 
     def _fold(self, records: list[Record]) -> Batch:
+        if self._relative is not None:
+            records = [record for record in records if not self._is_drawn_by_a_worker(record)]
         reviewed = self.review.take(len(self.review))
         return self.do(Plan(self.clock_ms, list(self.schedule.due(self.clock_ms)), reviewed, records))
 
@@ -102,7 +104,7 @@ class Replay:
     def _count_everybody(self, before: list[Record], now_ms: int) -> Iterator[Batch]:
         """Fold what came before the census that is due, count, and begin the edition with its lines."""
         assert self._relative is not None
-        yield self._fold([record for record in before if not self._is_drawn_by_a_worker(record)])
+        yield self._fold(before)
         # Of several that were missed only the last would be seen.
         as_of_ms = self._boundary_after(now_ms) - self._relative.every_ms
         self._census_ms = as_of_ms + self._relative.every_ms

@@ -16,7 +16,15 @@ from scipy.special import expit
 
 from models import units
 from models.fitting import metrics
-from models.fitting.fit import MOST_ORIGINS, SHORTEST_PAST_MS, Say, check_outcomes, folds, priced
+from models.fitting.fit import (
+    SHORTEST_PAST_MS,
+    Say,
+    check_outcomes,
+    earlier_origins,
+    folds,
+    priced,
+    shortest_past_ms,
+)
 from models.fitting.history import Flags, Floats, History, Snapshot
 from models.fitting.maximum_likelihood import FitError
 from models.fitting.purchase_process import fit_purchase_process
@@ -231,7 +239,7 @@ def origins(history: History, horizon_ms: int, every_ms: int) -> tuple[int, ...]
     """From when on outcomes are looked at: `every_ms` apart, the last one horizon before the log's end. Before the first
     there is one horizon of outcomes to learn from. Raises FitError.
     """
-    first_ms = history.begins_ms + max(horizon_ms // 2, SHORTEST_PAST_MS) + horizon_ms
+    first_ms = history.begins_ms + shortest_past_ms(horizon_ms) + horizon_ms
     last_ms = history.ends_ms - horizon_ms
     if last_ms < first_ms:
         wanted = units.format_duration(first_ms - history.begins_ms + horizon_ms)
@@ -312,9 +320,7 @@ def _predict_by_customers(
 
 def _lessons(history: History, at_ms: int, horizon_ms: int) -> list[Lesson]:
     """What had been learned by `at_ms`: the outcomes of earlier origins, earliest first."""
-    first_ms = history.begins_ms + max(horizon_ms // 2, SHORTEST_PAST_MS)
-    earlier = range(at_ms - horizon_ms, first_ms - 1, -horizon_ms)[:MOST_ORIGINS]
-    snapshots = [history.snapshot(one) for one in reversed(earlier)]
+    snapshots = [history.snapshot(one) for one in earlier_origins(history.begins_ms, at_ms, horizon_ms)]
     return [Lesson(one, ~history.buys_within(one, horizon_ms)) for one in snapshots]
 
 

@@ -1,8 +1,8 @@
 """From a history to parameters: the purchase process, the score card on outcomes, calibration on later outcomes, spend.
 
 No step sees what came after the instant that it is about. With several horizons in the log the card is fitted to the
-outcomes of all but the latest, and calibrated and judged on the latest; MBG/NBD is fitted to what was known before any
-of them. A log with one horizon of outcomes only is split by customers instead.
+outcomes of all but the latest, and calibrated and judged on the latest; MBG/NBD is fitted to what was known when
+the last of the outcomes to fit to begin. A log with one horizon of outcomes only is split by customers instead.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class RiskFit:
     purchases: Fit
     weights: Weights
     origins: Origins
-    judged: Snapshot
     churned: Flags
+    """Of the judged customers."""
     probability: Floats
-    """Of the judged customers, from a model that did not see their outcomes."""
+    """Of the same, from a model that did not see their outcomes."""
 
 
 def origins(begins_ms: int, ends_ms: int, horizon_ms: int) -> Origins:
     """Instants one horizon apart, the last of which has its outcomes just before `ends_ms`. Raises FitError."""
-    past_ms = max(horizon_ms // 2, SHORTEST_PAST_MS)
+    past_ms = shortest_past_ms(horizon_ms)
     judge_ms = ends_ms - horizon_ms
     if judge_ms - begins_ms < past_ms:
         length, wanted = format_duration(ends_ms - begins_ms), format_duration(past_ms + horizon_ms)
@@ -69,14 +69,23 @@ def origins(begins_ms: int, ends_ms: int, horizon_ms: int) -> Origins:
             f"the log is {length} long; for a horizon of {format_duration(horizon_ms)} it takes {wanted}: "
             "give a longer log or a shorter --horizon"
         )
-    earlier = range(judge_ms - horizon_ms, begins_ms + past_ms - 1, -horizon_ms)
-    return Origins(tuple(reversed(earlier[:MOST_ORIGINS])), judge_ms)
+    return Origins(earlier_origins(begins_ms, judge_ms, horizon_ms), judge_ms)
+
+
+def shortest_past_ms(horizon_ms: int) -> int:
+    """How long customers have to be known before an instant at which outcomes are looked at."""
+    return max(horizon_ms // 2, SHORTEST_PAST_MS)
+
+
+def earlier_origins(begins_ms: int, at_ms: int, horizon_ms: int) -> tuple[int, ...]:
+    """The latest instants, one horizon apart, whose outcomes are known at `at_ms`; earliest first."""
+    earlier = range(at_ms - horizon_ms, begins_ms + shortest_past_ms(horizon_ms) - 1, -horizon_ms)
+    return tuple(reversed(earlier[:MOST_ORIGINS]))
 
 
 def fit_risk(history: History, like: RiskModel, horizon_ms: int, at: Origins, say: Say) -> RiskFit:
     """A risk model fitted to a history. Raises FitError where the history tells too little."""
-    known = history.known_at(at.fit_ms[-1] if at.fit_ms else at.judge_ms)
-    past = known.snapshot(known.ends_ms if not at.fit_ms else at.fit_ms[-1])
+    past = history.snapshot(at.fit_ms[-1] if at.fit_ms else at.judge_ms)
     say(f"MBG/NBD on {len(past):,} customers known at {format_time(past.at_ms)}")
     purchases = fit_purchase_process(past.x, past.t_x_weeks, past.age_weeks, "mbg-nbd")
     mbg = MbgNbd(*(_short(value) for value in purchases.parameters))
@@ -102,7 +111,7 @@ def fit_risk(history: History, like: RiskModel, horizon_ms: int, at: Origins, sa
         weights = fit_card([judged_design], [churned], base)
         probability = _by_others(judged_design, churned, base)
     weights = _rounded(weights)
-    return RiskFit(weights.risk(base), purchases, weights, at, judged, churned, probability)
+    return RiskFit(weights.risk(base), purchases, weights, at, churned, probability)
 
 
 def priced(like: RiskModel, mbg: MbgNbd, past: Snapshot, horizon_ms: int) -> RiskModel:

@@ -127,12 +127,6 @@ class History:
         later = (self.bought_ms > snapshot.at_ms) & (self.bought_ms <= snapshot.at_ms + horizon_ms)
         return np.isin(snapshot.customer, self.bought_by[later])
 
-    def spend_within(self, snapshot: Snapshot, horizon_ms: int) -> Floats:
-        """What they spend within `horizon_ms` after it, in minor units, refunds notwithstanding."""
-        later = (self.bought_ms > snapshot.at_ms) & (self.bought_ms <= snapshot.at_ms + horizon_ms)
-        place, is_known = _places(snapshot.customer, self.bought_by[later])
-        return _sums(place[is_known], self.bought_minor[later][is_known], len(snapshot))
-
     def known_at(self, at_ms: int) -> History:
         """The history as it was at `at_ms`: what came later is not in it, so nothing made from it can have looked ahead."""
         bought, refunded = self.bought_ms <= at_ms, self.refunded_ms <= at_ms
