@@ -128,7 +128,7 @@ def design(snapshot: Snapshot, risk: RiskModel) -> Design:
             np.log1p(snapshot.silence_weeks / horizon),
             np.log1p(snapshot.x),
             np.log1p(mean / typical),
-            np.log((typical + snapshot.last_day_minor) / (typical + mean)),
+            np.where(snapshot.last_day_minor > 0, np.log((typical + snapshot.last_day_minor) / (typical + mean)), 0.0),
         )
     )
     # The fold's own rules say what a complaint is worth: with all weights at one, that is how much of it counts.
