@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -40,10 +41,12 @@ from streams.envelope import Headers
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
 from streams.topics import CENSUS, JOURNAL, OUTPUTS, changelog_topic
-from streams.transport import client_options
+from streams.transport import client_options, is_ended
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -52,10 +55,13 @@ MAX_REQUEST_BYTES: Final = 2_000_000
 TRANSACTION_TIMEOUT_MS: Final = 60_000
 """The broker aborts a transaction that is open for longer."""
 RETRY_BACKOFF_MS: Final = 20
+END_SECONDS: Final = 1.0
+"""How long the end of a transaction may take to be written into its partitions before it is written once more."""
 MARKERS_BACKOFF_MS: Final = 3
 """Shorter: a transaction begun right after another has to wait until that one's end is written into its partitions, which
 takes the broker about as long.
 """
+MOST_BACKOFF_MS: Final = 100
 sender.BACKOFF_OVERRIDE = MARKERS_BACKOFF_MS / 1000
 CHANGELOG: Final = "changelog"
 BATCH_TOPICS: Final = (CHANGELOG, JOURNAL, TIER_CHANGES, CHURN_RISK)
@@ -106,8 +112,8 @@ class Delivery:
         self.is_exactly_once = app.settings.delivery == "exactly-once"
         self._producer: AIOKafkaProducer | None = None
         self._sent: list[asyncio.Future[RecordMetadata]] = []
-        self._connections: set[object] = set()
-        """The connections to brokers that the producer has had since it last ended a transaction everywhere."""
+        self._ending: asyncio.Task[None] | None = None
+        """Sees to it that the transaction committed last is ended in all of its partitions."""
         self._journal_sent: asyncio.Future[RecordMetadata] | None = None
 
     # ------------------------------------------------------------ taking and losing a partition
@@ -130,7 +136,6 @@ class Delivery:
             **client_options(self.app),
         )
         await self._patiently(self._producer.start())
-        self._connections = set(self._producer.client._conns.values())
 
     async def end_undecided(self, as_committed: bool) -> None:
         """End, in all of our partitions, a transaction that the broker left without an end; see PartitionWorker.
@@ -139,7 +144,7 @@ class Delivery:
         """
         await self._begin(ALL_TOPICS)
         if as_committed:
-            await self.commit({})
+            await self._patiently(self.producer.commit_transaction())
         else:
             await self._patiently(self.producer.abort_transaction())
 
@@ -147,6 +152,9 @@ class Delivery:
         """Write no more. A transaction under way is left to the next owner, who aborts it."""
         producer, self._producer, self._journal_sent = self._producer, None, None
         self._sent.clear()
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
         if producer is None:
             return
         # Whatever closing still finds wrong, the producer is given up: the next owner finds what was committed.
@@ -160,11 +168,8 @@ class Delivery:
         """Begin a batch, or what else goes to these topics; others may follow."""
         if not self.is_exactly_once:
             return
-        connections = set(self.producer.client._conns.values())
-        if connections - self._connections:
-            # A broker was away: what was committed last, it may have left without an end.
-            self._connections = connections
-            await self.end_undecided(as_committed=True)
+        if self._ending is not None:
+            await self._ending
         await self._begin(topics)
 
     async def _begin(self, topics: Iterable[str]) -> None:
@@ -201,9 +206,11 @@ class Delivery:
         """
         if self.is_exactly_once:
             sent, self._sent = self._sent, []
-            await self._patiently(asyncio.gather(*sent))
+            appended = await self._patiently(asyncio.gather(*sent))
             await self._patiently(self.producer.commit_transaction())
             self._note_journal_position()
+            self._ending = asyncio.create_task(self._see_the_end({one.topic_partition: one.offset for one in appended}))
+            self._ending.add_done_callback(_hear)
         for name, offset in offsets.items():
             self.app.consumer.done(TP(self._topic(name), self.number), offset + 1)
 
@@ -226,6 +233,22 @@ class Delivery:
         await self.commit({})
 
     # ------------------------------------------------------------ inside
+    async def _see_the_end(self, appended: Mapping[TopicPartition, int]) -> None:
+        """See to it that a transaction that was committed is so in every partition, with an offset of it in each.
+
+        A broker that stops may leave some of them without that end (KAFKA-20734), and takes what is there for a part of
+        the next transaction: aborted, that one would take with it what had been committed. So none begins before.
+        """
+        pause_seconds = waited_seconds = MARKERS_BACKOFF_MS / 1000
+        while not await is_ended(self.producer.client, appended):
+            await asyncio.sleep(pause_seconds)
+            waited_seconds += pause_seconds
+            pause_seconds = min(1.5 * pause_seconds, MOST_BACKOFF_MS / 1000)
+            if waited_seconds > END_SECONDS:
+                await self.end_undecided(as_committed=True)
+                log.warning("partition %d: the broker left a batch without an end; it is committed now", self.number)
+                waited_seconds = 0.0
+
     @property
     def producer(self) -> AIOKafkaProducer:
         """The open producer."""

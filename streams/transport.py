@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
-from aiokafka.errors import IllegalStateError, KafkaConnectionError
+from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError
+from aiokafka.protocol.offset import OffsetRequest
 from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -47,6 +49,9 @@ COMMIT_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 RESTORE_FETCH_BYTES: Final = 4 << 20
+READ_COMMITTED: Final = 1
+LATEST: Final = -1
+"""In a request for offsets."""
 
 Records = list[ConsumerRecord]
 
@@ -373,6 +378,31 @@ async def read_undecided(app: TierstreamApp, topic: str, number: int) -> Records
         while await consumer.position(tp) < end:
             records += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
     return records
+
+
+async def is_ended(client: AIOKafkaClient, appended: Mapping[TopicPartition, int]) -> bool:
+    """Whether the transactions that these offsets belong to have ended there: who reads committed records gets beyond them.
+
+    False as well while a partition has no leader, or its broker does not answer.
+    """
+    by_leader: dict[int | None, list[TopicPartition]] = {}
+    for tp in appended:
+        by_leader.setdefault(client.cluster.leader_for_partition(tp), []).append(tp)
+    for leader, tps in by_leader.items():
+        asked = OffsetRequest(-1, READ_COMMITTED, [(tp.topic, [(tp.partition, LATEST)]) for tp in tps])
+        try:
+            answer = await client.send(leader, asked)
+        except (KafkaError, AssertionError):
+            answer = None
+        found = {(topic, one[0]): one for topic, partitions in answer.topics for one in partitions} if answer else {}
+        for tp in tps:
+            _, error, _, stable = found.get((tp.topic, tp.partition), (tp.partition, -1, -1, -1))
+            if error:
+                client.force_metadata_update()
+                return False
+            if stable <= appended[tp]:
+                return False
+    return True
 
 
 @contextlib.asynccontextmanager

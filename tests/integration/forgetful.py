@@ -1,9 +1,11 @@
 """A worker whose broker forgets how a transaction ended: it stops before its partitions are told (KAFKA-20734).
 
-    FORGET_AFTER=state:3   right after this point of Delivery, in its third batch, the worker dies
+    FORGET_AFTER=state:3   from its third batch on; right after this point of Delivery, in that batch, the worker dies
+    FORGET_ONLY=3          what its third batch, and that one only, writes into the changelog; it dies in the fourth, after
+                           the changelog
 
-From the transaction of that batch on, its coordinator never hears of a partition, so it has nothing to end there. The
-broker has to accept that: transaction.partition.verification.enable=false.
+The coordinator of such a transaction never hears of a partition, so it has nothing to end there. The broker has to accept
+that: transaction.partition.verification.enable=false.
 """
 
 from __future__ import annotations
@@ -53,7 +55,38 @@ def forget(order: str) -> None:
     setattr(Delivery, f"append_{point}", complete_and_die)
 
 
+def forget_only(the_batch: int) -> None:
+    """Have what one batch writes into the changelog be forgotten, and die in the next."""
+    number, forgets = 0, False
+    begin, append, announce = Delivery._begin, Delivery.append_state, TransactionManager.maybe_add_partition_to_txn
+
+    def pretend(self: TransactionManager, tp: Any) -> None:
+        if forgets and tp.topic.endswith("changelog"):
+            self._txn_partitions.add(tp)
+        else:
+            announce(self, tp)
+
+    async def begin_and_count(self: Delivery, topics: Iterable[str]) -> None:
+        nonlocal number, forgets
+        number += topics == BATCH_TOPICS
+        forgets = topics == BATCH_TOPICS and number == the_batch
+        await begin(self, topics)
+
+    async def append_and_die(self: Delivery, *args: Any) -> None:
+        await append(self, *args)
+        if number > the_batch:
+            await asyncio.gather(*self._sent, self._journal_sent)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    TransactionManager.maybe_add_partition_to_txn = pretend
+    Delivery._begin = begin_and_count  # type: ignore[method-assign]
+    Delivery.append_state = append_and_die  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    forget(os.environ["FORGET_AFTER"])
+    if "FORGET_AFTER" in os.environ:
+        forget(os.environ["FORGET_AFTER"])
+    else:
+        forget_only(int(os.environ["FORGET_ONLY"]))
     settings = load_settings()
     sys.exit(run_worker(settings, models.load(settings.policy)))

@@ -202,6 +202,24 @@ def test_a_transaction_that_the_broker_left_without_an_end_is_ended_by_the_next_
         assert here.committed_equals_ends(INPUTS)
 
 
+@pytest.mark.kafka
+def test_no_transaction_begins_before_the_one_before_it_has_its_end_everywhere_or_its_abort_would_undo_what_was_committed(
+    real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=20) as here, trusting(here):
+        here.produce(lines)
+        monkeypatch.setenv("FORGET_ONLY", "1")
+        killed = here.start(module="tests.integration.forgetful", profile_interval=60_000)
+        assert killed.process.wait(60) == -signal.SIGKILL, killed.said()
+        assert "the broker left a batch without an end; it is committed now" in killed.said()
+        here.start()
+        here.wait_until_drained(40)
+        assert all_records(here, TIER_CHANGES, "read_committed") == 60
+        assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
+        assert here.committed_equals_ends(INPUTS)
+
+
 @contextmanager
 def trusting(here: Site) -> Iterator[None]:
     """Have the broker take what it is sent for a transaction without asking whether the partition is part of it."""
