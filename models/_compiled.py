@@ -17,7 +17,7 @@ from xxhash import xxh3_128_hexdigest
 ROOT: Final = Path(__file__).resolve().parent.parent
 MODULES: Final = {
     "models": (
-        "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd", "outputs", "policy", "profile",
+        "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd", "outputs", "policy", "profile",
         "risk", "tiers", "units", "value",
     ),
     "streams": ("envelope", "folding", "merge"),

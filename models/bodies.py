@@ -91,7 +91,11 @@ class Prospect(Struct, gc=False, kw_only=True):
 
 
 class Command(Struct, gc=False, kw_only=True):
-    """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason."""
+    """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason, a snooze its end.
+
+    `actor` is who acts. `owner` is who shall have an alert, if it is somebody else; `number` which of the customer's alerts is
+    meant, if only that one is.
+    """
 
     event_id: Id
     customer_id: Id
@@ -100,7 +104,10 @@ class Command(Struct, gc=False, kw_only=True):
     tier: Id | None = None
     reason: Text | None = None
     actor: Annotated[str, Meta(max_length=128)] | None = None
-    action: Literal["acknowledged", "contacted", "saved", "lost", "dismissed"] | None = None
+    action: Literal["acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed"] | None = None
+    owner: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    until: Time | None = None
+    number: Annotated[int, Meta(ge=1)] | None = None
     edition: Annotated[int, Meta(ge=1, lt=65536)] | None = None
     breakpoints: Breakpoints | None = None
     parameters: Parameters | None = None

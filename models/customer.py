@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from models import buckets
-from models.remembered import AlertAction, ComplaintStep, Lock, Prospecting, Satisfaction
+from models.remembered import Alert, ComplaintStep, Lock, Prospecting, Satisfaction
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 NEVER_MS: Final = 2**62 - 1
 """`due_at_ms` of a customer whom time alone will never make cross a line: later than anything, and as large as compiled
 code can count without making an object of it.
@@ -23,6 +23,8 @@ RECENT_EVENTS: Final = 64
 
 MAX_COMPLAINT_STEPS: Final = 64
 """How many steps of complaints a customer keeps: the latest by time."""
+
+NO_SEQS: Final = (0, 0, 0, 0)
 
 BASE_LEVEL: Final = "none"
 """The risk level of a customer about whom there is no alert."""
@@ -103,7 +105,8 @@ class Standing:
     risk_level: str
     risk_since_ms: int
     last_alert_ms: int
-    alert_action: AlertAction | None
+    alert: Alert | None
+    """Open, or the last one closed; None of who never had one."""
     stage: str
     """Of the life cycle (models.life); empty where the policy has none, or before the first purchase."""
     stage_since_ms: int
@@ -120,7 +123,7 @@ class Standing:
         risk_level: str = BASE_LEVEL,
         risk_since_ms: int = 0,
         last_alert_ms: int = -1,
-        alert_action: AlertAction | None = None,
+        alert: Alert | None = None,
         stage: str = "",
         stage_since_ms: int = 0,
         behaviour: str = "",
@@ -133,7 +136,7 @@ class Standing:
         self.risk_level = risk_level
         self.risk_since_ms = risk_since_ms
         self.last_alert_ms = last_alert_ms
-        self.alert_action = alert_action
+        self.alert = alert
         self.stage = stage
         self.stage_since_ms = stage_since_ms
         self.behaviour = behaviour
@@ -163,6 +166,8 @@ class Customer:
     """When the customer's data was erased on request; what remains then is this, `seq` and the clock."""
     edition: int
     """Under which edition of the policy the customer was last judged (models.editions)."""
+    latest_seqs: tuple[int, int, int, int]
+    """`seq` of the latest output on each topic, in the order of models.outputs.ANNOUNCEMENTS."""
 
     def __init__(
         self,
@@ -176,6 +181,7 @@ class Customer:
         tier_due_ms: int = NEVER_MS,
         erased_at_ms: int = -1,
         edition: int = 0,
+        latest_seqs: tuple[int, int, int, int] = NO_SEQS,
     ) -> None:
         self.due_at_ms = due_at_ms
         self.clock_ms = clock_ms
@@ -187,6 +193,7 @@ class Customer:
         self.tier_due_ms = tier_due_ms
         self.erased_at_ms = erased_at_ms
         self.edition = edition
+        self.latest_seqs = latest_seqs
 
     @property
     def revision(self) -> int:
@@ -200,10 +207,10 @@ def copied(customer: Customer) -> Customer:
 
 
 _Rare = tuple[
-    int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, AlertAction | None, Prospecting | None, str
+    int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, Alert | None, Prospecting | None, str
 ]  # fmt: skip
 """What most customers have nothing of: when they were erased, complaints, satisfaction, spend and orders of the window's
-buckets with more refunds than purchases, when their tier is lost, lock, action about an alert, having been a prospect.
+buckets with more refunds than purchases, when their tier is lost, lock, alert, having been a prospect.
 """
 
 _Fields = tuple[
@@ -212,6 +219,7 @@ _Fields = tuple[
     str, int, str, int, int,
     int,
     tuple[str, int, str] | None,
+    tuple[int, int, int, int] | None,
     _Rare | None,
 ]  # fmt: skip
 """A customer, but for `due_at_ms` and `edition`, in one row: their own fields, their facts', their standing's, and what is rare."""
@@ -227,13 +235,13 @@ def _fields(customer: Customer) -> _Fields:
         or facts.window_refunded_minor
         or facts.window_refunded_orders
         or standing.lock is not None
-        or standing.alert_action is not None
+        or standing.alert is not None
         or customer.erased_at_ms >= 0
         or facts.prospecting is not None
     ):
         rare = (
             customer.erased_at_ms, facts.complaints, facts.satisfaction, facts.window_refunded_minor,
-            facts.window_refunded_orders, standing.downgrade_at_ms, standing.lock, standing.alert_action,
+            facts.window_refunded_orders, standing.downgrade_at_ms, standing.lock, standing.alert,
             facts.prospecting, standing.qualification,
         )  # fmt: skip
     return (
@@ -244,6 +252,7 @@ def _fields(customer: Customer) -> _Fields:
         standing.tier, standing.tier_since_ms, standing.risk_level, standing.risk_since_ms, standing.last_alert_ms,
         facts.last_day_minor,
         (standing.stage, standing.stage_since_ms, standing.behaviour) if standing.stage else None,
+        customer.latest_seqs if customer.seq else None,
         rare,
     )  # fmt: skip
 
@@ -256,11 +265,13 @@ def _customer(due_at_ms: int, edition: int, row: _Fields) -> Customer:
     life = row[20]
     if life is not None:
         standing.stage, standing.stage_since_ms, standing.behaviour = life
-    rare = row[21]
+    if row[21] is not None:
+        customer.latest_seqs = row[21]
+    rare = row[22]
     if rare is not None:
         customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
         facts.window_refunded_minor, facts.window_refunded_orders = rare[3], rare[4]
-        standing.downgrade_at_ms, standing.lock, standing.alert_action = rare[5], rare[6], rare[7]
+        standing.downgrade_at_ms, standing.lock, standing.alert = rare[5], rare[6], rare[7]
         facts.prospecting, standing.qualification = rare[8], rare[9]
     return customer
 
@@ -268,6 +279,8 @@ def _customer(due_at_ms: int, edition: int, row: _Fields) -> Customer:
 _pack_header: Final = struct.Struct(">BqH").pack
 _HEADER_SIZE: Final = 11
 _HEADER_SIZE_BEFORE_3: Final = 9
+EDITIONS_SINCE: Final = 3
+"""The schema version from which the header has the edition."""
 _encode_fields: Final = msgspec.msgpack.Encoder().encode
 _decode_fields: Final = msgspec.msgpack.Decoder(_Fields).decode
 
@@ -300,7 +313,17 @@ def _from_2_to_3(body: list[Any]) -> list[Any]:
     return [*body[:-1], 0, None, rare]
 
 
-UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3}
+def _from_3_to_4(body: list[Any]) -> list[Any]:
+    """The latest `seq` of each topic came: the next output of each names none before it. So did the ledger of alerts, which
+    begins with the next one; the note of what was last done about one went.
+    """
+    rare = body[-1]
+    if rare is not None:
+        rare = [*rare[:7], None, *rare[8:]]
+    return [*body[:-1], None, rare]
+
+
+UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3, 3: _from_3_to_4}
 """Per older schema version, the named step that turns its decoded array into that of the next version."""
 
 
@@ -326,7 +349,8 @@ def decode(data: bytes) -> Customer:
     try:
         if data[0] == SCHEMA_VERSION:
             return _customer(due_at_ms_of(data), edition_of(data), _decode_fields(data[_HEADER_SIZE:]))
-        return _customer(due_at_ms_of(data), 0, _upcast(data[0], data[_HEADER_SIZE_BEFORE_3:]))
+        header_size = _HEADER_SIZE if data[0] >= EDITIONS_SINCE else _HEADER_SIZE_BEFORE_3
+        return _customer(due_at_ms_of(data), edition_of(data), _upcast(data[0], data[header_size:]))
     except (msgspec.MsgspecError, RecursionError, IndexError, TypeError, ValueError) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
@@ -343,7 +367,7 @@ def _upcast(version: int, data: bytes) -> _Fields:
 
 def edition_of(data: bytes) -> int:
     """`edition` of an encoded customer, without decoding it."""
-    return data[9] << 8 | data[10] if data[0] == SCHEMA_VERSION else 0
+    return data[9] << 8 | data[10] if data[0] >= EDITIONS_SINCE else 0
 
 
 def due_at_ms_of(data: bytes) -> int:

@@ -81,6 +81,8 @@ class Event:
     """Whether a refund is of the whole order."""
     booked_at_ms: int
     """When the purchase was made, also the one that a refund is of, as far as that is known."""
+    until_ms: int
+    """The end of a snooze; -1 of any other event."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Event:
         self.amount_minor = 0
         self.is_refund = self.is_full = False
         self.booked_at_ms = occurred_at_ms
+        self.until_ms = -1
 
 
 @dataclass(init=False, slots=True)
@@ -227,6 +230,13 @@ class Decoder:
                 return Rejected("unknown_tier", f"tier {body.tier!r} is not among {', '.join(sorted(self._tiers))}")
         if body.command == "act_on_alert" and body.action is None:
             return Rejected("missing_field", "act_on_alert needs the field action")
+        if body.action == "snoozed":
+            if body.until is None:
+                return Rejected("missing_field", "snoozed needs the field until")
+            until_ms = body.until if isinstance(body.until, int) else units.ms_from_datetime(body.until)
+            if not 0 <= until_ms < units.LATEST_MS:
+                return Rejected("bad_time", f"until {body.until} is not within 1970 and 2100")
+            event.until_ms = until_ms
         needs_reason = body.command in ("lock_tier", "unlock_tier") or body.action == "dismissed"
         if needs_reason and not (body.reason and body.reason.strip()):
             return Rejected("reason_required", f"{body.action or body.command} needs the field reason")
@@ -250,7 +260,7 @@ _INVALID = (
     (re.compile(r"Expected `int` [<>]=? \d+ - at `\$\.(score|satisfaction)`()"), "score_out_of_range"),
     (re.compile(r"Invalid enum value (.*) - at `\$\.(\w+)`", re.DOTALL), "unknown_value"),
     (re.compile(r"(?:Invalid RFC3339|Expected `datetime` with).* - at `\$\.(\w+)`()", re.DOTALL), "bad_time"),
-    (re.compile(r"Expected `int` [<>]=? \d+ - at `\$\.(occurred_at|original_occurred_at)`()"), "bad_time"),
+    (re.compile(r"Expected `int` [<>]=? \d+ - at `\$\.(occurred_at|original_occurred_at|until)`()"), "bad_time"),
     (re.compile(r"(?:Number|Integer) .*out of range - at `\$\.(amount)`()"), "amount_out_of_range"),
     (re.compile(r"Expected .* - at `\$\.(\w+)`()", re.DOTALL), "wrong_type"),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from models.bodies import SEVERITIES, STATUSES
 from models.customer import NEVER_MS, Customer, Facts
 from models.facts import Measures, View
 from models.policy import Policy
-from models.risk import Complaint, Score, age_weeks, mean_spend_minor, repeat_purchases
+from models.risk import RESOLVED, Complaint, Score, age_weeks, mean_spend_minor, repeat_purchases
 from models.tiers import NOT_DRAWN_MINOR, Requirement, Tier
 
 Goal = Literal["keep", "regain", "reach"]
@@ -201,6 +201,51 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
         )
         terms.append({"term": "basket_trend", "log_odds": score.basket_trend, "text": text})
     return terms
+
+
+def alert(policy: Policy, customer: Customer) -> dict[str, Any]:
+    """The customer's alert, and all that whoever takes it up wants to know."""
+    one, facts, standing, now_ms = customer.standing.alert, customer.facts, customer.standing, customer.clock_ms
+    assert one is not None
+    score = policy.risk.score(facts, now_ms)
+    complaints = policy.risk.complaints(facts, now_ms)
+    of_open = [step.category for step in complaints if step.status != RESOLVED]
+    action = policy.action_for(standing.tier, one.cause, standing.risk_level)
+    return {
+        **(alert_in_words(customer) or {}),
+        "level": standing.risk_level,
+        "main_cause": one.cause,
+        "category": (of_open[-1] if of_open else "") or None,
+        "tier": standing.tier,
+        "probability": score.probability,
+        **worth(policy, facts, standing.tier, now_ms),
+        "currency": policy.currency,
+        "action": None
+        if action is None
+        else {"do": action.do, "before": None if one.deadline_ms < 0 else units.format_time(one.deadline_ms)},
+        "contributions": contributions(policy, facts, score, now_ms),
+    }
+
+
+def alert_in_words(customer: Customer) -> dict[str, Any] | None:
+    """What the ledger keeps of the customer's alert; None of who never had one."""
+    one = customer.standing.alert
+    if one is None:
+        return None
+    return {
+        "number": one.number,
+        "kind": "churn",
+        "state": one.state,
+        "since": units.format_time(one.since_ms),
+        "opened_at": units.format_time(one.opened_at_ms),
+        "deadline": None if one.deadline_ms < 0 else units.format_time(one.deadline_ms),
+        "breached": one.is_breached,
+        "until": None if one.until_ms < 0 else units.format_time(one.until_ms),
+        "hold": one.hold or None,
+        "owner": one.owner or None,
+        "reason": one.reason or None,
+        "bought_again": customer.facts.last_purchase_ms > one.opened_at_ms,
+    }
 
 
 def worth(policy: Policy, facts: Facts, tier: str, at_ms: int) -> dict[str, str]:

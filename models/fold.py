@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from models import explain
+from models import alerts, explain
+from models.alerts import Change, Seen
 from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback, Prospect
 from models.customer import BASE_LEVEL, NEVER_MS, RECENT_EVENTS, Customer, Facts, Standing, copied
 from models.events import MAX_AMOUNT_MINOR, Event, Rejected
@@ -35,9 +36,9 @@ from models.facts import (
     would_overflow,
 )
 from models.life import PROSPECT, LifeCycle
-from models.outputs import CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit
+from models.outputs import ALERTS, CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit
 from models.policy import Policy
-from models.remembered import AlertAction, ComplaintStep, Lock, Prospecting, Satisfaction
+from models.remembered import ComplaintStep, Lock, Prospecting, Satisfaction
 from models.tiers import Tier
 from models.units import format_time
 
@@ -126,6 +127,7 @@ def next_change_ms(customer: Customer, policy: Policy) -> int:
     if customer.due_at_ms == NEVER_MS:
         return NEVER_MS
     found = policy.ladder.next_change_ms(policy.view(facts, now_ms), standing, now_ms)
+    found = min(found, alerts.due_ms(standing.alert))
     if facts.first_purchase_ms >= 0:
         found = min(found, policy.risk.next_change_ms(facts, policy.risk.rank_of(standing.risk_level), now_ms))
         if policy.life is not None:
@@ -158,6 +160,8 @@ class _Step:
         self.policy = policy
         self.customer_id = customer_id
         self.outputs: list[Output] = []
+        self.is_raised = False
+        """Whether the risk level has just risen."""
 
     # ------------------------------------------------------------ time
     def advanced(self, until_ms: int) -> list[Output]:
@@ -180,7 +184,7 @@ class _Step:
     def crosses_at(self, due_at_ms: int) -> bool:
         """Whether the bound is the very instant: something changes at it."""
         standing, facts, now_ms = self.standing, self.facts, self.customer.clock_ms
-        if due_at_ms == standing.downgrade_at_ms:
+        if due_at_ms in (standing.downgrade_at_ms, alerts.due_ms(standing.alert)):
             return True
         if due_at_ms >= self.customer.tier_due_ms:
             rank = self.policy.ladder.rank_of(standing.tier)
@@ -259,8 +263,10 @@ class _Step:
             if standing.lock is not None:
                 standing.lock = None
                 self.announce_kept("unlock", before, event.event_id, self.view(now_ms))
-        elif standing.last_alert_ms >= 0:
-            standing.alert_action = AlertAction(now_ms, body.action or "", body.actor or "", body.reason or "")
+        elif standing.alert is not None and alerts.is_open(standing.alert):
+            done = alerts.acted(standing.alert, body, event.until_ms, self.seen_by_ledger())
+            if done is not None:
+                self.change_alert(done, event.event_id)
 
     def erased(self, event: Event) -> list[Output]:
         """Forget all that is known; what stays keeps the numbering gapless and repeats of old events out."""
@@ -298,6 +304,8 @@ class _Step:
         due_at_ms = customer.tier_due_ms
         if facts.first_purchase_ms >= 0:
             due_at_ms = min(due_at_ms, self.settle_risk(cause))
+            if self.is_raised or standing.alert is not None:
+                due_at_ms = min(due_at_ms, self.settle_alert(cause))
         life = self.policy.life
         if life is not None:
             if facts.prospecting is not None:
@@ -364,6 +372,46 @@ class _Step:
         until_ms = risk.quiet_until_ms(self.facts, reached, now_ms)
         return until_ms if until_ms > now_ms else risk.next_change_ms(self.facts, reached, now_ms)
 
+    def settle_alert(self, cause: str) -> int:
+        """Returns when time alone changes the customer's alert next."""
+        rules, standing = self.policy.alerts, self.standing
+        is_raised, self.is_raised = self.is_raised, False
+        if rules is None:
+            return NEVER_MS
+        if standing.alert is not None and alerts.is_open(standing.alert):
+            for change in rules.followed(standing.alert, self.seen_by_ledger()):
+                self.change_alert(change, cause)
+        elif is_raised and self.policy.risk.rank_of(standing.risk_level) >= rules.rank:
+            self.change_alert(rules.raised(standing.alert, self.seen_by_ledger()), cause)
+        return alerts.due_ms(standing.alert)
+
+    def seen_by_ledger(self) -> Seen:
+        policy, facts, standing, now_ms = self.policy, self.facts, self.standing, self.customer.clock_ms
+        cause = explain.main_cause(policy.risk.score(facts, now_ms))
+        action = policy.action_for(standing.tier, cause, standing.risk_level)
+        within_ms = (
+            action.within_ms if action is not None else 0 if policy.alerts is None else policy.alerts.deadline_ms
+        )
+        return Seen(
+            now_ms,
+            policy.risk.rank_of(standing.risk_level),
+            cause,
+            policy.risk.complaints_open_until_ms(facts, now_ms),
+            facts.last_purchase_ms,
+            within_ms,
+        )
+
+    def change_alert(self, change: Change, cause: str) -> None:
+        """Take what became of the alert, and announce it if it has a name."""
+        name, alert = change
+        before, self.standing.alert = self.standing.alert, alert
+        if name:
+            was = None
+            if before is not None and before.number == alert.number:
+                was = {"state": before.state, "owner": before.owner or None}
+            after = explain.alert(self.policy, self.customer)
+            self.announce(ALERTS, name, cause, {"before": was, "after": after})
+
     def settle_prospect(self, life: LifeCycle, cause: str) -> None:
         standing, now = self.standing, format_time(self.customer.clock_ms)
         found, before = life.qualification(self.facts), standing.qualification
@@ -403,7 +451,7 @@ class _Step:
         standing.risk_since_ms = now_ms
         if reached > rank:
             change = "escalated" if rank else "raised"
-            standing.last_alert_ms, standing.alert_action = now_ms, None
+            standing.last_alert_ms, self.is_raised = now_ms, True
         else:
             change = "eased" if reached else "cleared"
         score = policy.risk.score(self.facts, now_ms)

@@ -1,4 +1,4 @@
-"""What goes out: the bodies of `tier-changes` and `churn-risk`, as the bytes that every run gives."""
+"""What is announced, as the bytes that every run gives."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from models.policy import Policy
 TIER_CHANGES: Final = "tier-changes"
 CHURN_RISK: Final = "churn-risk"
 LIFE_CYCLE: Final = "life-cycle"
+ALERTS: Final = "alerts"
+ANNOUNCEMENTS: Final = (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE, ALERTS)
+"""The topics whose records are numbered, together, by the customer's `seq`."""
 PROFILES: Final = "profiles"
 DEAD_LETTERS: Final = "dead-letters"
 
@@ -57,13 +60,16 @@ def emit(
 ) -> Output:
     """The customer's next output, at the customer's clock; counts `seq` up.
 
-    The id is a hash of customer, sequence number and topic, so a repeated output has the same one.
+    The id is a hash of customer, sequence number and topic, so a repeated output has the same one. `previous_seq` is the
+    customer's output before it on the same topic, so whoever reads one topic notices a gap; 0 for the first.
     """
     customer.seq += 1
+    previous_seq, customer.latest_seqs = _follow(customer.latest_seqs, topic, customer.seq)
     output_id = xxh3_128_hexdigest(f"{customer_id}\n{customer.seq}\n{topic}".encode())
     body = {
         "id": output_id,
         "seq": customer.seq,
+        "previous_seq": previous_seq,
         "customer_id": customer_id,
         "change": change,
         "occurred_at": units.format_time(customer.clock_ms),
@@ -72,3 +78,18 @@ def emit(
         **detail,
     }
     return Output(topic, customer_id, output_id, customer.seq, change, customer.clock_ms, orjson.dumps(body))
+
+
+Seqs = tuple[int, int, int, int]
+
+
+def _follow(latest: Seqs, topic: str, seq: int) -> tuple[int, Seqs]:
+    """The latest `seq` of a topic, and the latest of all once this one is out."""
+    tier, risk, life, alert = latest
+    if topic == TIER_CHANGES:
+        return tier, (seq, risk, life, alert)
+    if topic == CHURN_RISK:
+        return risk, (tier, seq, life, alert)
+    if topic == LIFE_CYCLE:
+        return life, (tier, risk, seq, alert)
+    return alert, (tier, risk, life, seq)

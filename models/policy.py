@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from models import units
+from models.alerts import AlertRules
 from models.customer import Facts
 from models.events import Decoder
 from models.facts import Measures, View, Window, now_measured
@@ -78,6 +79,8 @@ class Policy:
     text: str
     """The TOML that it was made from."""
     actions: tuple[Action, ...]
+    alerts: AlertRules | None
+    """None: the policy keeps no ledger of alerts."""
     parameters: str = ""
     """Which fitted parameters the policy uses, by their digest; empty where its own file has them."""
     fitted_until_ms: int = -1

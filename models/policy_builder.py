@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from models import units
+from models.alerts import AlertRules
 from models.bodies import SEVERITIES, STATUSES
 from models.customer import BASE_LEVEL
 from models.events import MAX_AMOUNT_MINOR
@@ -38,6 +39,7 @@ LEAST_WEIGHT: Final = 0.001
 """Of model or silence: less, and no silence would ever cross a line."""
 MOST_SPEND: Final = 1e12
 MOST_SEGMENTS: Final = 10
+MOST_BUDGET: Final = 10_000
 
 _T = TypeVar("_T")
 
@@ -167,6 +169,7 @@ class Builder:
             parameters="" if self.parameters is None else self.parameters.digest,
             fitted_until_ms=-1 if self.parameters is None else self.parameters.fit.ends_ms,
             actions=self._actions(tiers, levels),
+            alerts=self._alerts(levels),
         )
 
     def _rates(self) -> dict[str, tuple[int, int]]:
@@ -617,6 +620,39 @@ class Builder:
             within_ms = self._duration(f"actions[{index}].within", spec.within, units.MINUTE_MS)
             actions.append(Action(spec.do, within_ms, spec.tier, spec.cause, spec.level))
         return tuple(actions)
+
+    def _alerts(self, levels: tuple[Level, ...]) -> AlertRules | None:
+        spec = self.spec.alerts
+        if spec is None:
+            return None
+        names = [level.name for level in levels]
+        self._check(
+            spec.level is None or spec.level in names,
+            "alerts.level",
+            f"{spec.level!r} is not among {', '.join(names)}",
+            "Use one of them, or leave it out for the lowest",
+        )
+        self._check(
+            spec.budget is None or 1 <= spec.budget <= MOST_BUDGET,
+            "alerts.budget",
+            f"{spec.budget} is out of range",
+            f"Write how many alerts an agent takes on a day, 1 to {MOST_BUDGET}, or leave it out",
+        )
+        self._check(
+            spec.incident_customers > 1,
+            "alerts.incident_customers",
+            f"{spec.incident_customers} alerts are no incident",
+            "Write 2 or more",
+        )
+        return AlertRules(
+            1 if spec.level not in names else names.index(spec.level) + 1,
+            self._duration("alerts.cool_down", spec.cool_down),
+            self._duration("alerts.deadline", spec.deadline, units.MINUTE_MS),
+            spec.hold_silence,
+            spec.budget or 0,
+            spec.incident_customers,
+            self._duration("alerts.incident_within", spec.incident_within, units.MINUTE_MS),
+        )
 
 
 def _recency_limits(tiers: tuple[Tier, ...], score: ScoreCard | None) -> tuple[int, ...]:

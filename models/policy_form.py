@@ -183,6 +183,18 @@ class ActionSpec(Spec, kw_only=True):
     level: str | None = None
 
 
+class AlertsSpec(Spec, kw_only=True):
+    """`[alerts]`: the ledger of alerts, from which risk level on, and what keeps it from becoming a flood."""
+
+    level: str | None = None
+    cool_down: str = "30d"
+    deadline: str = "7d"
+    hold_silence: bool = True
+    budget: int | None = None
+    incident_customers: int = 20
+    incident_within: str = "1h"
+
+
 class PolicySpec(Spec, kw_only=True):
     """The whole file."""
 
@@ -204,6 +216,7 @@ class PolicySpec(Spec, kw_only=True):
     risk: RiskSpec
     value: ValueSpec = field(default_factory=ValueSpec)
     actions: list[ActionSpec] = []
+    alerts: AlertsSpec | None = None
 
 
 TABLES: dict[str, type[Spec]] = {
@@ -227,5 +240,6 @@ TABLES: dict[str, type[Spec]] = {
     "value": ValueSpec,
     "value.spend": SpendSpec,
     "actions": ActionSpec,
+    "alerts": AlertsSpec,
 }
 """The tables of the file, by name."""

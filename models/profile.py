@@ -73,19 +73,11 @@ def _life(standing: Standing) -> dict[str, Any]:
 
 def _risk(customer: Customer, policy: Policy) -> dict[str, Any]:
     facts, standing, now_ms = customer.facts, customer.standing, customer.clock_ms
-    alert = standing.alert_action
     body: dict[str, Any] = {
         "level": standing.risk_level,
         "since": _time(standing.risk_since_ms or -1),
         "last_alert": _time(standing.last_alert_ms),
-        "alert_action": None
-        if alert is None
-        else {
-            "action": alert.action,
-            "at": units.format_time(alert.at_ms),
-            "actor": alert.actor or None,
-            "reason": alert.reason or None,
-        },
+        "alert": explain.alert_in_words(customer),
         "probability": None,
         "p_alive": None,
         "value_at_stake": "0",

@@ -1,4 +1,4 @@
-"""What a customer's state remembers one by one: steps of complaints, an answer, a lock, what was done about an alert.
+"""What a customer's state remembers one by one: steps of complaints, an answer, a lock, an alert.
 
 Apart from `models.customer` because msgspec reads and writes these classes, so they are not compiled.
 """
@@ -42,10 +42,24 @@ class Lock(Struct, array_like=True, gc=False, frozen=True):
     actor: str
 
 
-class AlertAction(Struct, array_like=True, gc=False, frozen=True):
-    """What was last done about the customer's current alert."""
+class Alert(Struct, array_like=True, gc=False, frozen=True):
+    """The customer's alert, open or the last one closed: see models.alerts. Of times, -1 is none."""
 
-    at_ms: int
-    action: str
-    actor: str
-    reason: str
+    number: int
+    state: str
+    opened_at_ms: int
+    since_ms: int
+    """When it came into its state."""
+    deadline_ms: int
+    """By when somebody should have spoken to the customer."""
+    until_ms: int
+    """When a hold or a snooze ends at the latest."""
+    cool_until_ms: int
+    rank: int
+    """Of the risk level, the last time it was judged."""
+    cause: str
+    hold: str = ""
+    owner: str = ""
+    reason: str = ""
+    """What who acted last gave as the reason."""
+    is_breached: bool = False

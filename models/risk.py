@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models import units
+from models.bodies import STATUSES
 from models.customer import NEVER_MS, Facts
 from models.mbg_nbd import LeastSilence, MbgNbd, Silence
 
@@ -28,6 +29,7 @@ SCALE: Final = 1e12
 LARGEST_SCALED: Final = 1e3
 PROBABILITY_SCALE: Final = 1e6
 """What is told of a probability: six decimals."""
+RESOLVED: Final = STATUSES.index("resolved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,11 @@ class RiskModel:
                 Complaint(complaint_id, category, severity, status, opened_at_ms, changed_at_ms, repeated, log_odds)
             )
         return found
+
+    def complaints_open_until_ms(self, facts: Facts, at_ms: int) -> int:
+        """When the last of the complaints that are open at an instant is forgotten, if none is resolved; -1 if none is open."""
+        last_steps = [one.changed_at_ms for one in self.complaints(facts, at_ms) if one.status != RESOLVED]
+        return max(last_steps) + self.complaint_risk.forget_after_ms if last_steps else -1
 
     def _offset(self, facts: Facts, at_ms: int) -> float:
         """The terms that stay as they are between two steps."""

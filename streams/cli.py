@@ -117,7 +117,7 @@ def replay(
 ) -> None:
     """Fold event logs without a broker; the same log and policy give the same bytes, always.
 
-    Writes tier-changes.jsonl, churn-risk.jsonl, life-cycle.jsonl, profiles.jsonl and dead-letters.jsonl.
+    Writes tier-changes.jsonl, churn-risk.jsonl, life-cycle.jsonl, alerts.jsonl, profiles.jsonl and dead-letters.jsonl.
     """
     from models import units
     from streams.garbage import collect_rarely

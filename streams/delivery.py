@@ -36,11 +36,11 @@ from aiokafka.structs import RecordMetadata
 from faust.types import TP
 
 from models.bodies import EVERYBODY
-from models.outputs import CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, TIER_CHANGES
+from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
 from streams.envelope import Headers
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
-from streams.topics import CENSUS, JOURNAL, OUTPUTS, changelog_topic
+from streams.topics import CENSUS, JOURNAL, changelog_topic
 from streams.transport import client_options, is_ended
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ sender.BACKOFF_OVERRIDE = MARKERS_BACKOFF_MS / 1000
 CHANGELOG: Final = "changelog"
 BATCH_TOPICS: Final = (CHANGELOG, JOURNAL, TIER_CHANGES, CHURN_RISK)
 """What nearly every batch writes to."""
-ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *OUTPUTS, LIFE_CYCLE, DEAD_LETTERS, CENSUS)
+ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *ANNOUNCEMENTS, PROFILES, DEAD_LETTERS, CENSUS)
 CLOSE_SECONDS: Final = 5.0
 OWNER_POLL_SECONDS: Final = 0.1
 

@@ -24,7 +24,7 @@ from models.bodies import Command
 from models.customer import NEVER_MS
 from models.editions import Editions
 from models.events import Event
-from models.outputs import CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES
+from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from models.relative import Census
 from streams.editions import edition_body
@@ -36,7 +36,7 @@ from streams.merge import Record
 from streams.topics import INPUTS, JOURNAL
 
 EVENTS_A_BATCH: Final = 2_000
-OUTPUT_FILES: Final = (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE, PROFILES, DEAD_LETTERS)
+OUTPUT_FILES: Final = (*ANNOUNCEMENTS, PROFILES, DEAD_LETTERS)
 
 
 class Replay:
@@ -303,7 +303,7 @@ class Results:
                 name.replace("-", "_"): {
                     key.partition(".")[2]: count for key, count in sorted(counts.items()) if key.startswith(name)
                 }
-                for name in (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE, DEAD_LETTERS)
+                for name in (*ANNOUNCEMENTS, DEAD_LETTERS)
             },
             "seconds": round(seconds, 3),
             "events_per_second": round(events / seconds) if seconds else 0,

@@ -9,7 +9,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from models.bodies import TOPIC_BODIES
-from models.outputs import CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES
+from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from streams.settings import Settings
 
 BOOTSTRAP_TIMEOUT_MS: Final = 10_000
@@ -18,7 +18,7 @@ JOURNAL: Final = "journal"
 CENSUS: Final = "census"
 """What the partitions know of their customers' measures, for policies whose lines depend on all of them."""
 INPUTS: Final = tuple(TOPIC_BODIES)
-OUTPUTS: Final = (TIER_CHANGES, CHURN_RISK, PROFILES)
+OUTPUTS: Final = (*ANNOUNCEMENTS, PROFILES)
 """The topics that feed the serving view."""
 
 KEPT_FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1"}
@@ -37,7 +37,7 @@ def registry(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic of this installation. Inputs are kept for as long as anybody wants to replay them."""
     names = {
         **dict.fromkeys(INPUTS, KEPT_FOREVER),
-        **dict.fromkeys((TIER_CHANGES, CHURN_RISK, LIFE_CYCLE, DEAD_LETTERS, JOURNAL), KEPT_FOREVER),
+        **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL), KEPT_FOREVER),
         **dict.fromkeys((PROFILES, CENSUS), COMPACTED),
     }
     changelog = TopicSpec(changelog_topic(settings), COMPACTED)

@@ -10,6 +10,8 @@ Keys:
     tierstream:tier:{tier}     sorted set of customer ids, by the time (ms) since when
     tierstream:at-risk         sorted set of the ids of customers with an alert, by value at stake
     tierstream:positions       hash: topic/partition -> the next offset to apply
+
+and what the retention team works with: see streams/queue.py.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -28,8 +31,8 @@ from redis.exceptions import RedisError
 
 from models import units
 from models.customer import BASE_LEVEL
-from models.outputs import CHURN_RISK, PROFILES, TIER_CHANGES
 from streams.transport import Fetched
+from streams.updates import Update, update_of
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -40,102 +43,26 @@ PREFIX: Final = "tierstream:"
 ERASED_SECONDS: Final = 30 * 24 * 3600
 """How long an erased customer's seq is remembered, so that a repeat of an older output does not bring them back."""
 UPDATES_A_CALL: Final = 500
+STORY_LENGTH: Final = 50
+"""How many announcements of a customer are kept."""
 STOP_SECONDS: Final = 2.0
 WITHHOLD_ABOVE: Final = 20_000
 """Records waiting for Redis, per partition, above which no more are read."""
 
-APPLY: Final = """
--- KEYS: prefix. ARGV: field of the position, position before, position after, seconds that an erasure is remembered, then
--- ten values an update: kind, id, seq, revision, tier, tier_since (ms), level, probability, value at stake, profile
-local prefix, position = KEYS[1], ARGV[1]
-local stored = tonumber(redis.call('HGET', prefix .. 'positions', position) or 0)
-if stored < tonumber(ARGV[2]) then return stored end  -- what came before is missing here: start again from there
-for i = 5, #ARGV, 10 do
-  local kind, id, seq, revision = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  local key = prefix .. 'customer:' .. id
-  local known = redis.call('HMGET', key, 'tier_seq', 'risk_seq', 'revision', 'erased_seq', 'tier', 'seq')
-  local tier_seq, risk_seq = tonumber(known[1] or -1), tonumber(known[2] or -1)
-  local erased_seq = tonumber(known[4] or -1)
-  if kind == 'erase' then
-    if seq > math.max(tier_seq, erased_seq) then
-      if known[5] then redis.call('ZREM', prefix .. 'tier:' .. known[5], id) end
-      redis.call('ZREM', prefix .. 'at-risk', id)
-      redis.call('DEL', key)
-      redis.call('HSET', key, 'erased_seq', seq, 'seq', seq)
-      redis.call('EXPIRE', key, ARGV[4])
-    end
-  -- The profile of a customer who came back has the seq of the erasure until something new is announced.
-  elseif seq > erased_seq or (kind == 'profile' and seq == erased_seq) then
-    local newer = kind ~= 'profile' or revision > tonumber(known[3] or -1)
-    local takes_tier = newer and ((kind == 'tier' and seq > tier_seq) or (kind == 'profile' and seq >= tier_seq))
-    local takes_risk = newer and ((kind == 'risk' and seq > risk_seq) or (kind == 'profile' and seq >= risk_seq))
-    if newer and kind == 'profile' then redis.call('HSET', key, 'profile', ARGV[i + 9], 'revision', revision) end
-    if takes_tier then
-      local tier = ARGV[i + 4]
-      redis.call('HSET', key, 'tier', tier, 'tier_since', ARGV[i + 5], 'tier_seq', seq)
-      if known[5] and known[5] ~= tier then redis.call('ZREM', prefix .. 'tier:' .. known[5], id) end
-      redis.call('ZADD', prefix .. 'tier:' .. tier, ARGV[i + 5], id)
-    end
-    if takes_risk then
-      local level, stake = ARGV[i + 6], ARGV[i + 8]
-      redis.call('HSET', key, 'risk_level', level, 'probability', ARGV[i + 7], 'value_at_stake', stake, 'risk_seq', seq)
-      if level == 'none' then redis.call('ZREM', prefix .. 'at-risk', id)
-      else redis.call('ZADD', prefix .. 'at-risk', stake, id) end
-    end
-    if (takes_tier or takes_risk) and seq > tonumber(known[6] or -1) then
-      redis.call('HSET', key, 'seq', seq)
-    end
-    if erased_seq >= 0 then redis.call('PERSIST', key) end
-  end
-end
-redis.call('HSET', prefix .. 'positions', position, math.max(stored, tonumber(ARGV[3])))
-return -1
-"""
 
-Update = tuple[str | bytes | int, ...]
-
-
-def update_of(topic: str, value: bytes | None) -> Update | None:
-    """The ten values of APPLY for a record of an output topic; None for a tombstone, which an erasure has preceded."""
-    if value is None:
-        return None
-    body = orjson.loads(value)
-    customer_id, seq = body["customer_id"], body["seq"]
-    if topic == TIER_CHANGES:
-        if body["change"] == "erase":
-            return ("erase", customer_id, seq, 0, "", 0, "", "", "", "")
-        after = body["after"]
-        return ("tier", customer_id, seq, 0, after["tier"], units.parse_time(after["since"]), "", "", "", "")
-    if topic == CHURN_RISK:
-        after = body["after"]
-        level, probability = after["level"], after["probability"]
-        return ("risk", customer_id, seq, 0, "", 0, level, str(probability), body["value_at_stake"], "")
-    assert topic == PROFILES, topic
-    risk = body["risk"]
-    probability = "" if risk["probability"] is None else str(risk["probability"])
-    since_ms = units.parse_time(body["since"])
-    stake = risk["value_at_stake"]
-    return (
-        "profile",
-        customer_id,
-        seq,
-        body["revision"],
-        body["tier"],
-        since_ms,
-        risk["level"],
-        probability,
-        stake,
-        value,
-    )
+def script(name: str) -> str:
+    """A program that Redis runs."""
+    return (resources.files("streams") / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 class RedisView:
     """The view's reads and writes."""
 
-    def __init__(self, url: str, prefix: str = PREFIX) -> None:
+    def __init__(self, url: str, prefix: str = PREFIX, story_length: int = STORY_LENGTH) -> None:
         self.prefix = prefix
+        self.story_length = story_length
         self.redis: Any = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
-        self._apply = self.redis.register_script(APPLY)
+        self._apply = self.redis.register_script(script("apply"))
 
     async def position(self, field: str) -> int:
         """The next offset to apply of a topic's partition."""
@@ -146,9 +73,9 @@ class RedisView:
 
         Returns None, or the offset to read again from when Redis lacks what came before.
         """
-        arguments: list[Any] = [field, before, after, ERASED_SECONDS]
-        for update in updates:
-            arguments.extend(update)
+        arguments: list[Any] = [field, before, after, ERASED_SECONDS, self.story_length]
+        for kind, *values in updates:
+            arguments += (kind, len(values), *values)
         missing_from = int(await self._apply(keys=[self.prefix], args=arguments))
         return None if missing_from < 0 else missing_from
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.oracle_alerts import Ledger
 from tests.oracle_facts import Event, Known, Rules, duration
 
 
@@ -87,7 +88,7 @@ class Customer:
         self.lock: tuple[int, str, str] | None = None
         self.level, self.level_since = 0, 0
         self.last_alert: int | None = None
-        self.alert_action: tuple[int, str] | None = None
+        self.ledger = Ledger(self.rules)
         self.stage, self.stage_since, self.behaviour = "", 0, ""
         self.qualification = ""
 
@@ -127,9 +128,11 @@ class Customer:
         known = self.known()
         self.judge_tier(known, cause)
         if known.first is not None:
-            level = known.level_after(self.level, self.clock)
-            if level != self.level:
+            level, was = known.level_after(self.level, self.clock), self.level
+            if level != was:
                 self.change_level(known, level, cause)
+            if self.rules.has_alerts:
+                self.judge_alert(known, level > was, cause)
         risk_line = known.next_risk_change(self.level, self.clock)
         if risk_line is not None:
             self.close_call = self.close_call or known.too_close_to_call(risk_line)
@@ -137,7 +140,13 @@ class Customer:
             self.judge_prospect(known.word[1], cause)
         if known.first is not None and self.rules.has_life:
             self.judge_life(known, cause)
-        lines = [self.downgrade_at, self.next_tier_change(known), risk_line, self.next_stage(known)]
+        lines = [
+            self.downgrade_at,
+            self.next_tier_change(known),
+            risk_line,
+            self.next_stage(known),
+            self.ledger.next_line(),
+        ]
         self.due_at = min((line for line in lines if line is not None), default=None)
 
     # ------------------------------------------------------------ Tiers
@@ -198,8 +207,9 @@ class Customer:
         elif event.what == "unlock_tier" and self.lock:
             self.lock = None
             self.announce("tier-changes", "unlock", event.id, before)
-        elif event.what == "act_on_alert" and self.last_alert is not None:
-            self.alert_action = (self.clock, wire["action"])
+        elif event.what == "act_on_alert" and self.ledger.running:
+            self.ledger.act(wire, self.clock, self.within(self.known()))
+            self.tell_of_alert(event.id)
 
     def erase(self, event: Event) -> None:
         before = self.tier_now()
@@ -213,10 +223,37 @@ class Customer:
         self.level, self.level_since = level, self.clock
         if level > before:
             change = "escalated" if before else "raised"
-            self.last_alert, self.alert_action = self.clock, None
+            self.last_alert = self.clock
         else:
             change = "eased" if level else "cleared"
         self.announce("churn-risk", change, cause, self.rules.levels[before], known.risk_score(self.clock))
+
+    # ------------------------------------------------------------ Alerts
+    def judge_alert(self, known: Known, rose: bool, cause: str) -> None:
+        assert known.last is not None
+        main_cause = known.main_cause(self.clock)
+        self.ledger.judge(
+            self.clock, self.level, rose, main_cause, known.open_until(self.clock), known.last, self.within(known)
+        )
+        self.tell_of_alert(cause)
+
+    def within(self, known: Known) -> int:
+        """How soon to act on an alert."""
+        now = {
+            "tier": self.rules.names[self.tier],
+            "cause": known.main_cause(self.clock),
+            "level": self.rules.levels[self.level],
+        }
+        for row in self.rules.actions:
+            if all(row.get(name, value) == value for name, value in now.items()):
+                return duration(row["within"])
+        return self.rules.alert_deadline
+
+    def tell_of_alert(self, cause: str) -> None:
+        for change, before, after in self.ledger.said:
+            self.seq += 1
+            self.announcements.append(Announcement("alerts", change, self.clock, cause, before, after))
+        self.ledger.said.clear()
 
     # ------------------------------------------------------------ Life cycle
     def judge_prospect(self, marks: int, cause: str) -> None:
@@ -267,7 +304,7 @@ class Customer:
             "level": self.rules.levels[self.level],
             "level_since": self.level_since,
             "last_alert": self.last_alert,
-            "alert_action": self.alert_action,
+            "alert": self.ledger.alert and {name: value for name, value in self.ledger.alert.items() if name != "told"},
             "life": (self.stage, self.stage_since, self.behaviour, self.qualification),
         }
         facts = self.known().as_kept_at(self.clock)

@@ -70,6 +70,15 @@ class Rules:
         self.neutral = risk.get("satisfaction", {}).get("neutral", 70)
         self.per_ten_points = risk.get("satisfaction", {}).get("per_ten_points", 0.15)
 
+        ledger = policy.get("alerts")
+        self.has_alerts = ledger is not None
+        ledger = ledger or {}
+        self.alert_level = self.levels.index(ledger.get("level", self.levels[1]))
+        self.cool_down = duration(ledger.get("cool_down", "30d"))
+        self.alert_deadline = duration(ledger.get("deadline", "7d"))
+        self.hold_silence = ledger.get("hold_silence", True)
+        self.actions = policy.get("actions", [])
+
         life = policy.get("life_cycle")
         self.has_life = life is not None
         life = life or {}
@@ -269,27 +278,61 @@ class Known:
         scores = [self.risk_score(at) for at in (t - 1, t)]
         return any(abs(score - line) < CLOSE for score in scores for line in self.rules.raise_at[1:])
 
-    def risk_score(self, t: int) -> float:
-        r, alpha, a, b = self.rules.mbg
+    def x_and_t_x(self, t: int) -> tuple[int, float, float]:
+        """x, t_x and T."""
         assert self.first is not None and self.last is not None
         x = max(self.purchase_days - 1, 0)
-        t_x = (self.last - self.first) / WEEK if x > 0 else 0.0
-        age = (t - self.first) / WEEK
+        return x, (self.last - self.first) / WEEK if x > 0 else 0.0, (t - self.first) / WEEK
+
+    def of_purchases(self, x: int, t_x: float, age: float) -> float:
+        """M(x, t_x, T)."""
+        r, alpha, a, b = self.rules.mbg
         left = a / (b + x) * ((alpha + age) / (alpha + t_x)) ** (r + x)
         not_within_horizon = ((alpha + age) / (alpha + age + self.rules.horizon)) ** (r + x)
+        return math.log((left + not_within_horizon) / (1 - not_within_horizon))
+
+    def basket_trend(self) -> float:
+        typical, mean = self.rules.typical, max(self.spend, 0) / self.purchase_days
+        return math.log((typical + self.last_day) / (typical + mean)) if self.last_day else 0.0
+
+    def risk_score(self, t: int) -> float:
+        x, t_x, age = self.x_and_t_x(t)
+        card, mean = self.rules.card, max(self.spend, 0) / self.purchase_days
         # With the card as it is by default, base + rhythm + silence are, by their definition, M(x, t_x, T).
-        of_purchases = math.log((left + not_within_horizon) / (1 - not_within_horizon))
-        card, typical = self.rules.card, self.rules.typical
-        mean = max(self.spend, 0) / self.purchase_days
         of_card = (
             card["intercept"]
-            + card["model"] * of_purchases
+            + card["model"] * self.of_purchases(x, t_x, age)
             + card["silence"] * math.log(1 + (age - t_x) / self.rules.horizon)
             + card["frequency"] * math.log(1 + x)
-            + card["spend"] * math.log(1 + mean / typical)
-            + card["basket_trend"] * (math.log((typical + self.last_day) / (typical + mean)) if self.last_day else 0)
+            + card["spend"] * math.log(1 + mean / self.rules.typical)
+            + card["basket_trend"] * self.basket_trend()
         )
         return of_card + sum(self.complaints_score(t)) + self.satisfaction_score(t)
+
+    def main_cause(self, t: int) -> str:
+        """What came on top of the base; sizes that the last bits tell apart are the same."""
+        assert self.first is not None
+        x, t_x, age = self.x_and_t_x(t)
+        card, satisfaction = self.rules.card, self.satisfaction_score(t)
+        silence = card["model"] * (self.of_purchases(x, t_x, age) - self.of_purchases(x, t_x, t_x))
+        silence += card["silence"] * math.log(1 + (age - t_x) / self.rules.horizon)
+        sizes = {"silence": silence, "complaints": sum(self.complaints_score(t)), "satisfaction": satisfaction}
+        sizes["basket_trend"] = card["basket_trend"] * self.basket_trend()
+        largest = max(sizes.values())
+        if largest > CLOSE:
+            return next(name for name, size in sizes.items() if size > largest - CLOSE)
+        rhythm = card["model"] * (self.of_purchases(x, t_x, t_x) - self.of_purchases(0, 0.0, 0.0))
+        return "rhythm" if rhythm > CLOSE else "base"
+
+    def open_until(self, t: int) -> int | None:
+        """When the last of the complaints that are open at `t` is forgotten; None if none is open."""
+        remembered = [step for step in self.steps if step[0] + self.rules.forget_after > t]
+        found = []
+        for complaint_id in {step[1] for step in remembered}:
+            latest = max(step for step in remembered if step[1] == complaint_id)
+            if STATUSES[latest[2]] != "resolved":
+                found.append(latest[0] + self.rules.forget_after)
+        return max(found, default=None)
 
     def complaints_score(self, t: int) -> list[float]:
         rules = self.rules

@@ -74,8 +74,24 @@ LIVES = (
 )
 
 
+LEDGERS = (
+    None,
+    {},
+    {"cool_down": "10d", "deadline": "3d", "hold_silence": False},
+    {"level": "watch", "cool_down": "0d", "deadline": "1d"},
+)
+ACTIONS: tuple[list[Wire], ...] = (
+    [],
+    [
+        {"tier": "gold", "do": "Call", "within": "4h"},
+        {"cause": "complaints", "do": "Mend it", "within": "2d"},
+        {"level": "watch", "do": "Write", "within": "20d"},
+    ],
+)
+
+
 @st.composite
-def policy_texts(draw: st.DrawFn) -> str:
+def policy_texts(draw: st.DrawFn, ledgers: tuple[Wire | None, ...] = LEDGERS) -> str:
     """A policy like the shipped ones, with thresholds that a few purchases reach and lose."""
     window = draw(st.sampled_from(WINDOWS))
     graces = ["0d", "1ms", "14d", "30d", "60d"] + (["period-end"] * 3 if window["kind"] != "trailing" else [])
@@ -93,6 +109,8 @@ def policy_texts(draw: st.DrawFn) -> str:
             "min_hold": draw(st.sampled_from(["0d", "0d", "10d", "45d", "180d"])),
         },
         life_cycle=draw(st.sampled_from(LIVES)),
+        alerts=draw(st.sampled_from(ledgers)),
+        actions=draw(st.sampled_from(ACTIONS)),
         satisfaction={"valid_for": draw(st.sampled_from(["30d", "365d"])), "assume": assumed},
         risk={
             "horizon": draw(st.sampled_from(["30d", "90d"])),
@@ -177,15 +195,35 @@ def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], numbe
 @st.composite
 def commands_about(draw: st.DrawFn, who: str, at_ms: int, number: int) -> Wire:
     """A command."""
-    what = draw(st.sampled_from(["lock", "unlock", "unlock", "act", "erase"]))
+    what = draw(st.sampled_from(["lock", "unlock", "unlock", "act", "act", "act", "erase"]))
     id = f"{who}-{number}"
     if what == "lock":
         return builders.lock(who, draw(st.sampled_from(TIERS)), on=at_ms, id=id)
     if what == "unlock":
         return builders.unlock(who, on=at_ms, id=id)
     if what == "act":
-        return builders.act_on_alert(who, draw(st.sampled_from(["contacted", "lost"])), on=at_ms, id=id)
+        return draw(actions_about(who, at_ms, id))
     return builders.erase(who, on=at_ms, id=id)
+
+
+@st.composite
+def actions_about(draw: st.DrawFn, who: str, at_ms: int, id: str) -> Wire:
+    """What somebody does about an alert."""
+    action = draw(
+        st.sampled_from(
+            ["acknowledged", "acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed"]
+        )
+    )
+    more: Wire = {"actor": draw(st.sampled_from(["mia", "kim"]))}
+    if draw(st.integers(0, 3)) == 0:
+        more["owner"] = draw(st.sampled_from(["mia", "kim", "lea"]))
+    if draw(st.integers(0, 3)) == 0:
+        more["number"] = draw(st.integers(1, 2))
+    if action == "snoozed":
+        more["until"] = builders.rfc3339(at_ms + draw(st.sampled_from([0, 1, DAY, 5 * DAY, 40 * DAY])))
+    if action == "dismissed" or draw(st.booleans()):
+        more["reason"] = "spoke to them"
+    return builders.act_on_alert(who, action, on=at_ms, id=id, **more)
 
 
 @st.composite
@@ -203,6 +241,25 @@ def customer_logs(draw: st.DrawFn, who: str = "ada", most: int = 16) -> list[Wir
         log.insert(draw(st.integers(0, len(log))), late)
     for _ in range(draw(st.integers(0, 2))):
         log.insert(draw(st.integers(0, len(log))), dict(draw(st.sampled_from(log))))
+    return log
+
+
+@st.composite
+def alert_logs(draw: st.DrawFn) -> list[Wire]:
+    """One customer who bought once and complained, and what was done about it, with more of both in between."""
+    log = [
+        builders.purchase("ada", "25", on=START_MS, id="first"),
+        builders.complaint("ada", on=START_MS + DAY, severity="critical", category="delivery", id="why"),
+    ]
+    at_ms = START_MS + DAY
+    for number in range(draw(st.integers(2, 14))):
+        at_ms += draw(st.sampled_from([0, 1, HOUR, DAY, 2 * DAY, 5 * DAY, 14 * DAY, 60 * DAY]))
+        acts = draw(st.integers(0, 2)) > 0
+        log.append(
+            draw(
+                actions_about("ada", at_ms, f"act-{number}") if acts else facts_about("ada", at_ms, [START_MS], number)
+            )
+        )
     return log
 
 

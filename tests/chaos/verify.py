@@ -15,7 +15,7 @@ import orjson
 
 import models
 from models.bodies import EVERYBODY
-from models.outputs import CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES
+from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from streams.folding import Batch
 from streams.kafka_log import KafkaLog
@@ -26,7 +26,6 @@ from tests.chaos.story import Story
 from tests.integration.harness import Site
 from tests.integration.test_worker_equals_replay import assert_redis_equals
 
-ANNOUNCEMENTS = (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE)
 EXAMPLES = 20
 
 Letter = tuple[str, int, int]

@@ -60,7 +60,7 @@ def test_policy_problems_are_json_for_machines(tmp_path: Path) -> None:
     assert json.loads(result.output)["problems"][0]["line"] == 1
 
 
-def test_replay_writes_four_files_and_a_summary(tmp_path: Path) -> None:
+def test_replay_writes_a_file_a_topic_and_a_summary(tmp_path: Path) -> None:
     log = tmp_path / "purchases.jsonl"
     log.write_text(f"{purchase(1)}\n\n{purchase(2)}\nnot json\n")
     result = run("replay", log, "--policy", "annual-spend", "--out", tmp_path / "out", "--json")
@@ -72,7 +72,8 @@ def test_replay_writes_four_files_and_a_summary(tmp_path: Path) -> None:
     assert summary["dead_letters"] == {"not_json": 1}
     files = {path.name: path.read_text().splitlines() for path in (tmp_path / "out").iterdir()}
     assert {name: len(lines) for name, lines in files.items()} == {
-        "tier-changes.jsonl": 2, "churn-risk.jsonl": 0, "life-cycle.jsonl": 0, "profiles.jsonl": 1, "dead-letters.jsonl": 1,
+        "tier-changes.jsonl": 2, "churn-risk.jsonl": 0, "life-cycle.jsonl": 0, "alerts.jsonl": 0,
+            "profiles.jsonl": 1, "dead-letters.jsonl": 1,
     }  # fmt: skip
     letter = json.loads(files["dead-letters.jsonl"][0])
     assert (letter["topic"], letter["line"], letter["value"]) == ("purchases", 4, "not json")

@@ -17,7 +17,8 @@ from models.outputs import PROFILES
 from streams.embedded import EmbeddedRedis
 from streams.merge import Record
 from streams.replay import Replay
-from streams.view import RedisView, Update, update_of
+from streams.updates import Update, update_of
+from streams.view import RedisView
 
 T = TypeVar("T")
 POLICY = models.load("annual-spend")
@@ -135,7 +136,7 @@ def test_a_customer_who_buys_again_after_erasure_is_there_again(redis: Any) -> N
 
 
 def test_what_redis_lacks_is_asked_for_again(redis: Any) -> None:
-    update: Update = ("tier", "ada", 1, 0, "gold", 0, "", "", "", "")
+    update: Update = ("tier", "ada", 1, "gold", 0, "none", "2024-01-01", "{}")
 
     async def lose_data(view: RedisView) -> list[int | None]:
         first = await view.apply("t/0", 0, 5, [update])
@@ -146,7 +147,7 @@ def test_what_redis_lacks_is_asked_for_again(redis: Any) -> None:
 
 
 def test_views_with_different_prefixes_do_not_meet(redis: Any, server: EmbeddedRedis) -> None:
-    update: Update = ("tier", "ada", 1, 0, "gold", 0, "", "", "", "")
+    update: Update = ("tier", "ada", 1, "gold", 0, "none", "2024-01-01", "{}")
 
     async def two_views(view: RedisView) -> tuple[Any, Any]:
         await view.apply("t/0", 0, 1, [update])

@@ -20,7 +20,7 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 import models
-from models.outputs import CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
+from models.outputs import ANNOUNCEMENTS, TIER_CHANGES
 from streams.journal import decode_entry
 from streams.kafka_log import KafkaLog
 from streams.replay import replay_journal
@@ -47,14 +47,14 @@ def announced(here: Site) -> dict[str, dict[str, list[bytes]]]:
     """What was announced, per topic and customer; repeats, which are the same bytes, once."""
     return {
         topic: {customer: list(dict.fromkeys(bodies)) for customer, bodies in here.by_customer(topic).items()}
-        for topic in (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE)
+        for topic in ANNOUNCEMENTS
     }
 
 
 def replayed_by_journal(here: Site, out: Path) -> dict[str, dict[str, list[bytes]]]:
     """What the replay of inputs and journal announces."""
     replay_journal(KafkaLog(here.settings), models.load(here.settings.policy), out, progress=False)
-    topics = (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE)
+    topics = ANNOUNCEMENTS
     found: dict[str, dict[str, list[bytes]]] = {topic: defaultdict(list) for topic in topics}
     for topic, by_customer in found.items():
         for line in (out / f"{topic}.jsonl").read_bytes().splitlines():

@@ -7,6 +7,7 @@ from typing import Any
 
 from models import Customer, Output, Policy, buckets, next_change_ms
 from models.customer import NEVER_MS
+from models.remembered import Alert
 from tests.builders import ms
 from tests.oracle import Announcement, Picture
 from tests.running import Step
@@ -38,7 +39,7 @@ def expected(picture: Picture) -> dict[str, Any]:
 def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
     """A customer in the oracle's words."""
     facts, standing = customer.facts, customer.standing
-    answer, lock, action = facts.satisfaction, standing.lock, standing.alert_action
+    answer, lock = facts.satisfaction, standing.lock
     return {
         "facts": {
             "first_purchase": _known(facts.first_purchase_ms),
@@ -64,7 +65,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
             "level": standing.risk_level,
             "level_since": standing.risk_since_ms,
             "last_alert": _known(standing.last_alert_ms),
-            "alert_action": None if action is None else (action.at_ms, action.action),
+            "alert": None if standing.alert is None else _alert(standing.alert),
             "life": (standing.stage, standing.stage_since_ms, standing.behaviour, standing.qualification),
         },
         "seq": customer.seq,
@@ -76,6 +77,8 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
 def announced(output: Output) -> dict[str, Any]:
     """An output, read from its body as its readers do."""
     body = json.loads(output.body)
+    if output.topic == "alerts":
+        return _announced_alert(output, body)
     key = {"tier-changes": "tier", "churn-risk": "level", "life-cycle": output.change}[output.topic]
     assert (body["seq"], body["id"], body["change"]) == (output.seq, output.id, output.change)
     assert ms(body["occurred_at"]) == output.occurred_at_ms
@@ -88,6 +91,24 @@ def announced(output: Output) -> dict[str, Any]:
         "after": body["after"] and body["after"][key],
         "downgrade_at": body["after"] and body["after"].get("downgrade_at") and ms(body["after"]["downgrade_at"]),
     }
+
+
+def _announced_alert(output: Output, body: dict[str, Any]) -> dict[str, Any]:
+    def whose(alert: dict[str, Any] | None) -> tuple[str, str] | None:
+        return None if alert is None else (alert["state"], alert["owner"] or "")
+
+    return {
+        "topic": output.topic, "change": output.change, "occurred_at": output.occurred_at_ms, "cause": body["cause"],
+        "before": whose(body["before"]), "after": whose(body["after"]), "downgrade_at": None,
+    }  # fmt: skip
+
+
+def _alert(one: Alert) -> dict[str, Any]:
+    return {
+        "number": one.number, "state": one.state, "owner": one.owner, "since": one.since_ms, "opened": one.opened_at_ms,
+        "deadline": _known(one.deadline_ms), "until": _known(one.until_ms), "cool": _known(one.cool_until_ms),
+        "level": one.rank, "cause": one.cause, "hold": one.hold, "reason": one.reason, "breached": one.is_breached,
+    }  # fmt: skip
 
 
 def _plain(one: Announcement) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tests.builders import DAY, Wire, ms
 from tests.oracle import replay
 from tests.property.agreement import assert_agrees
 from tests.running import Fold, Step, policy_of
-from tests.strategies import customer_logs, logs, policy_texts
+from tests.strategies import LEDGERS, alert_logs, customer_logs, logs, policy_texts
 
 
 @given(policy_texts(), logs())
@@ -20,6 +20,11 @@ def test_the_fold_agrees_with_the_oracle_at_every_prefix(text: str, log: list[Wi
 @given(policy_texts(), customer_logs(), st.integers(0, 900))
 def test_the_fold_agrees_with_the_oracle_after_long_silence(text: str, log: list[Wire], days: int) -> None:
     agrees(text, log, until_ms=max(ms(wire["occurred_at"]) for wire in log) + days * DAY)
+
+
+@given(policy_texts(ledgers=LEDGERS[1:]), alert_logs(), st.integers(0, 90))
+def test_the_fold_agrees_with_the_oracle_on_what_is_done_about_alerts(text: str, log: list[Wire], days: int) -> None:
+    agrees(text, log, until_ms=ms(log[-1]["occurred_at"]) + days * DAY)
 
 
 def agrees(text: str, log: list[Wire], until_ms: int) -> None:

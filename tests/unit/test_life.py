@@ -182,7 +182,7 @@ def test_a_policy_without_a_life_cycle_says_nothing_of_it() -> None:
     fold = Fold(load("annual-spend"))
     fold.apply(purchase("ada", "10", on=day(0)))
     fold.advance(day(900))
-    assert {output.topic for output in fold.outputs} == {"churn-risk"}
+    assert {output.topic for output in fold.outputs} == {"churn-risk", "alerts"}
     written = profile(fold.customers["ada"], "ada", fold.policy)
     assert written is not None
     assert "life_cycle" not in json.loads(written)

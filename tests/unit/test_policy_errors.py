@@ -81,6 +81,10 @@ SLIPS = [
     (ANNUAL, "neutral = 70", "neutral = 700", "risk.satisfaction.neutral", "not within 0 and 100", "0 to 100"),
     (ANNUAL, "per_ten_points = 0.15", "per_ten_points = -1.0", "risk.satisfaction.per_ten_points", "never raises", "0 to 10"),
     (ANNUAL, 'cause = "complaints"', 'cause = "boredom"', "actions[0].cause", "is not among base, rhythm", "leave it out"),
+    (ANNUAL, 'cool_down = "30d"', 'cool_down = "soon"', "alerts.cool_down", "is not a duration", "as in 90d"),
+    (ANNUAL, 'cool_down = "30d"', 'level = "doom"', "alerts.level", "'doom' is not among watch, high, critical", "leave it out for the lowest"),
+    (ANNUAL, "budget = 40", "budget = 0", "alerts.budget", "0 is out of range", "or leave it out"),
+    (ANNUAL, "budget = 40", "incident_customers = 1", "alerts.incident_customers", "1 alerts are no incident", "Write 2 or more"),
     (ANNUAL, 'within = "4h"', 'within = "soon"', "actions[0].within", "is not a duration", "as in 90d"),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models import load
-from tests.builders import DAY, act_on_alert, complaint, feedback, ms, policy_text, purchase
+from tests.builders import DAY, complaint, feedback, ms, policy_text, purchase
 from tests.running import Fold, policy_of
 
 POLICY = load("annual-spend")
@@ -196,22 +196,10 @@ def test_the_first_row_of_the_table_that_matches_says_what_to_do_and_by_when(fol
     }
 
 
-def test_what_was_done_is_noted_only_if_there_was_an_alert_and_a_new_alert_starts_afresh(fold: Fold) -> None:
-    fold.apply(purchase("ada", "10", on=START_MS))
-    assert fold.apply(act_on_alert("ada", on=START_MS)).customer.standing.alert_action is None
-    fold.apply(complaint("ada", on=START_MS, severity="medium"))
-    acted = fold.apply(act_on_alert("ada", "contacted", on=START_MS + 1, actor="mia")).customer.standing.alert_action
-    assert acted is not None
-    assert (acted.action, acted.actor, acted.at_ms) == ("contacted", "mia", START_MS + 1)
-    worse = fold.apply(complaint("ada", on=START_MS + 2, severity="critical", status="escalated"))
-    assert "escalated" in worse.changes
-    assert worse.customer.standing.alert_action is None
-
-
 def test_no_term_is_written_as_minus_zero(fold: Fold) -> None:
     for day in (0, 32):
         step = fold.apply(purchase("ada", "10", on=START_MS + day * DAY))
-    assert step.changes[-1] == "cleared"
+    assert "cleared" in step.changes
     zeros = [one["log_odds"] for one in alerts(fold)[-1]["contributions"] if one["log_odds"] == 0]
     assert zeros
     assert all(math.copysign(1, zero) == 1 for zero in zeros)

@@ -1,0 +1,125 @@
+"""The ledger of alerts as docs/semantics.md has it, for the oracle: one dict of what is known of the alert, rules tried one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.oracle_facts import Rules, instant
+
+SILENT = {"base", "rhythm", "silence", "basket_trend"}
+FINISHED = {"saved", "lost", "dismissed", "recovered"}
+
+
+class Ledger:
+    """One customer's alerts. `said` collects (change, before, after) of each step, before and after being (state, owner)."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.alert: dict[str, Any] | None = None
+        self.said: list[tuple[str, Any, Any]] = []
+
+    @property
+    def running(self) -> bool:
+        return self.alert is not None and self.alert["state"] not in FINISHED
+
+    def tell(self, change: str, **news: Any) -> None:
+        assert self.alert is not None
+        before = self.whose()
+        self.alert.update(news)
+        self.said.append((change, before, self.whose()))
+
+    def whose(self) -> tuple[str, str] | None:
+        return None if self.alert is None or not self.alert["told"] else (self.alert["state"], self.alert["owner"])
+
+    # ------------------------------------------------------------ judging
+    def judge(
+        self, now: int, level: int, rose: bool, cause: str, complaint_until: int | None, last: int, within: int
+    ) -> None:
+        if self.running:
+            self.follow(now, level, cause, complaint_until, last, within)
+        elif rose and level >= self.rules.alert_level:
+            old = self.alert
+            cool = None if old is None or level > old["level"] else old["since"] + self.rules.cool_down
+            self.alert = {
+                "number": 1 if old is None else old["number"] + 1, "told": False, "state": "held", "owner": "", "since": now,
+                "opened": now, "deadline": None, "until": None, "cool": cool, "level": level, "cause": cause, "hold": "",
+                "reason": "", "breached": False,
+            }  # fmt: skip
+            why, until = self.why_held(now, complaint_until)
+            if why:
+                self.tell("held", hold=why, until=until, told=True)
+            else:
+                self.open(now, within)
+
+    def follow(self, now: int, level: int, cause: str, complaint_until: int | None, last: int, within: int) -> None:
+        alert = self.alert
+        assert alert is not None
+        if level < self.rules.alert_level or (alert["cause"] in SILENT and last > alert["opened"]):
+            return self.tell("recovered", state="recovered", since=now, until=None, hold="")
+        worse = level > alert["level"]
+        other = cause != alert["cause"]
+        if alert["state"] == "snoozed" and (worse or now >= alert["until"]):
+            self.tell("woke", state="acknowledged" if alert["owner"] else "open", since=now, until=None)
+        alert["level"] = level
+        if alert["state"] in ("held", "open"):
+            alert["cause"] = cause
+            if worse and alert["state"] == "held":
+                alert["cool"] = None
+            why, until = self.why_held(now, complaint_until)
+            if why and alert["state"] == "open":
+                self.tell("held", state="held", since=now, hold=why, until=until, deadline=None, breached=False)
+            elif why:
+                alert.update(hold=why, until=until)
+            elif alert["state"] == "held":
+                self.open(now, within)
+            elif worse or other:
+                self.tell("updated", deadline=min(alert["deadline"], now + within))
+        elif worse:
+            self.tell("updated", deadline=None if alert["deadline"] is None else min(alert["deadline"], now + within))
+        due = alert["deadline"]
+        if alert["state"] in ("open", "acknowledged") and due is not None and due <= now and not alert["breached"]:
+            self.tell("breached", breached=True)
+        return None
+
+    def why_held(self, now: int, complaint_until: int | None) -> tuple[str, int | None]:
+        assert self.alert is not None
+        if self.alert["cool"] is not None and now < self.alert["cool"]:
+            return "cool-down", self.alert["cool"]
+        if self.rules.hold_silence and self.alert["cause"] in SILENT and complaint_until is not None:
+            return "complaint-open", complaint_until
+        return "", None
+
+    def open(self, now: int, within: int) -> None:
+        self.tell("opened", state="open", since=now, opened=now, deadline=now + within, until=None, hold="", told=True)
+
+    def next_line(self) -> int | None:
+        alert = self.alert
+        if alert is None or not self.running:
+            return None
+        if alert["state"] in ("held", "snoozed"):
+            return int(alert["until"])
+        waits = alert["state"] in ("open", "acknowledged") and not alert["breached"]
+        return alert["deadline"] if waits else None
+
+    # ------------------------------------------------------------ acting
+    def act(self, wire: dict[str, Any], now: int, within: int) -> None:
+        alert = self.alert
+        if not self.running or alert is None or wire.get("number", alert["number"]) != alert["number"]:
+            return
+        action, has, actor, named = wire["action"], alert["owner"], wire.get("actor") or "", wire.get("owner")
+        news: dict[str, Any] = {"since": now, "until": None, "hold": "", "reason": wire.get("reason") or ""}
+        fresh = alert["deadline"] if alert["deadline"] is not None else now + within
+        match action:
+            case "acknowledged" if not has or (named and named != has):
+                state = "contacted" if alert["state"] == "contacted" else "acknowledged"
+                self.tell(action, **news | {"state": state, "owner": named or actor, "deadline": fresh})
+            case "contacted" if alert["state"] != "contacted":
+                self.tell(action, **news | {"state": action, "owner": has or named or actor})
+            case "snoozed" if instant(wire["until"]) > now:
+                until = instant(wire["until"])
+                news |= {"state": action, "until": until, "deadline": until + within, "breached": False}
+                self.tell(action, **news)
+            case "released" if alert["state"] not in ("held", "open"):
+                self.tell(action, **news | {"state": "open", "owner": "", "deadline": fresh})
+            case "saved" | "lost" | "dismissed":
+                self.tell(action, **news | {"state": action, "owner": has or named or actor})
