@@ -186,13 +186,10 @@ def test_held_snoozed_and_closed_alerts_are_each_in_their_place(redis: Any) -> N
         await told.tell(told.fold.advance(START_MS + 2 * DAY))
         return ids(snoozed), ids(closed), sizes, ids(await queue.page()), closed.alerts[0]["reason"]
 
-    assert redis(work) == (
-        ["ada"],
-        ["bob"],
-        {"open": 1, "held": 0, "snoozed": 1},
-        ["ada", "eve"],
-        "a mistake of ours",
-    ) or redis(work)[3] in (["ada", "eve"], ["eve", "ada"])
+    snoozed, closed, sizes, woken, reason = redis(work)
+    assert (snoozed, closed, sizes) == (["ada"], ["bob"], {"open": 1, "held": 0, "snoozed": 1})
+    assert sorted(woken) == ["ada", "eve"]
+    assert reason == "a mistake of ours"
 
 
 def test_the_days_count_what_happened_however_often_it_is_told(redis: Any) -> None:
@@ -272,7 +269,7 @@ def test_changes_come_to_who_listens_and_to_who_comes_back_later(redis: Any) -> 
         await asyncio.sleep(0.1)
         await told.complaining("ada", "bob")
         last = await asyncio.wait_for(listening, 10)
-        await told.happens(act_on_alert("bob", "lost", on=START_MS + DAY, actor="mia"))
+        await told.happens(act_on_alert("bob", "lost", on=START_MS + HOUR, actor="mia"))
         await asyncio.wait_for(listen(last, 3), 10)
         return heard
 
@@ -286,9 +283,6 @@ def test_the_stream_is_there_for_consumer_groups(redis: Any) -> None:
         await view.redis.xgroup_create(key, "crm", id="0")
         first = await view.redis.xreadgroup("crm", "one", {key: ">"}, count=1)
         second = await view.redis.xreadgroup("crm", "two", {key: ">"}, count=1)
-        return [
-            orjson.loads(fields[b"body"].partition(b"\n")[2])["customer_id"]
-            for ((_, ((_, fields),)),) in (first, second)
-        ]
+        return [orjson.loads(fields[b"body"])["customer_id"] for ((_, ((_, fields),)),) in (first, second)]
 
     assert redis(work) == ["ada", "bob"]
