@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from models import explain, units
+from models import buckets, explain, units
+from models.bodies import SEVERITIES, STATUSES
 from models.customer import Customer, Standing
 from models.fold import next_change_ms, tier_in_words
 from models.policy import Policy
+
+MOST_STRETCHES: Final = 200
 
 
 def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | None:
@@ -56,10 +59,34 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
             "net_spend": units.format_minor(facts.spend_minor, money),
             "purchase_days": facts.purchase_days,
         },
+        "history": _history(customer, policy),
         "risk": _risk(customer, policy),
         "due_at": units.format_time(due_at_ms) if due_at_ms < units.LATEST_MS * 2 else None,
     }
     return orjson.dumps(body)
+
+
+def _history(customer: Customer, policy: Policy) -> dict[str, Any]:
+    """What the state still holds one by one: what was bought, as [time, orders, net spend] by the window's stretches, the latest
+    MOST_STRETCHES; and the steps of complaints. Oldest first.
+    """
+    width_ms, facts = policy.window.bucket_ms, customer.facts
+    return {
+        "purchases": [
+            [units.format_time(one.number * width_ms), one.orders, units.format_minor(one.spend_minor, policy.decimals)]
+            for one in buckets.listed(facts.buckets)[-MOST_STRETCHES:]
+        ],
+        "complaints": [
+            {
+                "complaint_id": step.complaint_id,
+                "at": units.format_time(step.at_ms),
+                "status": STATUSES[step.status],
+                "severity": SEVERITIES[step.severity],
+                "category": step.category or None,
+            }
+            for step in facts.complaints
+        ],
+    }
 
 
 def _life(standing: Standing) -> dict[str, Any]:

@@ -79,12 +79,15 @@ class PartitionWorker:
         self.clock_ms = -1
         """The partition's time: with the event clock the latest event folded; how far customers have been advanced."""
         self.caught_up = False
+        """Whether all that was there when it was taken is folded."""
         self.generation = 0
         self.doing = ""
         """What keeps the partition from folding, in words; empty while it folds."""
         self._latest_ms = -1
         self._next = dict.fromkeys(INPUTS, 0)
         """Per input topic, the offset from which records are still to come."""
+        self._ends = dict.fromkeys(INPUTS, 0)
+        """Where the inputs ended when the partition was taken."""
         self._rewinding: set[str] = set()
         self._redo: deque[Entry] = deque()
         self._wake = asyncio.Event()
@@ -184,6 +187,8 @@ class PartitionWorker:
             await self._check_that_nothing_is_lost()
         for topic, tp in self.tps.items():
             await self.consumer.rewind(tp, self._next[topic])
+        ends = await self.consumer.highwaters(*self.tps.values())
+        self._ends = {topic: ends[tp] for topic, tp in self.tps.items()}
         self.doing = ""
         for tp in self.tps.values():
             self.consumer.release(tp)
@@ -332,6 +337,14 @@ class PartitionWorker:
             return False
         return self._next[topic] >= reach.delivered and reach.position >= reach.end
 
+    def _has_caught_up(self) -> bool:
+        """Whether all that was there when the partition was taken is folded; what came since may still be under way."""
+        folded = self.held.marker.offsets
+        return all(
+            folded.get(topic, -1) + 1 >= end or (self.is_at_end(topic) and not self.merge.size(topic))
+            for topic, end in self._ends.items()
+        )
+
     def waits_for(self) -> list[str]:
         """What is still to be done before everything on the broker is folded, announced and published; empty if it is."""
         if self.doing or self.state is None:
@@ -356,8 +369,7 @@ class PartitionWorker:
             if entry is not None:
                 self._redo.popleft()
             self.read_on()
-        else:
-            self.caught_up = self.caught_up or self.merge.is_drained()
+        self.caught_up = self.caught_up or self._has_caught_up()
         published = await self.write_profiles_when_due(idle=plan.is_empty and self.merge.is_drained())
         counted = self.census is not None and await self.census.turn(self.time_ms())
         return published or counted or not plan.is_empty

@@ -122,13 +122,16 @@ end
 local apply = {}
 
 function apply.erase(key, id, seq, erased_seq)
+  -- Also where a profile from after the erasure was here first.
+  local alert = alert_of(id)
+  if alert and tonumber(alert.seq) <= seq then drop_alert(id) end
+  if seq > erased_seq and is_news(key, 'tier', seq) then redis.call('DEL', prefix .. 'story:' .. id) end
   local known = known_of(key, 'tier_seq', 'tier')
+  if seq > erased_seq then redis.call('HSET', key, 'erased_seq', seq) end
   if seq <= math.max(tonumber(known[1] or -1), erased_seq) then return end
   if known[2] then redis.call('ZREM', prefix .. 'tier:' .. known[2], id) end
   redis.call('ZREM', prefix .. 'at-risk', id)
-  redis.call('DEL', key, prefix .. 'story:' .. id)
-  local alert = alert_of(id)
-  if alert and tonumber(alert.seq) <= seq then drop_alert(id) end
+  redis.call('DEL', key)
   redis.call('HSET', key, 'erased_seq', seq, 'seq', seq)
   redis.call('EXPIRE', key, erased_seconds)
 end

@@ -228,8 +228,17 @@ class Story:
         return "feedback", {"score": self._random.randint(0, 100), "kind": self._random.choice(("csat", "nps"))}
 
     def _alert(self, customer: Customer, at_ms: int) -> tuple[str, Body]:
-        action = self._random.choice(("acknowledged", "contacted", "saved", "lost", "dismissed"))
-        return "commands", {"command": "act_on_alert", "action": action, "reason": "spoke to them", "actor": "kim"}
+        chance = self._random
+        action = chance.choice(("acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed"))
+        body = {
+            "command": "act_on_alert",
+            "action": action,
+            "reason": "spoke to them",
+            "actor": chance.choice(("kim", "mia")),
+        }
+        if action == "snoozed":
+            body["until"] = self._written(at_ms + chance.randint(SECOND_MS, 40 * HOUR_MS))
+        return "commands", body
 
     def _tier(self, customer: Customer, at_ms: int) -> tuple[str, Body]:
         customer.is_locked = not customer.is_locked

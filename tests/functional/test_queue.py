@@ -66,6 +66,10 @@ class Told:
         for wire in wires:
             await self.tell(self.fold.apply(wire).outputs)
 
+    def fold_only(self, *wires: dict[str, Any]) -> None:
+        for wire in wires:
+            self.fold.apply(wire)
+
     async def tell(self, outputs: list[Output]) -> None:
         self.outputs += outputs
         updates = [update for one in outputs if (update := update_of(one.topic, one.body)) is not None]
@@ -252,6 +256,28 @@ def test_of_an_erased_customer_nothing_is_left_in_the_queue(redis: Any) -> None:
     total, alert, _, keys = redis(work)
     assert (total, alert) == (0, None)
     assert keys == ["tierstream:customer:ada"]
+
+
+def test_an_alert_from_before_an_erasure_does_not_come_after_it_even_if_a_profile_was_quicker_than_both(
+    redis: Any,
+) -> None:
+    async def work(view: RedisView, queue: AlertQueue) -> Any:
+        told, late = Told(view), Told(view)
+        late.fold_only(purchase("ada", "250", on=START_MS), complaint("ada", on=START_MS, severity="critical"))
+        late.fold_only(erase("ada", on=START_MS + DAY), purchase("ada", "10", on=START_MS + 2 * DAY))
+        profile = models.profile(late.fold.customers["ada"], "ada", POLICY)
+        assert profile is not None
+        erasure = [one for one in late.fold.outputs if one.change == "erase"]
+        before = [one for one in late.fold.outputs if one.topic == "alerts" and one.seq < erasure[0].seq]
+        assert before
+        update = update_of("profiles", profile)
+        assert update is not None
+        assert await view.apply("profiles/0", 0, 1, [update]) is None
+        await told.tell(erasure)
+        await told.tell(before)
+        return await queue.alert("ada"), await queue.story("ada"), (await view.customer("ada") or {})["tier"]
+
+    assert redis(work) == (None, [], "member")
 
 
 def test_changes_come_to_who_listens_and_to_who_comes_back_later(redis: Any) -> None:

@@ -15,8 +15,10 @@ import pytest
 
 import models
 from models import units
+from models.outputs import ANNOUNCEMENTS
 from streams.kafka_log import KafkaLog
 from streams.logs import LogFile
+from streams.queue import AlertQueue
 from streams.replay import replay_logs
 from streams.topics import INPUTS
 from streams.view import RedisView
@@ -126,10 +128,25 @@ def assert_redis_equals(url: str, expected: dict[str, bytes], tiers: list[str]) 
             ranked = await view.at_risk(0, 10_000)
             assert dict(ranked) == wanted_at_risk
             assert [stake for _, stake in ranked] == sorted(wanted_at_risk.values(), reverse=True)
+            await compare_alerts(
+                AlertQueue(view), {one: orjson.loads(body)["risk"]["alert"] for one, body in expected.items()}
+            )
         finally:
             await view.redis.aclose()
 
     asyncio.run(compare())
+
+
+async def compare_alerts(queue: AlertQueue, expected: dict[str, dict[str, Any] | None]) -> None:
+    """Every customer's latest alert, and the queue of those that nobody has."""
+    told = ("number", "state", "owner", "breached", "deadline")
+    for customer_id, alert in expected.items():
+        found = await queue.alert(customer_id)
+        assert (alert and [alert[name] for name in told]) == (found and [found[name] for name in told]), customer_id
+    queued = await queue.page(count=10_000)
+    assert {one["customer_id"] for one in queued.alerts} == {
+        one for one, alert in expected.items() if alert is not None and alert["state"] == "open"
+    }
 
 
 def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str, *, repeats: bool = False) -> None:
@@ -137,7 +154,7 @@ def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str
 
     With `repeats`, an announcement may come again later, as the same bytes; without, not even that.
     """
-    for topic in ("tier-changes", "churn-risk"):
+    for topic in ANNOUNCEMENTS:
         told = here.by_customer(topic)
         if repeats:
             told = {customer: list(dict.fromkeys(bodies)) for customer, bodies in told.items()}
