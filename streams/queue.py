@@ -84,8 +84,7 @@ class AlertQueue:
     async def story(self, customer_id: str, first: int = 0, count: int = 50) -> list[dict[str, Any]]:
         """A customer's announcements, newest first, each with its `topic`."""
         found: list[bytes] = await self.redis.lrange(f"{self.prefix}story:{customer_id}", first, first + count - 1)
-        parts = [one.partition(b"\n") for one in found]
-        return [{"topic": topic.decode(), **orjson.loads(body)} for topic, _, body in parts]
+        return [orjson.loads(one) for one in found]
 
     async def sizes(self) -> dict[str, int]:
         """How many alerts are open (nobody's), held and snoozed."""

@@ -39,7 +39,7 @@ def _tier(body: dict[str, Any], value: bytes) -> Update:
     after = body["after"]
     return (
         "tier", body["customer_id"], body["seq"], after["tier"], units.parse_time(after["since"]), body["before"]["tier"],
-        body["occurred_at"][:10], _told(TIER_CHANGES, value),
+        body["occurred_at"][:10], _told(TIER_CHANGES, body),
     )  # fmt: skip
 
 
@@ -47,12 +47,12 @@ def _risk(body: dict[str, Any], value: bytes) -> Update:
     after = body["after"]
     return (
         "risk", body["customer_id"], body["seq"], after["level"], str(after["probability"]), body["value_at_stake"],
-        body["before"]["level"], body["occurred_at"][:10], _told(CHURN_RISK, value),
+        body["before"]["level"], body["occurred_at"][:10], _told(CHURN_RISK, body),
     )  # fmt: skip
 
 
 def _life(body: dict[str, Any], value: bytes) -> Update:
-    return ("life", body["customer_id"], body["seq"], _told(LIFE_CYCLE, value))
+    return ("life", body["customer_id"], body["seq"], _told(LIFE_CYCLE, body))
 
 
 def _profile(body: dict[str, Any], value: bytes) -> Update:
@@ -70,18 +70,36 @@ def _alert(body: dict[str, Any], value: bytes) -> Update:
     at_stake = after["value_at_stake"]
     return (
         "alert", body["customer_id"], body["seq"], body["change"], "" if before is None else before["state"],
-        body["occurred_at"][:10], _told(ALERTS, value), after["number"], after["state"], after["owner"] or "", after["tier"],
+        body["occurred_at"][:10], _told(ALERTS, body), value, after["number"], after["state"], after["owner"] or "", after["tier"],
         after["main_cause"], after["category"] or "", after["level"], at_stake, deadline_ms,
         -1 if after["until"] is None else units.parse_time(after["until"]), units.parse_time(after["opened_at"]),
         units.parse_time(after["since"]), urgency(deadline_ms, float(at_stake)), orjson.dumps(after),
     )  # fmt: skip
 
 
-def _told(topic: str, value: bytes) -> bytes:
-    """An announcement as the customer's story keeps it: its topic, a line break, its body."""
-    return topic.encode() + b"\n" + value
+def _told(topic: str, body: dict[str, Any]) -> bytes:
+    """An announcement as the customer's story keeps it: its topic, and of its body what tells what happened and why.
+
+    Contributions are those of the change of the risk level, one by one without what they rest on: there are millions of these.
+    """
+    story: dict[str, Any] = {name: body[name] for name in STORY_FIELDS if name in body}
+    story["topic"] = topic
+    if topic == CHURN_RISK:
+        story["contributions"] = [
+            {"term": one["term"], "log_odds": one["log_odds"], "text": one["text"]}
+            for one in body["contributions"]
+            if one["log_odds"]
+        ]
+    if topic == ALERTS:
+        story["after"] = {name: value for name, value in body["after"].items() if value and name not in SAID_BY_RISK}
+    return orjson.dumps(story)
 
 
+STORY_FIELDS: Final = (
+    "seq", "change", "occurred_at", "cause", "before", "after", "rule", "needs", "tier", "main_cause", "value_at_stake",
+    "action",
+)  # fmt: skip
+SAID_BY_RISK: Final = ("contributions", "currency", "kind", "probability", "lifetime_value", "action")
 BY_TOPIC: Final[dict[str, Callable[[dict[str, Any], bytes], Update]]] = {
     TIER_CHANGES: _tier,
     CHURN_RISK: _risk,

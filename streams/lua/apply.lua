@@ -176,14 +176,13 @@ function apply.profile(key, id, seq, erased_seq, revision, tier, since_ms, level
   touched(key, seq, erased_seq)
 end
 
-function apply.alert(key, id, seq, erased_seq, change, was, date, body, ...)
+function apply.alert(key, id, seq, erased_seq, change, was, date, story, body, ...)
   if seq <= erased_seq or not is_news(key, 'alert', seq) then return end
   local values, alert = {...}, {seq = seq}
   for index = 2, #ALERT_FIELDS do alert[ALERT_FIELDS[index]] = values[index - 1] end
   keep_alert(id, alert)
-  tell(id, body)
-  redis.call('XADD', prefix .. 'alert-stream', 'MAXLEN', '~', KEPT_CHANGES, '*', 'customer_id', id, 'change', change,
-    'body', string.sub(body, string.find(body, '\n', 1, true) + 1))
+  tell(id, story)
+  redis.call('XADD', prefix .. 'alert-stream', 'MAXLEN', '~', KEPT_CHANGES, '*', 'customer_id', id, 'change', change, 'body', body)
   count(date, change)
   if change == 'opened' and alert.category ~= '' then count(date, 'category:' .. alert.category) end
   local in_time = tonumber(alert.since_ms) <= tonumber(alert.deadline_ms)
