@@ -19,6 +19,7 @@ from models.policy import Policy
 from streams import agents, health
 from streams.assignor import Held
 from streams.console import FAILED, warn
+from streams.gauges import Gauges
 from streams.partition import PartitionWorker
 from streams.settings import Settings
 from streams.stats import Stats
@@ -54,6 +55,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.feed = None
         if settings.redis_url is not None:
             self.feed = ViewFeed(self, RedisView(settings.redis_url, settings.redis_prefix))
+        self.gauges = Gauges(self)
+        self.stats.registry.register(self.gauges)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
@@ -77,6 +80,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             if number not in self.partition_workers:
                 self.partition_workers[number] = PartitionWorker(self, number)
             self.partition_workers[number].take(generation)
+        self.stats.rebalanced()
         log.info("partitions %s are here, %d others went", sorted(numbers), len(gone))
         if self.feed is not None:
             outputs = {self.settings.topic(name) for name in OUTPUTS}

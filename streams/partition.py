@@ -28,6 +28,7 @@ from streams.envelope import dead_letter_record, output_record
 from streams.folding import STEPS_A_TURN, Batch, Plan, make_plan
 from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
 from streams.merge import Merge, records_of
+from streams.stats import BEGIN, COMMIT, FENCED, FOLD, INTERRUPTED, OUTPUTS, Watch
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
 from streams.topics import INPUTS, JOURNAL, changelog_topic
 from streams.transport import BatchConsumer, Fetched, Read, read_to_end, read_undecided
@@ -148,11 +149,13 @@ class PartitionWorker:
                     pause_seconds = RETRY_SECONDS[0]
                     await self._fold_on()
                 except Interrupted as error:
+                    self.app.stats.interrupted(INTERRUPTED)
                     log.warning("partition %d begins anew from what is committed: %s", self.number, error)
                     self.state, self.doing = None, f"interrupted: {error}"
                     await asyncio.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, most_seconds)
         except Fenced:
+            self.app.stats.interrupted(FENCED)
             log.warning("partition %d has another owner; its batch in hand is left to that one", self.number)
             self.state = None
             if self.generation == self.app.consumer_generation_id:
@@ -219,12 +222,9 @@ class PartitionWorker:
         await self._read_journal(state.marker)
         self._check_policy(state.marker)
         state.begin(Editions.from_wire(self.policy, state.marker.editions))
-        log.info(
-            "partition %d: restored %d customers in %.1f s",
-            self.number,
-            len(state.customers),
-            time.monotonic() - started,
-        )
+        seconds = time.monotonic() - started
+        self.app.stats.restored(len(state.customers), seconds)
+        log.info("partition %d: restored %d customers in %.1f s", self.number, len(state.customers), seconds)
         return state
 
     async def _decide_what_is_undecided(self, restoring: Restoring) -> None:
@@ -305,7 +305,7 @@ class PartitionWorker:
             self._fill_gap(topic, following)
             return
         fresh = records_of(found, topic, self.number, self.app.decoder)
-        self.app.stats.skipped += len(fetched.records) - len(fresh)
+        self.app.stats.skip(topic, len(fetched.records) - len(fresh))
         if fresh:
             self._next[topic] = fresh[-1].offset + 1
             if self.merge.offer(topic, fresh) >= 2 * self.app.settings.max_batch and not self._redo:
@@ -332,6 +332,16 @@ class PartitionWorker:
             return False
         return self._next[topic] >= reach.delivered and reach.position >= reach.end
 
+    def lag(self, topic: str) -> int | None:
+        """How far what was folded of an input is behind its end, in offsets; None if the broker did not tell the end yet."""
+        reach = self.consumer.reach.get(self.tps[topic])
+        if self.doing or self.state is None or reach is None or reach.end is None:
+            return None
+        following = self.state.marker.offsets.get(topic, -1) + 1
+        # After the last record there may be offsets that are none: the ends of a producer's transactions.
+        is_folded = following >= self._next[topic] and self.is_at_end(topic)
+        return 0 if is_folded else max(0, reach.end - following)
+
     def waits_for(self) -> list[str]:
         """What is still to be done before everything on the broker is folded, announced and published; empty if it is."""
         if self.doing or self.state is None:
@@ -349,10 +359,12 @@ class PartitionWorker:
     # ------------------------------------------------------------ a batch
     async def step(self) -> bool:
         """Fold one batch, if there is anything to fold, and publish profiles; returns whether there was anything to do."""
-        entry = self._redo[0] if self._redo else None
+        entry, waiting = self._redo[0] if self._redo else None, self.merge.sizes()
         plan = self.plan_new() if entry is None else self.plan_again(entry)
         if not plan.is_empty:
-            await self.do(plan, entry)
+            taken = {topic: count - self.merge.size(topic) for topic, count in waiting.items()}
+            batch, seconds = await self.do(plan, entry)
+            self.app.stats.count(batch, plan, taken, seconds)
             if entry is not None:
                 self._redo.popleft()
             self.read_on()
@@ -393,19 +405,26 @@ class PartitionWorker:
             now_ms = min(time.time_ns() // 1_000_000, self._latest_ms if next_ms is None else next_ms)
         return max(self.clock_ms, now_ms)
 
-    async def do(self, plan: Plan, begun: Entry | None = None) -> None:
-        """Fold a batch and write what it brings; `begun` is its entry if the journal holds it already."""
+    async def do(self, plan: Plan, begun: Entry | None = None) -> tuple[Batch, dict[str, float]]:
+        """Fold a batch and write what it brings; `begun` is its entry if the journal holds it already.
+
+        Returns the batch, and how many seconds each step took.
+        """
         state, delivery = self.held, self.delivery
         number = state.marker.batch + 1
         entry = entry_of(plan, number, self.generation, self.policy.ref) if begun is None else begun
         offsets = {topic: last for topic, _, last in entry.runs}
+        watch = Watch()
         await delivery.begin()
+        watch.lap(BEGIN)
         if begun is None:
             # The journal's append is under way while the batch is folded.
             batch, _ = await asyncio.gather(self.fold(plan), delivery.append_journal(entry))
         else:
             batch = await self.fold(plan)
+        watch.lap(FOLD)
         await delivery.append_outputs(outputs_of(batch))
+        watch.lap(OUTPUTS)
         changes = batch.changes()
         editions = batch.editions
         if editions is state.editions and state.review.is_over():
@@ -427,7 +446,8 @@ class PartitionWorker:
         state.apply(changes, marker)
         state.follow(editions)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
-        self.app.stats.count(batch)
+        watch.lap(COMMIT)
+        return batch, watch.seconds
 
     async def fold(self, plan: Plan) -> Batch:
         """The batch that a plan gives; others get their turn in between."""
@@ -481,7 +501,7 @@ class PartitionWorker:
             if number % STEPS_A_TURN == 0:
                 await asyncio.sleep(0)
         await self.delivery.publish(PROFILES, profiles)
-        self.app.stats.profiles += len(keys)
+        self.app.stats.published(len(keys))
         state.unprofiled.difference_update(keys)
 
     # ------------------------------------------------------------ waiting
