@@ -160,10 +160,12 @@ class Stats:
             others[topic, DEAD_LETTER] += count
         folded = collections.Counter(taken)
         for (topic, outcome), count in others.items():
-            self._events.labels(topic, outcome).inc(count)
             folded[topic] -= count
+            if count:
+                self._events.labels(topic, outcome).inc(count)
         for topic, count in folded.items():
-            self._events.labels(topic, FOLDED).inc(count)
+            if count:
+                self._events.labels(topic, FOLDED).inc(count)
 
     def _count_moves(self, outputs: Iterable[Output]) -> None:
         for output in outputs:

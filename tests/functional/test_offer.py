@@ -16,7 +16,7 @@ from streams.partition import PartitionWorker
 from streams.settings import load_settings
 from streams.stats import Stats
 from streams.table import Partition
-from streams.transport import Fetched
+from streams.transport import Fetched, Reach
 
 
 class Consumer:
@@ -25,6 +25,7 @@ class Consumer:
     def __init__(self) -> None:
         self.rewound: list[tuple[TP, int]] = []
         self.withheld: set[TP] = set()
+        self.reach: dict[TP, Reach] = {}
 
     def withhold(self, tp: TP) -> None:
         self.withheld.add(tp)
