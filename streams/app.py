@@ -18,7 +18,7 @@ from models.events import Decoder
 from models.policy import Policy
 from streams import agents, health
 from streams.assignor import Held
-from streams.console import FAILED, warn
+from streams.console import FAILED
 from streams.gauges import Gauges
 from streams.partition import PartitionWorker
 from streams.settings import Settings
@@ -26,6 +26,7 @@ from streams.stats import Stats
 from streams.topics import INPUTS, OUTPUTS
 from streams.transport import BatchTransport
 from streams.view import RedisView, ViewFeed
+from streams.worker_log import last_words
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         why = "Kafka did not answer while the worker stopped; what was not committed is done again"
         if self.failure is not None:
             why = f"stopped by {type(self.failure).__name__}: {self.failure}"
-        warn(f"tierstream: {why}")
+        last_words(self.settings, why)
         sys.stderr.flush()
         os._exit(FAILED)
 

@@ -60,6 +60,11 @@ class Plan(NamedTuple):
         """Whether there is nothing to do."""
         return not self.due and not self.review and not self.records
 
+    def step(self, number: int) -> bytes | Record:
+        """The customer or the record whose turn comes after so many others."""
+        customers = [*self.due, *self.review]
+        return customers[number] if number < len(customers) else self.records[number - len(customers)]
+
 
 class Review:
     """The customers who are still to be judged under the edition in force."""
@@ -189,30 +194,31 @@ class Batch:
         self.events = 0
         self.latest_ms = -1
         """The latest `occurred_at` folded."""
+        self.steps = 0
+        """How many customers and records of the plan are done with."""
 
     def fold(self, plan: Plan) -> Iterator[None]:
         """Do what the plan says; yields now and then, so that others get a turn."""
         self._advanced = plan.due
-        steps = 0
         for key in plan.due:
             self._advance(key, plan.until_ms)
-            steps += 1
-            if steps % STEPS_A_TURN == 0:
+            self.steps += 1
+            if self.steps % STEPS_A_TURN == 0:
                 yield
         for key in plan.review:
             self._customer(key)
-            steps += 1
-            if steps % STEPS_A_TURN == 0:
+            self.steps += 1
+            if self.steps % STEPS_A_TURN == 0:
                 yield
         for record in plan.records:
             self._fold(record)
-            steps += 1
-            if steps % STEPS_A_TURN == 0:
+            self.steps += 1
+            if self.steps % STEPS_A_TURN == 0:
                 yield
 
     def _advance(self, key: bytes, until_ms: int) -> None:
         customer = self._customer(key)
-        assert customer is not None, key
+        assert customer is not None, "who is due is known"
         self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode()))
 
     def _fold(self, record: Record) -> None:

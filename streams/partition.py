@@ -27,11 +27,12 @@ from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_wor
 from streams.envelope import dead_letter_record, output_record
 from streams.folding import STEPS_A_TURN, Batch, Plan, make_plan
 from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
-from streams.merge import Merge, records_of
+from streams.merge import Merge, Record, records_of
 from streams.stats import BEGIN, COMMIT, FENCED, FOLD, INTERRUPTED, OUTPUTS, Watch
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
 from streams.topics import INPUTS, JOURNAL, changelog_topic
 from streams.transport import BatchConsumer, Fetched, Read, read_to_end, read_undecided
+from streams.worker_log import told_customer
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -71,6 +72,7 @@ class PartitionWorker:
         settings = app.settings
         self.app = app
         self.number = number
+        self.log = logging.LoggerAdapter(log, {"partition": number})
         self.policy: Policy = app.policy
         self.delivery = Delivery(app, number)
         self.state: Partition | None = None
@@ -150,13 +152,13 @@ class PartitionWorker:
                     await self._fold_on()
                 except Interrupted as error:
                     self.app.stats.interrupted(INTERRUPTED)
-                    log.warning("partition %d begins anew from what is committed: %s", self.number, error)
+                    self.log.warning("partition %d begins anew from what is committed: %s", self.number, error)
                     self.state, self.doing = None, f"interrupted: {error}"
                     await asyncio.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, most_seconds)
         except Fenced:
             self.app.stats.interrupted(FENCED)
-            log.warning("partition %d has another owner; its batch in hand is left to that one", self.number)
+            self.log.warning("partition %d has another owner; its batch in hand is left to that one", self.number)
             self.state = None
             if self.generation == self.app.consumer_generation_id:
                 self.consumer.rejoin()
@@ -215,7 +217,7 @@ class PartitionWorker:
             self.doing = f"restoring, {_progress(read, time.monotonic() - started)}"
             if time.monotonic() - told_at > PROGRESS_SECONDS:
                 told_at = time.monotonic()
-                log.info("partition %d: %s", self.number, self.doing)
+                self.log.info("partition %d: %s", self.number, self.doing)
         if self.delivery.is_exactly_once:
             await self._decide_what_is_undecided(restoring)
         state = restoring.finished()
@@ -224,7 +226,7 @@ class PartitionWorker:
         state.begin(Editions.from_wire(self.policy, state.marker.editions))
         seconds = time.monotonic() - started
         self.app.stats.restored(len(state.customers), seconds)
-        log.info("partition %d: restored %d customers in %.1f s", self.number, len(state.customers), seconds)
+        self.log.info("partition %d: restored %d customers in %.1f s", self.number, len(state.customers), seconds)
         return state
 
     async def _decide_what_is_undecided(self, restoring: Restoring) -> None:
@@ -242,7 +244,7 @@ class PartitionWorker:
         restoring.feed(undecided)
         is_whole = not restoring.has_part_of_a_batch and all(entry.batch <= restoring.marker.batch for entry in begun)
         end = "committed" if is_whole else "aborted"
-        log.warning("partition %d: the broker left a batch without an end; it is %s now", self.number, end)
+        self.log.warning("partition %d: the broker left a batch without an end; it is %s now", self.number, end)
         await self.delivery.end_undecided(as_committed=is_whole)
         if not is_whole:
             raise Interrupted("what was left of a batch had to be undone")
@@ -257,7 +259,7 @@ class PartitionWorker:
         self._redo = deque(one_entry_a_batch(begun, after=marker.batch))
         self.delivery.journal_position = position
         if self._redo:
-            log.info("partition %d: doing %d batches of the journal again", self.number, len(self._redo))
+            self.log.info("partition %d: doing %d batches of the journal again", self.number, len(self._redo))
 
     def _entries(self, records: Iterable[Any]) -> list[Entry]:
         """The journal's entries that are this table's."""
@@ -365,6 +367,9 @@ class PartitionWorker:
             taken = {topic: count - self.merge.size(topic) for topic, count in waiting.items()}
             batch, seconds = await self.do(plan, entry)
             self.app.stats.count(batch, plan, taken, seconds)
+            if batch.dead_letters and self.log.isEnabledFor(logging.DEBUG):
+                for letter in batch.dead_letters:
+                    self.log.debug("dead letter, %s: %s", letter.code, _where(letter.record))
             if entry is not None:
                 self._redo.popleft()
             self.read_on()
@@ -453,8 +458,12 @@ class PartitionWorker:
         """The batch that a plan gives; others get their turn in between."""
         batch = Batch(self.held.editions, self.held.customers)
         began = time.monotonic()
-        for _ in batch.fold(plan):
-            await asyncio.sleep(0)
+        try:
+            for _ in batch.fold(plan):
+                await asyncio.sleep(0)
+        except Exception as error:
+            error.add_note(_where(plan.step(batch.steps)))
+            raise
         seconds, records = time.monotonic() - began, len(plan.records)
         if records >= FEWEST_RECORDS:
             self._records_in_time = max(FEWEST_RECORDS, int(records * BATCH_SECONDS / max(seconds, 1e-6)))
@@ -540,6 +549,13 @@ def outputs_of(batch: Batch) -> dict[str, list[Outgoing]]:
     if batch.dead_letters:
         by_topic[DEAD_LETTERS] = [dead_letter_record(letter) for letter in batch.dead_letters]
     return by_topic
+
+
+def _where(at: bytes | Record) -> str:
+    """A customer, or a record and whose it is, in words for the log."""
+    if isinstance(at, bytes):
+        return f"customer {told_customer(at)}"
+    return f"{at.topic}, partition {at.partition}, offset {at.offset}, customer {told_customer(at.key)}"
 
 
 def _progress(read: Read, seconds: float) -> str:
