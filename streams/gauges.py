@@ -62,6 +62,9 @@ class Gauges(Collector):
         info = _gauge("info", "What this worker runs; always 1.", "app_id", "policy", "delivery", "clock")
         info.add_metric([settings.table_app_id, app.policy.ref, settings.delivery, settings.clock], 1)
         yield info
+        partitions = _gauge("partitions", "Partitions of every topic, as this worker was told.")
+        partitions.add_metric([], settings.partitions)
+        yield partitions
         ready = _gauge(
             "ready", "1 once every partition that is here was read to its end since it came, as /readyz says."
         )

@@ -14,6 +14,7 @@ from streams.topics import INPUTS
 from tests.builders import Wire, complaint, policy_text, purchase
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, site, wait_until
+from tests.observability import names_used
 
 CUSTOMERS = [f"customer-{number:03d}" for number in range(40)]
 PARTITIONS = 2
@@ -90,6 +91,7 @@ def test_the_metrics_say_what_was_folded_and_announced(
 
         wait_until(lambda: not view_lag(worker.metrics()), 30, "Redis has everything")
         assert sum(value for name, value in found.items() if name[0] == "tierstream_view_customers") == len(CUSTOMERS)
+        assert names_used() - {name for name, *_ in found} == set(), "dashboard and alerts ask for nothing else"
         assert worker.stop() == 0
 
 
