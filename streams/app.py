@@ -14,6 +14,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from models.customer import BASE_LEVEL
 from models.events import Decoder
 from models.policy import Policy
 from streams import agents, health
@@ -45,7 +46,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.settings = settings
         self.policy = policy
         self.decoder: Decoder = policy.decoder()
-        self.stats = Stats()
+        levels = [level.name for level in policy.risk.levels]
+        self.stats = Stats([tier.name for tier in policy.ladder.tiers], [BASE_LEVEL, *levels])
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.failure: BaseException | None = None
         """What stopped the worker, if it did not stop of its own accord."""

@@ -7,8 +7,9 @@ is so at the moment, and not added up, streams/gauges.py finds out when it is as
 from __future__ import annotations
 
 import collections
+import itertools
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -75,9 +76,13 @@ class Watch:
 
 
 class Stats:
-    """The counters and histograms of one app, in a registry of their own."""
+    """The counters and histograms of one app, in a registry of their own.
 
-    def __init__(self) -> None:
+    Between `tiers` and `levels` moves are expected: their counters are there, at zero, before the first one. What begins
+    with its first value Prometheus takes for no increase.
+    """
+
+    def __init__(self, tiers: Sequence[str] = (), levels: Sequence[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self.first_at: float | None = None
         self.last_at: float | None = None
@@ -122,7 +127,9 @@ class Stats:
         self._restore_seconds = self._histogram(
             "restore_seconds", "Seconds that restoring a partition from its changelog took.", RESTORE_SECONDS
         )
-        # A counter that is there from the beginning, at zero, lets nobody miss the first dead letter.
+        for counter, names in ((self._tier_moves, tiers), (self._risk_moves, levels)):
+            for before, after in itertools.permutations(names, 2):
+                counter.labels(before, after)
         for outcome in OUTCOMES:
             for topic in INPUTS if outcome != EDITION else (COMMANDS,):
                 self._events.labels(topic, outcome)

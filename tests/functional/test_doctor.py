@@ -30,10 +30,21 @@ NOBODY = "127.0.0.1:1"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path) as server:
+@pytest.fixture(scope="module")
+def redis_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture
+def redis(redis_of_all: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
+    """A Redis as it is when it has just been installed, and again after the test."""
+    yield redis_of_all
+    client = redis_client.Redis.from_url(redis_of_all.url)
+    client.replicaof("NO", "ONE")
+    client.config_set("maxmemory", 0)
+    client.config_set("maxmemory-policy", "noeviction")
+    client.close()
 
 
 def of_redis(url: str) -> dict[str, Finding]:

@@ -106,6 +106,17 @@ def test_moves_are_counted_by_where_from_and_where_to() -> None:
     assert found["tierstream_outputs_total", "upgrade", "tier-changes"] == 2
 
 
+def test_moves_that_the_policy_can_bring_about_are_there_before_the_first() -> None:
+    found = values(Stats(["member", "gold"], ["none", "high"]))
+    moves = {name: value for name, value in found.items() if name[0].endswith("_moves_total")}
+    assert moves == {
+        ("tierstream_tier_moves_total", "gold", "member"): 0,
+        ("tierstream_tier_moves_total", "member", "gold"): 0,
+        ("tierstream_risk_moves_total", "none", "high"): 0,
+        ("tierstream_risk_moves_total", "high", "none"): 0,
+    }
+
+
 def test_two_apps_count_for_themselves() -> None:
     one, other = Stats(), Stats()
     counted(one, [bought("ada")])
