@@ -14,17 +14,20 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from models.customer import BASE_LEVEL
 from models.events import Decoder
 from models.policy import Policy
 from streams import agents, health
 from streams.assignor import Held
-from streams.console import FAILED, warn
+from streams.console import FAILED
+from streams.gauges import Gauges
 from streams.partition import PartitionWorker
 from streams.settings import Settings
 from streams.stats import Stats
 from streams.topics import INPUTS, OUTPUTS
 from streams.transport import BatchTransport
 from streams.view import RedisView, ViewFeed
+from streams.worker_log import last_words
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.settings = settings
         self.policy = policy
         self.decoder: Decoder = policy.decoder()
-        self.stats = Stats()
+        levels = [level.name for level in policy.risk.levels]
+        self.stats = Stats([tier.name for tier in policy.ladder.tiers], [BASE_LEVEL, *levels])
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.failure: BaseException | None = None
         """What stopped the worker, if it did not stop of its own accord."""
@@ -54,6 +58,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.feed = None
         if settings.redis_url is not None:
             self.feed = ViewFeed(self, RedisView(settings.redis_url, settings.redis_prefix))
+        self.gauges = Gauges(self)
+        self.stats.registry.register(self.gauges)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
@@ -77,6 +83,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             if number not in self.partition_workers:
                 self.partition_workers[number] = PartitionWorker(self, number)
             self.partition_workers[number].take(generation)
+        self.stats.rebalanced()
         log.info("partitions %s are here, %d others went", sorted(numbers), len(gone))
         if self.feed is not None:
             outputs = {self.settings.topic(name) for name in OUTPUTS}
@@ -118,7 +125,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         why = "Kafka did not answer while the worker stopped; what was not committed is done again"
         if self.failure is not None:
             why = f"stopped by {type(self.failure).__name__}: {self.failure}"
-        warn(f"tierstream: {why}")
+        last_words(self.settings, why)
         sys.stderr.flush()
         os._exit(FAILED)
 

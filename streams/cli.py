@@ -1,4 +1,4 @@
-"""The command line: `tierstream worker | replay | fit | backtest | policy | topics | customer | dead-letters`."""
+"""The command line: `tierstream worker | replay | fit | backtest | policy | topics | customer | dead-letters | doctor`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
 from streams.console import INTERRUPTED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.dead_letters_cli import dead_letters_app
+from streams.doctor_cli import doctor
 from streams.fit_cli import backtest, fit
 from streams.logs import Log, LogError
 from streams.opening import CsvMapOption, LogsArgument, open_log
@@ -42,6 +43,8 @@ app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"
 )(backtest)
 
+app.command(epilog="Example: tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")(doctor)
+
 PolicyOption = Annotated[
     str, typer.Option("--policy", "-p", help=f"A policy file, or one of {', '.join(SHIPPED)}.", show_default=True)
 ]
@@ -57,7 +60,7 @@ def worker(
     until: Annotated[
         str | None, typer.Option(help="With --clock event: advance customers to this time at the end.")
     ] = None,
-    web_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz and /stats.")] = None,
+    web_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz, /stats and /metrics.")] = None,
 ) -> None:
     """Fold the input topics into tier changes and churn alerts, until stopped (Ctrl-C finishes the batch in hand).
 

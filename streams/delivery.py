@@ -246,7 +246,8 @@ class Delivery:
             pause_seconds = min(1.5 * pause_seconds, MOST_BACKOFF_MS / 1000)
             if waited_seconds > END_SECONDS:
                 await self.end_undecided(as_committed=True)
-                log.warning("partition %d: the broker left a batch without an end; it is committed now", self.number)
+                said = "partition %d: the broker left a batch without an end; it is committed now"
+                log.warning(said, self.number, extra={"partition": self.number})
                 waited_seconds = 0.0
 
     @property

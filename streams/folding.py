@@ -7,6 +7,7 @@ advance. Customers are bytes outside and decoded once per batch, however many of
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -17,7 +18,7 @@ from models.bodies import EVERYBODY, Command
 from models.customer import NEVER_MS, Customer, decode, due_at_ms_of, edition_of, encode
 from models.editions import Editions
 from models.events import Event, Rejected
-from models.fold import advance_own, apply_own, new_customer, switch_own
+from models.fold import NOTHING, advance_own, apply_own, new_customer, switch_own
 from models.outputs import Output
 from streams.merge import Record
 
@@ -58,6 +59,11 @@ class Plan(NamedTuple):
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         return not self.due and not self.review and not self.records
+
+    def step(self, number: int) -> bytes | Record:
+        """The customer or the record whose turn comes after so many others."""
+        customers = [*self.due, *self.review]
+        return customers[number] if number < len(customers) else self.records[number - len(customers)]
 
 
 class Review:
@@ -183,33 +189,36 @@ class Batch:
         self._customers: dict[bytes, Customer] = {}
         self.outputs: list[Output] = []
         self.dead_letters: list[DeadLetter] = []
+        self.repeats: Counter[str] = Counter()
+        """Events that had been counted before and changed nothing, by topic."""
         self.events = 0
         self.latest_ms = -1
         """The latest `occurred_at` folded."""
+        self.steps = 0
+        """How many customers and records of the plan are done with."""
 
     def fold(self, plan: Plan) -> Iterator[None]:
         """Do what the plan says; yields now and then, so that others get a turn."""
         self._advanced = plan.due
-        steps = 0
         for key in plan.due:
             self._advance(key, plan.until_ms)
-            steps += 1
-            if steps % STEPS_A_TURN == 0:
+            self.steps += 1
+            if self.steps % STEPS_A_TURN == 0:
                 yield
         for key in plan.review:
             self._customer(key)
-            steps += 1
-            if steps % STEPS_A_TURN == 0:
+            self.steps += 1
+            if self.steps % STEPS_A_TURN == 0:
                 yield
         for record in plan.records:
             self._fold(record)
-            steps += 1
-            if steps % STEPS_A_TURN == 0:
+            self.steps += 1
+            if self.steps % STEPS_A_TURN == 0:
                 yield
 
     def _advance(self, key: bytes, until_ms: int) -> None:
         customer = self._customer(key)
-        assert customer is not None, key
+        assert customer is not None, "who is due is known"
         self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode()))
 
     def _fold(self, record: Record) -> None:
@@ -232,6 +241,8 @@ class Batch:
             self.dead_letters.append(DeadLetter(result.code, result.detail, record))
         elif result:
             self.outputs.extend(result)
+        elif result is NOTHING:
+            self.repeats[record.topic] += 1
 
     def _customer(self, key: bytes) -> Customer | None:
         customer = self._customers.get(key)
@@ -302,6 +313,21 @@ class Schedule:
         """No customer is due before this."""
         near_ms = self._near[0][0] if self._near else NEVER_MS
         return min(near_ms, self._far_slots[0] * SLOT_MS) if self._far_slots else near_ms
+
+    def count_due(self, until_ms: int, most: int) -> int:
+        """About how many customers are due up to `until_ms`; of those of the hour in hand no more than `most` are counted.
+
+        Some may have bought since they were entered, and will turn out not to be due.
+        """
+        near, found, look_at = self._near, 0, [0]
+        while look_at and found < most:
+            place = look_at.pop()
+            if place < len(near) and near[place][0] <= until_ms:
+                found += 1
+                look_at += (2 * place + 1, 2 * place + 2)  # nothing below an entry of a heap is earlier
+        if self._far_slots and self._far_slots[0] < until_ms // SLOT_MS:
+            found += sum(len(keys) for slot, keys in self._far.items() if slot < until_ms // SLOT_MS)
+        return found
 
     def due(self, until_ms: int) -> Iterator[bytes]:
         """The customers due up to `until_ms`, in the order of due time and id, removed as they are asked for."""

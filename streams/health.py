@@ -1,8 +1,10 @@
-"""Pages for whoever watches the worker: /healthz (alive), /readyz (recovered and caught up), /stats (what it did)."""
+"""Pages for whoever watches the worker: /healthz (alive), /readyz (recovered and caught up), /stats (what it did), /metrics."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -41,3 +43,9 @@ def attach(app: TierstreamApp) -> None:
                 "policy": app.policy.ref,
             }
         )
+
+    @app.page("/metrics")
+    async def metrics(web: Any, request: Any) -> Any:
+        await app.gauges.ask_redis()
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.bytes(encode(app.stats.registry), headers={"Content-Type": content_type})

@@ -85,6 +85,10 @@ class Merge:
         """How many records of a topic are waiting."""
         return len(self._queues[topic])
 
+    def sizes(self) -> dict[str, int]:
+        """How many records of each topic are waiting."""
+        return {topic: len(queue) for topic, queue in self._queues.items()}
+
     def is_drained(self) -> bool:
         """Whether every input has been read to its end and taken from here."""
         return all(not queue and self._is_at_end(topic) for topic, queue in self._queues.items())

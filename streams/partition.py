@@ -27,10 +27,12 @@ from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_wor
 from streams.envelope import dead_letter_record, output_record
 from streams.folding import STEPS_A_TURN, Batch, Plan, make_plan
 from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
-from streams.merge import Merge, records_of
+from streams.merge import Merge, Record, records_of
+from streams.stats import BEGIN, COMMIT, FENCED, FOLD, INTERRUPTED, OUTPUTS, Watch
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
 from streams.topics import INPUTS, JOURNAL, changelog_topic
 from streams.transport import BatchConsumer, Fetched, Read, read_to_end, read_undecided
+from streams.worker_log import told_customer
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -70,6 +72,7 @@ class PartitionWorker:
         settings = app.settings
         self.app = app
         self.number = number
+        self.log = logging.LoggerAdapter(log, {"partition": number})
         self.policy: Policy = app.policy
         self.delivery = Delivery(app, number)
         self.state: Partition | None = None
@@ -151,12 +154,14 @@ class PartitionWorker:
                     pause_seconds = RETRY_SECONDS[0]
                     await self._fold_on()
                 except Interrupted as error:
-                    log.warning("partition %d begins anew from what is committed: %s", self.number, error)
+                    self.app.stats.interrupted(INTERRUPTED)
+                    self.log.warning("partition %d begins anew from what is committed: %s", self.number, error)
                     self.state, self.doing = None, f"interrupted: {error}"
                     await asyncio.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, most_seconds)
         except Fenced:
-            log.warning("partition %d has another owner; its batch in hand is left to that one", self.number)
+            self.app.stats.interrupted(FENCED)
+            self.log.warning("partition %d has another owner; its batch in hand is left to that one", self.number)
             self.state = None
             if self.generation == self.app.consumer_generation_id:
                 self.consumer.rejoin()
@@ -217,19 +222,16 @@ class PartitionWorker:
             self.doing = f"restoring, {_progress(read, time.monotonic() - started)}"
             if time.monotonic() - told_at > PROGRESS_SECONDS:
                 told_at = time.monotonic()
-                log.info("partition %d: %s", self.number, self.doing)
+                self.log.info("partition %d: %s", self.number, self.doing)
         if self.delivery.is_exactly_once:
             await self._decide_what_is_undecided(restoring)
         state = restoring.finished()
         await self._read_journal(state.marker)
         self._check_policy(state.marker)
         state.begin(Editions.from_wire(self.policy, state.marker.editions))
-        log.info(
-            "partition %d: restored %d customers in %.1f s",
-            self.number,
-            len(state.customers),
-            time.monotonic() - started,
-        )
+        seconds = time.monotonic() - started
+        self.app.stats.restored(len(state.customers), seconds)
+        self.log.info("partition %d: restored %d customers in %.1f s", self.number, len(state.customers), seconds)
         return state
 
     async def _decide_what_is_undecided(self, restoring: Restoring) -> None:
@@ -247,7 +249,7 @@ class PartitionWorker:
         restoring.feed(undecided)
         is_whole = not restoring.has_part_of_a_batch and all(entry.batch <= restoring.marker.batch for entry in begun)
         end = "committed" if is_whole else "aborted"
-        log.warning("partition %d: the broker left a batch without an end; it is %s now", self.number, end)
+        self.log.warning("partition %d: the broker left a batch without an end; it is %s now", self.number, end)
         await self.delivery.end_undecided(as_committed=is_whole)
         if not is_whole:
             raise Interrupted("what was left of a batch had to be undone")
@@ -262,7 +264,7 @@ class PartitionWorker:
         self._redo = deque(one_entry_a_batch(begun, after=marker.batch))
         self.delivery.journal_position = position
         if self._redo:
-            log.info("partition %d: doing %d batches of the journal again", self.number, len(self._redo))
+            self.log.info("partition %d: doing %d batches of the journal again", self.number, len(self._redo))
 
     def _entries(self, records: Iterable[Any]) -> list[Entry]:
         """The journal's entries that are this table's."""
@@ -310,7 +312,7 @@ class PartitionWorker:
             self._fill_gap(topic, following)
             return
         fresh = records_of(found, topic, self.number, self.app.decoder)
-        self.app.stats.skipped += len(fetched.records) - len(fresh)
+        self.app.stats.skip(topic, len(fetched.records) - len(fresh))
         if fresh:
             self._next[topic] = fresh[-1].offset + 1
             if self.merge.offer(topic, fresh) >= 2 * self.app.settings.max_batch and not self._redo:
@@ -345,6 +347,16 @@ class PartitionWorker:
             for topic, end in self._ends.items()
         )
 
+    def lag(self, topic: str) -> int | None:
+        """How far what was folded of an input is behind its end, in offsets; None if the broker did not tell the end yet."""
+        reach = self.consumer.reach.get(self.tps[topic])
+        if self.doing or self.state is None or reach is None or reach.end is None:
+            return None
+        following = self.state.marker.offsets.get(topic, -1) + 1
+        # After the last record there may be offsets that are none: the ends of a producer's transactions.
+        is_folded = following >= self._next[topic] and self.is_at_end(topic)
+        return 0 if is_folded else max(0, reach.end - following)
+
     def waits_for(self) -> list[str]:
         """What is still to be done before everything on the broker is folded, announced and published; empty if it is."""
         if self.doing or self.state is None:
@@ -362,10 +374,15 @@ class PartitionWorker:
     # ------------------------------------------------------------ a batch
     async def step(self) -> bool:
         """Fold one batch, if there is anything to fold, and publish profiles; returns whether there was anything to do."""
-        entry = self._redo[0] if self._redo else None
+        entry, waiting = self._redo[0] if self._redo else None, self.merge.sizes()
         plan = self.plan_new() if entry is None else self.plan_again(entry)
         if not plan.is_empty:
-            await self.do(plan, entry)
+            taken = {topic: count - self.merge.size(topic) for topic, count in waiting.items()}
+            batch, seconds = await self.do(plan, entry)
+            self.app.stats.count(batch, plan, taken, seconds)
+            if batch.dead_letters and self.log.isEnabledFor(logging.DEBUG):
+                for letter in batch.dead_letters:
+                    self.log.debug("dead letter, %s: %s", letter.code, _where(letter.record))
             if entry is not None:
                 self._redo.popleft()
             self.read_on()
@@ -405,19 +422,26 @@ class PartitionWorker:
             now_ms = min(time.time_ns() // 1_000_000, self._latest_ms if next_ms is None else next_ms)
         return max(self.clock_ms, now_ms)
 
-    async def do(self, plan: Plan, begun: Entry | None = None) -> None:
-        """Fold a batch and write what it brings; `begun` is its entry if the journal holds it already."""
+    async def do(self, plan: Plan, begun: Entry | None = None) -> tuple[Batch, dict[str, float]]:
+        """Fold a batch and write what it brings; `begun` is its entry if the journal holds it already.
+
+        Returns the batch, and how many seconds each step took.
+        """
         state, delivery = self.held, self.delivery
         number = state.marker.batch + 1
         entry = entry_of(plan, number, self.generation, self.policy.ref) if begun is None else begun
         offsets = {topic: last for topic, _, last in entry.runs}
+        watch = Watch()
         await delivery.begin()
+        watch.lap(BEGIN)
         if begun is None:
             # The journal's append is under way while the batch is folded.
             batch, _ = await asyncio.gather(self.fold(plan), delivery.append_journal(entry))
         else:
             batch = await self.fold(plan)
+        watch.lap(FOLD)
         await delivery.append_outputs(outputs_of(batch))
+        watch.lap(OUTPUTS)
         changes = batch.changes()
         editions = batch.editions
         if editions is state.editions and state.review.is_over():
@@ -439,14 +463,19 @@ class PartitionWorker:
         state.apply(changes, marker)
         state.follow(editions)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
-        self.app.stats.count(batch)
+        watch.lap(COMMIT)
+        return batch, watch.seconds
 
     async def fold(self, plan: Plan) -> Batch:
         """The batch that a plan gives; others get their turn in between."""
         batch = Batch(self.held.editions, self.held.customers)
         began = time.monotonic()
-        for _ in batch.fold(plan):
-            await asyncio.sleep(0)
+        try:
+            for _ in batch.fold(plan):
+                await asyncio.sleep(0)
+        except Exception as error:
+            error.add_note(_where(plan.step(batch.steps)))
+            raise
         seconds, records = time.monotonic() - began, len(plan.records)
         if records >= FEWEST_RECORDS:
             self._records_in_time = max(FEWEST_RECORDS, int(records * BATCH_SECONDS / max(seconds, 1e-6)))
@@ -493,7 +522,7 @@ class PartitionWorker:
             if number % STEPS_A_TURN == 0:
                 await asyncio.sleep(0)
         await self.delivery.publish(PROFILES, profiles)
-        self.app.stats.profiles += len(keys)
+        self.app.stats.published(len(keys))
         state.unprofiled.difference_update(keys)
 
     # ------------------------------------------------------------ waiting
@@ -532,6 +561,13 @@ def outputs_of(batch: Batch) -> dict[str, list[Outgoing]]:
     if batch.dead_letters:
         by_topic[DEAD_LETTERS] = [dead_letter_record(letter) for letter in batch.dead_letters]
     return by_topic
+
+
+def _where(at: bytes | Record) -> str:
+    """A customer, or a record and whose it is, in words for the log."""
+    if isinstance(at, bytes):
+        return f"customer {told_customer(at)}"
+    return f"{at.topic}, partition {at.partition}, offset {at.offset}, customer {told_customer(at.key)}"
 
 
 def _progress(read: Read, seconds: float) -> str:

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     web_port: int = Field(6066, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    log_salt: SecretStr | None = Field(None, min_length=8, max_length=64)
+    """The key of the hashes that stand for customers in the log; None: one of this process alone."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

@@ -15,6 +15,7 @@ from streams.settings import Settings
 BOOTSTRAP_TIMEOUT_MS: Final = 10_000
 TABLE: Final = "customers"
 JOURNAL: Final = "journal"
+COMMANDS: Final = "commands"
 CENSUS: Final = "census"
 """What the partitions know of their customers' measures, for policies whose lines depend on all of them."""
 INPUTS: Final = tuple(TOPIC_BODIES)

@@ -21,7 +21,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 import tenacity
@@ -53,6 +53,13 @@ WITHHOLD_ABOVE: Final = 20_000
 def script(name: str) -> str:
     """A program that Redis runs."""
     return (resources.files("streams") / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+class ViewSizes(NamedTuple):
+    """How many customers the view has."""
+
+    tiers: dict[str, int]
+    at_risk: int
 
 
 class RedisView:
@@ -105,6 +112,10 @@ class RedisView:
     async def tier_sizes(self, tiers: Iterable[str]) -> dict[str, int]:
         """How many customers each tier has."""
         return {tier: await self.redis.zcard(f"{self.prefix}tier:{tier}") for tier in tiers}
+
+    async def sizes(self, tiers: Iterable[str]) -> ViewSizes:
+        """How many customers the view has, by tier and at risk. Costs the same however many they are."""
+        return ViewSizes(await self.tier_sizes(tiers), await self.redis.zcard(f"{self.prefix}at-risk"))
 
     async def at_risk(self, first: int = 0, count: int = 100) -> list[tuple[str, float]]:
         """Customers with an alert and their value at stake, the most valuable first."""
@@ -167,6 +178,17 @@ class ViewFeed:
                 or waiting.next_offset < known.delivered
             ):
                 found.append(f"{_field(tp)} is not read to its end")
+        return found
+
+    def lag(self) -> dict[TP, int]:
+        """How many offsets of each output Redis lacks, as far as the topics were read; without those not known yet."""
+        found = {}
+        for tp, waiting in self._waiting.items():
+            reach = self.app.consumer.reach.get(tp)
+            if not waiting.positioned or reach is None or reach.end is None:
+                continue
+            is_applied = not waiting.updates and reach.position >= reach.end and waiting.next_offset >= reach.delivered
+            found[tp] = 0 if is_applied else max(0, reach.end - waiting.applied)
         return found
 
     async def stop(self) -> None:

@@ -26,7 +26,10 @@ import pytest
 
 from models import Customer, Event, Policy, _compiled, apply_own, buckets, decode, encode, new_customer
 from models.bodies import Purchase
-from streams.folding import Schedule
+from models.editions import Editions
+from streams.folding import Batch, Plan, Schedule
+from streams.merge import Record
+from streams.stats import STEPS, Stats
 from tests.builders import DAY, HOUR, Wire, ms, policy_text, purchase, shipped_text
 from tests.running import events_of, policy_of
 
@@ -66,6 +69,9 @@ FOLDS = {
 LONG_HISTORY = Bound(compiled=3.4, pure=1.5)
 """A purchase copies the bytes of the buckets, 60 kB for 5,000, and looks at few of them."""
 MANY_CUSTOMERS = Bound(compiled=1.5, pure=1.5)
+COUNTS_A_BATCH = Bound(compiled=70.0, pure=70.0)
+"""What /metrics and /stats tell of a batch, whatever its size."""
+MANY_RECORDS = Bound(compiled=1.5, pure=1.5)
 
 
 @dataclass(frozen=True)
@@ -267,3 +273,36 @@ def test_looking_who_is_due_costs_the_same_whether_there_are_few_customers_or_ma
 
     few, many = costs(1_000), costs(100_000)
     assert_grows_within(many / few, MANY_CUSTOMERS, "a look at who is due, with 100,000 customers instead of 1,000,")
+
+
+def folded(count: int) -> tuple[Batch, Plan]:
+    """A batch of so many purchases of Ada, folded."""
+    records = [
+        Record("purchases", 0, event.occurred_at_ms, b"ada", b"", 0, event)
+        for event in events_of(POLICY, bought(count, START_MS, 1000))
+    ]
+    batch, plan = Batch(Editions.from_wire(POLICY, []), {}), Plan(-1, [], [], records)
+    for _ in batch.fold(plan):
+        pass
+    assert batch.events == count
+    return batch, plan
+
+
+def counting_cost(stats: Stats, records: int) -> float:
+    """What it costs to count a batch of so many records."""
+    batch, plan = folded(records)
+    seconds = dict.fromkeys(STEPS, 0.01)
+
+    def work(taken: dict[str, int]) -> None:
+        for _ in range(PIECES):
+            stats.count(batch, plan, taken, seconds)
+
+    return cost(lambda: {"purchases": records, "complaints": 0}, work)
+
+
+def test_counting_a_batch_costs_the_same_whether_it_has_few_events_or_many_and_little_at_that() -> None:
+    stats = Stats()
+    few, many = counting_cost(stats, 10), counting_cost(stats, 4_000)
+    assert_within(many, COUNTS_A_BATCH, "Stats.count of a batch of 4,000 purchases")
+    assert_grows_within(many / few, MANY_RECORDS, "Stats.count of a batch of 4,000 purchases instead of 10,")
+    assert stats.as_dict()["events"] == meter().rounds * PIECES * 4_010

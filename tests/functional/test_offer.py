@@ -14,8 +14,9 @@ import models
 from streams.app import TierstreamApp
 from streams.partition import PartitionWorker
 from streams.settings import load_settings
+from streams.stats import Stats
 from streams.table import Partition
-from streams.transport import Fetched
+from streams.transport import Fetched, Reach
 
 
 class Consumer:
@@ -24,6 +25,7 @@ class Consumer:
     def __init__(self) -> None:
         self.rewound: list[tuple[TP, int]] = []
         self.withheld: set[TP] = set()
+        self.reach: dict[TP, Reach] = {}
 
     def withhold(self, tp: TP) -> None:
         self.withheld.add(tp)
@@ -40,7 +42,7 @@ class App:
         self.policy = models.load("annual-spend")
         self.decoder = self.policy.decoder()
         self.consumer = Consumer()
-        self.stats = SimpleNamespace(skipped=0)
+        self.stats = Stats()
         self.spawned: list[Coroutine[Any, Any, Any]] = []
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -75,7 +77,7 @@ def test_records_that_come_again_are_skipped(worker: PartitionWorker) -> None:
     worker.offer("purchases", fetched(0, 0, 1))
     worker.offer("purchases", fetched(0, 0, 1, 2))
     assert offsets(worker) == [0, 1, 2]
-    assert worker.app.stats.skipped == 2
+    assert worker.app.stats.as_dict()["skipped"] == 2
 
 
 def test_records_that_were_under_way_before_a_rewind_are_let_go(worker: PartitionWorker) -> None:

@@ -75,3 +75,26 @@ def test_a_customer_whose_due_time_moves_later_again_and_again_takes_one_place()
     assert len(schedule) == 1
     assert list(schedule.due(9_000)) == []
     assert schedule.next_ms() == 9_990
+
+
+@given(moves, st.integers(0, 120), st.integers(0, 120))
+def test_who_is_due_and_not_advanced_is_counted_without_anybody_being_taken(
+    moved: list[tuple[str, int]], looked_ms: int, until_ms: int
+) -> None:
+    customers = {name.encode(): due_at(due_at_ms) for name, due_at_ms in moved}
+    schedule = Schedule(customers)
+    list(schedule.due(looked_ms))
+    counted = schedule.count_due(until_ms, 1_000)
+    assert counted == len(list(schedule.due(until_ms)))
+    assert not schedule.count_due(until_ms, 1_000)
+
+
+def test_of_the_hour_in_hand_no_more_are_counted_than_asked_for_and_of_hours_that_wait_all() -> None:
+    hour_ms = 3_600_000
+    customers = {b"early-%d" % number: due_at(number) for number in range(50)}
+    customers |= {b"late-%d" % number: due_at(2 * hour_ms + number) for number in range(300)}
+    schedule = Schedule(customers)
+    list(schedule.due(0))
+    assert schedule.count_due(hour_ms, 1_000) == 49
+    assert schedule.count_due(hour_ms, 10) == 10
+    assert schedule.count_due(3 * hour_ms, 10) == 10 + 300

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
+from prometheus_client.parser import text_string_to_metric_families
 
 from streams.settings import Settings, load_settings
 from streams.topics import create_topics
@@ -62,6 +63,16 @@ class Worker:
     def stats(self) -> dict[str, Any]:
         assert self.process.poll() is None, f"the worker stopped:\n{self.said()}"
         return self.page("stats")[1]
+
+    def metrics(self) -> dict[tuple[str, ...], float]:
+        """Its page /metrics: values by name and by the values of the labels, in the order of the labels' names."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        return {
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
 
     def said(self) -> str:
         return self.log.read_text("utf-8")[-4000:]

@@ -1,0 +1,109 @@
+"""tierstream doctor on a real Kafka: a healthy installation, and topics that are not as they have to be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from typer.testing import CliRunner
+
+from streams.cli import app
+from streams.embedded import EmbeddedRedis
+from streams.topics import changelog_topic
+from tests.builders import purchase
+from tests.integration.conftest import Broker
+from tests.integration.harness import Site, site
+
+
+def examined(here: Site, *arguments: str, **settings: str) -> tuple[int, list[dict[str, str]]]:
+    """The exit status and the findings."""
+    environment = here.settings.environment() | {
+        f"TIERSTREAM_{name.upper()}": value for name, value in settings.items()
+    }
+    done = CliRunner().invoke(app, ["doctor", "--json", *arguments], env=environment)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    findings: list[dict[str, str]] = json.loads(done.output)["findings"]
+    return done.exit_code, findings
+
+
+def problems(findings: list[dict[str, str]]) -> list[tuple[str, str]]:
+    return [(one["about"], one["what"]) for one in findings if one["status"] == "problem"]
+
+
+def everything_on(broker: str) -> dict[str, Any]:
+    """Topics with their partitions and configurations."""
+    admin = AdminClient({"bootstrap.servers": broker})
+    topics = admin.list_topics(timeout=10).topics
+    asked = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics])
+    configs = {one.name: {key: entry.value for key, entry in told.result().items()} for one, told in asked.items()}
+    return {name: (len(topic.partitions), configs[name]) for name, topic in topics.items()}
+
+
+@pytest.mark.kafka
+def test_a_healthy_installation_has_no_problems(real_broker: Broker, redis: EmbeddedRedis, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, partitions=2, policy="annual-spend", redis_url=redis.url) as here:
+        here.produce([("purchases", {k: v for k, v in purchase("ada", 5, on="2026-01-01").items() if k != "topic"})])
+        worker = here.start()
+        here.wait_until_drained(1)
+        status, findings = examined(here, "--worker", f"http://127.0.0.1:{worker.port}")
+        assert (status, problems(findings)) == (0, [])
+        assert {one["about"] for one in findings if one["status"] == "ok"} >= {
+            "policy", "broker", "topics", "configs", "transactions", "group", "redis", "memory", "clock", "worker",
+        }  # fmt: skip
+        assert {one["about"] for one in findings if one["status"] == "warning"} == {"fit", "replicas"}
+        assert worker.stop() == 0
+
+
+@pytest.mark.kafka
+def test_topics_that_are_not_as_they_have_to_be_are_named_and_left_as_they_are(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=2) as here:
+        admin = AdminClient({"bootstrap.servers": real_broker.address})
+        names = [here.settings.topic("journal"), here.settings.topic("feedback"), changelog_topic(here.settings)]
+        for deleted in admin.delete_topics(names).values():
+            deleted.result()
+        wrong = [
+            NewTopic(names[1], 3, 1, config={"retention.ms": "604800000"}),
+            NewTopic(names[2], 2, 1, config={"cleanup.policy": "delete", "max.message.bytes": "100000"}),
+        ]
+        for created in admin.create_topics(wrong).values():
+            created.result()
+        before = everything_on(real_broker.address)
+        status, findings = examined(here)
+        assert everything_on(real_broker.address) == before
+        assert status == 1
+        found = {
+            (one["about"], one["status"], one["what"].partition(":")[0]) for one in findings if one["status"] != "ok"
+        }
+        assert found == {
+            ("fit", "warning", "the risk score of retail-three-tier@1 was not fitted on your customers but on"),
+            ("topics", "warning", "not there"),
+            ("topics", "problem", f"{names[1]} has 3 partitions, but TIERSTREAM_PARTITIONS is 2"),
+            ("replicas", "warning", "some partitions have no second replica"),
+            ("configs", "warning", names[1]),
+            ("configs", "problem", names[2]),
+            ("configs", "warning", names[2]),
+            ("group", "warning", f"no worker is in the group {here.settings.table_app_id}"),
+            ("redis", "warning", "none is named, so no serving view is kept"),
+        }
+        said = "\n".join(f"{one['what']} {one['do']}" for one in findings)
+        assert names[0] in said
+        assert "deleted after 7 days" in said
+        assert f"--topic {names[2]} --add-config cleanup.policy=compact" in said
+        assert "max.message.bytes is 100000" in said
+        assert "min.cleanable.dirty.ratio is 0.5 instead of 0.1" in said
+
+
+@pytest.mark.kafka
+def test_missing_topics_that_nobody_creates_and_replicas_that_can_not_be_are_problems(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=2) as here:
+        elsewhere = {"topic_prefix": "nobody-made-these-", "create_topics": "false", "replication": "9"}
+        status, findings = examined(here, **elsewhere)
+        assert status == 1
+        assert [about for about, _ in problems(findings)] == ["topics", "topics"]

@@ -1,0 +1,101 @@
+"""The page /metrics of a worker on a real Kafka, compared with what was sent and with what it wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pytest
+
+from streams.embedded import EmbeddedRedis
+from streams.stats import STEPS
+from streams.topics import INPUTS
+from tests.builders import Wire, complaint, policy_text, purchase
+from tests.integration.conftest import Broker
+from tests.integration.harness import Line, site, wait_until
+from tests.observability import names_used
+
+CUSTOMERS = [f"customer-{number:03d}" for number in range(40)]
+PARTITIONS = 2
+
+
+def lines_of(wires: list[Wire]) -> list[Line]:
+    return [(one["topic"], {name: value for name, value in one.items() if name != "topic"}) for one in wires]
+
+
+def sent() -> list[Line]:
+    """Everybody buys three times, and every tenth complains; five purchases are sent twice, and three are of no use."""
+    bought = [
+        purchase(who, 30 + number, on=f"2026-0{month}-01", id=f"{who}-{month}")
+        for month in (1, 2, 3)
+        for number, who in enumerate(CUSTOMERS)
+    ]
+    complained = [complaint(who, on="2026-04-01", severity="critical") for who in CUSTOMERS[::10]]
+    return [*lines_of(bought), *lines_of(complained), *lines_of(bought[-5:]), *[("purchases", b"{}")] * 3]
+
+
+@pytest.mark.kafka
+def test_the_metrics_say_what_was_folded_and_announced(
+    real_broker: Broker, redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    policy = tmp_path / "small.toml"
+    policy.write_text(policy_text())
+    lines = sent()
+    with site(
+        real_broker.address, tmp_path, partitions=PARTITIONS, policy=str(policy), clock="event",
+        until="2028-01-01T00:00:00Z", redis_url=redis.url,
+    ) as here:  # fmt: skip
+        here.produce(lines)
+        worker = here.start()
+        here.wait_until_drained(len(lines))
+        found, stats = worker.metrics(), worker.stats()
+
+        events = {name: value for name, value in found.items() if name[0] == "tierstream_events_total" and value}
+        assert events == {
+            ("tierstream_events_total", "folded", "purchases"): 120,
+            ("tierstream_events_total", "repeat", "purchases"): 5,
+            ("tierstream_events_total", "dead_letter", "purchases"): 3,
+            ("tierstream_events_total", "folded", "complaints"): 4,
+        }
+        assert found["tierstream_dead_letters_total", "missing_field", "purchases"] == 3
+        assert found["tierstream_batch_records_sum",] == len(lines) == stats["events"]
+
+        announced = {
+            name: [orjson.loads(one.value()) for one in here.read(name)] for name in ("tier-changes", "churn-risk")
+        }
+        changes = Counter((body["change"], topic) for topic, bodies in announced.items() for body in bodies)
+        assert {("upgrade", "tier-changes"), ("downgrade", "tier-changes"), ("raised", "churn-risk")} <= set(changes)
+        outputs = {name[1:]: value for name, value in found.items() if name[0] == "tierstream_outputs_total"}
+        assert outputs == changes
+        assert sum(outputs.values()) == sum(stats["changes"].values())
+
+        tiers = Counter((one["after"]["tier"], one["before"]["tier"]) for one in announced["tier-changes"])
+        levels = Counter((one["after"]["level"], one["before"]["level"]) for one in announced["churn-risk"])
+        for name, moves in (("tier_moves", tiers), ("risk_moves", levels)):
+            told = {key[1:]: value for key, value in found.items() if key[0] == f"tierstream_{name}_total" and value}
+            assert told == {move: count for move, count in moves.items() if move[0] != move[1]}
+
+        assert sum(found["tierstream_customers", str(number)] for number in range(PARTITIONS)) == len(CUSTOMERS)
+        assert all(
+            found["tierstream_lag_records", str(number), topic] == 0 for topic in INPUTS for number in range(PARTITIONS)
+        )
+        assert all(found["tierstream_due_customers", str(number)] == 0 for number in range(PARTITIONS))
+        assert all(found["tierstream_unprofiled_customers", str(number)] == 0 for number in range(PARTITIONS))
+        batches = stats["batches"]
+        assert batches == found["tierstream_batch_records_count",] > 0
+        assert all(found["tierstream_batch_seconds_count", step] == batches for step in STEPS)
+        assert found["tierstream_ready",] == found["tierstream_redis_up",] == 1
+        assert found["tierstream_rebalances_total",] >= 1
+        assert found["tierstream_restore_seconds_count",] == PARTITIONS
+
+        wait_until(lambda: not view_lag(worker.metrics()), 30, "Redis has everything")
+        assert sum(value for name, value in found.items() if name[0] == "tierstream_view_customers") == len(CUSTOMERS)
+        assert names_used() - {name for name, *_ in found} == set(), "dashboard and alerts ask for nothing else"
+        assert worker.stop() == 0
+
+
+def view_lag(found: dict[tuple[str, ...], float]) -> float:
+    lags = [value for name, value in found.items() if name[0] == "tierstream_view_lag_records"]
+    assert len(lags) == 3 * PARTITIONS
+    return sum(lags)
