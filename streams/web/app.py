@@ -1,0 +1,75 @@
+"""The web application: what it is made of, and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from streams.settings import Settings
+from streams.view import RedisView
+from streams.web.alerts import AlertReader
+from streams.web.directory import Directory
+from streams.web.keys import Keys
+from streams.web.lookups import lookups
+from streams.web.problems import answer_with_problem
+from streams.web.services import Services
+from streams.web.settings import ConsoleSettings
+
+API_VERSION = "1.0.0"
+
+
+def create_app(settings: Settings, console: ConsoleSettings) -> Litestar:
+    """The application on a Redis. Raises FileError where the keys or users can't be read."""
+    assert settings.redis_url is not None
+    view = RedisView(settings.redis_url, settings.redis_prefix)
+
+    services = Services(
+        keys=Keys(console.keys_file),
+        directory=Directory(view, settings.app_version),
+        alerts=AlertReader(view.redis, view.prefix),
+    )
+
+    @asynccontextmanager
+    async def connected(_: Litestar) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await services.directory.close()
+            await view.redis.aclose()
+
+    return Litestar(
+        [lookups],
+        state=State({"services": services}),
+        lifespan=[connected],
+        exception_handlers={Exception: answer_with_problem},
+        openapi_config=openapi(),
+        logging_config=None,
+    )
+
+
+def openapi() -> OpenAPIConfig:
+    """How the look-ups are documented."""
+    return OpenAPIConfig(
+        title="Tierstream look-ups",
+        version=API_VERSION,
+        description=(
+            "What a customer is now, who is in a tier, and which churn alerts there are, from the serving view. "
+            "Every request carries an API key, whose scopes say what it opens. What goes wrong is told as problem "
+            "details (RFC 9457): `type` is stable, `detail` is for people."
+        ),
+        path="/v1/openapi.json",  # not /v1: below its path Litestar answers with pages of its own
+        use_handler_docstrings=True,
+        render_plugins=[JsonRenderPlugin(path="/")],
+        components=Components(
+            security_schemes={
+                "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+                "bearer": SecurityScheme(type="http", scheme="bearer"),
+            }
+        ),
+    )
