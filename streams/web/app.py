@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
+import httpx
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
@@ -13,26 +16,48 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from streams.settings import Settings
 from streams.view import RedisView
+from streams.web import audit
 from streams.web.alerts import AlertReader
+from streams.web.console_pages import answer_with_page, console_pages
 from streams.web.directory import Directory
 from streams.web.keys import Keys
 from streams.web.lookups import lookups
-from streams.web.problems import answer_with_problem
+from streams.web.masking import Masks
+from streams.web.oidc import OpenIdConnect
+from streams.web.outbox import Outbox
+from streams.web.people import Users
 from streams.web.services import Services
+from streams.web.sessions import Sessions
 from streams.web.settings import ConsoleSettings
+from streams.web.throttle import Throttle
 
 API_VERSION = "1.0.0"
 
 
-def create_app(settings: Settings, console: ConsoleSettings) -> Litestar:
-    """The application on a Redis. Raises FileError where the keys or users can't be read."""
+def create_app(
+    settings: Settings, console: ConsoleSettings, provider: httpx.AsyncBaseTransport | None = None
+) -> Litestar:
+    """The application on a Redis. Raises FileError where the keys or users can't be read.
+
+    `provider` is how to reach the OpenID provider, where not over the network.
+    """
     assert settings.redis_url is not None
     view = RedisView(settings.redis_url, settings.redis_prefix)
-
+    redis, prefix = view.redis, view.prefix
+    trail, commands = Outbox(settings, audit.PATIENCE_MS), Outbox(settings, console.action_timeout)
+    users = Users(console.users_file)
     services = Services(
         keys=Keys(console.keys_file),
         directory=Directory(view, settings.app_version),
-        alerts=AlertReader(view.redis, view.prefix),
+        alerts=AlertReader(redis, prefix),
+        users=users,
+        sessions=Sessions(redis, prefix, users, console.session_idle, console.session_length, console.is_secure),
+        throttle=Throttle(redis, prefix),
+        masks=Masks(redis, prefix),
+        audit=audit.Audit(trail),
+        commands=commands,
+        oidc=None if console.oidc_issuer is None else OpenIdConnect(console, provider),
+        hosts=frozenset({urlsplit(console.base_url).netloc}),
     )
 
     @asynccontextmanager
@@ -41,13 +66,14 @@ def create_app(settings: Settings, console: ConsoleSettings) -> Litestar:
             yield
         finally:
             await services.directory.close()
-            await view.redis.aclose()
+            await redis.aclose()
+            await asyncio.gather(*(asyncio.to_thread(one.close) for one in (commands, trail)))
 
     return Litestar(
-        [lookups],
+        [lookups, *console_pages(console.is_secure)],
         state=State({"services": services}),
         lifespan=[connected],
-        exception_handlers={Exception: answer_with_problem},
+        exception_handlers={Exception: answer_with_page},
         openapi_config=openapi(),
         logging_config=None,
     )

@@ -97,12 +97,12 @@ class Users:
         self._file.has_changed()
         self._read()
 
-    async def sign_in(self, name: str, password: str) -> Person | None:
+    async def sign_in(self, name: str, password: str) -> User | None:
         """Who they are, if the password is theirs."""
         user = self.find(name)
         async with self._turns:
             fits = await asyncio.to_thread(_fits, self._nobodys_hash if user is None else user.argon2, password)
-        return Person(user.name, user.role) if user is not None and fits else None
+        return user if fits else None
 
     def find(self, name: str) -> User | None:
         """The user of this name now."""

@@ -15,6 +15,7 @@ from redis import Redis
 
 from streams.embedded import EmbeddedRedis
 from streams.settings import load_settings
+from streams.web import outbox
 from streams.web.app import create_app
 from streams.web.keys import SCOPES, add_key
 from streams.web.settings import load_console_settings
@@ -77,6 +78,12 @@ def store(server: EmbeddedRedis) -> Iterator[Store]:
     redis.flushall()
     yield Store(redis)
     redis.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none in these tests; at the end nobody waits for it to come back."""
+    monkeypatch.setattr(outbox, "FLUSH_SECONDS", 0.0)
 
 
 @pytest.fixture
