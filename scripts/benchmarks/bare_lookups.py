@@ -8,7 +8,6 @@ from typing import Any
 import uvicorn
 
 from streams.settings import load_settings
-from streams.view import RedisView
 from streams.web.directory import Directory
 from streams.web.keys import Keys
 from streams.web.settings import load_console_settings
@@ -17,7 +16,7 @@ from streams.web.settings import load_console_settings
 def application() -> Any:
     settings, console = load_settings(), load_console_settings()
     assert settings.redis_url is not None
-    directory = Directory(RedisView(settings.redis_url, settings.redis_prefix), settings.app_version)
+    directory = Directory(settings.redis_url, settings.redis_prefix, settings.app_version)
     keys = Keys(console.keys_file)
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:

@@ -48,7 +48,7 @@ def create_app(
     users = Users(console.users_file)
     services = Services(
         keys=Keys(console.keys_file),
-        directory=Directory(view, settings.app_version),
+        directory=Directory(settings.redis_url, prefix, settings.app_version),
         alerts=AlertReader(redis, prefix),
         users=users,
         sessions=Sessions(redis, prefix, users, console.session_idle, console.session_length, console.is_secure),

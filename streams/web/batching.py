@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 MOST_AT_ONCE: Final = 100
 """More would make the first wait for the last."""
+CONNECT_SECONDS: Final = 2.0
+PATIENCE_SECONDS: Final = 5.0
 
 Command = tuple[str, ...]
 
@@ -22,8 +24,9 @@ Command = tuple[str, ...]
 class Reads:
     """Commands that only read, so that one may be sent again after a connection was lost."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._pool: Any = redis.connection_pool
+    def __init__(self, url: str) -> None:
+        # The client's own timeouts are for each command and each answer, and cost as much as those; here it's one for all.
+        self._pool: Any = ConnectionPool.from_url(url, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS)
         self._connection: Any = None
         self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -73,8 +76,9 @@ class Reads:
             if self._connection is None:
                 self._connection = await self._pool.get_connection()
             connection = self._connection
-            await connection.send_packed_command(connection.pack_commands(commands))
-            return [await self._answer(connection) for _ in commands]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await self._answer(connection) for _ in commands]
         except BaseException:
             await self._drop()  # what may still come over it belongs to nobody
             raise

@@ -10,7 +10,6 @@ import orjson
 
 from models import units
 from models.customer import BASE_LEVEL
-from streams.view import RedisView
 from streams.web.batching import Reads
 
 BASE_LEVEL_BYTES: Final = BASE_LEVEL.encode()
@@ -33,8 +32,8 @@ class TierPage(NamedTuple):
 class Directory:
     """Reads the serving view."""
 
-    def __init__(self, view: RedisView, version: int) -> None:
-        self._reads, self._prefix, self._version = Reads(view.redis), view.prefix, version
+    def __init__(self, url: str, prefix: str, version: int) -> None:
+        self._reads, self._prefix, self._version = Reads(url), prefix, version
 
     async def customer(self, customer_id: str) -> Found | None:
         """What a customer is now; None for one who is not known, or erased."""

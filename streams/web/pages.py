@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
@@ -61,7 +62,7 @@ def page(request: Request[Any, Any, Any], template: str, status_code: int = 200,
         language=chosen,
         session=session,
         path=request.url.path,
-        switched={"lang": "zh" if chosen == "en" else "en"},
+        switched=_switched(request, "zh" if chosen == "en" else "en"),
         shown=lambda id: "" if person is None else masks.shown(person, id),
         reference=lambda id: "" if person is None else masks.reference(person, id),
         **values,
@@ -70,6 +71,12 @@ def page(request: Request[Any, Any, Any], template: str, status_code: int = 200,
     if request.query_params.get("lang") in LANGUAGES:
         answer.set_cookie(Cookie(LANGUAGE_COOKIE, value=chosen, max_age=YEAR_SECONDS, path="/", samesite="lax"))
     return answer
+
+
+def _switched(request: Request[Any, Any, Any], other: Language) -> str:
+    """The same address in the other language."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
+    return "?" + urlencode([*kept, ("lang", other)])
 
 
 def guarded(answer: Any, is_secure: bool) -> Any:
