@@ -22,6 +22,7 @@ from streams.fit_cli import backtest, fit
 from streams.logs import Log, LogError
 from streams.opening import CsvMapOption, LogsArgument, open_log
 from streams.settings import SettingsError, load_settings
+from streams.web.cli import console_app
 
 if TYPE_CHECKING:
     from streams.kafka_log import KafkaLog
@@ -38,6 +39,7 @@ topics_app = typer.Typer(help="Create Tierstream's topics.", no_args_is_help=Tru
 app.add_typer(policy_app, name="policy")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.add_typer(console_app, name="console")
 app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")(fit)
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"

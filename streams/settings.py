@@ -151,9 +151,14 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]) or ""
-            what = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"TIERSTREAM_{name.upper()}: {what}" if name else what)
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError(in_words(error, "TIERSTREAM_")) from None
+
+
+def in_words(error: ValidationError, prefix: str) -> str:
+    """What is wrong with settings, a line for each that is; their names begin with `prefix`."""
+    lines = []
+    for problem in error.errors():
+        name = "_".join(str(part) for part in problem["loc"]) or ""
+        what = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{prefix}{name.upper()}: {what}" if name else what)
+    return "\n".join(lines)

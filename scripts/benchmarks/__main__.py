@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks import growth, latency, machine, rebalance, replay, table, throughput
+from scripts.benchmarks import growth, latency, lookups, machine, rebalance, replay, table, throughput
 from scripts.benchmarks.cluster import BenchError, Cluster, running_cluster, say
 from scripts.benchmarks.contenders import CONTENDERS
 from scripts.benchmarks.log import Log
@@ -23,13 +23,14 @@ from scripts.benchmarks.report import keys, show
 from scripts.benchmarks.states import is_compiled
 
 DEFAULT_ROWS = ("throughput", "latency", "memory", "timers", "rebalance", "dead_letters", "replay", "growth")
-ROWS = (*DEFAULT_ROWS[:3], "recovery", *DEFAULT_ROWS[3:], "batch")
+ROWS = (*DEFAULT_ROWS[:3], "recovery", *DEFAULT_ROWS[3:], "lookups", "batch")
 EXAMPLES = """examples:
   scripts/bench --quick                              everything, small, in about five minutes
   scripts/bench --json results.json                  everything, three rounds, in about fifty minutes
   scripts/bench throughput --contenders tierstream,limit --events 300000 --rounds 1
   scripts/bench latency --sweep --json sweep.json    latency at several loads
   scripts/bench batch --json batch.json              throughput by batch size
+  scripts/bench lookups                              the console's look-ups at 2,000 requests/s, and how many there can be
   scripts/bench plots results.json sweep.json batch.json --out docs/images"""
 
 
@@ -49,6 +50,7 @@ class Sizes:
     broken_events: int
     replay_events: int
     growth: growth.Sizes
+    lookups: lookups.Sizes
 
 
 FULL = Sizes(
@@ -64,6 +66,7 @@ FULL = Sizes(
     broken_events=1_000_000,
     replay_events=1_000_000,
     growth=growth.Sizes((10_000, 1_000_000), (1, 32), 600_000, 40),
+    lookups=lookups.Sizes(100_000, 2_000, 20),
 )
 QUICK = Sizes(
     warm_up_seconds=6,
@@ -78,6 +81,7 @@ QUICK = Sizes(
     broken_events=200_000,
     replay_events=200_000,
     growth=growth.Sizes((10_000, 100_000), (1, 8), 100_000, 6),
+    lookups=lookups.Sizes(10_000, 2_000, 6),
 )
 
 
@@ -157,6 +161,12 @@ class Bench:
     def replay(self) -> dict[str, Any]:
         return replay.measure(self._log_of(self._sizes.replay_events), self._rounds)
 
+    def lookups(self) -> dict[str, Any]:
+        sizes = self._sizes.lookups
+        if self._args.load:
+            sizes = replace(sizes, requests_per_second=self._args.load)
+        return lookups.measure(sizes, self._rounds)
+
     def growth(self) -> dict[str, Any]:
         return growth.measure(self.cluster, self._sizes.growth, self._rounds if self._args.rounds else 1)
 
@@ -185,7 +195,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"{', '.join(ROWS)}; recovery is memory's; default: all but batch"
+        "rows",
+        nargs="*",
+        metavar="ROW",
+        help=f"{', '.join(ROWS)}; recovery is memory's; default: all but lookups and batch",
     )
     parser.add_argument("--quick", action="store_true", help="smaller numbers and one round: five minutes for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
@@ -193,7 +206,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--events", type=positive, help="in throughput, batch, dead_letters and replay")
     parser.add_argument("--customers", type=positive, help="in these and rebalance")
     parser.add_argument("--contenders", type=names_of, default=[], metavar="NAMES", help="of throughput, with commas")
-    parser.add_argument("--load", type=positive, metavar="EVENTS", help="per second, in latency; default: 20000")
+    parser.add_argument(
+        "--load",
+        type=positive,
+        metavar="EVENTS",
+        help="per second, in latency (default: 20000) and lookups (2000 requests)",
+    )
     parser.add_argument("--sweep", action="store_true", help="latency at several loads instead of one")
     args = parser.parse_args(arguments)
     for row in args.rows:

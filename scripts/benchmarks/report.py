@@ -142,6 +142,12 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         if two := one.get("two_workers"):
             yield "  with two workers", two["events_per_second"], "events/s"
             yield "  ratio", two["ratio"], ""
+    for name, one in results.get("lookups", {}).get("served", {}).items():
+        rate = results["lookups"]["requests_per_second"]
+        for percentile in ("p50", "p99", "p999"):
+            yield f"look-ups, {name}, {rate:,}/s: {percentile}", one[f"{percentile}_ms"], "ms"
+        yield "  CPU", one["cpu_us_per_request"], "µs per request"
+        yield "  as many as it can", one["most_per_second"], "requests/s"
     for name, one in results.get("growth", {}).items():
         yield f"growth, {name.replace('_', ' ')}: CPU per event", one["cpu_us_per_event"], "µs"
         if name != "base":

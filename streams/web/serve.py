@@ -1,0 +1,46 @@
+"""Run the console until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+
+from streams.garbage import collect_rarely
+from streams.settings import Settings
+from streams.web.app import create_app
+from streams.web.quick import Quick
+from streams.web.settings import ConsoleSettings
+
+STOP_SECONDS = 5
+
+
+def serve(settings: Settings, console: ConsoleSettings) -> int:
+    """Answer until a signal; returns the exit status. Raises FileError where keys or users can't be read."""
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Quick(create_app(settings, console)),
+            host=console.host,
+            port=console.port,
+            loop="uvloop",
+            http="httptools",
+            lifespan="on",
+            # A line for each request would cost more than many a look-up; who saw what is in the audit trail.
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=True,
+            forwarded_allow_ips=console.proxies,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+    )
+    collect_rarely()  # of what was made so far nothing becomes garbage; to look through it takes longer than many a look-up
+    try:
+        server.run()
+    except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
+        return 0
+    return 0 if server.started else 1

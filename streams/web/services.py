@@ -1,0 +1,49 @@
+"""What the handlers of requests work with; made once, when the application is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.connection import ASGIConnection
+
+from streams.web.alerts import AlertPages
+from streams.web.audit import Audit
+from streams.web.directory import Directory
+from streams.web.keys import Keys
+from streams.web.masking import Masks
+from streams.web.oidc import OpenIdConnect
+from streams.web.outbox import Outbox
+from streams.web.people import Users
+from streams.web.sessions import Sessions
+from streams.web.throttle import Throttle
+
+
+@dataclass
+class Services:
+    """All of them."""
+
+    keys: Keys
+    directory: Directory
+    alerts: AlertPages
+    users: Users
+    sessions: Sessions
+    throttle: Throttle
+    masks: Masks
+    audit: Audit
+    commands: Outbox
+    oidc: OpenIdConnect | None
+    """None: people sign in with passwords."""
+    hosts: frozenset[str]
+    """What browsers call this host."""
+
+
+def services(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
+    """Those of the application that a request came to."""
+    found: Services = connection.app.state.services
+    return found
+
+
+def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Where a request comes from; behind a proxy, what the proxy says, if its word is taken."""
+    return "" if connection.client is None else connection.client.host

@@ -1,0 +1,81 @@
+"""The console's settings, beside those that it shares with the worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.settings import DurationMs, SettingsError, in_words
+from streams.web.people import Role
+
+PREFIX = "TIERSTREAM_CONSOLE_"
+
+
+def _address(written: str) -> str:
+    if not written.startswith(("http://", "https://")):
+        raise ValueError(f"{written!r} does not begin with https:// (or http://)")
+    return written.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_address)]
+
+
+class ConsoleSettings(BaseSettings):
+    """Every setting of the console, named `TIERSTREAM_CONSOLE_` and the field's name in capitals. Durations are written `30m`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(6080, ge=0, le=65535)
+    url: Url | None = None
+    """Where browsers find the console, if not at host and port: behind a proxy. With https:// its cookies are Secure."""
+    proxies: str = "127.0.0.1"
+    """Addresses, with commas, of the proxies whose word on a client's address is taken."""
+    keys_file: Path = Path("console-keys.toml")
+    users_file: Path = Path("console-users.toml")
+    session_idle: DurationMs = Field(30 * 60_000, ge=1_000)
+    """A session that nobody uses for so long has ended."""
+    session_length: DurationMs = Field(12 * 3_600_000, ge=1_000)
+    """And so has one that is so old, used or not."""
+    action_timeout: DurationMs = Field(10_000, ge=1_000)
+    """How long an action waits for the broker."""
+    oidc_issuer: Url | None = None
+    """With it people sign in by OpenID Connect, and not with passwords."""
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_scope: str = "openid profile email"
+    oidc_name_claim: str = "preferred_username"
+    """The claim that names a person, in the audit trail and as the owner of alerts."""
+    oidc_roles_claim: str = "groups"
+    """The claim with a person's groups; dots lead into objects, as in `realm_access.roles`."""
+    oidc_roles: dict[str, Role] = {}
+    """JSON: a group's name -> viewer, agent or manager. Who is in several has the highest; who is in none can't sign in."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ConsoleSettings:
+        if self.oidc_issuer is not None:
+            for name in ("oidc_client_id", "oidc_roles"):
+                if not getattr(self, name):
+                    raise ValueError(f"{PREFIX}OIDC_ISSUER needs {PREFIX}{name.upper()}")
+        return self
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers come by https."""
+        return self.url is not None and self.url.startswith("https://")
+
+    @property
+    def base_url(self) -> str:
+        """Where browsers find the console."""
+        return self.url or f"http://{self.host}:{self.port}"
+
+
+def load_console_settings(**overrides: Any) -> ConsoleSettings:
+    """The settings from the environment, with what the command line gave in their place. Raises SettingsError."""
+    try:
+        return ConsoleSettings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(in_words(error, PREFIX)) from None
