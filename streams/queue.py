@@ -5,9 +5,9 @@ claim is here, for the moment until then, so that no two get the same alert:
 
     tierstream:alert:{id}              hash: the customer's latest alert; `after` is the body of its latest change (JSON)
     tierstream:queue                   sorted set of customers with an open alert that nobody has, by urgency
-    tierstream:queue:tier:{tier}, :cause:{cause}, :category:{category}       the same, of some
     tierstream:owner:{who}, owners     what somebody has, by urgency; set of everybody who ever had something
     tierstream:held, snoozed, closed   by the end of the hold or snooze, or by when it was closed (the latest 10,000)
+    ...:tier:{tier}, ...:cause:{cause}, ...:category:{category}       of each of these sorted sets, those of some
     tierstream:category:{category}     alerts about a category of complaint that are not closed, by opening; categories: their set
     tierstream:claim:{id}              who is about to have it, for a minute; claims:{date}:{who}: how many on a day
     tierstream:alert-stream            stream of all changes, the latest 10,000 or so
@@ -68,7 +68,7 @@ class AlertQueue:
     ) -> Page:
         """Alerts from the `first` on: open ones by urgency, held and snoozed by when they end, the last closed first.
 
-        With `owner`, what somebody has, in whatever state.
+        With `owner`, what somebody has and is not closed, by urgency, whatever `state` says.
         """
         key = await self._key(state, tier, cause, category, owner)
         total = int(await self.redis.zcard(key))
@@ -180,17 +180,16 @@ class AlertQueue:
         self, state: State, tier: str | None, cause: str | None, category: str | None, owner: str | None
     ) -> str:
         """The sorted set to read; of several filters their intersection, kept for a few seconds."""
+        base: str = "queue" if state == "open" else state
         if owner is not None:
-            return f"{self.prefix}owner:{owner}"
-        if state != "open":
-            return f"{self.prefix}{state}"
+            base = f"owner:{owner}"
         filters = {"tier": tier, "cause": cause, "category": category}
-        keys = [f"{self.prefix}queue:{name}:{value}" for name, value in filters.items() if value]
+        keys = [f"{self.prefix}{base}:{name}:{value}" for name, value in filters.items() if value]
         if not keys:
-            return f"{self.prefix}queue"
+            return f"{self.prefix}{base}"
         if len(keys) == 1:
             return keys[0]
-        found = f"{self.prefix}filtered:" + "&".join(key.removeprefix(f"{self.prefix}queue:") for key in keys)
+        found = f"{self.prefix}filtered:" + "&".join(key.removeprefix(self.prefix) for key in keys)
         if not await self.redis.exists(found):
             pipe = self.redis.pipeline()
             pipe.zinterstore(found, keys, aggregate="MAX")

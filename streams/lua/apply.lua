@@ -34,6 +34,8 @@ local function count(date, name, amount)
   local key = prefix .. 'day:' .. date
   redis.call('HINCRBYFLOAT', key, name, amount or 1)
   redis.call('EXPIRE', key, KEPT_DAYS * 86400)
+  local latest = redis.call('GET', prefix .. 'latest-day')
+  if not latest or date > latest then redis.call('SET', prefix .. 'latest-day', date) end
 end
 
 local function tell(id, body)
@@ -61,19 +63,25 @@ local function touched(key, seq, erased_seq)
 end
 
 -- ------------------------------------------------------------ alerts
+-- Every sorted set that has an alert, and its score there: that of its state and of its owner, and of each the part with its tier,
+-- its cause and its category.
 local function queues_of(alert)
-  local state, found = alert.state, {}
-  if state == 'open' then
-    found = {'queue', 'queue:tier:' .. alert.tier, 'queue:cause:' .. alert.cause}
-    if alert.category ~= '' then found[#found + 1] = 'queue:category:' .. alert.category end
+  local bases, found = {}, {}
+  if alert.state == 'open' then bases['queue'] = alert.urgency
+  elseif alert.state == 'held' or alert.state == 'snoozed' then bases[alert.state] = alert.until_ms
+  elseif CLOSED[alert.state] then bases['closed'] = alert.since_ms end
+  if alert.owner ~= '' and not CLOSED[alert.state] then bases['owner:' .. alert.owner] = alert.urgency end
+  for base, score in pairs(bases) do
+    found[base] = score
+    for _, name in ipairs({'tier', 'cause', 'category'}) do
+      if alert[name] ~= '' then found[base .. ':' .. name .. ':' .. alert[name]] = score end
+    end
   end
-  if alert.owner ~= '' and not CLOSED[state] then found[#found + 1] = 'owner:' .. alert.owner end
   return found
 end
 
 local function leave_queues(id, alert)
-  for _, queue in ipairs(queues_of(alert)) do redis.call('ZREM', prefix .. queue, id) end
-  for _, queue in ipairs({'held', 'snoozed', 'closed'}) do redis.call('ZREM', prefix .. queue, id) end
+  for queue in pairs(queues_of(alert)) do redis.call('ZREM', prefix .. queue, id) end
   if alert.category ~= '' then redis.call('ZREM', prefix .. 'category:' .. alert.category, id) end
 end
 
@@ -93,13 +101,12 @@ local function keep_alert(id, alert)
   for _, name in ipairs(ALERT_FIELDS) do fields[#fields + 1] = name; fields[#fields + 1] = alert[name] end
   redis.call('HSET', key, unpack(fields))
   redis.call('DEL', prefix .. 'claim:' .. id)
-  for _, queue in ipairs(queues_of(alert)) do redis.call('ZADD', prefix .. queue, alert.urgency, id) end
+  for queue, score in pairs(queues_of(alert)) do
+    redis.call('ZADD', prefix .. queue, score, id)
+    if CLOSED[alert.state] then redis.call('ZREMRANGEBYRANK', prefix .. queue, 0, -KEPT_CLOSED - 1) end
+  end
   if alert.owner ~= '' then redis.call('SADD', prefix .. 'owners', alert.owner) end
-  if alert.state == 'held' or alert.state == 'snoozed' then
-    redis.call('ZADD', prefix .. alert.state, alert.until_ms, id)
-  elseif CLOSED[alert.state] then
-    redis.call('ZADD', prefix .. 'closed', alert.since_ms, id)
-    redis.call('ZREMRANGEBYRANK', prefix .. 'closed', 0, -KEPT_CLOSED - 1)
+  if CLOSED[alert.state] then
     redis.call('EXPIRE', key, KEPT_DAYS * 86400)
     return
   end

@@ -28,7 +28,7 @@ async def act(reference: FromPath[str], data: JSONBody[Act], request: Request[An
         here.audit.tell(person.name, "refused", address_of(request), person.role, **told)
         raise PermissionDeniedException("not_allowed")
     try:
-        command = await act_on_alert(here.commands, data, customer_id, person)
+        command = await act_on_alert(here.commands, data, customer_id, person, await here.clock.now_ms())
     except ActError as error:
         return _json(422, {"detail": str(error)})
     except NotTaken as error:

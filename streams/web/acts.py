@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import Any, Final, Literal, get_args
 
@@ -77,8 +76,8 @@ def _until_ms(written: str | None, now_ms: int) -> int:
     return until_ms
 
 
-async def act_on_alert(outbox: Outbox, act: Act, customer_id: str, person: Person) -> dict[str, Any]:
-    """Have it done: returns the command once the broker has acknowledged it. Raises ActError, or NotTaken if it has not."""
-    body = command_of(act, customer_id, person, time.time_ns() // 1_000_000)
+async def act_on_alert(outbox: Outbox, act: Act, customer_id: str, person: Person, now_ms: int) -> dict[str, Any]:
+    """Have it done, as of now: returns the command once the broker has acknowledged it. Raises ActError, or NotTaken if it has not."""
+    body = command_of(act, customer_id, person, now_ms)
     await outbox.deliver(COMMANDS, customer_id, orjson.dumps(body))
     return body

@@ -14,10 +14,12 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
+import models
+from streams.queue import AlertQueue
 from streams.settings import Settings
 from streams.view import RedisView
 from streams.web import audit
-from streams.web.alerts import AlertReader
+from streams.web.clock import Clock
 from streams.web.console_pages import answer_with_page, console_pages
 from streams.web.directory import Directory
 from streams.web.keys import Keys
@@ -37,7 +39,7 @@ API_VERSION = "1.0.0"
 def create_app(
     settings: Settings, console: ConsoleSettings, provider: httpx.AsyncBaseTransport | None = None
 ) -> Litestar:
-    """The application on a Redis. Raises FileError where the keys or users can't be read.
+    """The application on a Redis. Raises FileError where the keys or users can't be read, and PolicyError.
 
     `provider` is how to reach the OpenID provider, where not over the network.
     """
@@ -49,7 +51,10 @@ def create_app(
     services = Services(
         keys=Keys(console.keys_file),
         directory=Directory(settings.redis_url, prefix, settings.app_version),
-        alerts=AlertReader(redis, prefix),
+        view=view,
+        queue=AlertQueue(view),
+        clock=Clock(settings, view),
+        policy=models.load(settings.policy),
         users=users,
         sessions=Sessions(redis, prefix, users, console.session_idle, console.session_length, console.is_secure),
         throttle=Throttle(redis, prefix),

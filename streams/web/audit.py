@@ -16,7 +16,9 @@ from streams.web.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-What = Literal["signed_in", "sign_in_refused", "signed_out", "customer_seen", "acted", "act_failed", "refused"]
+What = Literal[
+    "signed_in", "sign_in_refused", "signed_out", "customer_seen", "claimed", "acted", "act_failed", "refused"
+]
 PATIENCE_MS: Final = 300_000
 """How long an entry waits for the broker; then it goes to the log, where what is lost to Kafka can be found."""
 

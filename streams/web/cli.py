@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from models.policy_problem import PolicyError
 from streams.console import JsonOption, fail, refuse, say, say_json
 from streams.settings import SettingsError, load_settings
 from streams.web.keys import SCOPES, Scope, add_key, read_keys, remove_key
@@ -54,7 +55,7 @@ def console(
         if settings.redis_url is None:
             raise refuse("no Redis is named; give --redis-url or set TIERSTREAM_REDIS_URL")
         status = serve(settings, load_console_settings(host=host, port=port))
-    except (SettingsError, FileError) as error:
+    except (SettingsError, FileError, PolicyError) as error:
         raise refuse(str(error)) from None
     raise typer.Exit(status)
 

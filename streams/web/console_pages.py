@@ -18,7 +18,7 @@ from streams.web.guards import OPEN_TO_ALL, SignInNeeded, Stale, protected
 from streams.web.overview_page import overview_page
 from streams.web.pages import FOLDER, guarded, language, page
 from streams.web.problems import answer_with_problem
-from streams.web.queue_page import queue_page
+from streams.web.queue_page import claim, queue_live, queue_page, queue_rows
 from streams.web.services import services
 from streams.web.signin import HOME, from_provider, sign_in, sign_out, signin_page, to_provider
 from streams.web.words import words
@@ -82,7 +82,8 @@ def console_pages(is_secure: bool) -> list[Router]:
     pages = Router(
         "/",
         route_handlers=[
-            home, signin_page, sign_in, sign_out, to_provider, from_provider, queue_page, customer_page, overview_page, act,
+            home, signin_page, sign_in, sign_out, to_provider, from_provider, queue_page, queue_rows, queue_live, claim, customer_page,
+            overview_page, act,
         ],
         guards=[protected],
         after_request=headers,

@@ -1,17 +1,26 @@
-"""The page `/customers/{reference}`: one customer. Its contents go here and into templates/customer.html."""
+"""The page `/customers/{reference}`: a customer now and until now, what was announced of them and why, and what to do."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import orjson
 from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
+from models import units
+from models.alerts import CLOSED
+from streams.web import charts
+from streams.web.charts import Line, Mark
 from streams.web.guards import person_of
-from streams.web.pages import page
+from streams.web.hindsight import Hindsight, look_back
+from streams.web.pages import language, page
 from streams.web.services import Services, address_of, services
+from streams.web.words import words
+
+STORY: Final = 50
 
 
 def customer_of(request: Request[Any, Any, Any], reference: str) -> str:
@@ -31,4 +40,71 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     if found is None:
         raise NotFoundException("customer_unknown")
     here.audit.tell(person.name, "customer_seen", address_of(request), person.role, customer_id=customer_id)
-    return page(request, "customer.html", customer_id=customer_id, customer=orjson.loads(found.body))
+    customer, now_ms = orjson.loads(found.body), await here.clock.now_ms()
+    story, alert = await here.queue.story(customer_id, count=STORY), await here.queue.alert(customer_id)
+    profile = customer["profile"]
+    past = Hindsight([], []) if profile is None else look_back(profile, here.policy, now_ms)
+    t = words(language(request))
+    marks = [_mark(one, t) for one in story]
+    lines = [Line(units_probability(level.raise_at), level.name) for level in here.policy.risk.levels]
+    contributions = [] if profile is None else profile["risk"]["contributions"]
+    largest = max([abs(one["log_odds"]) for one in contributions], default=0.0)
+    return page(
+        request,
+        "customer.html",
+        customer_id=customer_id,
+        customer=customer,
+        profile=profile,
+        alert=alert,
+        is_open=alert is not None and alert["state"] not in CLOSED,
+        story=_told(story, profile),
+        chart=charts.timeline(past.risk, past.spend, lines, marks, t("risk_over_time")),
+        samples=orjson.dumps(_samples(past, story, customer)).decode(),
+        bars=[(one, charts.signed_bar(one["log_odds"], largest)) for one in contributions],
+        now_ms=now_ms,
+        may_act=person.may("agent"),
+        language_of_story=language(request),
+    )
+
+
+def units_probability(log_odds: float) -> float:
+    """The probability that log-odds stand for."""
+    return 1.0 / (1.0 + math.exp(-log_odds))
+
+
+def _mark(one: dict[str, Any], t: Any) -> Mark:
+    kinds = {"tier-changes": "tier", "churn-risk": "risk-change", "life-cycle": "life", "alerts": "alert"}
+    return Mark(
+        units.parse_time(one["occurred_at"]),
+        kinds[one["topic"]],
+        f"{one['occurred_at'][:10]} {t('change_' + one['change'])}",
+    )
+
+
+def _told(story: list[dict[str, Any]], profile: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Everything that happened, newest first: announcements, and what was bought and complained about as far as it is known."""
+    history = {"purchases": [], "complaints": []} if profile is None else profile["history"]
+    whole = [{"kind": one["topic"], "at": one["occurred_at"], **one} for one in story]
+    whole += [{"kind": "purchase", "at": at, "orders": n, "spend": spend} for at, n, spend in history["purchases"]]
+    whole += [{"kind": "complaint", **step} for step in history["complaints"]]
+    return sorted(whole, key=lambda one: (units.parse_time(one["at"]), one.get("seq", 0)), reverse=True)
+
+
+def _samples(past: Hindsight, story: list[dict[str, Any]], customer: dict[str, Any]) -> list[list[Any]]:
+    """What the slider shows: per instant the time (ms), the probability, the tier and the level then."""
+    moves = sorted(
+        (units.parse_time(one["occurred_at"]), one["topic"], one)
+        for one in story
+        if one["topic"] in ("tier-changes", "churn-risk")
+    )
+    found = []
+    for at_ms, probability in past.risk:
+        tier, level = customer["tier"], customer["risk_level"]
+        for moved_ms, topic, one in reversed(moves):
+            if moved_ms > at_ms:
+                if topic == "tier-changes":
+                    tier = one["before"]["tier"]
+                else:
+                    level = one["before"]["level"]
+        found.append([at_ms, probability, tier, level])
+    return found

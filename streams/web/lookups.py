@@ -19,7 +19,7 @@ from litestar.types import Scope as Scope_
 
 from models import units
 from models.bodies import MAX_ID_CHARACTERS
-from streams.web.alerts import State
+from streams.queue import State
 from streams.web.answers import MOST_IN_A_BATCH, MOST_ON_A_PAGE, Alerts, Customer, Customers, Members
 from streams.web.directory import Directory, Found
 from streams.web.keys import Scope
@@ -244,16 +244,18 @@ def _filter(description: str) -> QueryParameter:
 )
 async def alerts(
     request: Request[Any, Any, Any],
-    alert_state: Annotated[State, QueryParameter(name="state", description="The alerts' state.")] = "open",
+    alert_state: Annotated[
+        State, QueryParameter(name="state", description="Open ones that nobody has, held, snoozed, or closed ones.")
+    ] = "open",
     tier: Annotated[str | None, _filter("Only of customers in this tier.")] = None,
     cause: Annotated[str | None, _filter("Only with this main cause.")] = None,
-    owner: Annotated[str | None, _filter("Only of this owner.")] = None,
+    owner: Annotated[str | None, _filter("What this owner has, in whatever state.")] = None,
     first: First = 0,
     count: Count = 50,
 ) -> Answer:
-    """Alerts in one state, the most urgent first. `open` ones nobody has taken; with `acknowledged` or `contacted` they have an owner."""
-    pages = open_to(request, "alerts:read").alerts
-    page = await pages.page(state=alert_state, tier=tier, cause=cause, owner=owner, first=first, count=count)
+    """Alerts: open ones by urgency, held and snoozed by when they end, the last closed first; with `owner`, what somebody has."""
+    queue = open_to(request, "alerts:read").queue
+    page = await queue.page(alert_state, tier=tier, cause=cause, owner=owner, first=first, count=count)
     body = {"total": page.total, "first": first, "alerts": page.alerts}
     return Answer(orjson.dumps(body))
 

@@ -1,15 +1,97 @@
-"""The page `/overview`: what became of alerts, day by day. Its contents go here and into templates/overview.html."""
+"""The page `/overview`: customers by tier and risk, who moved, what came of the alerts, and what each tier is like."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from datetime import timedelta
+from typing import Any, Final
 
 from litestar import Request, Response, get
 
-from streams.web.pages import page
+from models.alerts import RECOVERED
+from streams.web import charts
+from streams.web.measures import TierMeasures, measure
+from streams.web.pages import language, page
+from streams.web.services import services
+from streams.web.words import words
+
+PERIODS_DAYS: Final = (7, 30, 90, 365)
+COLUMNS: Final = 31
+"""Days in the chart of alerts, at the most; of longer periods, weeks."""
+WEEK: Final = 7
 
 
 @get("/overview")
 async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
-    """The overview."""
-    return page(request, "overview.html")
+    """The overview of a period that ends today."""
+    here, t = services(request), words(language(request))
+    asked = request.query_params.get("days", "")
+    days = int(asked) if asked.isdigit() and int(asked) in PERIODS_DAYS else PERIODS_DAYS[1]
+    today = await here.clock.today()
+    counts = await here.queue.days(today - timedelta(days=days - 1), today)
+    tiers = [tier.name for tier in here.policy.ladder.tiers]
+    levels = [level.name for level in here.policy.risk.levels]
+    measures: list[TierMeasures] = await asyncio.gather(*(measure(here.view, tier) for tier in tiers))
+    whole = _sum(counts)
+    flows = _moves(whole, "flow:")
+    dates, slots = _slots(counts)
+    met, breached = whole.get("met", 0.0), whole.get("breached", 0.0)
+    categories = {name.removeprefix("category:"): n for name, n in whole.items() if name.startswith("category:")}
+    return page(
+        request,
+        "overview.html",
+        periods=PERIODS_DAYS,
+        days=days,
+        today=today.isoformat(),
+        measures=list(reversed(measures)),
+        customers=sum(one.customers for one in measures),
+        levels=levels,
+        sizes=await here.queue.sizes(),
+        owners=await here.queue.owners(),
+        incidents=[] if here.policy.alerts is None else await here.queue.incidents(here.policy.alerts),
+        opened=whole.get("opened", 0.0),
+        closed={name: whole.get(name, 0.0) for name in ("saved", RECOVERED, "lost", "dismissed")},
+        saved_value=whole.get("saved_value", 0.0),
+        currency=here.policy.currency,
+        met_share=met / (met + breached) if met + breached else None,
+        breached=breached,
+        categories=sorted(categories.items(), key=lambda one: -one[1]),
+        flows=sorted(flows.items(), key=lambda one: -one[1]),
+        sankey=charts.sankey(flows, list(reversed(tiers)), t("moves_between_tiers")),
+        risk_moves=sorted(_moves(whole, "risk:").items(), key=lambda one: -one[1]),
+        alerts_chart=charts.columns(
+            dates,
+            [
+                ("opened", [_sum(slot).get("opened", 0.0) for slot in slots]),
+                ("closed", [sum(_sum(slot).get(name, 0.0) for name in ("saved", RECOVERED, "lost", "dismissed")) for slot in slots]),
+            ],
+            t("alerts_opened_and_closed"),
+        ),
+    )  # fmt: skip
+
+
+def _sum(counts: list[dict[str, Any]]) -> dict[str, float]:
+    """The counts of several days together."""
+    whole: dict[str, float] = {}
+    for day in counts:
+        for name, number in day.items():
+            if name != "date":
+                whole[name] = whole.get(name, 0.0) + number
+    return whole
+
+
+def _moves(whole: dict[str, float], prefix: str) -> dict[tuple[str, str], float]:
+    """From and to, of the counts with this prefix."""
+    found = {}
+    for name, number in whole.items():
+        if name.startswith(prefix):
+            before, _, after = name.removeprefix(prefix).partition(">")
+            found[before, after] = number
+    return found
+
+
+def _slots(counts: list[dict[str, Any]]) -> tuple[list[str], list[list[dict[str, Any]]]]:
+    """Days, or of a long period weeks: the first date of each, and its counts."""
+    size = 1 if len(counts) <= COLUMNS else WEEK if len(counts) <= COLUMNS * WEEK else 4 * WEEK
+    slots = [counts[first : first + size] for first in range(0, len(counts), size)]
+    return [slot[0]["date"] for slot in slots], slots

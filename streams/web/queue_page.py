@@ -1,15 +1,131 @@
-"""The page `/queue`: open alerts, the most urgent first. Its contents go here and into templates/queue.html."""
+"""The page `/queue`: open alerts, the most urgent first; taking the next one; and what changes, as it changes."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
-from litestar import Request, Response, get
+import orjson
+from litestar import Request, Response, get, post
+from litestar.exceptions import PermissionDeniedException
+from litestar.params import JSONBody
+from litestar.response import ServerSentEvent
+from litestar.response.sse import ServerSentEventMessage
+from msgspec import Struct
 
-from streams.web.pages import page
+from models.alerts import OF_SILENCE
+from streams.queue import OverBudget
+from streams.web.acts import Act, act_on_alert
+from streams.web.customer_page import customer_of
+from streams.web.guards import person_of
+from streams.web.outbox import NotTaken
+from streams.web.pages import language, page
+from streams.web.services import address_of, services
+from streams.web.words import words
+
+A_PAGE: Final = 50
+STATES: Final = ("open", "held", "snoozed", "closed")
+CAUSES: Final = (*OF_SILENCE, "complaints", "satisfaction")
+TOP_REASONS: Final = 2
+
+
+class Claim(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which alert is wanted: this customer's, or the most urgent one of these."""
+
+    customer: str | None = None
+    tier: str | None = None
+    cause: str | None = None
 
 
 @get("/queue")
 async def queue_page(request: Request[Any, Any, Any]) -> Response[str]:
     """The queue."""
-    return page(request, "queue.html")
+    return page(request, "queue.html", **await _contents(request))
+
+
+@get("/queue/rows")
+async def queue_rows(request: Request[Any, Any, Any]) -> Response[str]:
+    """The part of the page that changes while one looks at it."""
+    return page(request, "queue_rows.html", **await _contents(request))
+
+
+@post("/queue/claim", status_code=202)
+async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Response[Any]:
+    """An alert for who asks: 202 with the customer; 404 if nobody waits, 409 if the day's budget is used up."""
+    here, person, t = services(request), person_of(request), words(language(request))
+    if not person.may("agent"):
+        raise PermissionDeniedException("not_allowed")
+    rules = here.policy.alerts
+    wanted = "" if data.customer is None else customer_of(request, data.customer)
+    try:
+        alert = await here.queue.claim(
+            person.name, wanted, data.tier or None, data.cause or None, 0 if rules is None else rules.budget
+        )
+    except OverBudget:
+        return Response({"detail": t("over_budget")}, status_code=409)
+    if alert is None:
+        return Response({"detail": t("already_taken") if wanted else t("nobody_waits")}, status_code=404)
+    customer_id = alert["customer_id"]
+    try:
+        await act_on_alert(
+            here.commands, Act("acknowledged", number=alert["number"]), customer_id, person, await here.clock.now_ms()
+        )
+    except NotTaken:
+        await here.queue.give_back(person.name, customer_id)
+        return Response({"detail": t("broker_away")}, status_code=503)
+    here.audit.tell(person.name, "claimed", address_of(request), person.role, customer_id=customer_id)
+    return Response({"customer": here.masks.reference(person, customer_id)}, status_code=202)
+
+
+@get("/queue/live")
+async def queue_live(request: Request[Any, Any, Any]) -> ServerSentEvent:
+    """Changes of alerts as server-sent events: which change, and of whom. A browser that lost the line goes on where it was."""
+    here, person = services(request), person_of(request)
+    after = request.headers.get("last-event-id") or "$"
+
+    async def told() -> AsyncIterator[ServerSentEventMessage]:
+        yield ServerSentEventMessage(comment="open", retry=2000)
+        async for entry_id, body in here.queue.changes(after):
+            data = {"change": body["change"], "customer": here.masks.reference(person, body["customer_id"])}
+            yield ServerSentEventMessage(event="change", id=entry_id, data=orjson.dumps(data).decode())
+
+    return ServerSentEvent(told())
+
+
+async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """What the templates are filled with."""
+    here, person, asked = services(request), person_of(request), request.query_params
+    state = asked.get("state") if asked.get("state") in STATES else "open"
+    chosen = {name: asked.get(name) or None for name in ("tier", "cause", "category", "owner")}
+    first = max(int(asked["first"]) if asked.get("first", "").isdigit() else 0, 0)
+    found = await here.queue.page(state, **chosen, first=first, count=A_PAGE)  # type: ignore[arg-type]
+    rules = here.policy.alerts
+    budget = 0 if rules is None else rules.budget
+    return {
+        "alerts": found.alerts,
+        "total": found.total,
+        "first": first,
+        "following": first + A_PAGE if first + A_PAGE < found.total else None,
+        "preceding": max(first - A_PAGE, 0) if first else None,
+        "state": state,
+        "chosen": chosen,
+        "kept": {name: value for name, value in {"state": state, **chosen}.items() if value},
+        "is_filtered": any(chosen.values()),
+        "sizes": await here.queue.sizes(),
+        "mine": (await here.queue.owners()).get(person.name, 0),
+        "incidents": [] if rules is None else await here.queue.incidents(rules),
+        "states": STATES,
+        "tiers": [tier.name for tier in here.policy.ladder.tiers],
+        "causes": CAUSES,
+        "budget": budget,
+        "left": max(budget - await here.queue.taken_today(person.name), 0) if budget else None,
+        "now_ms": await here.clock.now_ms(),
+        "reasons": reasons,
+        "may_act": person.may("agent"),
+    }
+
+
+def reasons(alert: dict[str, Any]) -> list[dict[str, Any]]:
+    """What weighs most in an alert's score."""
+    raising = [one for one in alert.get("contributions", ()) if one["log_odds"] > 0 and one["term"] != "base"]
+    return sorted(raising, key=lambda one: -float(one["log_odds"]))[:TOP_REASONS]

@@ -7,8 +7,11 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from streams.web.alerts import AlertPages
+from models.policy import Policy
+from streams.queue import AlertQueue
+from streams.view import RedisView
 from streams.web.audit import Audit
+from streams.web.clock import Clock
 from streams.web.directory import Directory
 from streams.web.keys import Keys
 from streams.web.masking import Masks
@@ -25,7 +28,10 @@ class Services:
 
     keys: Keys
     directory: Directory
-    alerts: AlertPages
+    view: RedisView
+    queue: AlertQueue
+    clock: Clock
+    policy: Policy
     users: Users
     sessions: Sessions
     throttle: Throttle

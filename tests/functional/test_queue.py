@@ -116,6 +116,12 @@ def test_pages_and_filters_give_what_they_say(redis: Any) -> None:
         by_tier = {tier: await queue.page(tier=tier) for tier in tiers}
         both = await queue.page(tier=whole.alerts[0]["tier"], category="billing", cause="complaints")
         neither = await queue.page(tier="nobody", category="billing")
+        await told.happens(act_on_alert("b0", "lost", on=START_MS + HOUR, actor="mia", id="x1"))
+        await told.happens(act_on_alert("b1", "contacted", on=START_MS + HOUR, actor="mia", id="x2"))
+        assert ids(await queue.page("closed", category="billing")) == ["b0"]
+        assert ids(await queue.page("closed", category="delivery")) == []
+        assert ids(await queue.page(owner="mia", category="billing")) == ["b1"]
+        assert ids(await queue.page(owner="mia", category="billing", cause="silence")) == []
         return whole, parts, by_tier, both, neither
 
     whole, parts, by_tier, both, neither = redis(work)

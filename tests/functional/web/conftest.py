@@ -13,14 +13,32 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 from redis import Redis
 
+import models
 from streams.embedded import EmbeddedRedis
 from streams.settings import load_settings
 from streams.web import outbox
 from streams.web.app import create_app
 from streams.web.keys import SCOPES, add_key
 from streams.web.settings import load_console_settings
+from tests.builders import complaint, purchase
+from tests.running import Fold
 
 Client = AsyncTestClient[Litestar]
+
+
+def told() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A profile, and what an alert says, as the fold tells them of somebody who bought and complained."""
+    fold = Fold(models.load("annual-spend"))
+    for number in range(3):
+        fold.apply(purchase("somebody", "120.50", on=86_400_000 * (number + 1), id=f"p{number}"))
+    fold.apply(complaint("somebody", on=86_400_000 * 40, severity="critical", category="delivery"))
+    body = models.profile(fold.customers["somebody"], "somebody", fold.policy)
+    assert body is not None
+    opened = next(one for one in fold.outputs if one.topic == "alerts")
+    return orjson.loads(body), orjson.loads(opened.body)["after"]
+
+
+PROFILE, ALERT = told()
 PREFIX = "tierstream:"
 
 
@@ -39,7 +57,7 @@ class Store:
     def customer(
         self, id: str, tier: str = "gold", since_ms: int = 86_400_000, revision: int = 9, **fields: Any
     ) -> None:
-        profile = orjson.dumps({"customer_id": id, "revision": revision, "tier": tier})
+        profile = orjson.dumps(PROFILE | {"customer_id": id, "revision": revision, "tier": tier})
         fields = {
             "tier": tier, "tier_since": since_ms, "tier_seq": 3, "risk_level": "high", "probability": "0.81",
             "value_at_stake": "182.40", "risk_seq": 4, "seq": 4, "revision": revision, "profile": profile,
@@ -48,26 +66,19 @@ class Store:
         self.redis.zadd(f"{PREFIX}tier:{tier}", {id: since_ms})
 
     def alert(self, id: str, state: str = "open", urgency: float = 1.0, **more: Any) -> None:
-        after = {
-            "number": 1,
-            "state": state,
-            "owner": None,
-            "tier": "gold",
-            "main_cause": "silence",
-            "category": None,
-        } | more
+        after = ALERT | {"state": state, "tier": "gold", "main_cause": "silence", "category": None} | more
         row = {
             "seq": 4, "state": state, "owner": after["owner"] or "", "tier": after["tier"], "cause": after["main_cause"],
             "category": after["category"] or "", "urgency": urgency, "after": orjson.dumps(after),
         }  # fmt: skip
         self.redis.hset(f"{PREFIX}alert:{id}", mapping=row)
-        sets = {
-            "open": ["queue", f"queue:tier:{after['tier']}", f"queue:cause:{after['main_cause']}"],
-            "acknowledged": [f"owner:{after['owner']}"], "contacted": [f"owner:{after['owner']}"],
-            "snoozed": ["snoozed"], "held": ["held"],
-        }.get(state, ["closed"])  # fmt: skip
-        for name in sets:
-            self.redis.zadd(PREFIX + name, {id: urgency})
+        closed = state in ("saved", "lost", "dismissed", "recovered")
+        bases = [{"open": "queue", "held": "held", "snoozed": "snoozed"}.get(state, "closed" if closed else "")]
+        bases += [f"owner:{after['owner']}"] if after["owner"] and not closed else []
+        for base in filter(None, bases):
+            parts = [f"{base}:{name}:{row[name]}" for name in ("tier", "cause", "category") if row[name]]
+            for name in (base, *parts):
+                self.redis.zadd(PREFIX + name, {id: urgency})
         if after["owner"]:
             self.redis.sadd(f"{PREFIX}owners", after["owner"])
 

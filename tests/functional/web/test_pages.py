@@ -45,9 +45,9 @@ def used_keys() -> set[str]:
     found = set()
     for template in TEMPLATES:
         text = template.read_text("utf-8")
-        found |= set(re.findall(r"""\bt\(["'](\w+)["']""", text)) - {"role_"}
-        if '"role_" ~' in text:
-            found |= {key for key in WORDS if key.startswith("role_")}
+        found |= set(re.findall(r"""\bt\(["'](\w+)["'][,)]""", text))
+        for family in re.findall(r"""\bt\(["'](\w+_)["'] ~""", text):
+            found |= {key for key in WORDS if key.startswith(family)}
         for listed in re.findall(r"for key in \(([^)]*)\)", text):
             found |= set(re.findall(r'"(\w+)"', listed))
     for module in FOLDER.glob("*.py"):
