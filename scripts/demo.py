@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -44,12 +45,14 @@ from streams import embedded
 from streams.settings import Settings, load_settings
 from streams.topics import TopicsError, create_topics
 from streams.view import RedisView
+from streams.web.people import set_user
 
 UNTIL = units.format_time(units.ms_from_datetime(cdnow_log.END))
 QUIET = logging.getLogger("tierstream.demo.librdkafka")
 QUIET.setLevel(logging.CRITICAL)
 DRAIN_SECONDS = 300
 LOOK_SECONDS = 0.5
+CONSOLE_SECONDS = 60
 
 
 class DemoError(RuntimeError):
@@ -144,6 +147,36 @@ def worker(settings: Settings, log_file: Path) -> Iterator[subprocess.Popen[byte
                     process.wait(20)
                 except subprocess.TimeoutExpired:
                     process.kill()
+
+
+@contextmanager
+def console_of(settings: Settings, folder: Path) -> Iterator[str]:
+    """The console for people, over the same Redis, with one person who may do everything; gives how to get in."""
+    name, password, port = "demo", secrets.token_urlsafe(9), free_port()
+    users, keys, log_file = (folder / one for one in ("users.toml", "keys.toml", "console.log"))
+    set_user(users, name, "manager", password)
+    own = {"PORT": str(port), "USERS_FILE": str(users), "KEYS_FILE": str(keys)}
+    environment = os.environ | settings.environment()
+    environment |= {f"TIERSTREAM_CONSOLE_{key}": value for key, value in own.items()}
+    command = [sys.executable, "-m", "streams.cli", "console"]
+    with log_file.open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
+        try:
+            deadline = time.monotonic() + CONSOLE_SECONDS
+            while not answers(f"http://127.0.0.1:{port}/signin"):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise DemoError(f"the console did not start; it said:\n{log_file.read_text('utf-8')[-2000:]}")
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port} (sign in as {name} with {password})"
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def stats_of(port: int) -> dict[str, Any] | None:
@@ -284,9 +317,9 @@ def in_words(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes]) -> None:
+def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes], way_in: str) -> None:
     console.print(
-        f"\nThe worker goes on. In another terminal, try:\n"
+        f"\nThe worker goes on, and the console is at {way_in}.\nIn another terminal, try:\n"
         f"  ./scripts/tierstream customer 1516 --redis-url {settings.redis_url}\n"
         f"  curl http://127.0.0.1:{settings.web_port}/readyz\n"
         f"  ./scripts/cdnow-log /tmp/cdnow && ./scripts/tierstream replay /tmp/cdnow/*.jsonl --policy subscription-like --out /tmp/replayed\n"
@@ -371,12 +404,14 @@ def main() -> int:
             console.print(
                 "The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up."
             )
+            way_in = stack.enter_context(console_of(settings, folder))
+            console.print(f"console: {way_in}", soft_wrap=True)
             demo = Demo(settings, policy, folder, console)
             for process in demo.run(arguments.speed):
                 summary = {"broker": broker_name, "redis": redis_name, **demo.summary()}
                 show(console, summary, demo.seen)
                 if not arguments.exit:
-                    wait(console, settings, process)
+                    wait(console, settings, process, way_in)
         except (ValueError, TopicsError, DemoError) as error:
             print(f"demo: {error}", file=sys.stderr)
             return 1
