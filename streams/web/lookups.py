@@ -21,7 +21,7 @@ from models import units
 from models.bodies import MAX_ID_CHARACTERS
 from streams.web.alerts import State
 from streams.web.answers import MOST_IN_A_BATCH, MOST_ON_A_PAGE, Alerts, Customer, Customers, Members
-from streams.web.directory import Directory
+from streams.web.directory import Directory, Found
 from streams.web.keys import Scope
 from streams.web.problems import MEDIA_TYPE, Problem, answer_with_problem, problem
 from streams.web.services import Services, services
@@ -42,16 +42,24 @@ def header(scope: HTTPScope, name: bytes) -> str | None:
     return None
 
 
+def key_in(scope: HTTPScope) -> str | None:
+    """The API key that a request brings, if any."""
+    given = header(scope, b"x-api-key")
+    if given is None:
+        kind, _, given = (header(scope, b"authorization") or "").partition(" ")
+        if kind.lower() != "bearer":
+            return None
+    return given.strip() or None
+
+
 def open_to(request: Request[Any, Any, Any], scope: Scope) -> Services:
     """The services, for a request whose API key opens this; a guard of Litestar's would copy its handler each time."""
-    given = header(request.scope, b"x-api-key")
+    given = key_in(request.scope)
     if given is None:
-        kind, _, given = (header(request.scope, b"authorization") or "").partition(" ")
-        if kind.lower() != "bearer" or not given:
-            detail = "Send it as X-API-Key, or as Authorization: Bearer; `tierstream console keys add` makes one."
-            raise problem("key-missing", 401, detail, {"WWW-Authenticate": "Bearer"})
+        detail = "Send it as X-API-Key, or as Authorization: Bearer; `tierstream console keys add` makes one."
+        raise problem("key-missing", 401, detail, {"WWW-Authenticate": "Bearer"})
     found = services(request)
-    key = found.keys.find(given.strip())
+    key = found.keys.find(given)
     if key is None:
         detail = "It was mistyped or removed; `tierstream console keys list` names those there are."
         raise problem("key-unknown", 401, detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
@@ -126,7 +134,11 @@ async def one_customer(customer_id: CustomerIdInPath, request: Request[Any, Any,
     found = await open_to(request, "customers:read").directory.customer(customer_id)
     if found is None:
         raise problem("customer-unknown", 404, f"Nothing is known of the customer {customer_id!r}.")
-    held = header(request.scope, b"if-none-match")
+    return answer_with(found, header(request.scope, b"if-none-match"))
+
+
+def answer_with(found: Found, held: str | None) -> Answer:
+    """A customer, unless the client holds this very state of theirs."""
     if held is not None and fits(held, found.etag):
         return Answer(b"", 304, found.etag)
     return Answer(found.body, etag=found.etag)

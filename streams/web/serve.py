@@ -10,6 +10,7 @@ import uvicorn
 from streams.garbage import collect_rarely
 from streams.settings import Settings
 from streams.web.app import create_app
+from streams.web.quick import Quick
 from streams.web.settings import ConsoleSettings
 
 STOP_SECONDS = 5
@@ -22,7 +23,7 @@ def serve(settings: Settings, console: ConsoleSettings) -> int:
     )
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, console),
+            Quick(create_app(settings, console)),
             host=console.host,
             port=console.port,
             loop="uvloop",

@@ -10,11 +10,13 @@ from typing import Any
 
 import orjson
 import pytest
+from litestar.testing import AsyncTestClient
 from typer.testing import CliRunner
 
 from streams.cli import app as command_line
 from streams.web import keys as keys_module
 from streams.web.keys import add_key, remove_key
+from streams.web.quick import Quick
 from tests.functional.web.conftest import PREFIX, Store
 
 
@@ -271,6 +273,56 @@ def test_the_openapi_document_needs_no_key_and_describes_every_answer(ask: Any) 
             assert {"200", "400", "401", "403", "503"} <= set(operation["responses"])
             assert operation["description"] and operation["summary"]
             assert operation["security"] == [{"key": []}, {"bearer": []}]
+
+
+def test_the_short_way_answers_as_the_long_way_does(make_app: Any, store: Store, key: str, tmp_path: Path) -> None:
+    for id in ("ada", "a b", "客户"):
+        store.customer(id)
+    narrow = add_key(tmp_path / "keys.toml", "narrow", ["tiers:read"])
+    paths = ["ada", "a%20b", "%E5%AE%A2%E6%88%B7", "nobody", "x" * 129, "", "ada/", "ada/more", "%2e%2e", "ada?query=1"]
+    holders: list[dict[str, str]] = [
+        {"X-API-Key": key}, {"Authorization": f"Bearer {key}"}, {"Authorization": f"bearer  {key} "}, {"Authorization": f"Basic {key}"},
+        {"X-API-Key": narrow}, {"X-API-Key": "guessed"}, {"X-API-Key": ""}, {}, {"X-API-Key": key, "If-None-Match": "*"},
+        {"X-API-Key": key, "If-None-Match": '"1.3.4.9"'}, {"X-API-Key": key, "If-None-Match": '"1.3.4.8"'},
+    ]  # fmt: skip
+
+    async def look(quick: bool) -> list[Any]:
+        app = make_app()
+        async with AsyncTestClient(Quick(app) if quick else app) as client:
+            answers = [await client.get(f"/v1/customers/{path}", headers=one) for path in paths for one in holders]
+            told: list[Any] = [(one.status_code, sorted(one.headers.items()), one.content) for one in answers]
+            for method in ("HEAD", "POST", "DELETE"):
+                told.append((await client.request(method, "/v1/customers/ada", headers=holders[0])).status_code)
+            return told
+
+    short, long = asyncio.run(look(True)), asyncio.run(look(False))
+    assert short == long
+    assert long[-3:] == [405, 405, 405]
+    assert {one[0] for one in long[:-3]} >= {200, 304, 401, 403, 404}
+
+
+def test_only_what_is_found_goes_the_short_way(
+    make_app: Any, store: Store, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.customer("ada")
+    app = make_app()
+    passed_on: list[str] = []
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            passed_on.append(scope["path"])
+        await app(scope, receive, send)
+
+    quick = Quick(app)
+    monkeypatch.setattr(quick, "_app", watched)
+
+    async def look() -> None:
+        async with AsyncTestClient(quick) as client:
+            for path in ("ada", "nobody"):
+                await client.get(f"/v1/customers/{path}", headers={"X-API-Key": key})
+
+    asyncio.run(look())
+    assert passed_on == ["/v1/customers/nobody"]
 
 
 # ------------------------------------------------------------ the command line
