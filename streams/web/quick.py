@@ -7,7 +7,7 @@ the handler in lookups.py, which would give the same answer.
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 from litestar import Litestar
 from litestar.enums import ScopeType
@@ -31,7 +31,7 @@ class Quick:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
         if scope["type"] == ScopeType.HTTP and scope["path"].startswith(PATH):
-            answer = await self._answer(cast(HTTPScope, scope))
+            answer = await self._answer(scope)
             if answer is not None:
                 await answer(scope, receive, send)
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import uvicorn
 
@@ -21,9 +22,14 @@ def serve(settings: Settings, console: ConsoleSettings) -> int:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    return run(Quick(create_app(settings, console)), console)
+
+
+def run(app: Any, console: ConsoleSettings) -> int:
+    """Answer with an ASGI application."""
     server = uvicorn.Server(
         uvicorn.Config(
-            Quick(create_app(settings, console)),
+            app,
             host=console.host,
             port=console.port,
             loop="uvloop",
