@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from streams.console import FAILED
 from streams.garbage import collect_rarely
 from streams.settings import Settings
 from streams.web.app import create_app
@@ -49,4 +50,6 @@ def run(app: Any, console: ConsoleSettings) -> int:
         server.run()
     except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
         return 0
-    return 0 if server.started else 1
+    except SystemExit:  # it could not listen, and has said why
+        return FAILED
+    return 0 if server.started else FAILED

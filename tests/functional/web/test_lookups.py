@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ from streams.web import keys as keys_module
 from streams.web.keys import add_key, remove_key
 from streams.web.quick import Quick
 from tests.functional.web.conftest import PREFIX, Store
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -402,3 +408,19 @@ def test_a_wrong_setting_of_the_console_is_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(command_line, ["console"], env=environment)
     assert result.exit_code == 2
     assert "TIERSTREAM_CONSOLE_SESSION_IDLE" in result.output
+
+
+def test_a_port_that_is_taken_is_a_failure_and_not_a_stack_trace(server: Any, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "streams.cli", "console", "--port", port, "--redis-url", server.url]
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr and "Traceback" not in done.stderr
