@@ -38,7 +38,7 @@ UPDATES_A_CALL = 500
 FIGURES = ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms", "load_late_p99_ms", "cpu_us_per_request")
 SERVERS: dict[str, Sequence[str]] = {
     "console": ("-m", "streams.cli", "console", "--port"),
-    "without Litestar": ("-m", "scripts.benchmarks.bare_lookups"),
+    "all by Litestar": ("-m", "scripts.benchmarks.lookups_by_litestar"),
 }
 
 

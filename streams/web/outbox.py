@@ -102,6 +102,6 @@ class Outbox:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and now - self._complained_at > SECONDS_BETWEEN_COMPLAINTS:
             self._complained_at = now
             log.warning(
-                "Kafka at %s is away; %d records wait for it. Pages are served; actions fail until it is back",
-                self._settings.broker, len(self._producer),
+                "Kafka at %s is away; up to %d records wait for it. Pages are served; actions fail until it is back",
+                self._settings.broker, MOST_WAITING,
             )  # fmt: skip

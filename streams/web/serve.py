@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import uvicorn
 
+from streams.console import FAILED
 from streams.garbage import collect_rarely
 from streams.settings import Settings
 from streams.web.app import create_app
@@ -21,9 +23,14 @@ def serve(settings: Settings, console: ConsoleSettings) -> int:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    return run(Quick(create_app(settings, console)), console)
+
+
+def run(app: Any, console: ConsoleSettings) -> int:
+    """Answer with an ASGI application."""
     server = uvicorn.Server(
         uvicorn.Config(
-            Quick(create_app(settings, console)),
+            app,
             host=console.host,
             port=console.port,
             loop="uvloop",
@@ -43,4 +50,6 @@ def serve(settings: Settings, console: ConsoleSettings) -> int:
         server.run()
     except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
         return 0
-    return 0 if server.started else 1
+    except SystemExit:  # it could not listen, and has said why
+        return FAILED
+    return 0 if server.started else FAILED
