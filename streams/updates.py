@@ -23,14 +23,14 @@ def update_of(topic: str, value: bytes | None) -> Update | None:
 
 
 def urgency(deadline_ms: int, at_stake: float) -> float:
-    """The order of the queue, the smallest first: the deadline in ms, a day earlier for each doubling of what is at stake.
+    """The order of the queue, the smallest first: the deadline in ms, a week earlier for each doubling of what is at stake.
 
     So an alert rises while it waits, since those after it have later deadlines; and nothing has to be sorted anew.
 
-    >>> urgency(units.DAY_MS * 10, 3.0) / units.DAY_MS
-    8.0
+    >>> urgency(units.DAY_MS * 20, 3.0) / units.DAY_MS
+    6.0
     """
-    return deadline_ms - units.DAY_MS * math.log2(1.0 + max(at_stake, 0.0))
+    return deadline_ms - units.WEEK_MS * math.log2(1.0 + max(at_stake, 0.0))
 
 
 def _tier(body: dict[str, Any], value: bytes) -> Update:

@@ -18,6 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 28
 BAR_WIDTH: Final = 220
 NODE_WIDTH: Final = 14
 SANKEY_GAP: Final = 14
+NAME_HEIGHT: Final = 13
 LEAST_SIZE: Final = 3.0
 TICKS: Final = 6
 
@@ -72,9 +73,11 @@ def timeline(
             parts.append(
                 f'<rect class="spend" x="{x(one.at_ms) - 2:.1f}" y="{y(0) - height:.1f}" width="4" height="{height:.1f}"/>'
             )
-    for line in lines:
+    free = 0.0
+    for line in sorted(lines, key=lambda one: -one.value):
         parts.append(_line("threshold", LEFT, y(line.value), WIDTH - RIGHT, y(line.value)))
-        parts.append(_text("threshold-name", WIDTH - RIGHT, y(line.value) - 4, line.name, "end"))
+        free = max(free + NAME_HEIGHT, y(line.value) + NAME_HEIGHT - 2)
+        parts.append(_text("threshold-name", LEFT + 4, free, line.name, "start"))
     path = " ".join(f"{'L' if number else 'M'}{x(one.at_ms):.1f} {y(one.value):.1f}" for number, one in enumerate(risk))
     parts.append(f'<path class="risk" d="{path}"/>')
     for mark in marks:

@@ -210,10 +210,11 @@ def test_alerts_are_told_by_state_tier_cause_and_owner_the_most_urgent_first(ask
     assert ids("first=1&count=1") == ["base"]
     assert ids("tier=gold") == ["soon", "late"]
     assert ids("tier=gold&cause=complaint") == ["soon"]
-    assert ids("state=acknowledged") == ["lins"]
-    assert ids("state=contacted&owner=lin") == []
-    assert ids("state=contacted&owner=kim") == ["kims"]
-    assert ids("state=saved") == ["done"]
+    assert ids("owner=lin") == ["lins"]
+    assert ids("owner=kim") == ["kims"]
+    assert ids("state=closed") == ["done"]
+    assert ids("state=closed&tier=gold") == ["done"]
+    assert ids("state=closed&tier=base") == ids("owner=kim&cause=complaint") == []
     assert ask("/v1/alerts?state=lost-in-space").status_code == 400
 
 
