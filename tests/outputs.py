@@ -1,0 +1,74 @@
+"""Every output of varied logs, as its readers see it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import models
+from models.outputs import PROFILES, Output
+from models.policy import Policy
+from tests.builders import Wire, cdnow, erase, lock, ms, prospect, unlock, with_made_up_complaints
+from tests.running import Fold
+
+END_MS = ms("2000-01-01")
+
+
+def bodies(outputs: Iterable[Output]) -> Iterator[tuple[str, bytes]]:
+    """Topic and body of announcements.
+
+    `previous_seq` is put in where the fold does not tell it yet.
+    """
+    latest: Counter[tuple[str, str]] = Counter()
+    for one in outputs:
+        body = json.loads(one.body)
+        body.setdefault("previous_seq", latest[one.topic, one.customer_id])
+        latest[one.topic, one.customer_id] = body["seq"]
+        yield one.topic, json.dumps(body).encode()
+
+
+def profiles(fold: Fold) -> Iterator[tuple[str, bytes]]:
+    """The profiles of a fold's customers, with what the ledger of alerts will say of them."""
+    for customer_id, customer in fold.customers.items():
+        value = models.profile(customer, customer_id, fold.policy)
+        if value is not None:
+            body = json.loads(value)
+            if body["risk"].pop("alert_action", "") != "":
+                body["risk"]["alert"] = None
+            yield PROFILES, json.dumps(body).encode()
+
+
+def varied_log(policy: Policy) -> list[Wire]:
+    """CDNOW, with complaints, prospects before their first purchase, locks and erasures."""
+    # The thresholds of the Chinese retailer are far above a CD: there a purchase counts a hundredfold.
+    log = with_made_up_complaints(cdnow(policy.currency, times=100 if policy.currency == "CNY" else 1))
+    first: dict[str, int] = {}
+    for event in log:
+        first.setdefault(event["customer_id"], ms(event["occurred_at"]))
+    top = policy.ladder.tiers[-1].name
+    for number, (who, at_ms) in enumerate(first.items()):
+        if number % 5 == 0:
+            log.append(prospect(who, on=at_ms - 1000 * (number + 1), money=number % 2 == 0, id=f"prospect-{who}"))
+        if number % 11 == 0:
+            log.append(lock(who, top, on=at_ms + 40_000_000 + number, id=f"lock-{who}", actor="eve"))
+            log.append(unlock(who, on=at_ms + 4_000_000_000 + number, id=f"unlock-{who}"))
+        if number % 13 == 0:
+            log.append(erase(who, on=at_ms + 9_000_000_000 + number, id=f"erase-{who}"))
+    return sorted(log, key=lambda event: ms(event["occurred_at"]))
+
+
+def folded(policy: Policy, log: Iterable[Wire], until_ms: int = END_MS) -> Iterator[tuple[str, Any]]:
+    """Every output of a log, and every profile in the middle of it and at its end."""
+    fold = Fold(policy)
+    told = list(log)
+    for wire in told[: len(told) // 2]:
+        fold.apply(wire)
+    yield from profiles(fold)
+    for wire in told[len(told) // 2 :]:
+        fold.apply(wire)
+    yield from profiles(fold)
+    fold.advance(until_ms)
+    yield from profiles(fold)
+    yield from bodies(fold.outputs)
