@@ -34,7 +34,7 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 # ---------------------------------------------------------------- parts about tiers
-class Lock(Part, kw_only=True):
+class Lock(Part, frozen=True, kw_only=True):
     """A tier that somebody pinned."""
 
     since: Time
@@ -42,7 +42,7 @@ class Lock(Part, kw_only=True):
     actor: str | None
 
 
-class TierState(Part, kw_only=True):
+class TierState(Part, frozen=True, kw_only=True):
     """The tier part of a customer's standing."""
 
     tier: str
@@ -52,13 +52,13 @@ class TierState(Part, kw_only=True):
     lock: Lock | None
 
 
-class TierName(Part, kw_only=True):
+class TierName(Part, frozen=True, kw_only=True):
     """What an erasure says of the tier before."""
 
     tier: str
 
 
-class Requirement(Part, kw_only=True):
+class Requirement(Part, frozen=True, kw_only=True):
     """One thing that a tier asks for, with the customer's number."""
 
     measure: str
@@ -71,7 +71,7 @@ class Requirement(Part, kw_only=True):
     met: bool
 
 
-class Rule(Part, kw_only=True):
+class Rule(Part, frozen=True, kw_only=True):
     """The rule that decided, with the numbers on which it did."""
 
     tier: str
@@ -79,7 +79,7 @@ class Rule(Part, kw_only=True):
     """All of them have to be met; the base tier has none."""
 
 
-class Way(Part, kw_only=True):
+class Way(Part, frozen=True, kw_only=True):
     """A single change that would lift the score far enough."""
 
     measure: str
@@ -87,7 +87,7 @@ class Way(Part, kw_only=True):
     text: str
 
 
-class Missing(Part, kw_only=True):
+class Missing(Part, frozen=True, kw_only=True):
     """How far a requirement is from being met."""
 
     measure: str
@@ -102,7 +102,7 @@ class Missing(Part, kw_only=True):
     text: str
 
 
-class Needs(Part, kw_only=True):
+class Needs(Part, frozen=True, kw_only=True):
     """What keeps, regains or reaches a tier, and by when."""
 
     goal: Literal["keep", "regain", "reach"]
@@ -116,7 +116,7 @@ class Needs(Part, kw_only=True):
 
 
 # ---------------------------------------------------------------- parts about risk
-class ComplaintTerm(Part, kw_only=True):
+class ComplaintTerm(Part, frozen=True, kw_only=True):
     """A complaint that a score remembers."""
 
     complaint_id: str
@@ -129,7 +129,7 @@ class ComplaintTerm(Part, kw_only=True):
     log_odds: float
 
 
-class Contribution(Part, kw_only=True):
+class Contribution(Part, frozen=True, kw_only=True):
     """A signed term of the score. The terms add up to its log-odds."""
 
     term: str
@@ -140,7 +140,7 @@ class Contribution(Part, kw_only=True):
     """Of the term `complaints`."""
 
 
-class Level(Part, kw_only=True):
+class Level(Part, frozen=True, kw_only=True):
     """A risk level."""
 
     level: str
@@ -149,7 +149,7 @@ class Level(Part, kw_only=True):
     """null for the `none` that was ever since."""
 
 
-class ScoredLevel(Part, kw_only=True):
+class ScoredLevel(Part, frozen=True, kw_only=True):
     """A risk level, and the score that it rests on."""
 
     level: str
@@ -159,7 +159,7 @@ class ScoredLevel(Part, kw_only=True):
     log_odds: float
 
 
-class Action(Part, kw_only=True):
+class Action(Part, frozen=True, kw_only=True):
     """What the policy recommends."""
 
     do: str
@@ -187,7 +187,7 @@ class Announcement(Struct, frozen=True, kw_only=True):
     """id@version of the policy, `+` digest of its fitted parameters, `/` edition; the last two only if it has them."""
 
 
-class TierChange(Announcement, kw_only=True):
+class TierChange(Announcement, frozen=True, kw_only=True):
     """On `tier-changes`: a customer's tier changed, or what is to become of it."""
 
     change: Literal["upgrade", "downgrade", "downgrade_scheduled", "downgrade_averted", "lock", "unlock"]
@@ -198,7 +198,7 @@ class TierChange(Announcement, kw_only=True):
     """What keeps the tier, or after a downgrade what regains it; null for the base tier."""
 
 
-class Erasure(Announcement, kw_only=True):
+class Erasure(Announcement, frozen=True, kw_only=True):
     """On `tier-changes`: all that was known of the customer was forgotten. Forget them too, whatever you keep."""
 
     change: Literal["erase"]
@@ -206,7 +206,7 @@ class Erasure(Announcement, kw_only=True):
     after: None
 
 
-class RiskChange(Announcement, kw_only=True):
+class RiskChange(Announcement, frozen=True, kw_only=True):
     """On `churn-risk`: a customer's risk level changed."""
 
     change: Literal["raised", "escalated", "eased", "cleared"]
@@ -231,40 +231,40 @@ Qualification = Literal["not-a-target", "automate", "nurture", "qualified"]
 Behaviour = Literal["high-frequency", "active", "regular", "occasional"]
 
 
-class StageBefore(Part, kw_only=True):
+class StageBefore(Part, frozen=True, kw_only=True):
     """The stage before; nulls for the first."""
 
     stage: Stage | None
     since: Time | None
 
 
-class StageState(Part, kw_only=True):
+class StageState(Part, frozen=True, kw_only=True):
     """A stage."""
 
     stage: Stage
     since: Time
 
 
-class BehaviourState(Part, kw_only=True):
+class BehaviourState(Part, frozen=True, kw_only=True):
     """A behaviour, by the mean gap between days with a purchase."""
 
     behaviour: Behaviour
 
 
-class QualificationBefore(Part, kw_only=True):
+class QualificationBefore(Part, frozen=True, kw_only=True):
     """The qualification before; null for the first."""
 
     qualification: Qualification | None
 
 
-class QualificationState(Part, kw_only=True):
+class QualificationState(Part, frozen=True, kw_only=True):
     """What to do about a prospect."""
 
     qualification: Qualification
     since: Time
 
 
-class StageChange(Announcement, kw_only=True):
+class StageChange(Announcement, frozen=True, kw_only=True):
     """On `life-cycle`: a customer entered another stage of their life with the shop."""
 
     change: Literal["stage"]
@@ -273,7 +273,7 @@ class StageChange(Announcement, kw_only=True):
     tier: str
 
 
-class BehaviourChange(Announcement, kw_only=True):
+class BehaviourChange(Announcement, frozen=True, kw_only=True):
     """On `life-cycle`: a customer buys more or less often than before."""
 
     change: Literal["behaviour"]
@@ -281,7 +281,7 @@ class BehaviourChange(Announcement, kw_only=True):
     after: BehaviourState
 
 
-class QualificationChange(Announcement, kw_only=True):
+class QualificationChange(Announcement, frozen=True, kw_only=True):
     """On `life-cycle`: a prospect was qualified."""
 
     change: Literal["qualification"]
@@ -293,14 +293,14 @@ class QualificationChange(Announcement, kw_only=True):
 AlertState = Literal["held", "open", "acknowledged", "contacted", "snoozed", "saved", "lost", "dismissed", "recovered"]
 
 
-class AlertBefore(Part, kw_only=True):
+class AlertBefore(Part, frozen=True, kw_only=True):
     """How an alert stood before."""
 
     state: AlertState
     owner: str | None
 
 
-class LedgerEntry(Part, kw_only=True):
+class LedgerEntry(Part, frozen=True, kw_only=True):
     """How an alert stands in the ledger."""
 
     number: Number
@@ -324,7 +324,7 @@ class LedgerEntry(Part, kw_only=True):
     """Whether the customer has bought since it was opened."""
 
 
-class Alert(LedgerEntry, kw_only=True):
+class Alert(LedgerEntry, frozen=True, kw_only=True):
     """An alert, with all that whoever takes it up wants to know."""
 
     level: str
@@ -341,7 +341,7 @@ class Alert(LedgerEntry, kw_only=True):
     contributions: list[Contribution]
 
 
-class AlertChange(Announcement, kw_only=True):
+class AlertChange(Announcement, frozen=True, kw_only=True):
     """On `alerts`: something became of a customer's alert."""
 
     change: Literal[
@@ -354,7 +354,7 @@ class AlertChange(Announcement, kw_only=True):
 
 
 # ---------------------------------------------------------------- profiles
-class Answer(Part, kw_only=True):
+class Answer(Part, frozen=True, kw_only=True):
     """The latest answer to a survey, or given with a complaint."""
 
     score: Points
@@ -362,7 +362,7 @@ class Answer(Part, kw_only=True):
     at: Time
 
 
-class Potential(Part, kw_only=True):
+class Potential(Part, frozen=True, kw_only=True):
     """Whether the customer is likely to climb."""
 
     tier: str
@@ -371,7 +371,7 @@ class Potential(Part, kw_only=True):
     likely: bool
 
 
-class LifeCycle(Part, kw_only=True):
+class LifeCycle(Part, frozen=True, kw_only=True):
     """Where the customer is in their life with the shop."""
 
     stage: Stage
@@ -381,7 +381,7 @@ class LifeCycle(Part, kw_only=True):
     """As a prospect."""
 
 
-class Lifetime(Part, kw_only=True):
+class Lifetime(Part, frozen=True, kw_only=True):
     """Everything since the first purchase."""
 
     first_purchase: Time | None
@@ -393,7 +393,7 @@ class Lifetime(Part, kw_only=True):
     """Distinct days (UTC) with a purchase."""
 
 
-class Risk(Part, kw_only=True):
+class Risk(Part, frozen=True, kw_only=True):
     """The risk part of a profile. Without a purchase there is no probability."""
 
     level: str
@@ -410,7 +410,7 @@ class Risk(Part, kw_only=True):
     contributions: list[Contribution]
 
 
-class Profile(TierState, kw_only=True):
+class Profile(TierState, frozen=True, kw_only=True):
     """On `profiles`, compacted: what a customer is, as of their clock. A record without a value is an erasure."""
 
     customer_id: str
