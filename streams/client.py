@@ -205,13 +205,16 @@ class Changes(Generic[T]):
         waiting_since = time.monotonic()
         while not self._is_stopped and self._finalizer.alive:
             left = POLL_SECONDS
-            if self._idle_seconds is not None:
+            if self._idle_seconds is not None and self._follower.has_joined:
                 left = min(left, waiting_since + self._idle_seconds - time.monotonic())
                 if left <= 0:
                     break
+            had_joined = self._follower.has_joined
             message = self._follower.poll(left)
             if message is not None and (found := self._news(message)) is not None:
                 return found
+            if message is not None or not had_joined:
+                waiting_since = time.monotonic()
         raise StopIteration
 
     def _news(self, message: Any) -> T | None:

@@ -71,6 +71,8 @@ class Follower:
     ) -> None:
         self.topic = settings.topic(name)
         self.spans: dict[int, Span] = {}
+        self.has_joined = group is None
+        """Whether it is known which partitions are ours."""
         self._broker = settings.broker
         self._group = group
         # As JSON keeps it, numbers are text.
@@ -78,6 +80,8 @@ class Follower:
         self._start = start
         self._look_back = look_back
         self._on_change = on_change
+        self._begun: set[int] = set()
+        """Partitions of which the group has no position yet."""
         self._failed: ClientError | None = None
         self._is_away = False
         self._consumer = Consumer(
@@ -125,6 +129,7 @@ class Follower:
     def _taken(self, _: Consumer, tps: list[TopicPartition]) -> None:
         try:
             self._assign([tp.partition for tp in tps])
+            self.has_joined = True
         except BaseException as error:
             # librdkafka goes on without us, who knows from where: nothing of that may be given out.
             told = "was interrupted while it took partitions; start again"
@@ -148,10 +153,7 @@ class Follower:
             self._consumer.assign(given)
             return
         self._consumer.incremental_assign(given)
-        for number in numbers:
-            if number not in position:
-                # Or who started at the end, and stopped before there was anything, would start at another end.
-                self.store(number, self.spans[number].begin)
+        self._begun |= {number for number in numbers if number not in position}
 
     def _committed(self, numbers: list[int]) -> Position:
         asked = [TopicPartition(self.topic, number) for number in numbers]
@@ -186,8 +188,13 @@ class Follower:
 
     # ------------------------------------------------------------ reading
     def poll(self, seconds: float) -> Any | None:
-        """The next record; None if none came in this time. Raises ClientError for what does not pass by itself."""
+        """The next record; None if none came in this time. Raises ClientError for what does not pass by itself.
+
+        Before it is called, everything before `next` of each span is done.
+        """
         self._raise_failure()
+        if self._begun:
+            self._commit_beginnings()
         message = self._consumer.poll(seconds)
         self._raise_failure()
         if message is None:
@@ -205,6 +212,18 @@ class Follower:
         else:
             log.warning("%s at %s: %s; trying again", self.topic, self._broker, error.str())
         return None
+
+    def _commit_beginnings(self) -> None:
+        """Keep where the group began: or who starts at the end, and stops before there was anything, starts at another end."""
+        self._begun &= set(self.spans)
+        begun = [TopicPartition(self.topic, number, self.spans[number].next) for number in self._begun]
+        if begun:
+            try:
+                self._consumer.commit(offsets=begun, asynchronous=False)
+            except KafkaException as failed:
+                log.debug("%s: %s; trying again", self.topic, failed.args[0].str())
+                return
+        self._begun.clear()
 
     def store(self, number: int, offset: int) -> None:
         """Everything before this offset is done."""
