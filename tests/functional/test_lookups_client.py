@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 from litestar import Litestar, Request, Response, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from streams.lookups import LookupFailed, Lookups
 from tests.builders import policy_text, purchase
@@ -63,20 +64,22 @@ def application(store: Store) -> Litestar:
         )  # fmt: skip
 
     @get("/v1/customers/{who:str}", sync_to_thread=False)
-    def one(who: str, request: Request[Any, Any, Any]) -> Response[Any]:
+    def one(who: FromPath[str], request: Request[Any, Any, Any]) -> Response[Any]:
         found = store.customers.get(who)
         if found is None:
             return problem(404, "customer-unknown", "No such customer")
         return answer(request, found, f'"{found["revision"]}.{found["seq"]}"')
 
     @post("/v1/customers:batch", status_code=200, sync_to_thread=False)
-    def some(data: list[str], request: Request[Any, Any, Any]) -> Response[Any]:
+    def some(data: JSONBody[list[str]], request: Request[Any, Any, Any]) -> Response[Any]:
         known = [store.customers[who] for who in data if who in store.customers]
         assert len(data) <= 500
         return answer(request, {"customers": known, "unknown": [who for who in data if who not in store.customers]})
 
     @get("/v1/tiers/{tier:str}/customers", sync_to_thread=False)
-    def members(tier: str, first: int, count: int, request: Request[Any, Any, Any]) -> Response[Any]:
+    def members(
+        tier: FromPath[str], first: FromQuery[int], count: FromQuery[int], request: Request[Any, Any, Any]
+    ) -> Response[Any]:
         found = [
             {"customer_id": who, "since": one["tier_since"]}
             for who, one in store.customers.items()
@@ -86,9 +89,10 @@ def application(store: Store) -> Litestar:
         return answer(request, page)
 
     @get("/v1/alerts", sync_to_thread=False)
-    def alerts(first: int, count: int, request: Request[Any, Any, Any], state: str = "open") -> Response[Any]:
+    def alerts(first: FromQuery[int], count: FromQuery[int], request: Request[Any, Any, Any]) -> Response[Any]:
         alert: dict[str, Any] = ALERT["after"]  # type: ignore[assignment]
-        found = [{"customer_id": "ada", **alert}] if state == "open" else []
+        is_open = request.query_params.get("state", "open") == "open"
+        found = [{"customer_id": "ada", **alert}][first : first + count] if is_open else []
         return answer(request, {"total": len(found), "first": first, "alerts": found})
 
     return Litestar([one, some, members, alerts], openapi_config=None)
@@ -207,5 +211,8 @@ def test_another_server_is_not_taken_for_one_who_knows_nobody(address: str) -> N
 
 
 def test_no_answer_at_all_is_told_with_the_address() -> None:
-    with Lookups("http://127.0.0.1:9", KEY) as lookups, pytest.raises(LookupFailed, match="127.0.0.1:9.*address right"):
+    with (
+        Lookups("http://127.0.0.1:9", KEY) as lookups,
+        pytest.raises(LookupFailed, match=r"127\.0\.0\.1:9.*address right"),
+    ):
         lookups.customer("ada")
