@@ -17,9 +17,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from models.bodies import ComplaintStatus, Severity
-from models.outputs import CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES
-
-ALERTS: Final = "alerts"
+from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES
 
 Time = Annotated[datetime, Meta(tz=True)]
 Duration = Annotated[str, Meta(pattern=r"^\d+(d|h|m|s|ms)(\d+(d|h|m|s|ms))*$", examples=["90d", "1h30m"])]
@@ -393,6 +391,32 @@ class Lifetime(Part, frozen=True, kw_only=True):
     """Distinct days (UTC) with a purchase."""
 
 
+class Stretch(Struct, frozen=True, array_like=True):
+    """What was bought in a stretch of the policy's window, an array of three: when it begins, orders, and net spend."""
+
+    begins: Time
+    orders: int
+    net_spend: Decimal
+
+
+class Step(Part, frozen=True, kw_only=True):
+    """A step of a complaint."""
+
+    complaint_id: str
+    at: Time
+    status: ComplaintStatus
+    severity: Severity
+    category: str | None
+
+
+class History(Part, frozen=True, kw_only=True):
+    """What the state still holds one by one, oldest first."""
+
+    purchases: list[Stretch]
+    """The latest 200 stretches with a purchase."""
+    complaints: list[Step]
+
+
 class Risk(Part, frozen=True, kw_only=True):
     """The risk part of a profile. Without a purchase there is no probability."""
 
@@ -441,6 +465,7 @@ class Profile(TierState, frozen=True, kw_only=True):
     """Periods of the policy with an order; null if no tier asks for them."""
     satisfaction: Answer | None
     lifetime: Lifetime
+    history: History
     risk: Risk
     due_at: Time | None
     """When time alone will change something next; null if never."""

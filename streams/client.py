@@ -44,7 +44,6 @@ from msgspec import Struct
 
 from models import contracts
 from models.contracts import (
-    ALERTS,
     AlertChange,
     Announcement,
     BehaviourChange,
@@ -54,7 +53,7 @@ from models.contracts import (
     StageChange,
     TierChange,
 )
-from models.outputs import CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
+from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
 from streams.following import POLL_SECONDS, ClientError, Follower, Position, Start
 from streams.settings import load_settings
 

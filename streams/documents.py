@@ -21,7 +21,7 @@ from models import bodies, contracts, parameters
 from models.bodies import TOPIC_BODIES
 from models.contracts import OUTPUT_BODIES, changes_of
 from models.events import MAX_RECORD_BYTES, REASONS
-from models.outputs import CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES, Output
+from models.outputs import ALERTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES, Output
 from streams import journal
 from streams.envelope import output_record
 from streams.settings import Settings
@@ -47,7 +47,7 @@ TOPICS: Final = {
     TIER_CHANGES: "Every change of a customer's tier, once and in order, and erasures.",
     CHURN_RISK: "Every change of a customer's risk level, with what it rests on.",
     LIFE_CYCLE: "Every change of a customer's stage, behaviour, or qualification as a prospect; for policies with a life cycle.",
-    contracts.ALERTS: "What becomes of alerts, from opening to closing; for policies with alerts.",
+    ALERTS: "What becomes of alerts, from opening to closing; for policies with alerts.",
     PROFILES: "What each customer is. Compacted: the latest always follows; not every state in between is told.",
     DEAD_LETTERS: "Records that could not be used, and notes that settle them.",
     JOURNAL: "Internal: which records were folded in which order, batch by batch.",
@@ -86,7 +86,7 @@ def _components(classes: tuple[type[Struct], ...], refer: str) -> tuple[list[Jso
     heads, definitions = msgspec.json.schema_components(classes, ref_template=refer)
     for name, schema in definitions.items():
         found = next(getattr(module, name) for module in MODULES if hasattr(module, name))
-        for field in msgspec.structs.fields(found):
+        for field in msgspec.structs.fields(found) if "properties" in schema else ():
             is_described = _described(schema["properties"][field.encode_name], _words(found, field.name))
             schema["properties"][field.encode_name] = OVERLAYS.get((name, field.encode_name), is_described)
     return list(heads), definitions
@@ -151,7 +151,7 @@ def asyncapi() -> Json:
         topic.name: _channel(
             topic, settings, CHANGELOG if topic.name == changelog else TOPICS[topic.name], of_topic.get(topic.name, [])
         )
-        for topic in _topics(settings)
+        for topic in registry(settings)
     }
     return {
         "asyncapi": "3.0.0",
@@ -173,18 +173,20 @@ def asyncapi() -> Json:
             for action in ("receive" if topic in TOPIC_BODIES else "send",)
         },
         "components": {
-            "schemas": _components(every, "#/components/schemas/{name}")[1],
+            "schemas": _draft_07(_components(every, "#/components/schemas/{name}")[1]),
             "messages": messages,
         },
     }
 
 
-def _topics(settings: Settings) -> list[TopicSpec]:
-    """The registry's, and what it is about to get."""
-    found = registry(settings)
-    names = {topic.name for topic in found}
-    configs = next(topic.configs for topic in found if topic.name == TIER_CHANGES)
-    return [*found, *([] if contracts.ALERTS in names else [TopicSpec(contracts.ALERTS, configs)])]
+def _draft_07(schema: Any) -> Any:
+    """AsyncAPI's schemas are of an older draft, with another word for arrays whose places differ."""
+    if isinstance(schema, list):
+        return [_draft_07(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _draft_07(one) for name, one in schema.items() if name != "prefixItems"}
+    return found | ({"items": _draft_07(schema["prefixItems"])} if "prefixItems" in schema else {})
 
 
 def _channel(topic: TopicSpec, settings: Settings, words: str, messages: list[str]) -> Json:

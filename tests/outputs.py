@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import models
 from models.outputs import PROFILES, Output
 from models.policy import Policy
-from tests.builders import Wire, cdnow, erase, lock, ms, prospect, unlock, with_made_up_complaints
+from tests.builders import (
+    DAY,
+    Wire,
+    act_on_alert,
+    cdnow,
+    erase,
+    lock,
+    ms,
+    prospect,
+    rfc3339,
+    unlock,
+    with_made_up_complaints,
+)
 from tests.running import Fold
 
+ACTIONS = ("acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed")
 END_MS = ms("2000-01-01")
 
 
 def bodies(outputs: Iterable[Output]) -> Iterator[tuple[str, bytes]]:
-    """Topic and body of announcements.
-
-    `previous_seq` is put in where the fold does not tell it yet.
-    """
-    latest: Counter[tuple[str, str]] = Counter()
+    """Topic and body of announcements."""
     for one in outputs:
-        body = json.loads(one.body)
-        body.setdefault("previous_seq", latest[one.topic, one.customer_id])
-        latest[one.topic, one.customer_id] = body["seq"]
-        yield one.topic, json.dumps(body).encode()
+        yield one.topic, one.body
 
 
 def profiles(fold: Fold) -> Iterator[tuple[str, bytes]]:
-    """The profiles of a fold's customers, with what the ledger of alerts will say of them."""
+    """The profiles of a fold's customers."""
     for customer_id, customer in fold.customers.items():
         value = models.profile(customer, customer_id, fold.policy)
         if value is not None:
-            body = json.loads(value)
-            if body["risk"].pop("alert_action", "") != "":
-                body["risk"]["alert"] = None
-            yield PROFILES, json.dumps(body).encode()
+            yield PROFILES, value
 
 
 def varied_log(policy: Policy) -> list[Wire]:
-    """CDNOW, with complaints, prospects before their first purchase, locks and erasures."""
+    """CDNOW, with complaints, prospects before their first purchase, locks, erasures, and people who act on alerts."""
     # The thresholds of the Chinese retailer are far above a CD: there a purchase counts a hundredfold.
     log = with_made_up_complaints(cdnow(policy.currency, times=100 if policy.currency == "CNY" else 1))
     first: dict[str, int] = {}
@@ -56,6 +57,13 @@ def varied_log(policy: Policy) -> list[Wire]:
             log.append(unlock(who, on=at_ms + 4_000_000_000 + number, id=f"unlock-{who}"))
         if number % 13 == 0:
             log.append(erase(who, on=at_ms + 9_000_000_000 + number, id=f"erase-{who}"))
+        for turn in range(12 if number % 2 else 0):
+            acted_ms = at_ms + (10 + 21 * turn) * DAY + number
+            action = ACTIONS[(turn + number) % len(ACTIONS)]
+            until = rfc3339(acted_ms + 5 * DAY) if action == "snoozed" else None
+            log.append(
+                act_on_alert(who, action, on=acted_ms, id=f"act-{who}-{turn}", actor="eve", reason="asked", until=until)
+            )
     return sorted(log, key=lambda event: ms(event["occurred_at"]))
 
 

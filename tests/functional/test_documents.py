@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from models import contracts, load
 from models.bodies import TOPIC_BODIES
 from models.events import Event, Rejected
-from models.outputs import DEAD_LETTERS, PROFILES, TIER_CHANGES, Output
+from models.outputs import ALERTS, DEAD_LETTERS, PROFILES, TIER_CHANGES, Output
 from streams import documents
 from streams.cli import app
 from streams.envelope import dead_letter_record, output_record
@@ -121,7 +121,7 @@ def test_every_topic_of_the_registry_is_a_channel_with_its_partitions_and_its_cl
     settings = Settings.model_construct()
     channels = documents.asyncapi()["channels"]
     topics = {topic.name: topic.configs for topic in registry(settings)}
-    assert set(channels) == set(topics) | {contracts.ALERTS}
+    assert set(channels) == set(topics)
     for name, configs in topics.items():
         bound = channels[name]["bindings"]["kafka"]
         assert bound["partitions"] == settings.partitions
@@ -168,7 +168,7 @@ BY_TOPIC = validators()
 
 
 def test_an_alert_fits_its_schema() -> None:
-    BY_TOPIC[contracts.ALERTS].validate(ALERT)
+    BY_TOPIC[ALERTS].validate(ALERT)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_headers_of_announcements_fit_the_document() -> None:
         for body in bodies
         for change in contracts.changes_of(body)
     }
-    assert {one.topic for one in outputs} == set(contracts.OUTPUT_BODIES) - {contracts.ALERTS, PROFILES}
+    assert {one.topic for one in outputs} == set(contracts.OUTPUT_BODIES) - {PROFILES}
     assert {one.change for one in outputs} >= {"upgrade", "erase", "raised", "stage"}
     for one in outputs:
         written = {name: value.decode() for name, value in output_record(one)[2]}
