@@ -1,5 +1,6 @@
 """Reading announcements in a program of your own: typed, in order, without repeats, and with gaps noticed.
 
+    from models.contracts import Erasure
     from streams.client import tier_changes
 
     with tier_changes(broker="kafka:9092", group="my-app") as changes:

@@ -24,11 +24,12 @@ from confluent_kafka.admin import AdminClient
 from models.contracts import Erasure, RiskChange, TierChange
 from streams.client import Changes, Gap, Unreadable, churn_risk, raise_gap, tier_changes
 from streams.following import ClientError
-from tests.builders import cdnow, erase, ms, policy_text
+from tests.builders import DAY, cdnow, erase, ms, policy_text, rfc3339
 from tests.chaos import broker as own_broker
 from tests.chaos.proxy import Proxy, low_port
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, Site, site, wait_until
+from tests.integration.harness import ROOT, Line, Site, site, wait_until
+from tests.integration.test_worker import purchase
 from tests.outputs import bodies
 from tests.running import Fold, policy_of
 
@@ -52,6 +53,9 @@ def told() -> list[Told]:
     found = [(topic, json.loads(body)["customer_id"], body) for topic, body in bodies(fold.outputs)]
     assert len(on("tier-changes", found)) > 300
     return sorted(found, key=lambda one: json.loads(one[2])["occurred_at"])
+
+
+pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
@@ -135,6 +139,39 @@ def test_what_a_worker_repeats_while_the_client_is_away_is_not_given_again(here:
         assert got(changes) == seqs(tiers[100:])
     assert got(keeping) == seqs(tiers[100:])  # it may be asked again, too
     keeping.close()
+
+
+def test_what_a_real_worker_tells_although_it_is_killed_after_its_outputs_is_given_once_and_without_a_gap(
+    real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amounts = ("90000.00", "60000.00", "1.00", "500000.00")
+    lines: list[Line] = [
+        ("purchases", purchase(n, f"c{n % 40}", amount=amounts[n % 4], at=rfc3339(ms("2026-01-01") + n * DAY // 8)))
+        for n in range(1_200)
+    ]
+    with site(
+        real_broker.address, tmp_path, partitions=2, clock="event", max_batch=100, delivery="at-least-once"
+    ) as here:
+        here.produce(lines)
+        reading: dict[str, Any] = options(here) | {"group": "app", "on_gap": raise_gap}
+        found: dict[str, list[int]] = defaultdict(list)
+        for batches in (2, 1, 3):
+            monkeypatch.setenv("CHAOS_KILL", f"outputs:{batches}")
+            killed = here.start(module="tests.chaos.worker")
+            assert killed.process.wait(60) == -signal.SIGKILL, killed.said()
+            with tier_changes(**reading) as changes:
+                for change in changes:
+                    found[change.customer_id].append(change.seq)
+        monkeypatch.delenv("CHAOS_KILL")
+        here.start()
+        here.wait_until_drained(0)
+        with tier_changes(**reading) as changes:
+            for change in changes:
+                found[change.customer_id].append(change.seq)
+        raw = here.by_customer("tier-changes")
+        ids = [json.loads(body)["id"] for one in raw.values() for body in one]
+        assert len(ids) > len(set(ids)), "nothing was repeated"
+        assert found == {who: sorted({json.loads(body)["seq"] for body in one}) for who, one in raw.items()}
 
 
 def test_what_was_aborted_is_not_seen(here: Site, told: list[Told]) -> None:
