@@ -1,4 +1,4 @@
-"""The command line: `tierstream worker | replay | fit | backtest | policy | topics | customer | dead-letters | doctor`."""
+"""The command line; what it can do is said by `tierstream --help`."""
 
 from __future__ import annotations
 
@@ -351,6 +351,25 @@ def customer(
     if found is None:
         raise fail(f"no customer {customer_id!r} is known")
     say_json(found, orjson.OPT_INDENT_2)
+
+
+@app.command(epilog="Example: tierstream contracts --out docs")
+def contracts(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for asyncapi.json and schemas/.")] = Path("docs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write what the topics carry as documents: an AsyncAPI 3.0 document, and a JSON Schema for each topic."""
+    from streams import documents
+
+    try:
+        written = documents.write(out)
+    except OSError as error:
+        raise refuse(f"{error.filename}: {error.strerror}; give another folder by --out") from None
+    if as_json:
+        say_json({"written": [str(path) for path in written]})
+    else:
+        for path in written:
+            say(str(path))
 
 
 def main() -> None:
