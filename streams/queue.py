@@ -147,13 +147,19 @@ class AlertQueue:
 
     # ------------------------------------------------------------ claiming
     async def claim(
-        self, who: str, customer_id: str = "", tier: str | None = None, cause: str | None = None, budget: int = 0
+        self,
+        who: str,
+        customer_id: str = "",
+        tier: str | None = None,
+        cause: str | None = None,
+        category: str | None = None,
+        budget: int = 0,
     ) -> dict[str, Any] | None:
         """The most urgent alert that nobody has, or this customer's, for whoever asks; None if there is none (any more).
 
         It is theirs for a minute; the command `acknowledged` makes it so for good. Raises OverBudget.
         """
-        key = await self._key("open", tier, cause, None, None)
+        key = await self._key("open", tier, cause, category, None)
         today = datetime.now(UTC).date().isoformat()
         taken = await self._claim(keys=[self.prefix, key], args=[who, today, budget, CLAIM_SECONDS, customer_id])
         if taken == -1:

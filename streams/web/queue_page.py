@@ -35,6 +35,7 @@ class Claim(Struct, frozen=True, forbid_unknown_fields=True):
     customer: str | None = None
     tier: str | None = None
     cause: str | None = None
+    category: str | None = None
 
 
 @get("/queue")
@@ -59,7 +60,12 @@ async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Respo
     wanted = "" if data.customer is None else customer_of(request, data.customer)
     try:
         alert = await here.queue.claim(
-            person.name, wanted, data.tier or None, data.cause or None, 0 if rules is None else rules.budget
+            person.name,
+            wanted,
+            tier=data.tier or None,
+            cause=data.cause or None,
+            category=data.category or None,
+            budget=0 if rules is None else rules.budget,
         )
     except OverBudget:
         return Response({"detail": t("over_budget")}, status_code=409)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -46,9 +47,11 @@ def run(app: Any, console: ConsoleSettings) -> int:
         )
     )
     collect_rarely()  # of what was made so far nothing becomes garbage; to look through it takes longer than many a look-up
+    # Once it has stopped, uvicorn raises the signal again that asked for it; that is how it comes here.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.run()
-    except KeyboardInterrupt:  # uvicorn raises it again once it has stopped
+    except KeyboardInterrupt:
         return 0
     except SystemExit:  # it could not listen, and has said why
         return FAILED

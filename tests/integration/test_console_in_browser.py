@@ -1,0 +1,282 @@
+"""The console as people use it: a real Chromium, a real worker behind it, everything that an alert goes through."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from models import units
+from streams.embedded import EmbeddedRedis
+from streams.web.people import Role, set_user
+from tests.integration.conftest import Broker
+from tests.integration.harness import Line, Site, free_port, site, wait_until
+
+PASSWORD = "correct horse battery"
+PEOPLE: tuple[tuple[str, Role], ...] = (("mia", "agent"), ("kim", "agent"), ("max", "manager"), ("vic", "viewer"))
+PHONE = {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        assert not os.environ.get("CI"), "CI needs Chromium: apt-get install chromium"
+        pytest.skip("needs Chromium")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+
+def ago(days: float) -> str:
+    return units.format_time(time.time_ns() // 1_000_000 - round(days * units.DAY_MS))
+
+
+def complaining(who: str, spent: str = "250.00", category: str = "delivery") -> list[Line]:
+    """Somebody who bought a while ago and complains badly now."""
+    bought: dict[str, Any] = {"event_id": f"{who}-p", "customer_id": who, "kind": "purchase", "order_id": f"{who}-o"}
+    complained = {"event_id": f"{who}-c", "customer_id": who, "complaint_id": f"{who}-c", "status": "opened"}
+    return [
+        ("purchases", bought | {"amount": spent, "currency": "USD", "occurred_at": ago(20)}),
+        ("complaints", complained | {"severity": "critical", "category": category, "occurred_at": ago(0)}),
+    ]
+
+
+class Desk:
+    """A worker, a console over its Redis, and the people who sign in to it."""
+
+    def __init__(self, here: Site, browser: Browser, url: str) -> None:
+        self.here, self.browser, self.url = here, browser, url
+        self.problems: list[str] = []
+        self.sent = 0
+
+    def happens(self, *lines: Line) -> None:
+        """Something happens, and is in Redis afterwards."""
+        self.here.produce(list(lines))
+        self.sent += len(lines)
+        worker = self.here.workers[-1]
+        wait_until(
+            lambda: worker.stats()["events"] >= self.sent and worker.stats()["drained"], 60, "the worker to be done"
+        )
+
+    def sign_in(self, name: str, path: str = "/queue", **how: Any) -> Page:
+        """A browser of somebody's own."""
+        context: BrowserContext = self.browser.new_context(**{"locale": "en-GB"} | how)
+        page = context.new_page()
+        page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.goto(f"{self.url}/signin?after={path}")
+        page.fill("#name", name)
+        page.fill("#password", PASSWORD)
+        page.click("main button[type=submit]")
+        page.wait_for_url(lambda url: "/signin" not in url)
+        return page
+
+
+@contextmanager
+def console(here: Site, folder: Path) -> Iterator[str]:
+    """The console as a process of its own."""
+    for name, role in PEOPLE:
+        set_user(folder / "users.toml", name, role, PASSWORD)
+    port = free_port()
+    own = {"PORT": port, "USERS_FILE": folder / "users.toml", "KEYS_FILE": folder / "keys.toml"}
+    environment = os.environ | here.settings.environment()
+    environment |= {f"TIERSTREAM_CONSOLE_{name}": str(value) for name, value in own.items()}
+    with (folder / "console.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams.cli", "console"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        import httpx
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/signin").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(answers, 60, lambda: f"the console: {(folder / 'console.log').read_text('utf-8')[-2000:]}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        assert "Traceback" not in (folder / "console.log").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def office(broker: Broker, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """One worker and one console for all tests; each has complaints of a category of its own."""
+    folder = tmp_path_factory.mktemp("office")
+    settings = {"partitions": 2, "policy": "annual-spend", "profile_interval": 50}
+    with (
+        EmbeddedRedis(folder) as redis,
+        site(broker.address, folder, embedded=not broker.is_real, redis_url=redis.url, **settings) as here,
+    ):
+        here.start()
+        with console(here, folder) as url:
+            yield Desk(here, browser, url)
+
+
+@pytest.fixture
+def desk(office: Desk) -> Iterator[Desk]:
+    office.problems.clear()
+    yield office
+    for context in office.browser.contexts:
+        context.close()
+    assert office.problems == []
+
+
+def rows(page: Page) -> list[str]:
+    return [one.get_attribute("data-customer") or "" for one in page.locator("tbody tr").all()]
+
+
+def test_an_alert_from_the_queue_to_saved_by_the_keyboard(desk: Desk) -> None:
+    desk.happens(*complaining("large", "900.00"), *complaining("small", "5.00"))
+    page = desk.sign_in("mia", "/queue%3Fcategory=delivery")
+    assert rows(page) == ["large", "small"]
+    first = page.locator("tbody tr").first
+    expect(first).to_contain_text("complaints")
+    expect(first).to_contain_text("delivery")
+    expect(first).to_contain_text("Call from service")
+    page.keyboard.press("j")
+    page.keyboard.press("c")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Mine").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/customers/large")
+    expect(page.get_by_role("heading", name="Alert 1: claimed")).to_be_visible()
+    page.get_by_role("button", name="Contacted").click()
+    expect(page.get_by_role("heading", name="Alert 1: in contact")).to_be_visible()
+    page.get_by_role("button", name="Saved").click()
+    expect(page.get_by_role("heading", name="Alert 1: saved")).to_be_visible()
+    story = page.locator(".story")
+    for what in (
+        "Alert 1: opened",
+        "Alert 1: claimed",
+        "Alert 1: contacted",
+        "Alert 1: saved",
+        "Purchase",
+        "Complaint opened · critical",
+    ):
+        expect(story).to_contain_text(what)
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator("tr", has_text="saved").locator("td").first).to_have_text("1")
+    expect(page.locator(".facts")).to_contain_text("100 %")
+
+
+def test_of_two_who_want_the_last_alert_one_gets_it_and_the_other_is_told(desk: Desk) -> None:
+    desk.happens(*complaining("eva", category="race"))
+    mia, kim = (desk.sign_in(name, "/queue%3Fcategory=race") for name in ("mia", "kim"))
+    for page in (mia, kim):
+        # Both at once: neither waits for the other's answer.
+        page.evaluate("document.getElementById('next').click()")
+
+    deadline = time.monotonic() + 20
+    while not (who := [page for page in (mia, kim) if "/customers/eva" in page.url]) and time.monotonic() < deadline:
+        mia.wait_for_timeout(50)
+    (winner,) = who
+    loser = kim if winner is mia else mia
+    expect(loser.locator("#told")).to_have_text("There is no alert to claim.")
+    expect(winner.get_by_role("heading", name="Alert 1: claimed")).to_be_visible()
+    expect(loser.locator("tbody tr")).to_have_count(0)
+    desk.problems = [one for one in desk.problems if "404" not in one]  # that answer, in the browser's own log
+
+
+def test_what_happens_comes_to_who_looks_without_being_asked(desk: Desk) -> None:
+    page = desk.sign_in("mia", "/queue%3Fcategory=live")
+    expect(page.locator(".empty")).to_have_text("No alert is like that. Choose fewer filters.")
+    expect(page.locator("#rows[data-live=yes]")).to_be_attached()
+    desk.happens(*complaining("lena", category="live"))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    max_ = desk.sign_in("max", "/customers/lena")
+    max_.get_by_role("button", name="Claim").click()
+    expect(page.locator("tbody tr")).to_have_count(0)
+
+
+def test_a_snooze_asks_until_when_and_a_dismissal_why(desk: Desk) -> None:
+    desk.happens(*complaining("ada", category="asks"), *complaining("bob", category="asks"))
+    page = desk.sign_in("mia", "/queue%3Fcategory=asks")
+    row = page.locator("tr[data-customer=ada]")
+    row.get_by_role("button", name="Snooze").click()
+    page.locator("#ask-snoozed button[value=cancel]").click()
+    expect(row).to_be_visible()
+    row.get_by_role("button", name="Snooze").click()
+    page.fill("#until", "2099-01-01T09:00")
+    page.locator("#ask-snoozed button[value=ok]").click()
+    expect(row).to_have_count(0)
+    other = page.locator("tr[data-customer=bob]")
+    other.get_by_role("button", name="Dismiss").click()
+    page.locator("#ask-dismissed button[value=ok]").click()
+    expect(page.locator("#ask-dismissed")).to_be_visible()  # without a reason it stays
+    page.fill("#reason", "a mistake of ours")
+    page.locator("#ask-dismissed button[value=ok]").click()
+    expect(other).to_have_count(0)
+    page.goto(f"{desk.url}/queue?state=snoozed&category=asks")
+    assert rows(page) == ["ada"]
+    page.goto(f"{desk.url}/queue?state=closed&category=asks")
+    expect(page.locator("tbody tr")).to_contain_text("dismissed")
+    page.goto(f"{desk.url}/customers/bob")
+    expect(page.locator("section.alert")).to_contain_text("a mistake of ours")
+
+
+def test_a_viewer_sees_neither_ids_nor_buttons(desk: Desk) -> None:
+    desk.happens(*complaining("customer-1542", category="masked"))
+    page = desk.sign_in("vic", "/queue%3Fcategory=masked")
+    expect(page.locator("tbody th").first).to_contain_text("cu•••42")
+    assert "customer-1542" not in page.content()
+    assert page.locator("[data-act]").count() == page.locator("#next").count() == 0
+    page.locator("tbody th a").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("cu•••42")
+    assert "customer-1542" not in page.content()
+
+
+def test_pages_fit_a_phone_are_there_in_chinese_and_dark_and_name_every_field(desk: Desk) -> None:
+    desk.happens(*complaining("ida", category="phone"))
+    for how in (
+        {"viewport": PHONE},
+        {"viewport": PHONE, "color_scheme": "dark", "locale": "zh-CN"},
+        {"locale": "zh-CN"},
+    ):
+        page = desk.sign_in("mia", **how)
+        for path in ("/queue", "/customers/ida", "/overview"):
+            page.goto(desk.url + path)
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), (
+                path,
+                how,
+            )
+            unnamed = page.evaluate(NAMELESS)
+            assert unnamed == [], path
+        is_chinese = "locale" in how
+        assert page.get_attribute("html", "lang") == ("zh-Hans" if is_chinese else "en")
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(18, 22, 28)") == (how.get("color_scheme") == "dark")
+
+
+NAMELESS = """
+() => [...document.querySelectorAll("input:not([type=hidden]), select, textarea, button, a, svg[role=img]")].filter((one) => {
+  const named = one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label") || one.querySelector("title");
+  return !named;
+}).map((one) => one.outerHTML)
+"""
+
+
+def test_the_past_is_looked_at_by_the_slider(desk: Desk) -> None:
+    desk.happens(*complaining("uma", category="past"))
+    page = desk.sign_in("mia", "/customers/uma")
+    now: Callable[[], str] = lambda: page.locator("#then").inner_text()  # noqa: E731
+    latest = now()
+    assert "watch" in latest or "high" in latest or "critical" in latest
+    page.locator("#slider").focus()
+    page.keyboard.press("Home")
+    assert now() != latest
+    assert page.get_attribute("#slider", "aria-valuetext") == now()
