@@ -15,6 +15,7 @@ Update = tuple[str | bytes | int | float, ...]
 """Its kind, the customer's id, `seq`, and what the kind needs."""
 
 NO_DEADLINE_MS: Final = units.LATEST_MS
+DOUBLING_MS: Final = 30 * units.DAY_MS
 
 
 def update_of(topic: str, value: bytes | None) -> Update | None:
@@ -23,14 +24,14 @@ def update_of(topic: str, value: bytes | None) -> Update | None:
 
 
 def urgency(deadline_ms: int, at_stake: float) -> float:
-    """The order of the queue, the smallest first: the deadline in ms, a week earlier for each doubling of what is at stake.
+    """The order of the queue, the smallest first: the deadline in ms, a month earlier for each doubling of what is at stake.
 
     So an alert rises while it waits, since those after it have later deadlines; and nothing has to be sorted anew.
 
-    >>> urgency(units.DAY_MS * 20, 3.0) / units.DAY_MS
-    6.0
+    >>> urgency(units.DAY_MS * 100, 3.0) / units.DAY_MS
+    40.0
     """
-    return deadline_ms - units.WEEK_MS * math.log2(1.0 + max(at_stake, 0.0))
+    return deadline_ms - DOUBLING_MS * math.log2(1.0 + max(at_stake, 0.0))
 
 
 def _tier(body: dict[str, Any], value: bytes) -> Update:

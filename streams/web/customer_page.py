@@ -45,6 +45,8 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     profile = customer["profile"]
     past = Hindsight([], []) if profile is None else look_back(profile, here.policy, now_ms)
     t = words(language(request))
+    if past.risk:
+        customer["probability"] = past.risk[-1].value  # now; the profile's is as of when something last happened
     marks = [_mark(one, t) for one in story]
     lines = [Line(units_probability(level.raise_at), level.name) for level in here.policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]

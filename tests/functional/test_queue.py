@@ -95,7 +95,7 @@ def test_the_queue_is_ordered_by_deadline_and_by_what_is_at_stake(redis: Any) ->
         told = Told(view)
         await told.complaining("small", spent="1")
         await told.complaining("large", spent="900")
-        await told.complaining("large-later", spent="900", at_ms=START_MS + 120 * DAY)
+        await told.complaining("large-later", spent="900", at_ms=START_MS + 400 * DAY)
         return await queue.page()
 
     page = redis(work)
