@@ -1,4 +1,4 @@
-"""The command line: `tierstream worker | replay | fit | backtest | policy | topics | customer | dead-letters`."""
+"""The command line: `tierstream worker | replay | fit | backtest | policy | topics | customer | dead-letters | push | digest`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
 from streams.console import INTERRUPTED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.dead_letters_cli import dead_letters_app
+from streams.digest_cli import digest
 from streams.fit_cli import backtest, fit
 from streams.logs import Log, LogError
 from streams.opening import CsvMapOption, LogsArgument, open_log
+from streams.push_cli import push
 from streams.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --h
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"
 )(backtest)
+app.command(
+    epilog="Example: TIERSTREAM_PUSH_URL=https://example.com/alerts TIERSTREAM_PUSH_SECRET=... tierstream push --change opened"
+)(push)
+app.command(
+    epilog="Example: tierstream digest --format email --from alerts@example.com --to team@example.com | sendmail -t"
+)(digest)
 
 PolicyOption = Annotated[
     str, typer.Option("--policy", "-p", help=f"A policy file, or one of {', '.join(SHIPPED)}.", show_default=True)

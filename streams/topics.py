@@ -17,6 +17,8 @@ TABLE: Final = "customers"
 JOURNAL: Final = "journal"
 CENSUS: Final = "census"
 """What the partitions know of their customers' measures, for policies whose lines depend on all of them."""
+UNDELIVERED: Final = "undelivered"
+"""Alerts that a webhook did not take."""
 INPUTS: Final = tuple(TOPIC_BODIES)
 OUTPUTS: Final = (*ANNOUNCEMENTS, PROFILES)
 """The topics that feed the serving view."""
@@ -37,7 +39,7 @@ def registry(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic of this installation. Inputs are kept for as long as anybody wants to replay them."""
     names = {
         **dict.fromkeys(INPUTS, KEPT_FOREVER),
-        **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL), KEPT_FOREVER),
+        **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL, UNDELIVERED), KEPT_FOREVER),
         **dict.fromkeys((PROFILES, CENSUS), COMPACTED),
     }
     changelog = TopicSpec(changelog_topic(settings), COMPACTED)
