@@ -17,10 +17,12 @@ from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
 from streams.console import INTERRUPTED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.dead_letters_cli import dead_letters_app
+from streams.digest_cli import digest
 from streams.doctor_cli import doctor
 from streams.fit_cli import backtest, fit
 from streams.logs import Log, LogError
 from streams.opening import CsvMapOption, LogsArgument, open_log
+from streams.push_cli import push
 from streams.settings import SettingsError, load_settings
 from streams.web.cli import console_app
 
@@ -44,6 +46,12 @@ app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --h
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"
 )(backtest)
+app.command(
+    epilog="Example: TIERSTREAM_PUSH_URL=https://example.com/alerts TIERSTREAM_PUSH_SECRET=... tierstream push --change opened"
+)(push)
+app.command(
+    epilog="Example: tierstream digest --format email --from alerts@example.com --to team@example.com | sendmail -t"
+)(digest)
 
 app.command(epilog="Example: tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")(doctor)
 

@@ -25,7 +25,7 @@ from models.outputs import ALERTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILE
 from streams import journal
 from streams.envelope import output_record
 from streams.settings import Settings
-from streams.topics import AUDIT, CENSUS, JOURNAL, TopicSpec, changelog_topic, registry
+from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, changelog_topic, registry
 
 VERSION: Final = "1.0.0"
 """Of the contracts: the second number for what is added, the first for what readers have to be changed for."""
@@ -52,10 +52,11 @@ TOPICS: Final = {
     DEAD_LETTERS: "Records that could not be used, and notes that settle them.",
     JOURNAL: "Internal: which records were folded in which order, batch by batch.",
     AUDIT: "Internal: who signed in to the console, saw which customer, and did what; keyed by who.",
+    UNDELIVERED: "Alerts that a webhook did not take: the original key and bytes, why in the headers.",
     CENSUS: "Internal: how customers are distributed, per partition, for policies whose lines depend on all of them.",
 }
 CHANGELOG: Final = "Internal: the customers' table, in a binary form."
-INTERNAL: Final = (JOURNAL, CENSUS, AUDIT)
+INTERNAL: Final = (JOURNAL, CENSUS, AUDIT, UNDELIVERED)
 
 OVERLAYS: Final[dict[tuple[str, str], Json]] = {
     ("Purchase", "amount"): {

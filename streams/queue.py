@@ -3,7 +3,7 @@
 Read from keys that streams/lua/apply.lua keeps. What people do goes to the topic `commands` and comes back from the ledger; only a
 claim is here, for the moment until then, so that no two get the same alert:
 
-    tierstream:alert:{id}              hash: the customer's latest alert; `after` is the body of its latest change (JSON)
+    tierstream:alert:{id}              hash: the customer's latest alert; `body` is the record of its latest change
     tierstream:queue                   sorted set of customers with an open alert that nobody has, by urgency
     tierstream:owner:{who}, owners     what somebody has, by urgency; set of everybody who ever had something
     tierstream:held, snoozed, closed   by the end of the hold or snooze, or by when it was closed (the latest 10,000)
@@ -81,6 +81,14 @@ class AlertQueue:
         found = await self._alerts([customer_id.encode()])
         return found[0] if found else None
 
+    async def records(self, first: int = 0, count: int = 50) -> list[bytes]:
+        """The latest record on the topic `alerts` of each alert that is open and nobody's, by urgency, from the `first` on."""
+        ids: list[bytes] = await self.redis.zrange(f"{self.prefix}queue", first, first + count - 1)
+        pipe = self.redis.pipeline(transaction=False)
+        for one in ids:
+            pipe.hget(f"{self.prefix}alert:{one.decode()}", "body")
+        return [body for body in await pipe.execute() if body is not None]
+
     async def story(self, customer_id: str, first: int = 0, count: int = 50) -> list[dict[str, Any]]:
         """A customer's announcements, newest first, each with its `topic`."""
         found: list[bytes] = await self.redis.lrange(f"{self.prefix}story:{customer_id}", first, first + count - 1)
@@ -103,7 +111,7 @@ class AlertQueue:
 
     async def days(self, first: date, last: date) -> list[dict[str, Any]]:
         """Counts of each day, `date` among them: changes of alerts by name, `met` (contacted before the deadline), `saved_value`,
-        `flow:{tier}>{tier}`, `risk:{level}>{level}`, `category:{category}`.
+        `lost_value`, `flow:{tier}>{tier}`, `risk:{level}>{level}`, `category:{category}`.
         """
         dates = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         pipe = self.redis.pipeline(transaction=False)
@@ -206,17 +214,17 @@ class AlertQueue:
     async def _alerts(self, ids: Sequence[bytes]) -> list[dict[str, Any]]:
         pipe = self.redis.pipeline(transaction=False)
         for one in ids:
-            pipe.hget(f"{self.prefix}alert:{one.decode()}", "after")
+            pipe.hget(f"{self.prefix}alert:{one.decode()}", "body")
             pipe.get(f"{self.prefix}claim:{one.decode()}")
         answers = await pipe.execute()
         return [
             {
                 "customer_id": one.decode(),
-                **orjson.loads(after),
+                **orjson.loads(body)["after"],
                 "claimed_by": None if claimed is None else claimed.decode(),
             }
-            for one, after, claimed in zip(ids, answers[::2], answers[1::2], strict=True)
-            if after is not None
+            for one, body, claimed in zip(ids, answers[::2], answers[1::2], strict=True)
+            if body is not None
         ]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import httpx
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,11 +29,31 @@ def _host_and_port(written: str) -> str:
     return ",".join(server.strip() for server in written.split(","))
 
 
+def web_address(written: str) -> str:
+    """A URL that something can be sent to. Raises ValueError."""
+    try:
+        url = httpx.URL(written)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{error}; write a URL, as in https://example.com/alerts") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("this is no web address; write one, as in https://example.com/alerts")
+    return written
+
+
 DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
 TimeMs = Annotated[int, BeforeValidator(_time_ms)]
 
 
 DURATIONS = frozenset({"max_idle", "profile_interval", "commit_interval", "session_timeout"})
+
+
+NEEDED = {
+    "url": "give the address that alerts are sent to, as in https://example.com/alerts",
+    "secret": "give the secret that the receiver checks signatures with, 16 characters or more, as from `openssl rand -hex 32`",
+}
+"""What to do about settings without a default."""
+
+Kind = TypeVar("Kind", bound=BaseSettings)
 
 
 class SettingsError(ValueError):
@@ -146,12 +167,39 @@ class Settings(BaseSettings):
         return options
 
 
+class PushSettings(BaseSettings):
+    """Settings of `tierstream push`, named `TIERSTREAM_PUSH_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="TIERSTREAM_PUSH_", extra="forbid", frozen=True)
+
+    url: Annotated[str, AfterValidator(web_address)]
+    secret: SecretStr = Field(min_length=16)
+    """What the signatures are made with; the receiver has it too."""
+    patience: DurationMs = Field(15 * units.MINUTE_MS, ge=0)
+    """How long an alert is tried."""
+    timeout: DurationMs = Field(10_000, ge=1)
+    """How long a receiver may take for its answer."""
+    at_once: int = Field(8, ge=1, le=256)
+    """Alerts of different customers on their way at the same time."""
+    group: str = Field("push", pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    """Each webhook of an installation has its own."""
+
+
 def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment, with what the command line gave in their place. Raises SettingsError."""
+    return _load(Settings, overrides)
+
+
+def load_push_settings(**overrides: Any) -> PushSettings:
+    """The webhook's settings, likewise. Raises SettingsError."""
+    return _load(PushSettings, overrides)
+
+
+def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        return kind(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        raise SettingsError(in_words(error, "TIERSTREAM_")) from None
+        raise SettingsError(in_words(error, kind.model_config["env_prefix"])) from None
 
 
 def in_words(error: ValidationError, prefix: str) -> str:
@@ -160,5 +208,7 @@ def in_words(error: ValidationError, prefix: str) -> str:
     for problem in error.errors():
         name = "_".join(str(part) for part in problem["loc"]) or ""
         what = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            what = f"is not set; {NEEDED[name]}"
         lines.append(f"{prefix}{name.upper()}: {what}" if name else what)
     return "\n".join(lines)

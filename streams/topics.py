@@ -20,6 +20,8 @@ CENSUS: Final = "census"
 """What the partitions know of their customers' measures, for policies whose lines depend on all of them."""
 AUDIT: Final = "audit"
 """What people saw and did in the console, keyed by who."""
+UNDELIVERED: Final = "undelivered"
+"""Alerts that a webhook did not take."""
 INPUTS: Final = tuple(TOPIC_BODIES)
 OUTPUTS: Final = (*ANNOUNCEMENTS, PROFILES)
 """The topics that feed the serving view."""
@@ -40,7 +42,7 @@ def registry(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic of this installation. Inputs are kept for as long as anybody wants to replay them."""
     names = {
         **dict.fromkeys(INPUTS, KEPT_FOREVER),
-        **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL, AUDIT), KEPT_FOREVER),
+        **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL, AUDIT, UNDELIVERED), KEPT_FOREVER),
         **dict.fromkeys((PROFILES, CENSUS), COMPACTED),
     }
     changelog = TopicSpec(changelog_topic(settings), COMPACTED)

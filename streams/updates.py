@@ -74,7 +74,7 @@ def _alert(body: dict[str, Any], value: bytes) -> Update:
         body["occurred_at"][:10], _told(ALERTS, body), value, after["number"], after["state"], after["owner"] or "", after["tier"],
         after["main_cause"], after["category"] or "", after["level"], at_stake, deadline_ms,
         -1 if after["until"] is None else units.parse_time(after["until"]), units.parse_time(after["opened_at"]),
-        units.parse_time(after["since"]), urgency(deadline_ms, float(at_stake)), orjson.dumps(after),
+        units.parse_time(after["since"]), urgency(deadline_ms, float(at_stake)),
     )  # fmt: skip
 
 

@@ -86,7 +86,7 @@ local function leave_queues(id, alert)
 end
 
 local ALERT_FIELDS = {'seq', 'number', 'state', 'owner', 'tier', 'cause', 'category', 'level', 'stake', 'deadline_ms', 'until_ms',
-  'opened_ms', 'since_ms', 'urgency', 'after'}
+  'opened_ms', 'since_ms', 'urgency', 'body'}
 
 local function alert_of(id)
   local values, alert = redis.call('HMGET', prefix .. 'alert:' .. id, unpack(ALERT_FIELDS)), {}
@@ -185,8 +185,8 @@ end
 
 function apply.alert(key, id, seq, erased_seq, change, was, date, story, body, ...)
   if seq <= erased_seq or not is_news(key, 'alert', seq) then return end
-  local values, alert = {...}, {seq = seq}
-  for index = 2, #ALERT_FIELDS do alert[ALERT_FIELDS[index]] = values[index - 1] end
+  local values, alert = {...}, {seq = seq, body = body}
+  for index = 2, #ALERT_FIELDS - 1 do alert[ALERT_FIELDS[index]] = values[index - 1] end
   keep_alert(id, alert)
   tell(id, story)
   redis.call('XADD', prefix .. 'alert-stream', 'MAXLEN', '~', KEPT_CHANGES, '*', 'customer_id', id, 'change', change, 'body', body)
@@ -195,6 +195,7 @@ function apply.alert(key, id, seq, erased_seq, change, was, date, story, body, .
   local in_time = tonumber(alert.since_ms) <= tonumber(alert.deadline_ms)
   if change == 'contacted' and in_time then count(date, 'met') end
   if change == 'saved' or (change == 'recovered' and was == 'contacted') then count(date, 'saved_value', alert.stake) end
+  if change == 'lost' then count(date, 'lost_value', alert.stake) end
 end
 
 local i = 6

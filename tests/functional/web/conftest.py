@@ -69,7 +69,7 @@ class Store:
         after = ALERT | {"state": state, "tier": "gold", "main_cause": "silence", "category": None} | more
         row = {
             "seq": 4, "state": state, "owner": after["owner"] or "", "tier": after["tier"], "cause": after["main_cause"],
-            "category": after["category"] or "", "urgency": urgency, "after": orjson.dumps(after),
+            "category": after["category"] or "", "urgency": urgency, "body": orjson.dumps({"after": after}),
         }  # fmt: skip
         self.redis.hset(f"{PREFIX}alert:{id}", mapping=row)
         closed = state in ("saved", "lost", "dismissed", "recovered")

@@ -1,0 +1,140 @@
+"""The command `tierstream push`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+import models
+from models import units
+from models.outputs import ALERTS
+from streams.console import fail, refuse, say, warn
+from streams.settings import PushSettings, Settings, SettingsError, load_push_settings, load_settings
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+CHANGE_NAMES: Final = (
+    "opened", "held", "updated", "acknowledged", "contacted", "snoozed", "woke", "released", "breached", "saved", "lost",
+    "dismissed", "recovered",
+)  # fmt: skip
+
+
+def push(
+    change: Annotated[
+        list[str] | None,
+        typer.Option(help="What is sent, several times for several; without it opened, updated, woke and breached."),
+    ] = None,
+    agents: Annotated[
+        int | None,
+        typer.Option(min=1, help="Send at most the policy's budget times so many new alerts a day, the most urgent."),
+    ] = None,
+    every: Annotated[str, typer.Option(help="With --agents: how often what waits is looked at.")] = "5m",
+    retry_undelivered: Annotated[
+        bool, typer.Option("--retry-undelivered", help="Send again what was given up since the last time, and end.")
+    ] = False,
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="With --agents: the policy that the workers run.")
+    ] = None,
+    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="With --agents: the workers' Redis.")] = None,
+) -> None:
+    """Send alerts to a webhook as they come, signed, each until it is taken, until stopped (Ctrl-C).
+
+    TIERSTREAM_PUSH_URL says where to, TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or
+    not taken within TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
+    """
+    from streams.push import CHANGES, PushError
+    from streams.topics import TopicsError, create_topics
+
+    try:
+        settings, webhook = load_settings(policy=policy, broker=broker, redis_url=redis_url), load_push_settings()
+        unknown = [one for one in change or () if one not in CHANGE_NAMES]
+        if unknown:
+            raise SettingsError(f"--change {unknown[0]} is no change of an alert; they are {', '.join(CHANGE_NAMES)}")
+        if retry_undelivered and (change or agents):
+            raise SettingsError("--retry-undelivered sends all that was given up: leave --change and --agents out")
+        changes = tuple(change or CHANGES)
+        every_ms = units.parse_duration(every)
+        most_a_day = 0 if agents is None else agents * _budget(settings, changes)
+        _set_up_logging(settings.log_level)
+        if settings.create_topics:
+            create_topics(settings)
+        counts = asyncio.run(_push(settings, webhook, changes, most_a_day, every_ms / 1_000, retry_undelivered))
+    except (SettingsError, models.PolicyError, ValueError) as error:
+        raise refuse(str(error)) from None
+    except (PushError, TopicsError) as error:
+        raise fail(str(error)) from None
+    from streams.push import in_words
+
+    (say if retry_undelivered else warn)(in_words(counts))
+
+
+def _budget(settings: Settings, changes: tuple[str, ...]) -> int:
+    """What an agent takes on a day. Raises SettingsError."""
+    if "opened" not in changes:
+        raise SettingsError("--agents limits how many new alerts are sent: add --change opened, or leave --agents out")
+    if settings.redis_url is None:
+        raise SettingsError(
+            "--agents takes the most urgent from the workers' Redis; set TIERSTREAM_REDIS_URL, or give --redis-url"
+        )
+    chosen = models.load(settings.policy)
+    if chosen.alerts is None or not chosen.alerts.budget:
+        raise SettingsError(f"{chosen.ref} has no budget: add `budget = 30` to its [alerts], or leave --agents out")
+    return chosen.alerts.budget
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "httpcore"):
+        # They would tell the whole URL, and whatever is secret in it.
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+async def _push(
+    settings: Settings,
+    given: PushSettings,
+    changes: tuple[str, ...],
+    most_a_day: int,
+    every_seconds: float,
+    retry_undelivered: bool,
+) -> Counter[str]:
+    from functools import partial
+
+    from streams.lanes import Lanes
+    from streams.push import Reader, Sender, Undelivered, run
+    from streams.queue import AlertQueue
+    from streams.ration import Ration
+    from streams.view import RedisView
+    from streams.webhook import Webhook
+
+    webhook = Webhook(given.url, given.secret.get_secret_value(), given.patience / 1_000, given.timeout / 1_000)
+    undelivered = Undelivered(settings, given.group, webhook)
+    sender, lanes = Sender(webhook, undelivered), Lanes(given.at_once)
+    group = f"{settings.table_app_id}-{given.group}"
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    view = RedisView(settings.redis_url, settings.redis_prefix) if most_a_day and settings.redis_url else None
+    try:
+        if retry_undelivered:
+            handle = partial(sender.send_again, given.group)
+            reader = Reader(settings, undelivered.topic, f"{group}-undelivered", handle, lanes, to_end=True)
+            await run(reader, lanes, sender, stop)
+        elif view is None:
+            handle = partial(sender.send_chosen, changes)
+            await run(Reader(settings, settings.topic(ALERTS), group, handle, lanes, to_end=False), lanes, sender, stop)
+        else:
+            ration = Ration(AlertQueue(view), sender, lanes, given.group, changes, most_a_day)
+            reader = Reader(settings, settings.topic(ALERTS), group, ration.handle, lanes, to_end=False)
+            await run(reader, lanes, sender, stop, ration.run(every_seconds, lambda: reader.has_all))
+    finally:
+        await webhook.aclose()
+        if view is not None:
+            await view.redis.aclose()
+    return sender.counts
