@@ -49,7 +49,8 @@ def push(
     TIERSTREAM_PUSH_URL says where to, TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or
     not taken within TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
     """
-    from streams.push import CHANGES, PushError
+    from streams.group_reader import PushError
+    from streams.push import CHANGES, in_words
     from streams.topics import TopicsError, create_topics
 
     try:
@@ -70,8 +71,6 @@ def push(
         raise refuse(str(error)) from None
     except (PushError, TopicsError) as error:
         raise fail(str(error)) from None
-    from streams.push import in_words
-
     (say if retry_undelivered else warn)(in_words(counts))
 
 
@@ -91,8 +90,8 @@ def _budget(settings: Settings, changes: tuple[str, ...]) -> int:
 
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "httpcore"):
-        # They would tell the whole URL, and whatever is secret in it.
+    for chatty in ("kafka", "httpx", "httpcore"):
+        # The latter would tell the whole URL, and whatever is secret in it.
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -106,8 +105,9 @@ async def _push(
 ) -> Counter[str]:
     from functools import partial
 
+    from streams.group_reader import Reader
     from streams.lanes import Lanes
-    from streams.push import Reader, Sender, Undelivered, run
+    from streams.push import Sender, Undelivered, run
     from streams.queue import AlertQueue
     from streams.ration import Ration
     from streams.view import RedisView

@@ -20,8 +20,9 @@ from typing import Any, Final, NamedTuple
 import tenacity
 
 from models.alerts import CLOSED
+from streams.group_reader import Record
 from streams.lanes import Lanes
-from streams.push import Announced, Record, Sender, announced
+from streams.push import Announced, Sender, announced
 from streams.queue import AlertQueue
 from streams.view import ERASED_SECONDS, is_away
 

@@ -13,8 +13,9 @@ import pytest
 import models
 from models import Output
 from streams.embedded import EmbeddedRedis
+from streams.group_reader import Record
 from streams.lanes import Lanes
-from streams.push import CHANGES, Record, Sender
+from streams.push import CHANGES, Sender
 from streams.queue import AlertQueue
 from streams.ration import Ration
 from streams.updates import update_of
