@@ -124,6 +124,9 @@ class Gauges(Collector):
         )  # fmt: skip
         tiers = _gauge("view_customers", "Customers by tier, in the whole view: the same from every worker.", "tier")
         at_risk = _gauge("view_at_risk_customers", "Customers with a churn alert, in the whole view.")
+        alerts = _gauge(
+            "view_alerts", "Alerts that wait, in the whole view: open and nobody's, held, snoozed.", "state"
+        )
         if feed is not None:
             name_of = {self._app.settings.topic(name): name for name in OUTPUTS}
             up.add_metric([], sizes is not None)
@@ -133,4 +136,6 @@ class Gauges(Collector):
             for tier, count in sizes.tiers.items():
                 tiers.add_metric([tier], count)
             at_risk.add_metric([], sizes.at_risk)
-        yield from (up, lag, tiers, at_risk)
+            for state, count in sizes.alerts.items():
+                alerts.add_metric([state], count)
+        yield from (up, lag, tiers, at_risk, alerts)

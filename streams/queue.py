@@ -51,6 +51,7 @@ class AlertQueue:
     """Reads and claims."""
 
     def __init__(self, view: RedisView) -> None:
+        self._view = view
         self.redis: Any = view.redis
         self.prefix = view.prefix
         self._claim = self.redis.register_script(script("claim"))
@@ -96,10 +97,7 @@ class AlertQueue:
 
     async def sizes(self) -> dict[str, int]:
         """How many alerts are open (nobody's), held and snoozed."""
-        pipe = self.redis.pipeline(transaction=False)
-        for name in ("queue", "held", "snoozed"):
-            pipe.zcard(f"{self.prefix}{name}")
-        return dict(zip(("open", "held", "snoozed"), await pipe.execute(), strict=True))
+        return await self._view.alert_sizes()
 
     async def owners(self) -> dict[str, int]:
         """Who has how many."""

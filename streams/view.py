@@ -60,6 +60,8 @@ class ViewSizes(NamedTuple):
 
     tiers: dict[str, int]
     at_risk: int
+    alerts: dict[str, int]
+    """Alerts that wait: open (nobody's), held, snoozed."""
 
 
 class RedisView:
@@ -114,8 +116,16 @@ class RedisView:
         return {tier: await self.redis.zcard(f"{self.prefix}tier:{tier}") for tier in tiers}
 
     async def sizes(self, tiers: Iterable[str]) -> ViewSizes:
-        """How many customers the view has, by tier and at risk. Costs the same however many they are."""
-        return ViewSizes(await self.tier_sizes(tiers), await self.redis.zcard(f"{self.prefix}at-risk"))
+        """How many customers the view has, by tier and at risk, and alerts that wait. Costs the same however many they are."""
+        at_risk = await self.redis.zcard(f"{self.prefix}at-risk")
+        return ViewSizes(await self.tier_sizes(tiers), at_risk, await self.alert_sizes())
+
+    async def alert_sizes(self) -> dict[str, int]:
+        """How many alerts are open (nobody's), held and snoozed."""
+        pipe = self.redis.pipeline(transaction=False)
+        for name in ("queue", "held", "snoozed"):
+            pipe.zcard(f"{self.prefix}{name}")
+        return dict(zip(("open", "held", "snoozed"), await pipe.execute(), strict=True))
 
     async def at_risk(self, first: int = 0, count: int = 100) -> list[tuple[str, float]]:
         """Customers with an alert and their value at stake, the most valuable first."""

@@ -21,6 +21,8 @@ SANKEY_GAP: Final = 14
 NAME_HEIGHT: Final = 13
 LEAST_SIZE: Final = 3.0
 TICKS: Final = 6
+CURVES: Final = 5
+"""Colours of curves."""
 
 
 class Line(NamedTuple):
@@ -176,6 +178,36 @@ def columns(dates: Sequence[str], series: Sequence[tuple[str, Sequence[float]]],
                     f'<rect class="{kind}" x="{x + (index - len(series) / 2) * width:.1f}" y="{height - BOTTOM - size:.1f}" '
                     f'width="{width:.1f}" height="{size:.1f}"><title>{escape(date)}: {values[number]:,.0f}</title></rect>'
                 )
+    return Markup("".join(parts) + "</svg>")
+
+
+def curves(dates: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], title: str) -> Markup:
+    """A line for each name, which is written at its end."""
+    most = max([value for _, values in series for value in values], default=0.0)
+    if len(dates) < 2 or most <= 0:
+        return Markup("")
+    height, right = 220, 90
+    step = (WIDTH - LEFT - right) / (len(dates) - 1)
+
+    def y(value: float) -> float:
+        return TOP + (height - TOP - BOTTOM) * (1 - value / most)
+
+    parts = [_opened(WIDTH, height, "chart curves", title)]
+    for share in (0.0, 0.5, 1.0):
+        parts.append(_line("grid", LEFT, y(most * share), WIDTH - right, y(most * share)))
+        parts.append(_text("tick", LEFT - 6, y(most * share) + 4, f"{most * share:,.0f}", "end"))
+    every = max(1, -(-len(dates) // TICKS))
+    for number in range(0, len(dates), every):
+        parts.append(_text("tick", LEFT + step * number, height - 8, dates[number][5:], "middle"))
+    free = -float(NAME_HEIGHT)
+    ranked = sorted(enumerate(series), key=lambda one: -one[1][1][-1])
+    for index, (name, values) in ranked:
+        path = " ".join(f"{'L' if n else 'M'}{LEFT + step * n:.1f} {y(value):.1f}" for n, value in enumerate(values))
+        parts.append(f'<path class="curve curve-{index % CURVES}" d="{path}"/>')
+        free = max(free + NAME_HEIGHT, y(values[-1]) + 4)
+        parts.append(
+            _text(f"name curve-{index % CURVES}", WIDTH - right + 6, free, f"{name} {values[-1]:,.0f}", "start")
+        )
     return Markup("".join(parts) + "</svg>")
 
 

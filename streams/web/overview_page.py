@@ -9,6 +9,7 @@ from typing import Any, Final
 from litestar import Request, Response, get
 
 from models.alerts import RECOVERED
+from models.customer import BASE_LEVEL
 from streams.web import charts
 from streams.web.measures import TierMeasures, measure
 from streams.web.pages import language, page
@@ -19,6 +20,7 @@ PERIODS_DAYS: Final = (7, 30, 90, 365)
 COLUMNS: Final = 31
 """Days in the chart of alerts, at the most; of longer periods, weeks."""
 WEEK: Final = 7
+AT_RISK: Final = "at risk"
 
 
 @get("/overview")
@@ -32,6 +34,7 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
     tiers = [tier.name for tier in here.policy.ladder.tiers]
     levels = [level.name for level in here.policy.risk.levels]
     measures: list[TierMeasures] = await asyncio.gather(*(measure(here.view, tier) for tier in tiers))
+    at_risk = await here.view.redis.zcard(f"{here.view.prefix}at-risk")
     whole = _sum(counts)
     flows = _moves(whole, "flow:")
     dates, slots = _slots(counts)
@@ -55,6 +58,7 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
         currency=here.policy.currency,
         met_share=met / (met + breached) if met + breached else None,
         breached=breached,
+        sizes_chart=charts.curves(dates, _back_in_time(slots, measures, at_risk), t("sizes_over_time")),
         categories=sorted(categories.items(), key=lambda one: -one[1]),
         flows=sorted(flows.items(), key=lambda one: -one[1]),
         sankey=charts.sankey(flows, list(reversed(tiers)), t("moves_between_tiers")),
@@ -88,6 +92,28 @@ def _moves(whole: dict[str, float], prefix: str) -> dict[tuple[str, str], float]
             before, _, after = name.removeprefix(prefix).partition(">")
             found[before, after] = number
     return found
+
+
+def _back_in_time(
+    slots: list[list[dict[str, Any]]], measures: list[TierMeasures], at_risk: int
+) -> list[tuple[str, list[float]]]:
+    """How many each tier but the lowest had at the end of each slot, and how many were at risk: from now backwards, by who moved.
+
+    Not of the lowest, which customers come into without an announcement.
+    """
+    now = {one.tier: float(one.customers) for one in measures[1:]} | {AT_RISK: float(at_risk)}
+    found: dict[str, list[float]] = {name: [] for name in now}
+    for slot in reversed(slots):
+        whole = _sum(slot)
+        for name, values in found.items():
+            values.insert(0, max(now[name], 0.0))
+        for (before, after), number in _moves(whole, "flow:").items():
+            for name, moved in ((before, number), (after, -number)):
+                if name in now:
+                    now[name] += moved
+        for (before, after), number in _moves(whole, "risk:").items():
+            now[AT_RISK] += number * ((before != BASE_LEVEL) - (after != BASE_LEVEL))
+    return [(name, values) for name, values in found.items()]
 
 
 def _slots(counts: list[dict[str, Any]]) -> tuple[list[str], list[list[dict[str, Any]]]]:

@@ -176,6 +176,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "orders_mean": ("Orders", "平均订单"),
     "spend_mean": ("Spend", "平均消费"),
     "sample_note": ("All but the number of customers are of at most 400 of a tier, drawn at random. Money in {currency}.", "除客户数外，其余为每个等级随机抽取至多 400 位客户的估计值。金额单位：{currency}。"),
+    "sizes_over_time": ("Tiers and customers at risk over time", "各等级与风险客户走势"),
     "moves_between_tiers": ("Moves between tiers", "等级流动"),
     "as_table": ("As a table", "表格"),
     "nobody_moved": ("Nobody changed tier in this period.", "本时段没有等级变化。"),
