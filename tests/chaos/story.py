@@ -229,7 +229,19 @@ class Story:
 
     def _alert(self, customer: Customer, at_ms: int) -> tuple[str, Body]:
         chance = self._random
-        action = chance.choice(("acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed"))
+        action = chance.choice(
+            (
+                "acknowledged",
+                "acknowledged",
+                "contacted",
+                "snoozed",
+                "released",
+                "released",
+                "saved",
+                "lost",
+                "dismissed",
+            )
+        )
         body = {
             "command": "act_on_alert",
             "action": action,

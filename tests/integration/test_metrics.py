@@ -8,9 +8,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from models.outputs import ANNOUNCEMENTS
 from streams.embedded import EmbeddedRedis
 from streams.stats import STEPS
-from streams.topics import INPUTS
+from streams.topics import INPUTS, OUTPUTS
 from tests.builders import Wire, complaint, policy_text, purchase
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, site, wait_until
@@ -61,9 +62,7 @@ def test_the_metrics_say_what_was_folded_and_announced(
         assert found["tierstream_dead_letters_total", "missing_field", "purchases"] == 3
         assert found["tierstream_batch_records_sum",] == len(lines) == stats["events"]
 
-        announced = {
-            name: [orjson.loads(one.value()) for one in here.read(name)] for name in ("tier-changes", "churn-risk")
-        }
+        announced = {name: [orjson.loads(one.value()) for one in here.read(name)] for name in ANNOUNCEMENTS}
         changes = Counter((body["change"], topic) for topic, bodies in announced.items() for body in bodies)
         assert {("upgrade", "tier-changes"), ("downgrade", "tier-changes"), ("raised", "churn-risk")} <= set(changes)
         outputs = {name[1:]: value for name, value in found.items() if name[0] == "tierstream_outputs_total"}
@@ -97,5 +96,5 @@ def test_the_metrics_say_what_was_folded_and_announced(
 
 def view_lag(found: dict[tuple[str, ...], float]) -> float:
     lags = [value for name, value in found.items() if name[0] == "tierstream_view_lag_records"]
-    assert len(lags) == 3 * PARTITIONS
+    assert len(lags) == len(OUTPUTS) * PARTITIONS
     return sum(lags)
