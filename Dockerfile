@@ -1,4 +1,4 @@
-# The image of a Tierstream worker (and of its command line: "tierstream topics create").
+# The image of a Tierstream worker and console (and of their command line: "tierstream topics create").
 
 FROM python:3.11-slim AS build
 RUN python -m venv /opt/tierstream
@@ -25,7 +25,7 @@ ENV PATH=/opt/tierstream/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 # Writable, for what a worker keeps beside Kafka and Redis.
 WORKDIR /var/lib/tierstream
-# /healthz, /readyz and the metrics.
-EXPOSE 6066
+# /healthz, /readyz and the metrics; the console.
+EXPOSE 6066 6080
 ENTRYPOINT ["tierstream"]
 CMD ["worker"]
