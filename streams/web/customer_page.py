@@ -48,7 +48,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     if past.risk:
         customer["probability"] = past.risk[-1].value  # now; the profile's is as of when something last happened
     marks = [_mark(one, t) for one in story]
-    lines = [Line(units_probability(level.raise_at), level.name) for level in here.policy.risk.levels]
+    lines = [Line(_probability(level.raise_at), level.name) for level in here.policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]
     largest = max([abs(one["log_odds"]) for one in contributions], default=0.0)
     return page(
@@ -65,11 +65,10 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
         bars=[(one, charts.signed_bar(one["log_odds"], largest)) for one in contributions],
         now_ms=now_ms,
         may_act=person.may("agent"),
-        language_of_story=language(request),
     )
 
 
-def units_probability(log_odds: float) -> float:
+def _probability(log_odds: float) -> float:
     """The probability that log-odds stand for."""
     return 1.0 / (1.0 + math.exp(-log_odds))
 
