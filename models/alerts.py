@@ -1,7 +1,7 @@
 r"""The ledger of alerts: one alert a customer at a time, from when it opens until somebody, or the customer, closes it.
 
     held -> open -> acknowledged -> contacted -> saved, lost, dismissed      what people do about it
-               \\-> snoozed ->/                 -> recovered                  what the customer does
+               \-> snoozed ->/                 -> recovered                  what the customer does
 
 Held is an alert that is not shown to anybody yet: soon after the one before it was closed, or about silence while a complaint
 is open. A new crossing while one is open changes it and makes no other. What the ledger knows is part of the customer's
@@ -130,7 +130,9 @@ class AlertRules:
         if alert.state in (OPEN, ACKNOWLEDGED) and not alert.is_breached and 0 <= alert.deadline_ms <= now_ms:
             alert = replace(alert, is_breached=True)
             changes.append(("breached", alert))
-        return changes or [("", alert)]
+        if not changes or changes[-1][1] is not alert:
+            changes.append(("", alert))  # what of it changed without a name
+        return changes
 
     def _hold(self, alert: Alert, seen: Seen) -> tuple[str, int]:
         """Why an alert that nobody has is to be held now, and until when at the latest; "" if it is not."""

@@ -180,12 +180,6 @@ def _look_at_configs(topics: Iterable[TopicSpec], found: Mapping[str, Mapping[st
     yield from findings or [ok("configs", "every topic keeps what it has to keep")]
 
 
-def _NOT_TOLD(name: str) -> Finding:
-    return warning(
-        "configs", f"the broker does not say how {name} is configured", "Give this user DescribeConfigs on it"
-    )
-
-
 def _of_topic(topic: TopicSpec, configs: Mapping[str, str | None]) -> Iterator[Finding]:
     is_compacted = topic.configs["cleanup.policy"] == COMPACTED["cleanup.policy"]
     alter = f"kafka-configs --alter --topic {topic.name} --add-config"

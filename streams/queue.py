@@ -166,8 +166,7 @@ class AlertQueue:
         It is theirs for a minute; the command `acknowledged` makes it so for good. Raises OverBudget.
         """
         key = await self._key("open", tier, cause, category, None)
-        today = datetime.now(UTC).date().isoformat()
-        taken = await self._claim(keys=[self.prefix, key], args=[who, today, budget, CLAIM_SECONDS, customer_id])
+        taken = await self._claim(keys=[self.prefix, key], args=[who, _today(), budget, CLAIM_SECONDS, customer_id])
         if taken == -1:
             raise OverBudget(
                 f"{who} has taken {budget} alerts today, which is what the policy allows an agent on a day"
@@ -176,16 +175,14 @@ class AlertQueue:
 
     async def give_back(self, who: str, customer_id: str) -> None:
         """Undo a claim whose command could not be sent."""
-        today = datetime.now(UTC).date().isoformat()
         pipe = self.redis.pipeline()
         pipe.delete(f"{self.prefix}claim:{customer_id}")
-        pipe.decr(f"{self.prefix}claims:{today}:{who}")
+        pipe.decr(f"{self.prefix}claims:{_today()}:{who}")
         await pipe.execute()
 
     async def taken_today(self, who: str) -> int:
         """How many alerts somebody claimed today (UTC)."""
-        today = datetime.now(UTC).date().isoformat()
-        return int(await self.redis.get(f"{self.prefix}claims:{today}:{who}") or 0)
+        return int(await self.redis.get(f"{self.prefix}claims:{_today()}:{who}") or 0)
 
     # ------------------------------------------------------------ inside
     async def _key(
@@ -224,6 +221,10 @@ class AlertQueue:
             for one, body, claimed in zip(ids, answers[::2], answers[1::2], strict=True)
             if body is not None
         ]
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def _bursts(latest_first: list[int], within_ms: int) -> list[list[int]]:

@@ -9,12 +9,6 @@ local LINES = {'tier', 'risk', 'life', 'alert'}
 local stored = tonumber(redis.call('HGET', prefix .. 'positions', position) or 0)
 if stored < tonumber(ARGV[2]) then return stored end  -- what came before is missing here: start again from there
 
-local function known_of(key, ...)
-  local found = redis.call('HMGET', key, ...)
-  for i = 1, #found do if found[i] == false then found[i] = nil end end
-  return found
-end
-
 -- Whether an announcement is the first of its number on its topic, so that counts and story have it once.
 local function is_news(key, line, seq)
   local told = redis.call('HGET', key, 'told') or '-1,-1,-1,-1'
@@ -133,7 +127,7 @@ function apply.erase(key, id, seq, erased_seq)
   local alert = alert_of(id)
   if alert and tonumber(alert.seq) <= seq then drop_alert(id) end
   if seq > erased_seq and is_news(key, 'tier', seq) then redis.call('DEL', prefix .. 'story:' .. id) end
-  local known = known_of(key, 'tier_seq', 'tier')
+  local known = redis.call('HMGET', key, 'tier_seq', 'tier')
   if seq > erased_seq then redis.call('HSET', key, 'erased_seq', seq) end
   if seq <= math.max(tonumber(known[1] or -1), erased_seq) then return end
   if known[2] then redis.call('ZREM', prefix .. 'tier:' .. known[2], id) end
@@ -149,7 +143,7 @@ function apply.tier(key, id, seq, erased_seq, tier, since_ms, from, date, body)
     tell(id, body)
     if from ~= tier then count(date, 'flow:' .. from .. '>' .. tier) end
   end
-  local known = known_of(key, 'tier_seq', 'tier')
+  local known = redis.call('HMGET', key, 'tier_seq', 'tier')
   if seq > tonumber(known[1] or -1) then
     take_tier(key, id, seq, tier, since_ms, known[2])
     touched(key, seq, erased_seq)
@@ -175,7 +169,7 @@ end
 function apply.profile(key, id, seq, erased_seq, revision, tier, since_ms, level, probability, stake, profile)
   -- The profile of a customer who came back has the seq of the erasure until something new is announced.
   if seq < erased_seq then return end
-  local known = known_of(key, 'revision', 'tier_seq', 'tier', 'risk_seq')
+  local known = redis.call('HMGET', key, 'revision', 'tier_seq', 'tier', 'risk_seq')
   if tonumber(revision) <= tonumber(known[1] or -1) then return end
   redis.call('HSET', key, 'profile', profile, 'revision', revision)
   if seq >= tonumber(known[2] or -1) then take_tier(key, id, seq, tier, since_ms, known[3]) end

@@ -9,13 +9,13 @@ import orjson
 from msgspec import UNSET, Struct, UnsetType
 
 from models import units
+from streams.topics import COMMANDS
 from streams.web.outbox import Outbox
 from streams.web.people import Person
 
 Action = Literal["acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 MAX_REASON_CHARACTERS: Final = 1_000
-COMMANDS: Final = "commands"
 
 
 class ActError(ValueError):

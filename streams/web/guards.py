@@ -21,7 +21,6 @@ CSRF_HEADER: Final = "x-csrf-token"
 CSRF_FIELD: Final = "csrf"
 OPEN_TO_ALL: Final = {"open_to_all": True}
 AGENTS: Final = {"role": "agent"}
-MANAGERS: Final = {"role": "manager"}
 """For a handler's `opt`; without one, everybody who is signed in may."""
 
 

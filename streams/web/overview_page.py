@@ -20,6 +20,7 @@ PERIODS_DAYS: Final = (7, 30, 90, 365)
 COLUMNS: Final = 31
 """Days in the chart of alerts, at the most; of longer periods, weeks."""
 WEEK: Final = 7
+OUTCOMES: Final = ("saved", RECOVERED, "lost", "dismissed")
 AT_RISK: Final = "at risk"
 
 
@@ -53,7 +54,7 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
         owners=await here.queue.owners(),
         incidents=[] if here.policy.alerts is None else await here.queue.incidents(here.policy.alerts),
         opened=whole.get("opened", 0.0),
-        closed={name: whole.get(name, 0.0) for name in ("saved", RECOVERED, "lost", "dismissed")},
+        closed={name: whole.get(name, 0.0) for name in OUTCOMES},
         saved_value=whole.get("saved_value", 0.0),
         currency=here.policy.currency,
         met_share=met / (met + breached) if met + breached else None,
@@ -67,7 +68,7 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
             dates,
             [
                 ("opened", [_sum(slot).get("opened", 0.0) for slot in slots]),
-                ("closed", [sum(_sum(slot).get(name, 0.0) for name in ("saved", RECOVERED, "lost", "dismissed")) for slot in slots]),
+                ("closed", [sum(_sum(slot).get(name, 0.0) for name in OUTCOMES) for slot in slots]),
             ],
             t("alerts_opened_and_closed"),
         ),

@@ -7,17 +7,16 @@ from typing import Any, Final
 
 import orjson
 from litestar import Request, Response, get, post
-from litestar.exceptions import PermissionDeniedException
 from litestar.params import JSONBody
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 from msgspec import Struct
 
-from models.alerts import OF_SILENCE
+from models.policy_builder import CAUSES
 from streams.queue import OverBudget
 from streams.web.acts import Act, act_on_alert
 from streams.web.customer_page import customer_of
-from streams.web.guards import person_of
+from streams.web.guards import AGENTS, person_of
 from streams.web.outbox import NotTaken
 from streams.web.pages import language, page
 from streams.web.services import address_of, services
@@ -25,7 +24,6 @@ from streams.web.words import words
 
 A_PAGE: Final = 50
 STATES: Final = ("open", "held", "snoozed", "closed")
-CAUSES: Final = (*OF_SILENCE, "complaints", "satisfaction")
 TOP_REASONS: Final = 2
 
 
@@ -50,12 +48,10 @@ async def queue_rows(request: Request[Any, Any, Any]) -> Response[str]:
     return page(request, "queue_rows.html", **await _contents(request))
 
 
-@post("/queue/claim", status_code=202)
+@post("/queue/claim", status_code=202, opt=AGENTS)
 async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Response[Any]:
     """An alert for who asks: 202 with the customer; 404 if nobody waits, 409 if the day's budget is used up."""
     here, person, t = services(request), person_of(request), words(language(request))
-    if not person.may("agent"):
-        raise PermissionDeniedException("not_allowed")
     rules = here.policy.alerts
     wanted = "" if data.customer is None else customer_of(request, data.customer)
     try:
