@@ -139,12 +139,14 @@ class AlertQueue:
                     )
         return sorted(found, key=lambda one: -one["customers"])
 
-    async def changes(self, after: str = "$") -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Changes of alerts as they come, each with its id in the stream, from which to go on; "$" is from now on."""
+    async def latest_change(self) -> str:
+        """The id of the latest change: what is read after asking for it, and `changes` after it, leave nothing out between them."""
+        latest = await self.redis.xrevrange(f"{self.prefix}alert-stream", count=1)
+        return latest[0][0].decode() if latest else "0-0"
+
+    async def changes(self, after: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Changes of alerts as they come, each with its id in the stream, from which to go on."""
         key = f"{self.prefix}alert-stream"
-        if after == "$":
-            latest = await self.redis.xrevrange(key, count=1)
-            after = latest[0][0].decode() if latest else "0"
         while True:
             for _, entries in await self.redis.xread({key: after}, count=100, block=STREAM_WAIT_MS) or ():
                 for entry_id, fields in entries:

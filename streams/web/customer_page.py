@@ -36,6 +36,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     """A customer, and a line in the audit trail that they were seen."""
     here: Services = services(request)
     customer_id, person = customer_of(request, reference), person_of(request)
+    seen = await here.queue.latest_change()
     found = await here.directory.customer(customer_id)
     if found is None:
         raise NotFoundException("customer_unknown")
@@ -54,6 +55,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     return page(
         request,
         "customer.html",
+        seen=seen,
         customer_id=customer_id,
         customer=customer,
         profile=profile,

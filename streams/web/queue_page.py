@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from streams.web.words import words
 A_PAGE: Final = 50
 STATES: Final = ("open", "held", "snoozed", "closed")
 TOP_REASONS: Final = 2
+CHANGE_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
 
 
 class Claim(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,9 +83,15 @@ async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Respo
 
 @get("/queue/live")
 async def queue_live(request: Request[Any, Any, Any]) -> ServerSentEvent:
-    """Changes of alerts as server-sent events: which change, and of whom. A browser that lost the line goes on where it was."""
+    """Changes of alerts as server-sent events: which change, and of whom.
+
+    They begin `?after=` the change that the page had seen when it was made, so that nothing falls between the page and its line;
+    a browser that lost the line goes on where it was.
+    """
     here, person = services(request), person_of(request)
-    after = request.headers.get("last-event-id") or "$"
+    after = request.headers.get("last-event-id") or request.query_params.get("after") or ""
+    if not CHANGE_ID.fullmatch(after):
+        after = await here.queue.latest_change()
 
     async def told() -> AsyncIterator[ServerSentEventMessage]:
         yield ServerSentEventMessage(comment="open", retry=2000)
@@ -100,10 +108,12 @@ async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
     state = asked.get("state") if asked.get("state") in STATES else "open"
     chosen = {name: asked.get(name) or None for name in ("tier", "cause", "category", "owner")}
     first = max(int(asked["first"]) if asked.get("first", "").isdigit() else 0, 0)
+    seen = await here.queue.latest_change()
     found = await here.queue.page(state, **chosen, first=first, count=A_PAGE)  # type: ignore[arg-type]
     rules = here.policy.alerts
     budget = 0 if rules is None else rules.budget
     return {
+        "seen": seen,
         "alerts": found.alerts,
         "total": found.total,
         "first": first,

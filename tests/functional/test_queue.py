@@ -297,7 +297,7 @@ def test_changes_come_to_who_listens_and_to_who_comes_back_later(redis: Any) -> 
                     return entry_id
             raise AssertionError("the stream ended")
 
-        listening = asyncio.create_task(listen("$", 2))
+        listening = asyncio.create_task(listen(await queue.latest_change(), 2))
         await asyncio.sleep(0.1)
         await told.complaining("ada", "bob")
         last = await asyncio.wait_for(listening, 10)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from models import units
 from streams.embedded import EmbeddedRedis
@@ -201,6 +201,30 @@ def test_what_happens_comes_to_who_looks_without_being_asked(desk: Desk) -> None
     max_ = desk.sign_in("max", "/customers/lena")
     max_.get_by_role("button", name="Claim").click()
     expect(page.locator("tbody tr")).to_have_count(0)
+
+
+@pytest.mark.parametrize("path", ["/queue%3Fcategory={0}", "/customers/{0}"])
+def test_what_happens_between_the_page_and_its_line_is_not_missed(desk: Desk, path: str) -> None:
+    who = "between-" + path[1:2]
+    desk.happens(*complaining(who, category=who))
+    page = desk.sign_in("mia", "/overview")
+    claimed: list[str] = []
+
+    def late(route: Route) -> None:
+        """The page is there; before its line is, somebody else claims."""
+        if not claimed:
+            claimed.append(who)
+            act = {"event_id": f"{who}-a", "customer_id": who, "command": "act_on_alert", "action": "acknowledged"}
+            desk.happens(("commands", act | {"actor": "kim", "occurred_at": ago(0)}))
+        route.continue_()
+
+    page.route("**/queue/live*", late)
+    page.goto(desk.url + path.format(who).replace("%3F", "?"))
+    if "queue" in path:
+        expect(page.locator("tbody tr")).to_have_count(0)
+    else:
+        expect(page.get_by_role("heading", name="Alert 1: claimed")).to_be_visible()
+    assert claimed == [who]
 
 
 def test_a_snooze_asks_until_when_and_a_dismissal_why(desk: Desk) -> None:

@@ -67,6 +67,9 @@
     }
   };
 
-  window.alerts = { act, say, localise };
+  // Changes after what the page shows: of those that happen while it loads none is missed.
+  const live = () => new EventSource(`/queue/live?after=${document.querySelector("[data-seen]").dataset.seen}`);
+
+  window.alerts = { act, say, localise, live };
   localise(document);
 })();

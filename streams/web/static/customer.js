@@ -3,7 +3,7 @@
 
 (() => {
   document.addEventListener("acted", () => setTimeout(() => location.reload(), 700));
-  const live = new EventSource("/queue/live");
+  const live = alerts.live();
   const here = decodeURIComponent(location.pathname.split("/").pop());
   live.addEventListener("change", (event) => {
     if (JSON.parse(event.data).customer === here && !document.querySelector("dialog[open]")) { location.reload(); }

@@ -18,7 +18,7 @@
   let waiting = null;
   const soon = () => { waiting ??= setTimeout(() => { waiting = null; refresh(); }, 400); };
 
-  const live = new EventSource("/queue/live");
+  const live = alerts.live();
   live.addEventListener("change", soon);
   live.addEventListener("open", () => rows.dataset.live = "yes");
   document.addEventListener("acted", soon);
