@@ -16,6 +16,8 @@ Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 Text = Annotated[str, Meta(max_length=1_000)]
 Time = Annotated[int, Meta(ge=0, lt=units.LATEST_MS)] | Annotated[datetime, Meta(tz=True)]
 Score = Annotated[int, Meta(ge=0, le=100)]
+Place = Annotated[str, Meta(max_length=128)]
+"""Where the customer is, as the shop divides its market; of several words the latest counts."""
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
 ComplaintStatus = Literal["opened", "escalated", "resolved", "reopened"]
@@ -34,6 +36,7 @@ class Purchase(Struct, gc=False, kw_only=True):
     currency: str
     occurred_at: Time
     channel: Annotated[str, Meta(max_length=128)] | None = None
+    region: Place | None = None
     original_occurred_at: Time | None = None
     full_order: bool = False
 
@@ -48,6 +51,7 @@ class Complaint(Struct, gc=False, kw_only=True):
     severity: Severity
     occurred_at: Time
     category: Annotated[str, Meta(max_length=128)] | None = None
+    region: Place | None = None
     satisfaction: Score | None = None
 
 
@@ -88,6 +92,7 @@ class Prospect(Struct, gc=False, kw_only=True):
     authority: bool
     need: bool
     occurred_at: Time
+    region: Place | None = None
 
 
 class Command(Struct, gc=False, kw_only=True):

@@ -330,6 +330,8 @@ class Alert(LedgerEntry, frozen=True, kw_only=True):
     """As in `churn-risk`."""
     category: str | None
     """Of the newest complaint that is open."""
+    region: str | None
+    """Where the customer is, when this was said."""
     tier: str
     probability: Probability
     value_at_stake: Decimal
@@ -464,6 +466,8 @@ class Profile(TierState, frozen=True, kw_only=True):
     active_periods: Count | None
     """Periods of the policy with an order; null if no tier asks for them."""
     satisfaction: Answer | None
+    region: str | None
+    """Where the customer is, by the latest event that says so."""
     lifetime: Lifetime
     history: History
     risk: Risk

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from models import buckets
-from models.remembered import Alert, ComplaintStep, Lock, Prospecting, Satisfaction
+from models.remembered import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
 
 SCHEMA_VERSION: Final = 4
 NEVER_MS: Final = 2**62 - 1
@@ -57,6 +57,8 @@ class Facts:
     """None of who was never said to be a prospect."""
     last_day_minor: int
     """What was bought on the UTC day of the last purchase, refunds notwithstanding; 0 if it is not known."""
+    region: Region | None
+    """None of whom no event says where they are."""
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Facts:
         satisfaction: Satisfaction | None = None,
         last_day_minor: int = 0,
         prospecting: Prospecting | None = None,
+        region: Region | None = None,
     ) -> None:
         self.first_purchase_ms = first_purchase_ms
         self.last_purchase_ms = last_purchase_ms
@@ -91,6 +94,7 @@ class Facts:
         self.satisfaction = satisfaction
         self.last_day_minor = last_day_minor
         self.prospecting = prospecting
+        self.region = region
 
 
 @dataclass(init=False, slots=True)
@@ -220,6 +224,7 @@ _Fields = tuple[
     int,
     tuple[str, int, str] | None,
     tuple[int, int, int, int] | None,
+    Region | None,
     _Rare | None,
 ]  # fmt: skip
 """A customer, but for `due_at_ms` and `edition`, in one row: their own fields, their facts', their standing's, and what is rare."""
@@ -253,6 +258,7 @@ def _fields(customer: Customer) -> _Fields:
         facts.last_day_minor,
         (standing.stage, standing.stage_since_ms, standing.behaviour) if standing.stage else None,
         customer.latest_seqs if customer.seq else None,
+        facts.region,
         rare,
     )  # fmt: skip
 
@@ -267,7 +273,8 @@ def _customer(due_at_ms: int, edition: int, row: _Fields) -> Customer:
         standing.stage, standing.stage_since_ms, standing.behaviour = life
     if row[21] is not None:
         customer.latest_seqs = row[21]
-    rare = row[22]
+    facts.region = row[22]
+    rare = row[23]
     if rare is not None:
         customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
         facts.window_refunded_minor, facts.window_refunded_orders = rare[3], rare[4]
@@ -314,13 +321,13 @@ def _from_2_to_3(body: list[Any]) -> list[Any]:
 
 
 def _from_3_to_4(body: list[Any]) -> list[Any]:
-    """The latest `seq` of each topic came: the next output of each names none before it. So did the ledger of alerts, which
-    begins with the next one; the note of what was last done about one went.
+    """The latest `seq` of each topic came: the next output of each names none before it. So did the region, and the ledger of
+    alerts, which begins with the next one; the note of what was last done about one went.
     """
     rare = body[-1]
     if rare is not None:
         rare = [*rare[:7], None, *rare[8:]]
-    return [*body[:-1], None, rare]
+    return [*body[:-1], None, None, rare]
 
 
 UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3, 3: _from_3_to_4}

@@ -81,6 +81,8 @@ class Event:
     """Whether a refund is of the whole order."""
     booked_at_ms: int
     """When the purchase was made, also the one that a refund is of, as far as that is known."""
+    region: str
+    """Where the customer is; empty where the event does not say."""
     until_ms: int
     """The end of a snooze; -1 of any other event."""
 
@@ -103,6 +105,7 @@ class Event:
         self.amount_minor = 0
         self.is_refund = self.is_full = False
         self.booked_at_ms = occurred_at_ms
+        self.region = ""
         self.until_ms = -1
 
 
@@ -172,10 +175,14 @@ class Decoder:
         event_hash = xxh3_64_digest(f"{topic}/{event_id}".encode())
         event = Event(topic, customer_id, key, event_id, occurred_at_ms, event_hash)
         if isinstance(body, Purchase):
+            if body.region is not None:
+                event.region = body.region
             return self._with_money(event, body)
         event.body = body
         if isinstance(body, Command):
             return self._checked_command(event, body)
+        if isinstance(body, (Complaint, Prospect)) and body.region is not None:
+            event.region = body.region
         return event
 
     def _with_money(self, event: Event, body: Purchase) -> Event | Rejected:

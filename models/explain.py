@@ -203,6 +203,11 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
     return terms
 
 
+def region_in_words(facts: Facts) -> str | None:
+    """Where the customer is, if an event says so."""
+    return None if facts.region is None else facts.region.name
+
+
 def alert(policy: Policy, customer: Customer) -> dict[str, Any]:
     """The customer's alert, and all that whoever takes it up wants to know."""
     one, facts, standing, now_ms = customer.standing.alert, customer.facts, customer.standing, customer.clock_ms
@@ -216,6 +221,7 @@ def alert(policy: Policy, customer: Customer) -> dict[str, Any]:
         "level": standing.risk_level,
         "main_cause": one.cause,
         "category": (of_open[-1] if of_open else "") or None,
+        "region": region_in_words(facts),
         "tier": standing.tier,
         "probability": score.probability,
         **worth(policy, facts, standing.tier, now_ms),

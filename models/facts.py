@@ -15,7 +15,7 @@ from typing import Final, Literal
 from models import buckets, units
 from models.buckets import Total
 from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Facts
-from models.remembered import ComplaintStep, Prospecting, Satisfaction
+from models.remembered import ComplaintStep, Prospecting, Region, Satisfaction
 
 MAX_SUM_MINOR: Final = 2**63 - 1
 """What a sum may be: it is kept in 64 bits."""
@@ -135,6 +135,12 @@ def book_prospecting(facts: Facts, word: Prospecting) -> None:
     """The latest word counts."""
     if facts.prospecting is None or word > facts.prospecting:
         facts.prospecting = word
+
+
+def book_region(facts: Facts, region: Region) -> None:
+    """The latest word counts."""
+    if facts.region is None or region > facts.region:
+        facts.region = region
 
 
 def slide(facts: Facts, window: Window, clock_ms: int) -> None:
@@ -348,6 +354,7 @@ __all__ = [
     "book_prospecting",
     "book_purchase",
     "book_refund",
+    "book_region",
     "book_satisfaction",
     "forget_complaints",
     "slide",

@@ -29,6 +29,7 @@ from models.facts import (
     book_prospecting,
     book_purchase,
     book_refund,
+    book_region,
     book_satisfaction,
     forget_complaints,
     only_shrinks,
@@ -38,7 +39,7 @@ from models.facts import (
 from models.life import PROSPECT, LifeCycle
 from models.outputs import ALERTS, CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit
 from models.policy import Policy
-from models.remembered import ComplaintStep, Lock, Prospecting, Satisfaction
+from models.remembered import ComplaintStep, Lock, Prospecting, Region, Satisfaction
 from models.tiers import Tier
 from models.units import format_time
 
@@ -232,6 +233,8 @@ class _Step:
             return self.erased(event)
         else:
             self.command(event, body)
+        if event.region:
+            book_region(self.facts, Region(at_ms, event.region))
         self.settle(event.event_id, only_adds)
         return self.outputs
 

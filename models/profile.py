@@ -52,6 +52,7 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
         "satisfaction": None
         if answer is None
         else {"score": answer.score, "kind": answer.kind, "at": units.format_time(answer.at_ms)},
+        "region": explain.region_in_words(facts),
         "lifetime": {
             "first_purchase": _time(facts.first_purchase_ms),
             "last_purchase": _time(facts.last_purchase_ms),

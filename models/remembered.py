@@ -34,6 +34,13 @@ class Prospecting(Struct, array_like=True, gc=False, order=True, frozen=True):
     """How many of the three there are."""
 
 
+class Region(Struct, array_like=True, gc=False, order=True, frozen=True):
+    """Where the customer is, by the latest word; of two at the same instant the later name counts."""
+
+    at_ms: int
+    name: str
+
+
 class Lock(Struct, array_like=True, gc=False, frozen=True):
     """A tier pinned by hand."""
 

@@ -25,6 +25,7 @@ START = datetime(1997, 1, 1, tzinfo=UTC)
 END = datetime(1998, 7, 1, tzinfo=UTC)
 """The data ends with the day before."""
 CATEGORIES = ("delivery", "quality", "price", "service", "wrong item")
+REGIONS = ("north", "east", "south", "west")
 
 Event = dict[str, Any]
 Line = tuple[str, str, str, datetime]
@@ -96,6 +97,7 @@ def _complaint(chance: random.Random, customer_id: str, number: str, bought: dat
             "status": status,
             "severity": severity,
             "category": category,
+            "region": REGIONS[int(customer_id) % len(REGIONS)],
             "occurred_at": _written(at),
         }
         at += timedelta(days=chance.randint(1, 14), seconds=chance.randrange(86_400))

@@ -158,7 +158,7 @@ class Lookups:
         return _decoded(answer, Members)
 
     def alerts(self, first: int = 0, count: int = 50, **only: str) -> Alerts:
-        """Alerts, the most urgent first; `state`, `tier`, `cause` or `owner` say only which. Raises LookupFailed."""
+        """Alerts, the most urgent first; `state`, `tier`, `cause`, `region` or `owner` say only which. Raises LookupFailed."""
         return _decoded(self._ask("GET", "/v1/alerts", params={"first": first, "count": count, **only}), Alerts)
 
     # ------------------------------------------------------------ answers

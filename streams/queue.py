@@ -7,7 +7,7 @@ claim is here, for the moment until then, so that no two get the same alert:
     tierstream:queue                   sorted set of customers with an open alert that nobody has, by urgency
     tierstream:owner:{who}, owners     what somebody has, by urgency; set of everybody who ever had something
     tierstream:held, snoozed, closed   by the end of the hold or snooze, or by when it was closed (the latest 10,000)
-    ...:tier:{tier}, ...:cause:{cause}, ...:category:{category}       of each of these sorted sets, those of some
+    ...:tier:{tier}, ...:cause:{cause}, ...:category:{category}, ...:region:{region}       of each of these sorted sets, those of some
     tierstream:category:{category}     alerts about a category of complaint that are not closed, by opening; categories: their set
     tierstream:claim:{id}              who is about to have it, for a minute; claims:{date}:{who}: how many on a day
     tierstream:alert-stream            stream of all changes, the latest 10,000 or so
@@ -63,6 +63,7 @@ class AlertQueue:
         tier: str | None = None,
         cause: str | None = None,
         category: str | None = None,
+        region: str | None = None,
         owner: str | None = None,
         first: int = 0,
         count: int = 50,
@@ -71,7 +72,7 @@ class AlertQueue:
 
         With `owner`, what somebody has and is not closed, by urgency, whatever `state` says.
         """
-        key = await self._key(state, tier, cause, category, owner)
+        key = await self._key(state, tier, cause, category, region, owner)
         total = int(await self.redis.zcard(key))
         closed = state == "closed" and owner is None
         ids: list[bytes] = await self.redis.zrange(key, first, first + count - 1, desc=closed)
@@ -161,13 +162,14 @@ class AlertQueue:
         tier: str | None = None,
         cause: str | None = None,
         category: str | None = None,
+        region: str | None = None,
         budget: int = 0,
     ) -> dict[str, Any] | None:
         """The most urgent alert that nobody has, or this customer's, for whoever asks; None if there is none (any more).
 
         It is theirs for a minute; the command `acknowledged` makes it so for good. Raises OverBudget.
         """
-        key = await self._key("open", tier, cause, category, None)
+        key = await self._key("open", tier, cause, category, region, None)
         taken = await self._claim(keys=[self.prefix, key], args=[who, _today(), budget, CLAIM_SECONDS, customer_id])
         if taken == -1:
             raise OverBudget(
@@ -188,13 +190,19 @@ class AlertQueue:
 
     # ------------------------------------------------------------ inside
     async def _key(
-        self, state: State, tier: str | None, cause: str | None, category: str | None, owner: str | None
+        self,
+        state: State,
+        tier: str | None,
+        cause: str | None,
+        category: str | None,
+        region: str | None,
+        owner: str | None,
     ) -> str:
         """The sorted set to read; of several filters their intersection, kept for a few seconds."""
         base: str = "queue" if state == "open" else state
         if owner is not None:
             base = f"owner:{owner}"
-        filters = {"tier": tier, "cause": cause, "category": category}
+        filters = {"tier": tier, "cause": cause, "category": category, "region": region}
         keys = [f"{self.prefix}{base}:{name}:{value}" for name, value in filters.items() if value]
         if not keys:
             return f"{self.prefix}{base}"

@@ -72,7 +72,7 @@ def _alert(body: dict[str, Any], value: bytes) -> Update:
     return (
         "alert", body["customer_id"], body["seq"], body["change"], "" if before is None else before["state"],
         body["occurred_at"][:10], _told(ALERTS, body), value, after["number"], after["state"], after["owner"] or "", after["tier"],
-        after["main_cause"], after["category"] or "", after["level"], at_stake, deadline_ms,
+        after["main_cause"], after["category"] or "", after["region"] or "", after["level"], at_stake, deadline_ms,
         -1 if after["until"] is None else units.parse_time(after["until"]), units.parse_time(after["opened_at"]),
         units.parse_time(after["since"]), urgency(deadline_ms, float(at_stake)),
     )  # fmt: skip

@@ -86,18 +86,27 @@ def complaint(
     severity: str = "medium",
     category: str | None = None,
     satisfaction: int | None = None,
+    region: str | None = None,
     id: str | None = None,
 ) -> Wire:
     """One step of a complaint of `who`."""
     fields = {"complaint_id": complaint_id, "status": status, "severity": severity}
-    return _event("complaints", who, on, id, {**fields, "category": category, "satisfaction": satisfaction})
+    fields |= {"category": category, "satisfaction": satisfaction, "region": region}
+    return _event("complaints", who, on, id, fields)
 
 
 def prospect(
-    who: str, *, on: str | int, money: bool = True, authority: bool = True, need: bool = True, id: str | None = None
+    who: str,
+    *,
+    on: str | int,
+    money: bool = True,
+    authority: bool = True,
+    need: bool = True,
+    region: str | None = None,
+    id: str | None = None,
 ) -> Wire:
     """What is known of `who` before the first purchase."""
-    return _event("prospects", who, on, id, {"money": money, "authority": authority, "need": need})
+    return _event("prospects", who, on, id, {"money": money, "authority": authority, "need": need, "region": region})
 
 
 def feedback(who: str, score: int, *, on: str | int, kind: str = "csat", id: str | None = None) -> Wire:

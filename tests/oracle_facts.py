@@ -165,6 +165,9 @@ class Known:
         ]
         self.word = max(words, default=None)
 
+        said = [(event.at, event.wire["region"]) for event in events if event.wire.get("region")]
+        self.region = max(said, default=None)
+
         steps = {
             (
                 event.at,
@@ -191,6 +194,7 @@ class Known:
             "steps": [step for step in self.steps if step[0] + rules.forget_after > clock],
             "answer": self.answer,
             "word": self.word,
+            "region": self.region,
         }
 
     def year(self, t: int) -> tuple[int, int]:

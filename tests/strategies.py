@@ -13,6 +13,7 @@ START_MS = ms("2019-12-20T05:00:00Z")
 AMOUNTS = ("0", "0.01", "9.99", "10", "10.01", "25", "49.99", "50", "75.50", "100", "200")
 SEVERITIES = ("low", "medium", "high", "critical")
 STATUSES = ("opened", "escalated", "resolved", "reopened")
+REGIONS = ("north", "south", "")
 TIERS = ("member", "silver", "gold", "platinum")
 
 
@@ -169,14 +170,16 @@ def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], numbe
         amount = draw(st.sampled_from(AMOUNTS))
         if currency == "JPY":
             amount = amount.split(".", maxsplit=1)[0]
-        return builders.purchase(who, amount, on=at_ms, currency=currency, id=id)
+        region = draw(st.sampled_from([None, None, *REGIONS]))
+        return builders.purchase(who, amount, on=at_ms, currency=currency, id=id, region=region)
     if kind == "refund":
         of = draw(st.sampled_from([None, at_ms, *[before for before in earlier if before <= at_ms]]))
         amount = draw(st.sampled_from(AMOUNTS))
         return builders.refund(who, amount, on=at_ms, of=of, full=draw(st.booleans()), id=id)
     if kind == "prospect":
         money, authority = draw(st.booleans()), draw(st.booleans())
-        return builders.prospect(who, on=at_ms, money=money, authority=authority, need=draw(st.booleans()), id=id)
+        need, region = draw(st.booleans()), draw(st.sampled_from(REGIONS))
+        return builders.prospect(who, on=at_ms, money=money, authority=authority, need=need, region=region, id=id)
     if kind == "complaint":
         return builders.complaint(
             who,
@@ -186,6 +189,7 @@ def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], numbe
             severity=draw(st.sampled_from(SEVERITIES)),
             category=draw(st.sampled_from([None, "delivery"])),
             satisfaction=draw(st.sampled_from([None, None, 0, 30, 95])),
+            region=draw(st.sampled_from([None, *REGIONS])),
             id=id,
         )
     score = draw(st.sampled_from([0, 49, 50, 69, 70, 89, 90, 100]))

@@ -58,7 +58,7 @@ end
 
 -- ------------------------------------------------------------ alerts
 -- Every sorted set that has an alert, and its score there: that of its state and of its owner, and of each the part with its tier,
--- its cause and its category.
+-- its cause, its category and its region.
 local function queues_of(alert)
   local bases, found = {}, {}
   if alert.state == 'open' then bases['queue'] = alert.urgency
@@ -67,7 +67,7 @@ local function queues_of(alert)
   if alert.owner ~= '' and not CLOSED[alert.state] then bases['owner:' .. alert.owner] = alert.urgency end
   for base, score in pairs(bases) do
     found[base] = score
-    for _, name in ipairs({'tier', 'cause', 'category'}) do
+    for _, name in ipairs({'tier', 'cause', 'category', 'region'}) do
       if alert[name] ~= '' then found[base .. ':' .. name .. ':' .. alert[name]] = score end
     end
   end
@@ -79,7 +79,7 @@ local function leave_queues(id, alert)
   if alert.category ~= '' then redis.call('ZREM', prefix .. 'category:' .. alert.category, id) end
 end
 
-local ALERT_FIELDS = {'seq', 'number', 'state', 'owner', 'tier', 'cause', 'category', 'level', 'stake', 'deadline_ms', 'until_ms',
+local ALERT_FIELDS = {'seq', 'number', 'state', 'owner', 'tier', 'cause', 'category', 'region', 'level', 'stake', 'deadline_ms', 'until_ms',
   'opened_ms', 'since_ms', 'urgency', 'body'}
 
 local function alert_of(id)

@@ -249,13 +249,14 @@ async def alerts(
     ] = "open",
     tier: Annotated[str | None, _filter("Only of customers in this tier.")] = None,
     cause: Annotated[str | None, _filter("Only with this main cause.")] = None,
+    region: Annotated[str | None, _filter("Only of customers in this region.")] = None,
     owner: Annotated[str | None, _filter("What this owner has, in whatever state.")] = None,
     first: First = 0,
     count: Count = 50,
 ) -> Answer:
     """Alerts: open ones by urgency, held and snoozed by when they end, the last closed first; with `owner`, what somebody has."""
     queue = open_to(request, "alerts:read").queue
-    page = await queue.page(alert_state, tier=tier, cause=cause, owner=owner, first=first, count=count)
+    page = await queue.page(alert_state, tier=tier, cause=cause, region=region, owner=owner, first=first, count=count)
     body = {"total": page.total, "first": first, "alerts": page.alerts}
     return Answer(orjson.dumps(body))
 

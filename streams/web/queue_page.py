@@ -36,6 +36,7 @@ class Claim(Struct, frozen=True, forbid_unknown_fields=True):
     tier: str | None = None
     cause: str | None = None
     category: str | None = None
+    region: str | None = None
 
 
 @get("/queue")
@@ -63,6 +64,7 @@ async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Respo
             tier=data.tier or None,
             cause=data.cause or None,
             category=data.category or None,
+            region=data.region or None,
             budget=0 if rules is None else rules.budget,
         )
     except OverBudget:
@@ -106,7 +108,7 @@ async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """What the templates are filled with."""
     here, person, asked = services(request), person_of(request), request.query_params
     state = asked.get("state") if asked.get("state") in STATES else "open"
-    chosen = {name: asked.get(name) or None for name in ("tier", "cause", "category", "owner")}
+    chosen = {name: asked.get(name) or None for name in ("tier", "cause", "category", "region", "owner")}
     first = max(int(asked["first"]) if asked.get("first", "").isdigit() else 0, 0)
     seen = await here.queue.latest_change()
     found = await here.queue.page(state, **chosen, first=first, count=A_PAGE)  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "state": ("State", "状态"),
     "tier": ("Tier", "等级"),
     "cause": ("Cause", "原因"),
+    "region": ("Region", "地区"),
     "category": ("Complaint category", "投诉类别"),
     "owner": ("Owner", "负责人"),
     "all": ("All", "全部"),

@@ -74,7 +74,7 @@ ALERT = {
         "number": 2, "kind": "churn", "state": "open", "since": "2026-01-31T12:00:00.001Z",
         "opened_at": "2026-01-31T12:00:00.001Z", "deadline": "2026-02-07T12:00:00.001Z", "breached": False,
         "until": None, "hold": None, "owner": None, "reason": None, "bought_again": False, "level": "high",
-        "main_cause": "silence", "category": "delivery", "tier": "gold", "probability": 0.91,
+        "main_cause": "silence", "category": "delivery", "region": None, "tier": "gold", "probability": 0.91,
         "value_at_stake": "120.50", "lifetime_value": "310.00", "currency": "USD",
         "action": {"do": "call", "before": "2026-02-07T12:00:00.001Z"}, "contributions": [],
     },

@@ -77,10 +77,15 @@ class Told:
         self.position += 1
 
     async def complaining(
-        self, *who: str, spent: str = "250", category: str = "delivery", at_ms: int = START_MS
+        self,
+        *who: str,
+        spent: str = "250",
+        category: str = "delivery",
+        region: str | None = None,
+        at_ms: int = START_MS,
     ) -> None:
         for one in who:
-            await self.happens(purchase(one, spent, on=at_ms, id=f"{one}-p"))
+            await self.happens(purchase(one, spent, on=at_ms, id=f"{one}-p", region=region))
             await self.happens(
                 complaint(one, f"{one}-c", on=at_ms, severity="critical", category=category, id=f"{one}-c")
             )
@@ -109,13 +114,16 @@ def test_pages_and_filters_give_what_they_say(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
         told = Told(view)
         await told.complaining(*(f"d{n}" for n in range(5)))
-        await told.complaining(*(f"b{n}" for n in range(3)), category="billing", spent="5000")
+        await told.complaining(*(f"b{n}" for n in range(3)), category="billing", region="north", spent="5000")
         whole = await queue.page(count=100)
         parts = [one for first in (0, 3, 6) for one in ids(await queue.page(first=first, count=3))]
         tiers = {one["tier"] for one in whole.alerts}
         by_tier = {tier: await queue.page(tier=tier) for tier in tiers}
         both = await queue.page(tier=whole.alerts[0]["tier"], category="billing", cause="complaints")
         neither = await queue.page(tier="nobody", category="billing")
+        north, south = await queue.page(region="north"), await queue.page(region="south")
+        assert (sorted(ids(north)), south.alerts) == (["b0", "b1", "b2"], [])
+        assert north.alerts[0]["region"] == "north"
         await told.happens(act_on_alert("b0", "lost", on=START_MS + HOUR, actor="mia", id="x1"))
         await told.happens(act_on_alert("b1", "contacted", on=START_MS + HOUR, actor="mia", id="x2"))
         assert ids(await queue.page("closed", category="billing")) == ["b0"]

@@ -55,6 +55,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
                 (one.at_ms, one.complaint_id, one.status, one.severity, one.category) for one in facts.complaints
             ],
             "answer": None if answer is None else (answer.at_ms, answer.score, answer.kind),
+            "region": None if facts.region is None else (facts.region.at_ms, facts.region.name),
             "word": None if facts.prospecting is None else (facts.prospecting.at_ms, facts.prospecting.marks),
         },
         "standing": {

@@ -26,7 +26,7 @@
   document.getElementById("next")?.addEventListener("click", async () => {
     try {
       const asked = new URLSearchParams(location.search);
-      const wanted = Object.fromEntries(["tier", "cause", "category"].map((name) => [name, asked.get(name) || null]));
+      const wanted = Object.fromEntries(["tier", "cause", "category", "region"].map((name) => [name, asked.get(name) || null]));
       const { customer } = await tierstream.send("/queue/claim", wanted);
       location.href = `/customers/${encodeURIComponent(customer)}`;
     } catch (error) { alerts.say(error.message, true); }
