@@ -19,15 +19,15 @@ from streams.console import INTERRUPTED, WRONG_USE, JsonOption, fail, refuse, sa
 from streams.dead_letters_cli import dead_letters_app
 from streams.digest_cli import digest
 from streams.doctor_cli import doctor
-from streams.fit_cli import backtest, fit
-from streams.logs import Log, LogError
-from streams.opening import CsvMapOption, LogsArgument, open_log
 from streams.push_cli import push
 from streams.settings import SettingsError, load_settings
+from streams.sources.logs import Log, LogError
+from streams.sources.opening import CsvMapOption, LogsArgument, open_log
 from streams.web.cli import console_app
+from streams.workshop.fit_cli import backtest, fit
 
 if TYPE_CHECKING:
-    from streams.kafka_log import KafkaLog
+    from streams.sources.kafka_log import KafkaLog
 
 app = typer.Typer(
     help="Keeps every customer's value tier and churn risk current, event by event.",
@@ -134,8 +134,8 @@ def replay(
     """
     from models import units
     from streams.garbage import collect_rarely
-    from streams.replay import replay_journal, replay_logs
-    from streams.shares import replay_in_shares
+    from streams.workshop.replay import replay_journal, replay_logs
+    from streams.workshop.shares import replay_in_shares
 
     try:
         chosen = models.load(policy)
@@ -170,7 +170,7 @@ def replay(
 
 def _only_files(opened: list[Log]) -> list[Log]:
     """The logs, if several processes can read them. Raises LogError."""
-    from streams.kafka_log import KafkaLog
+    from streams.sources.kafka_log import KafkaLog
 
     if any(isinstance(log, KafkaLog) for log in opened):
         raise LogError("--workers is for files: a topic is read by one process")
@@ -179,7 +179,7 @@ def _only_files(opened: list[Log]) -> list[Log]:
 
 def _only_kafka(opened: list[Log], until: str | None) -> KafkaLog:
     """The one log with a journal. Raises LogError."""
-    from streams.kafka_log import KafkaLog
+    from streams.sources.kafka_log import KafkaLog
 
     if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
         raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")

@@ -24,7 +24,7 @@ from models.bodies import TOPIC_BODIES
 from models.events import Decoder, Event, Rejected
 from models.outputs import DEAD_LETTERS
 from streams.envelope import Headers
-from streams.kafka_log import quiet, reading, writing
+from streams.librdkafka import quiet, reading, writing
 from streams.settings import Settings
 
 MESSAGES_A_POLL: Final = 100

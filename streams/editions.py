@@ -12,9 +12,10 @@ from models.bodies import EVERYBODY, Breakpoints, Command
 from models.parameters import Parameters
 from models.policy import Policy
 from models.policy_file import with_parameters
-from streams.kafka_log import KafkaLog, quiet, writing
-from streams.logs import LogError
+from streams.librdkafka import quiet, writing
 from streams.settings import Settings
+from streams.sources.kafka_log import KafkaLog
+from streams.sources.logs import LogError
 from streams.topics import CENSUS
 
 EDITION: Final = b"edition"

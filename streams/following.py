@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.kafka_log import connection, quiet
+from streams.librdkafka import connection, quiet
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.kafka_log import quiet, reading
 from streams.lanes import Lanes
+from streams.librdkafka import quiet, reading
 from streams.offsets import Offsets
 from streams.settings import Settings
 

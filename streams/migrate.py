@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import confluent_kafka
 
-from streams.kafka_log import KafkaLog, writing
+from streams.librdkafka import writing
 from streams.settings import Settings
+from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, create_topics
 
 FLUSH_SECONDS = 60.0

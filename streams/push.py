@@ -19,8 +19,8 @@ from msgspec import Struct
 
 from streams.envelope import Headers
 from streams.group_reader import PushError, Reader, Record
-from streams.kafka_log import quiet, writing
 from streams.lanes import STOP_SECONDS, Lanes
+from streams.librdkafka import quiet, writing
 from streams.settings import Settings
 from streams.topics import UNDELIVERED
 from streams.webhook import GivenUp, Webhook

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from streams.kafka_log import quiet, writing
+from streams.librdkafka import quiet, writing
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ import pytest
 from models import units
 from models.fitting.alerts import TeamMeasures
 from models.fitting.backtest import Backtest, Judged, Result
-from streams.backtest_page import page
-from streams.backtest_report import Flapping, PolicyReport, Report
+from streams.workshop.backtest_page import page
+from streams.workshop.backtest_report import Flapping, PolicyReport, Report
 
 NAMES = ("<i>&\"'$x$@1", "_plain@2")
 BEGINS_MS = 852_076_800_000

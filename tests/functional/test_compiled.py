@@ -23,8 +23,8 @@ import pytest
 from models import _compiled
 from models.policy import Policy
 from streams.merge import records_of
-from streams.replay import Replay, merged
 from streams.topics import INPUTS
+from streams.workshop.replay import Replay, merged
 from tests import builders
 from tests.builders import DAY, ROOT, SHIPPED, Wire, ms, policy_text, shipped_text
 from tests.running import policy_of

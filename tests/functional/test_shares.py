@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.logs import LogFile
-from streams.replay import OUTPUT_FILES, replay_logs
-from streams.shares import replay_in_shares
+from streams.sources.logs import LogFile
+from streams.workshop.replay import OUTPUT_FILES, replay_logs
+from streams.workshop.shares import replay_in_shares
 from tests.builders import cdnow, shipped_text, with_made_up_complaints
 from tests.running import policy_of
 

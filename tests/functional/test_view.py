@@ -16,9 +16,9 @@ from models import units
 from models.outputs import PROFILES
 from streams.embedded import EmbeddedRedis
 from streams.merge import Record
-from streams.replay import Replay
 from streams.updates import Update, update_of
 from streams.view import RedisView
+from streams.workshop.replay import Replay
 
 T = TypeVar("T")
 POLICY = models.load("annual-spend")

@@ -21,7 +21,7 @@ from models.tiers import NOT_DRAWN_MINOR
 from streams.census import Count, counted, lines_of
 from streams.editions import edition_body
 from streams.merge import Record
-from streams.replay import Replay
+from streams.workshop.replay import Replay
 from tests.builders import DAY, Wire, ms, policy_text, purchase
 from tests.running import policy_of
 from tests.strategies import logs

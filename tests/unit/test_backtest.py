@@ -199,7 +199,7 @@ def test_alerts_losses_and_lead_times_are_counted_by_hand() -> None:
 
 
 def test_the_policy_without_patience_moves_more() -> None:
-    from streams.fitting import without_patience
+    from streams.workshop.fitting import without_patience
 
     policy = policy_of(policy_text(downgrade={"grace": "30d", "min_hold": "60d"}))
     hasty = without_patience(policy)

@@ -27,8 +27,8 @@ import orjson
 
 from models import units
 from models.events import Rejected
-from streams.logs import FILE_PARTITION, Decodes, LogError
 from streams.merge import Record
+from streams.sources.logs import FILE_PARTITION, Decodes, LogError
 from streams.topics import INPUTS
 
 TIMES = ("occurred_at", "original_occurred_at")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from streams.logs import Log, LogError, LogFile
 from streams.settings import load_settings
+from streams.sources.logs import Log, LogError, LogFile
 
 LogsArgument = Annotated[
     list[str],
@@ -26,11 +26,11 @@ CsvMapOption = Annotated[
 def open_log(name: str, csv_map: Path | None) -> Log:
     """A file, or the topics of a broker. Raises LogError or SettingsError."""
     if name.startswith("kafka://"):
-        from streams.kafka_log import KafkaLog
+        from streams.sources.kafka_log import KafkaLog
 
         return KafkaLog(load_settings(broker=name.removeprefix("kafka://").rstrip("/")))
     if name.endswith(".csv"):
-        from streams.csv_log import CsvLog, load_mapping
+        from streams.sources.csv_log import CsvLog, load_mapping
 
         if csv_map is None:
             raise LogError(f"{name}: a CSV file needs --map, a TOML file that says which column is which field")

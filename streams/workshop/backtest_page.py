@@ -21,7 +21,7 @@ from models import units
 from models.fitting import metrics
 from models.fitting.backtest import Judged, Result
 from models.fitting.history import Floats
-from streams.backtest_report import SHARES, PolicyReport, Report, date, number
+from streams.workshop.backtest_report import SHARES, PolicyReport, Report, date, number
 
 INK, GRID, GREY = "#010101", "#020202", "#767676"
 COLOURS = {
@@ -93,7 +93,7 @@ class Drawing:
 def page(report: Report) -> str:
     """The page; the same report gives the same page."""
     environment = Environment(
-        loader=PackageLoader("streams"),
+        loader=PackageLoader("streams.workshop"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

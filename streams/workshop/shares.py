@@ -24,9 +24,9 @@ from models import units
 from models.events import Decoder, Event, Rejected
 from models.outputs import PROFILES
 from models.policy import Policy
-from streams.logs import Log, LogError
 from streams.merge import Record
-from streams.replay import OUTPUT_FILES, Replay, Results, fold_all
+from streams.sources.logs import Log, LogError
+from streams.workshop.replay import OUTPUT_FILES, Replay, Results, fold_all
 
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
 _CUSTOMER: Final = b'"customer_id"'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -11,9 +10,10 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.journal import Entry, decode_entry, one_entry_a_batch
-from streams.logs import Decodes, LogError
+from streams.librdkafka import quiet, reading
 from streams.merge import Record
 from streams.settings import Settings
+from streams.sources.logs import Decodes, LogError
 from streams.topics import INPUTS, JOURNAL
 
 SCHEME: Final = "kafka://"
@@ -21,10 +21,6 @@ MESSAGES_A_POLL: Final = 1_000
 ENOUGH: Final = 5_000
 """Messages waiting of one partition beyond which it is not read on, so that memory stays bounded."""
 PATIENCE_SECONDS: Final = 15.0
-
-quiet = logging.getLogger("tierstream.librdkafka")
-"""Where librdkafka's own lines go: nowhere. What fails is told by whoever asked."""
-quiet.setLevel(logging.CRITICAL)
 
 
 class KafkaLog:
@@ -121,32 +117,3 @@ class KafkaLog:
                 self._next[tp] = self._ends[tp]
             else:
                 raise LogError(f"{self.name}: {error.str()}")
-
-
-def connection(settings: Settings) -> dict[str, Any]:
-    """How librdkafka connects to the broker."""
-    options: dict[str, Any] = {"bootstrap.servers": settings.broker, "security.protocol": settings.security_protocol}
-    if settings.tls_ca_file:
-        options["ssl.ca.location"] = settings.tls_ca_file
-    if settings.sasl_password is not None:
-        options |= {
-            "sasl.mechanism": settings.sasl_mechanism,
-            "sasl.username": settings.sasl_username,
-            "sasl.password": settings.sasl_password.get_secret_value(),
-        }
-    return options
-
-
-def writing(settings: Settings) -> dict[str, Any]:
-    """A producer that repeats nothing and, as Kafka's own do, keeps a customer's records in one partition."""
-    return connection(settings) | {"enable.idempotence": True, "partitioner": "murmur2_random"}
-
-
-def reading(settings: Settings, group: str) -> dict[str, Any]:
-    """A consumer that only reads what is there: it joins no group, commits nothing, and is told where a log ends."""
-    return connection(settings) | {
-        "group.id": group,
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-    }

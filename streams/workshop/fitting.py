@@ -12,8 +12,8 @@ from models.fitting.history import History, HistoryBuilder
 from models.outputs import CHURN_RISK, TIER_CHANGES, Output
 from models.policy import Policy
 from streams.folding import Batch
-from streams.logs import Log, LogError
-from streams.replay import Replay, fold_all, progress_over
+from streams.sources.logs import Log, LogError
+from streams.workshop.replay import Replay, fold_all, progress_over
 
 TIER_MOVES: Final = ("upgrade", "downgrade")
 NEVER_CLOSED_MS: Final = 2**62

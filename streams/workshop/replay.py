@@ -30,9 +30,9 @@ from models.relative import Census
 from streams.editions import edition_body
 from streams.folding import Batch, DeadLetter, Plan, Review, Schedule
 from streams.journal import JournalError, plan_of
-from streams.kafka_log import KafkaLog
-from streams.logs import Decodes, Log, LogError
 from streams.merge import Record
+from streams.sources.kafka_log import KafkaLog
+from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL
 
 EVENTS_A_BATCH: Final = 2_000

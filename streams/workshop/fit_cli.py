@@ -17,13 +17,13 @@ import models
 from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
-from streams.logs import Log
-from streams.opening import CsvMapOption, LogsArgument, open_log
+from streams.sources.logs import Log
+from streams.sources.opening import CsvMapOption, LogsArgument, open_log
 
 if TYPE_CHECKING:
     from models.fitting.history import History
     from models.policy import Policy
-    from streams.backtest_report import PolicyReport
+    from streams.workshop.backtest_report import PolicyReport
 
 DEFAULT_HORIZON: Final = "90d"
 
@@ -51,7 +51,7 @@ def fit(
     Writes a parameter file; a policy uses it by [risk] parameters = "FILE" in place of its own numbers.
     """
     from models.fitting.fit import fit as fit_parameters
-    from streams.fitting import read_history
+    from streams.workshop.fitting import read_history
 
     try:
         chosen = models.load(policy)
@@ -102,8 +102,8 @@ def backtest(
     far its probabilities can be believed, and what alerts the retention team would have had.
     """
     from models.fitting import backtest as testing
-    from streams.backtest_report import Report
-    from streams.fitting import read_history
+    from streams.workshop.backtest_report import Report
+    from streams.workshop.fitting import read_history
 
     started = time.monotonic()
     try:
@@ -140,15 +140,15 @@ def backtest(
     if json_file is not None:
         _write(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
     if html is not None:
-        from streams.backtest_page import page
+        from streams.workshop.backtest_page import page
 
         _write(html, page(report))
 
 
 def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizon_ms: int, shown: bool) -> PolicyReport:
     from models.fitting.alerts import changes_per_customer, team_measures
-    from streams.backtest_report import Flapping, PolicyReport
-    from streams.fitting import announced_by, without_patience
+    from streams.workshop.backtest_report import Flapping, PolicyReport
+    from streams.workshop.fitting import announced_by, without_patience
 
     announced = announced_by(logs, policy, shown)
     customers = len(history.customers)
