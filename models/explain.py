@@ -62,6 +62,17 @@ def what_regains(policy: Policy, customer: Customer, tier: Tier, view: View, goa
     return _goal(policy, customer.facts, goal, tier, view.period_end_ms, view.period_end_ms - 1, now_ms)
 
 
+def what_divides(policy: Policy, customer: Customer, other: str) -> str:
+    """In words, what lies between a customer and another tier: what reaches one above, or else what keeps the one they have."""
+    ladder, view = policy.ladder, policy.view(customer.facts, customer.clock_ms)
+    rank = ladder.rank_of(customer.standing.tier)
+    if other in ladder.tier_names and ladder.rank_of(other) > rank and customer.standing.lock is None:
+        needs = what_regains(policy, customer, ladder.tier_named(other), view, "reach")
+    else:
+        needs = what_keeps(policy, customer, view) or {"text": f"{customer.standing.tier} asks for nothing"}
+    return str(needs["text"])
+
+
 def _goal(
     policy: Policy, facts: Facts, goal: Goal, tier: Tier, by_ms: int | None, at_ms: int, now_ms: int
 ) -> dict[str, Any]:

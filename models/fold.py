@@ -37,9 +37,9 @@ from models.facts import (
     would_overflow,
 )
 from models.life import PROSPECT, LifeCycle
-from models.outputs import ALERTS, CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit
+from models.outputs import ALERTS, CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit, noted
 from models.policy import Policy
-from models.remembered import ComplaintStep, Lock, Prospecting, Region, Satisfaction
+from models.remembered import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
 from models.tiers import Tier
 from models.units import format_time
 
@@ -64,11 +64,13 @@ def advance(customer: Customer, until_ms: int, policy: Policy, customer_id: str)
     return customer, advance_own(customer, until_ms, policy, customer_id)
 
 
-def advance_own(customer: Customer, until_ms: int, policy: Policy, customer_id: str) -> Sequence[Output]:
-    """`advance` of a customer who is changed in place."""
+def advance_own(
+    customer: Customer, until_ms: int, policy: Policy, customer_id: str, quietly: bool = False
+) -> Sequence[Output]:
+    """`advance` of a customer who is changed in place; `quietly` leaves the outputs without bodies and ids."""
     if customer.due_at_ms > until_ms:
         return NOTHING
-    return _Step(customer, policy, customer_id).advanced(until_ms)
+    return _step(customer, policy, customer_id, quietly).advanced(until_ms)
 
 
 def apply(
@@ -84,8 +86,11 @@ def apply(
     return (customer if result is NOTHING or isinstance(result, Rejected) else changed), result
 
 
-def apply_own(customer: Customer, event: Event, policy: Policy) -> Sequence[Output] | Rejected:
-    """`apply` to a customer who is changed in place; one who is not known yet is a `new_customer`."""
+def apply_own(customer: Customer, event: Event, policy: Policy, quietly: bool = False) -> Sequence[Output] | Rejected:
+    """`apply` to a customer who is changed in place; one who is not known yet is a `new_customer`.
+
+    `quietly` leaves the outputs without bodies and ids, for who only counts them: saying why costs more than all the rest.
+    """
     at_ms = event.occurred_at_ms
     if customer.events:
         if _is_repeat(customer.recent, event.event_hash) or at_ms <= customer.erased_at_ms:
@@ -100,16 +105,16 @@ def apply_own(customer: Customer, event: Event, policy: Policy) -> Sequence[Outp
             rejected = _rejected_as_too_much(customer, event, policy)
             if rejected is not None:
                 return rejected
-    return _Step(customer, policy, event.customer_id).applied(event)
+    return _step(customer, policy, event.customer_id, quietly).applied(event)
 
 
 def switch_own(
-    customer: Customer, before: Policy, after: Policy, effective_ms: int, customer_id: str
+    customer: Customer, before: Policy, after: Policy, effective_ms: int, customer_id: str, quietly: bool = False
 ) -> Sequence[Output]:
     """Judge a customer, who is changed in place, under a new edition: at the instant from which it is in force, or at the
     customer's clock if that is later. What time did until then is judged under the edition before.
     """
-    step = _Step(customer, before, customer_id)
+    step = _step(customer, before, customer_id, quietly)
     step.advanced(effective_ms)
     step.policy = after
     customer.edition = after.edition
@@ -358,8 +363,7 @@ class _Step:
         kept = ladder.tiers[lost.rank - 1 if self.policy.one_step else ladder.qualified_rank(measures)]
         standing.tier, standing.tier_since_ms = kept.name, self.customer.clock_ms
         standing.downgrade_at_ms = NEVER_MS
-        regains = explain.what_regains(self.policy, self.customer, lost, self.view(self.customer.clock_ms))
-        self.announce_tier("downgrade", before, cause, lost, measures, regains)
+        self.announce_downgrade(before, cause, lost, measures)
 
     def settle_risk(self, cause: str) -> int:
         """Returns until when, at the least, time alone does not change the level."""
@@ -409,11 +413,7 @@ class _Step:
         name, alert = change
         before, self.standing.alert = self.standing.alert, alert
         if name:
-            was = None
-            if before is not None and before.number == alert.number:
-                was = {"state": before.state, "owner": before.owner or None}
-            after = explain.alert(self.policy, self.customer)
-            self.announce(ALERTS, name, cause, {"before": was, "after": after})
+            self.announce_alert(name, cause, before, alert)
 
     def settle_prospect(self, life: LifeCycle, cause: str) -> None:
         standing, now = self.standing, format_time(self.customer.clock_ms)
@@ -449,7 +449,7 @@ class _Step:
 
     def change_level(self, rank: int, reached: int, cause: str) -> None:
         policy, standing, now_ms = self.policy, self.standing, self.customer.clock_ms
-        before = {"level": standing.risk_level, "since": format_time(standing.risk_since_ms) if rank else None}
+        before_level, before_ms = standing.risk_level, standing.risk_since_ms
         standing.risk_level = policy.risk.levels[reached - 1].name if reached else BASE_LEVEL
         standing.risk_since_ms = now_ms
         if reached > rank:
@@ -457,6 +457,14 @@ class _Step:
             standing.last_alert_ms, self.is_raised = now_ms, True
         else:
             change = "eased" if reached else "cleared"
+        self.announce_level(change, cause, before_level, before_ms, rank, reached)
+
+    # ------------------------------------------------------------ announcements
+    def announce_level(
+        self, change: str, cause: str, before_level: str, before_ms: int, rank: int, reached: int
+    ) -> None:
+        policy, standing, now_ms = self.policy, self.standing, self.customer.clock_ms
+        before = {"level": before_level, "since": format_time(before_ms) if rank else None}
         score = policy.risk.score(self.facts, now_ms)
         cause_of_alert = explain.main_cause(score)
         action = policy.action_for(standing.tier, cause_of_alert, standing.risk_level) if reached > rank else None
@@ -483,7 +491,16 @@ class _Step:
             },
         )
 
-    # ------------------------------------------------------------ announcements
+    def announce_alert(self, change: str, cause: str, before: Alert | None, alert: Alert) -> None:
+        was = None
+        if before is not None and before.number == alert.number:
+            was = {"state": before.state, "owner": before.owner or None}
+        self.announce(ALERTS, change, cause, {"before": was, "after": explain.alert(self.policy, self.customer)})
+
+    def announce_downgrade(self, before: dict[str, Any], cause: str, lost: Tier, measures: Measures) -> None:
+        regains = explain.what_regains(self.policy, self.customer, lost, self.view(self.customer.clock_ms))
+        self.announce_tier("downgrade", before, cause, lost, measures, regains)
+
     def announce_kept(self, change: str, before: dict[str, Any], cause: str, view: View) -> None:
         """A change after which the question is what keeps the tier that the customer has now."""
         tier = self.policy.ladder.tier_named(self.standing.tier)
@@ -511,6 +528,37 @@ class _Step:
 
     def view(self, at_ms: int) -> View:
         return self.policy.view(self.facts, at_ms)
+
+
+class _QuietStep(_Step):
+    """One that says what happened, and not why."""
+
+    def announce_kept(self, change: str, before: dict[str, Any], cause: str, view: View) -> None:
+        self.count(TIER_CHANGES, change)
+
+    def announce_downgrade(self, before: dict[str, Any], cause: str, lost: Tier, measures: Measures) -> None:
+        self.count(TIER_CHANGES, "downgrade")
+
+    def announce_level(
+        self, change: str, cause: str, before_level: str, before_ms: int, rank: int, reached: int
+    ) -> None:
+        self.count(CHURN_RISK, change)
+
+    def announce_alert(self, change: str, cause: str, before: Alert | None, alert: Alert) -> None:
+        self.count(ALERTS, change)
+
+    def announce(self, topic: str, change: str, cause: str, detail: dict[str, Any]) -> None:
+        self.count(topic, change)
+
+    def tier_now(self) -> dict[str, Any]:
+        return {"tier": self.standing.tier}
+
+    def count(self, topic: str, change: str) -> None:
+        self.outputs.append(noted(self.customer, self.customer_id, topic, change))
+
+
+def _step(customer: Customer, policy: Policy, customer_id: str, quietly: bool) -> _Step:
+    return _QuietStep(customer, policy, customer_id) if quietly else _Step(customer, policy, customer_id)
 
 
 def tier_in_words(standing: Standing) -> dict[str, Any]:

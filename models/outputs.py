@@ -63,8 +63,7 @@ def emit(
     The id is a hash of customer, sequence number and topic, so a repeated output has the same one. `previous_seq` is the
     customer's output before it on the same topic, so whoever reads one topic notices a gap; 0 for the first.
     """
-    customer.seq += 1
-    previous_seq, customer.latest_seqs = _follow(customer.latest_seqs, topic, customer.seq)
+    previous_seq = _numbered(customer, topic)
     output_id = xxh3_128_hexdigest(f"{customer_id}\n{customer.seq}\n{topic}".encode())
     body = {
         "id": output_id,
@@ -78,6 +77,19 @@ def emit(
         **detail,
     }
     return Output(topic, customer_id, output_id, customer.seq, change, customer.clock_ms, orjson.dumps(body))
+
+
+def noted(customer: Customer, customer_id: str, topic: str, change: str) -> Output:
+    """The customer's next output, as `emit` numbers it, with neither id nor body."""
+    _numbered(customer, topic)
+    return Output(topic, customer_id, "", customer.seq, change, customer.clock_ms, b"")
+
+
+def _numbered(customer: Customer, topic: str) -> int:
+    """Count an output; gives the `seq` of the one before it on the same topic."""
+    customer.seq += 1
+    previous_seq, customer.latest_seqs = _follow(customer.latest_seqs, topic, customer.seq)
+    return previous_seq
 
 
 Seqs = tuple[int, int, int, int]

@@ -106,7 +106,7 @@ class Policy:
 
     def decoder(self) -> Decoder:
         """The decoder of input records for this policy's currencies and tiers."""
-        return Decoder(self.rates, frozenset(tier.name for tier in self.ladder.tiers))
+        return Decoder(self.rates, frozenset(self.ladder.tier_names))
 
     def view(self, facts: Facts, at_ms: int) -> View:
         """The facts through this policy's window."""

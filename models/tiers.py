@@ -86,10 +86,13 @@ class TierLadder:
 
     counts_periods: bool = field(init=False)
     """Whether any tier asks for active periods; counting them costs something."""
+    tier_names: tuple[str, ...] = field(init=False)
+    """Lowest first."""
     _named: dict[str, Tier] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counts_periods", any(tier.min_active_periods is not None for tier in self.tiers))
+        object.__setattr__(self, "tier_names", tuple(tier.name for tier in self.tiers))
         object.__setattr__(self, "_named", {tier.name: tier for tier in self.tiers})
 
     def tier_named(self, name: str) -> Tier:

@@ -47,7 +47,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.policy = policy
         self.decoder: Decoder = policy.decoder()
         levels = [level.name for level in policy.risk.levels]
-        self.stats = Stats([tier.name for tier in policy.ladder.tiers], [BASE_LEVEL, *levels])
+        self.stats = Stats(policy.ladder.tier_names, [BASE_LEVEL, *levels])
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.failure: BaseException | None = None
         """What stopped the worker, if it did not stop of its own accord."""

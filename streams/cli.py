@@ -24,6 +24,7 @@ from streams.settings import SettingsError, load_settings
 from streams.sources.logs import Log, LogError
 from streams.sources.opening import CsvMapOption, LogsArgument, open_log
 from streams.web.cli import console_app
+from streams.workshop.diff_cli import diff
 from streams.workshop.fit_cli import backtest, fit
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --h
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"
 )(backtest)
+app.command(
+    epilog="Example: tierstream diff purchases.jsonl complaints.jsonl --policy annual-spend --policy mine.toml --html diff.html"
+)(diff)
 app.command(
     epilog="Example: TIERSTREAM_PUSH_URL=https://example.com/alerts TIERSTREAM_PUSH_SECRET=... tierstream push --change opened"
 )(push)
@@ -211,7 +215,7 @@ def check(
             for problem in error.problems:
                 warn(f"{error.source}, {problem}")
         raise typer.Exit(WRONG_USE) from None
-    tiers = [tier.name for tier in chosen.ladder.tiers]
+    tiers = chosen.ladder.tier_names
     if as_json:
         say_json({"ok": True, "policy": chosen.ref, "tiers": tiers})
     else:

@@ -179,7 +179,9 @@ class Changes:
 class Batch:
     """Customers being folded, from the first event to the bytes that are kept."""
 
-    def __init__(self, editions: Editions, customers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, editions: Editions, customers: Mapping[bytes, bytes], quietly: bool = False) -> None:
+        self._quietly = quietly
+        """Outputs without ids and bodies."""
         self.editions = editions
         """Those after what was folded."""
         self._policy = editions.current
@@ -219,7 +221,7 @@ class Batch:
     def _advance(self, key: bytes, until_ms: int) -> None:
         customer = self._customer(key)
         assert customer is not None, "who is due is known"
-        self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode()))
+        self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode(), self._quietly))
 
     def _fold(self, record: Record) -> None:
         event = record.decoded
@@ -236,7 +238,7 @@ class Batch:
         customer = self._customer(key)
         if customer is None:
             customer = self._customers[key] = new_customer(self._policy, event.occurred_at_ms)
-        result = apply_own(customer, event, self._policy)
+        result = apply_own(customer, event, self._policy, self._quietly)
         if isinstance(result, Rejected):
             self.dead_letters.append(DeadLetter(result.code, result.detail, record))
         elif result:
@@ -254,7 +256,7 @@ class Batch:
         if customer.edition != self._edition:
             for before, edition in self.editions.steps_from(customer.edition):
                 after, effective_ms = edition.policy, edition.effective_ms
-                self.outputs.extend(switch_own(customer, before, after, effective_ms, key.decode()))
+                self.outputs.extend(switch_own(customer, before, after, effective_ms, key.decode(), self._quietly))
         return customer
 
     def _begin_edition(self, command: Command, at_ms: int, record: Record) -> None:

@@ -44,7 +44,7 @@ class Gauges(Collector):
         if self._app.feed is None:
             return
         try:
-            tiers = [tier.name for tier in self._app.policy.ladder.tiers]
+            tiers = self._app.policy.ladder.tier_names
             self._sizes = await asyncio.wait_for(self._app.feed.view.sizes(tiers), REDIS_SECONDS)
         except Exception as error:
             if not is_away(error):

@@ -12,8 +12,8 @@ from litestar.params import FromPath
 
 from models import units
 from models.alerts import CLOSED
-from streams.web import charts
-from streams.web.charts import Line, Mark
+from streams import charts
+from streams.charts import Line, Mark
 from streams.web.guards import person_of
 from streams.web.hindsight import Hindsight, look_back
 from streams.web.pages import language, page

@@ -15,7 +15,7 @@ from models.bodies import SEVERITIES, STATUSES
 from models.customer import Facts
 from models.policy import Policy
 from models.remembered import ComplaintStep, Satisfaction
-from streams.web.charts import Point
+from streams.charts import Point
 
 SAMPLES: Final = 180
 LONGEST_MS: Final = 400 * units.DAY_MS

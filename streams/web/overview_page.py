@@ -10,7 +10,7 @@ from litestar import Request, Response, get
 
 from models.alerts import RECOVERED
 from models.customer import BASE_LEVEL
-from streams.web import charts
+from streams import charts
 from streams.web.measures import TierMeasures, measure
 from streams.web.pages import language, page
 from streams.web.services import services
@@ -32,7 +32,7 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
     days = int(asked) if asked.isdigit() and int(asked) in PERIODS_DAYS else PERIODS_DAYS[1]
     today = await here.clock.today()
     counts = await here.queue.days(today - timedelta(days=days - 1), today)
-    tiers = [tier.name for tier in here.policy.ladder.tiers]
+    tiers = here.policy.ladder.tier_names
     levels = [level.name for level in here.policy.risk.levels]
     measures: list[TierMeasures] = await asyncio.gather(*(measure(here.view, tier) for tier in tiers))
     at_risk = await here.view.redis.zcard(f"{here.view.prefix}at-risk")
@@ -62,7 +62,7 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
         sizes_chart=charts.curves(dates, _back_in_time(slots, measures, at_risk), t("sizes_over_time")),
         categories=sorted(categories.items(), key=lambda one: -one[1]),
         flows=sorted(flows.items(), key=lambda one: -one[1]),
-        sankey=charts.sankey(flows, list(reversed(tiers)), t("moves_between_tiers")),
+        sankey=charts.sankey(flows, tiers[::-1], tiers[::-1], t("moves_between_tiers")),
         risk_moves=sorted(_moves(whole, "risk:").items(), key=lambda one: -one[1]),
         alerts_chart=charts.columns(
             dates,

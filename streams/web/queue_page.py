@@ -129,7 +129,7 @@ async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
         "mine": (await here.queue.owners()).get(person.name, 0),
         "incidents": [] if rules is None else await here.queue.incidents(rules),
         "states": STATES,
-        "tiers": [tier.name for tier in here.policy.ladder.tiers],
+        "tiers": here.policy.ladder.tier_names,
         "causes": CAUSES,
         "budget": budget,
         "left": max(budget - await here.queue.taken_today(person.name), 0) if budget else None,

@@ -2,57 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from itertools import count
 from operator import attrgetter, methodcaller
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from models import units
 from models.fitting import metrics
 from models.fitting.backtest import Judged, Result
 from models.fitting.history import Floats
-from streams.workshop.backtest_report import SHARES, PolicyReport, Report, date, number
+from streams.workshop.backtest_report import SHARES, PolicyReport, Report
+from streams.workshop.plots import COLOURS, GREY, INK, Drawing, Plot, dates_below, percent, render
+from streams.workshop.wording import number
 
-INK, GRID, GREY = "#010101", "#020202", "#767676"
-COLOURS = {
-    INK: "currentColor", GRID: "var(--grid)", GREY: "var(--grey)", "#0072b2": "var(--blue)", "#d55e00": "var(--red)",
-    "#009e73": "var(--green)", "#cc79a7": "var(--pink)", "#e69f00": "var(--orange)",
-}  # fmt: skip
-"""What is drawn, of Okabe and Ito's palette, and what the page calls it: there are other tints for dark."""
-STYLE: dict[Any, Any] = {
-    "font.size": 9, "font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "tierstream",
-    "text.parse_math": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY, "xtick.color": INK,
-    "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-    "grid.color": GRID, "lines.linewidth": 1.8, "lines.markersize": 5,
-}  # fmt: skip
 MARKERS = "osD^vP"
 CHANCE: dict[str, Any] = {"color": INK, "linestyle": ":", "linewidth": 1.2}
 PERFECT: dict[str, Any] = {"color": INK, "linestyle": "--", "linewidth": 1.2}
 CONTACTED = np.linspace(0, 1, 101)
-MOST_DATES = 4
 TENTHS = "{:.1%}"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot within the page."""
-
-    says: str
-    """For who does not see it."""
-    box: str
-    """Its coordinates."""
-    inside: str
-    """SVG."""
 
 
 @dataclass(frozen=True)
@@ -69,61 +40,32 @@ class Line:
         return self.result.name
 
 
-class Drawing:
-    """Draws plots whose ids differ."""
-
-    def __init__(self) -> None:
-        self.numbers = count(1)
-
-    def __call__(self, width: float, height: float, plot: Callable[[Axes], None], says: str = "") -> Plot:
-        """A plot of some inches: its letters are about as large as the page's where it is a phone wide."""
-        figure = Figure(figsize=(width, height), layout="constrained")
-        plot(figure.subplots())
-        svg = StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(svg, format="svg", metadata=nothing, transparent=True)
-        found = re.search(r'<svg [^>]*viewBox="([^"]*)"[^>]*>(.*)</svg>', svg.getvalue(), re.DOTALL)
-        assert found
-        inside = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>plot{next(self.numbers)}-", found[2])
-        for drawn, called in COLOURS.items():
-            inside = inside.replace(drawn, called)
-        return Plot(says, found[1], inside)
-
-
 def page(report: Report) -> str:
     """The page; the same report gives the same page."""
-    environment = Environment(
-        loader=PackageLoader("streams.workshop"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters |= {"date": date, "number": number}
-    found, draw = report.found, Drawing()
-    with mpl.rc_context(STYLE):
-        lines = _lines(report)
-        return environment.get_template("backtest.html").render(
-            report=report,
-            found=found,
-            horizon=units.format_duration(found.horizon_ms),
-            shares=SHARES,
-            models=_models(found.results),
-            calibration=[(one, _calibration(draw, one)) for one in lines],
-            gains=_gains(draw, lines),
-            gains_key=[
-                *_key(draw, lines),
-                ("perfect knowledge", _swatch(draw, PERFECT)),
-                ("chance", _swatch(draw, CHANCE)),
-            ],
-            origins_key=_key(draw, lines),
-            by_origin=[
-                _by_origin(draw, lines, *what) for what in (("AUC", metrics.auc), ("Brier score", metrics.brier))
-            ]
-            if len(found.origins_ms) > 1
-            else [],
-            alerts=_alerts_of_all(draw, report, lines),
-        )
+    return render("backtest.html", lambda draw: _values(report, draw))
+
+
+def _values(report: Report, draw: Drawing) -> dict[str, Any]:
+    found, lines = report.found, _lines(report)
+    return {
+        "report": report,
+        "found": found,
+        "horizon": units.format_duration(found.horizon_ms),
+        "shares": SHARES,
+        "models": _models(found.results),
+        "calibration": [(one, _calibration(draw, one)) for one in lines],
+        "gains": _gains(draw, lines),
+        "gains_key": [
+            *_key(draw, lines),
+            ("perfect knowledge", _swatch(draw, PERFECT)),
+            ("chance", _swatch(draw, CHANCE)),
+        ],
+        "origins_key": _key(draw, lines),
+        "by_origin": [_by_origin(draw, lines, *what) for what in (("AUC", metrics.auc), ("Brier score", metrics.brier))]
+        if len(found.origins_ms) > 1
+        else [],
+        "alerts": _alerts_of_all(draw, report, lines),
+    }
 
 
 def _lines(report: Report) -> list[Line]:
@@ -188,7 +130,7 @@ def _calibration(draw: Drawing, line: Line) -> Plot:
         axes.plot([0, 1], [0, 1], **PERFECT)
         axes.plot(predicted, churned, **line.style, clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="predicted", ylabel="churned")
-        _percent(axes)
+        percent(axes)
 
     says = f"Calibration of {line.name}: what was predicted is {100 * off:.1f} points from what happened, on average."
     return draw(3.3, 2.95, plot, says)
@@ -207,7 +149,7 @@ def _gains(draw: Drawing, lines: Sequence[Line]) -> Plot:
             apart = {"markevery": ((5 + 4 * place) % 20, 20), "linewidth": 1.4, "zorder": 2 + 1 / (1 + place)}
             axes.plot(CONTACTED, shares, **(line.style | apart))
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="customers contacted", ylabel="churners among them, of all")
-        _percent(axes)
+        percent(axes)
 
     shares = ", ".join(
         f"{number(shares[10], TENTHS)} by {line.name}" for line, shares in zip(lines, found, strict=True)
@@ -244,7 +186,7 @@ def _by_origin(draw: Drawing, lines: Sequence[Line], name: str, measure: Callabl
             axes.plot([one.at_ms for one in judged], values, **line.style)
         axes.set(xlabel="origin", ylabel=name)
         axes.margins(x=0.08)
-        _dates(axes, [one.at_ms for one in lines[0].result.judged])
+        dates_below(axes, [one.at_ms for one in lines[0].result.judged])
 
     names = ", ".join(line.name for line in lines)
     return name, draw(3.6, 2.7, plot, f"{name} at each of the origins: {names}.")
@@ -279,19 +221,8 @@ def _alerts(draw: Drawing, policy: PolicyReport, weeks: Sequence[tuple[int, int]
         axes.set(ylim=(0, 1.05 * max(most, 1)), xlabel="week from", ylabel="alerts")
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _dates(axes, [at_ms for at_ms, _ in weeks])
+        dates_below(axes, [at_ms for at_ms, _ in weeks])
 
     counts = [alerts for _, alerts in weeks]
     spread = f"between {min(counts):,} and {max(counts):,}" if counts else "none"
     return draw(3.6, 2.4, plot, f"Alerts of {policy.name} in each of {len(weeks)} weeks: {spread}.")
-
-
-def _percent(axes: Axes) -> None:
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
-
-
-def _dates(axes: Axes, at_ms: Sequence[int]) -> None:
-    """A few of the instants, written as dates."""
-    some = [at_ms[int(place)] for place in np.linspace(0, len(at_ms) - 1, min(len(at_ms), MOST_DATES)).round()]
-    axes.set_xticks(some, [date(one) for one in some], fontsize=8)

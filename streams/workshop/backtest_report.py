@@ -14,6 +14,7 @@ from models import units
 from models.fitting import metrics
 from models.fitting.alerts import TeamMeasures
 from models.fitting.backtest import Backtest, Result
+from streams.workshop.wording import date, number
 
 SHARES = (0.05, 0.10)
 
@@ -206,15 +207,5 @@ class Report:
         ]
 
 
-def date(at_ms: int) -> str:
-    """The day, in UTC."""
-    return units.format_time(at_ms)[:10]
-
-
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 6)
-
-
-def number(value: float, form: str) -> str:
-    """A number as it is shown, a dash where there is none."""
-    return "–" if np.isnan(value) else form.format(value)

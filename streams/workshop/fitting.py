@@ -44,7 +44,7 @@ def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, 
         for output in batch.outputs:
             found.setdefault(output.customer_id, _Collected()).add(output)
 
-    replay = Replay(policy)
+    replay = Replay(policy, quietly=True)
     fold_all(replay, logs, [policy.decoder()] * len(logs), collect, shown, what=policy.ref)
     for batch in replay.finish(replay.clock_ms):
         collect(batch)

@@ -43,10 +43,11 @@ class Replay:
     """Customers in memory, folded batch by batch with an event clock, as the worker does.
 
     Where a policy's lines depend on all customers, it counts them itself, exactly, and passes over the lines that a worker
-    drew; `with_recorded_lines` does the opposite.
+    drew; `with_recorded_lines` does the opposite. `quietly` leaves outputs without ids and bodies, for who only counts them.
     """
 
-    def __init__(self, policy: Policy, with_recorded_lines: bool = False) -> None:
+    def __init__(self, policy: Policy, with_recorded_lines: bool = False, quietly: bool = False) -> None:
+        self._quietly = quietly
         self.editions = Editions.of(policy)
         self.customers: dict[bytes, bytes] = {}
         self.schedule = Schedule(self.customers)
@@ -80,7 +81,7 @@ class Replay:
 
     def do(self, plan: Plan) -> Batch:
         """Do what a plan says."""
-        batch = Batch(self.editions, self.customers)
+        batch = Batch(self.editions, self.customers, self._quietly)
         for _ in batch.fold(plan):
             pass
         changes = batch.changes()
@@ -183,7 +184,20 @@ def fold_all(
     keep: Sequence[Callable[[Record], bool]] | None = None,
     what: str = "replaying",
 ) -> None:
-    """Fold the records of logs, each decoded by its own decoder, merged by time; per log those to `keep`. Raises LogError."""
+    """Fold the records of logs, as `in_turns` gives them. Raises LogError."""
+    for turn in in_turns(logs, decoders, progress, keep, what):
+        for batch in replay.fold(turn):
+            on_batch(batch)
+
+
+def in_turns(
+    logs: Sequence[Log],
+    decoders: Sequence[Decodes],
+    progress: bool,
+    keep: Sequence[Callable[[Record], bool]] | None,
+    what: str,
+) -> Iterator[list[Record]]:
+    """The records of logs, each decoded by its own decoder, merged by time; per log those to `keep`. Raises LogError."""
     with progress_over(logs, progress, what) as on_bytes:
         streams = []
         for number, log in enumerate(logs):
@@ -191,8 +205,7 @@ def fold_all(
                 streams.append(stream if keep is None else filter(keep[number], stream))
         records = merged(streams)
         while turn := list(islice(records, EVENTS_A_BATCH)):
-            for batch in replay.fold(turn):
-                on_batch(batch)
+            yield turn
 
 
 def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import multiprocessing
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -102,32 +102,69 @@ def _text_of(name: bytes, value: bytes) -> bytes | None:
     return text if quote and before.strip() == b":" else None
 
 
+Agree = Callable[[int], int]
+"""Given how far this process's clock has come, how far the furthest has."""
+T = TypeVar("T")
+
+
+def in_shares(workers: int, share: Callable[[int, Agree], T]) -> list[T]:
+    """What `share(number, agree)` gives in each of so many processes, in their order. Raises LogError if one does."""
+    context = multiprocessing.get_context("fork")
+    pipes, processes = [], []
+    try:
+        for number in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_one_share, args=(theirs, number, share), daemon=True)
+            process.start()
+            theirs.close()
+            pipes.append(ours)
+            processes.append(process)
+        latest_ms = max(_heard(pipe) for pipe in pipes)
+        for pipe in pipes:
+            pipe.send(latest_ms)
+        return [_heard(pipe) for pipe in pipes]
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def _one_share(pipe: Connection, number: int, share: Callable[[int, Agree], T]) -> None:
+    def agree(clock_ms: int) -> int:
+        pipe.send(clock_ms)
+        latest_ms: int = pipe.recv()
+        return latest_ms
+
+    try:
+        pipe.send(share(number, agree))
+    except LogError as error:
+        pipe.send(error)
+    except (KeyboardInterrupt, EOFError):
+        return
+
+
 def replay_in_shares(
     logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | None, progress: bool, workers: int
 ) -> dict[str, Any]:
     """`replay_logs` in so many processes. Raises LogError."""
-    context = multiprocessing.get_context("fork")
     folders = [out / f".share-{number}" for number in range(workers)]
+
+    def share(number: int, agree: Agree) -> tuple[int, int, Counter[str], Counter[str]]:
+        with Results(policy, folders[number]) as results:
+            replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
+            shares = [Share(decoder, number, workers) for _ in logs]
+            fold_all(replay, logs, shares, results.add, progress and number == 0, [one.is_mine for one in shares])
+            latest_ms = agree(replay.clock_ms)
+            for batch in replay.finish(latest_ms if until_ms is None else until_ms):
+                results.add(batch)
+            tiers = results.write_profiles(replay)
+        return results.events, len(replay.customers), tiers, results.counts
+
     with Results(policy, out) as results:
-        pipes, processes = [], []
         try:
-            for number, folder in enumerate(folders):
-                ours, theirs = context.Pipe()
-                arguments = (theirs, logs, policy, folder, until_ms, progress and number == 0, number, workers)
-                process = context.Process(target=_replay_share, args=arguments, daemon=True)
-                process.start()
-                theirs.close()
-                pipes.append(ours)
-                processes.append(process)
-            latest_ms = max(_heard(pipe) for pipe in pipes)
-            for pipe in pipes:
-                pipe.send(latest_ms)
-            counted = [_heard(pipe) for pipe in pipes]
+            counted = in_shares(workers, share)
             for name in OUTPUT_FILES:
                 results.copy(name, _lines(name, folders))
         finally:
-            for process in processes:
-                process.terminate()
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
         events, customers, tiers, counts = 0, 0, Counter[str](), Counter[str]()
@@ -136,33 +173,6 @@ def replay_in_shares(
             tiers.update(its_tiers)
             counts.update(its_counts)
         return results.summary(events, customers, tiers, counts)
-
-
-def _replay_share(
-    pipe: Connection,
-    logs: Sequence[Log],
-    policy: Policy,
-    out: Path,
-    until_ms: int | None,
-    progress: bool,
-    number: int,
-    of: int,
-) -> None:
-    try:
-        with Results(policy, out) as results:
-            replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
-            shares = [Share(decoder, number, of) for _ in logs]
-            fold_all(replay, logs, shares, results.add, progress, [share.is_mine for share in shares])
-            pipe.send(replay.clock_ms)
-            latest_ms: int = pipe.recv()
-            for batch in replay.finish(latest_ms if until_ms is None else until_ms):
-                results.add(batch)
-            tiers = results.write_profiles(replay)
-        pipe.send((results.events, len(replay.customers), tiers, results.counts))
-    except LogError as error:
-        pipe.send(error)
-    except (KeyboardInterrupt, EOFError):
-        return
 
 
 def _heard(pipe: Connection) -> Any:

@@ -5,7 +5,7 @@ What a chart says is also in its title or in a table beside it, for who does not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -105,21 +105,34 @@ def signed_bar(value: float, largest: float) -> Markup:
     )
 
 
-def sankey(flows: dict[tuple[str, str], float], order: Sequence[str], title: str) -> Markup:
-    """Who went from where (left) to where (right); `order` is that of the nodes, from above."""
+def sankey(
+    flows: Mapping[tuple[str, str], float],
+    before: Sequence[str],
+    after: Sequence[str],
+    title: str,
+    way: Callable[[str, str], int] | None = None,
+) -> Markup:
+    """Who went from where (left) to where (right), in the order of the nodes from above.
+
+    `way` tells whether a move is one up (1), down (-1) or neither; without it, it is by the one order of both sides.
+    """
     flows = {move: size for move, size in flows.items() if size > 0}
     total = sum(flows.values())
     if not total:
         return Markup("")
-    names = [name for name in order if any(name in move for move in flows)]
-    height = 60 + 50 * len(names)
-    usable = height - TOP - BOTTOM - SANKEY_GAP * (len(names) - 1)
+    present = [
+        [name for name in order if any(move[side] == name for move in flows)]
+        for side, order in enumerate((before, after))
+    ]
+    most = max(map(len, present))
+    height = 60 + 50 * most
+    usable = height - TOP - BOTTOM - SANKEY_GAP * (most - 1)
     left, right = WIDTH * 0.2, WIDTH * 0.8
 
     def stacked(side: int) -> dict[str, tuple[float, float]]:
         """Per node where it begins, and how high it is."""
         found, y = {}, float(TOP)
-        for name in names:
+        for name in present[side]:
             size = sum(value for move, value in flows.items() if move[side] == name) / total * usable
             found[name] = (y, size)
             y += size + SANKEY_GAP
@@ -127,20 +140,24 @@ def sankey(flows: dict[tuple[str, str], float], order: Sequence[str], title: str
 
     sides = stacked(0), stacked(1)
     parts = [_opened(WIDTH, height, "chart sankey", title)]
-    used = ({name: 0.0 for name in names}, {name: 0.0 for name in names})
-    rank = {name: number for number, name in enumerate(names)}
-    for (before, after), value in sorted(flows.items(), key=lambda one: (rank[one[0][0]], rank[one[0][1]])):
+    used = tuple(dict.fromkeys(names, 0.0) for names in present)
+    places = tuple({name: number for number, name in enumerate(names)} for names in present)
+    for (left_name, right_name), value in sorted(flows.items(), key=lambda one: [places[n][one[0][n]] for n in (0, 1)]):
         size = value / total * usable
-        y1 = sides[0][before][0] + used[0][before] + size / 2
-        y2 = sides[1][after][0] + used[1][after] + size / 2
-        used[0][before] += size
-        used[1][after] += size
-        kind = "up" if rank[after] < rank[before] else "down"
+        y1 = sides[0][left_name][0] + used[0][left_name] + size / 2
+        y2 = sides[1][right_name][0] + used[1][right_name] + size / 2
+        used[0][left_name] += size
+        used[1][right_name] += size
+        if way is not None:
+            sign = way(left_name, right_name)
+        else:
+            sign = before.index(left_name) - before.index(right_name)
+        kind = "up" if sign > 0 else "down" if sign < 0 else "stay"
         x1, x2, middle = left + NODE_WIDTH, right, (left + right) / 2
         parts.append(
             f'<path class="flow {kind}" stroke-width="{max(size, 1.0):.1f}" '
             f'd="M{x1:.1f} {y1:.1f} C{middle:.1f} {y1:.1f} {middle:.1f} {y2:.1f} {x2:.1f} {y2:.1f}">'
-            f"<title>{escape(before)} → {escape(after)}: {value:,.0f}</title></path>"
+            f"<title>{escape(left_name)} → {escape(right_name)}: {value:,.0f}</title></path>"
         )
     for side, (x, anchor, offset) in enumerate(((left, "end", -8), (right, "start", NODE_WIDTH + 8))):
         for name, (y, size) in sides[side].items():
