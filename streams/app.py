@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.types import TP
@@ -29,6 +29,9 @@ from streams.transport import BatchTransport
 from streams.view import RedisView, ViewFeed
 from streams.worker_log import last_words
 
+if TYPE_CHECKING:
+    from streams.spans import Spans
+
 log = logging.getLogger(__name__)
 
 PARTITIONS_RESTORED_AT_ONCE = 4
@@ -42,8 +45,10 @@ GIVE_UP_SECONDS = 25.0
 class TierstreamApp(faust.App):  # type: ignore[misc]
     """A Faust app that folds whole batches, partition by partition."""
 
-    def __init__(self, settings: Settings, policy: Policy, **options: Any) -> None:
+    def __init__(self, settings: Settings, policy: Policy, spans: Spans | None = None, **options: Any) -> None:
         self.settings = settings
+        self.spans = spans
+        """None: nothing is traced."""
         self.policy = policy
         self.decoder: Decoder = policy.decoder()
         levels = [level.name for level in policy.risk.levels]
@@ -150,12 +155,13 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         return all(worker.caught_up for worker in self.partition_workers.values())
 
 
-def create_app(settings: Settings, policy: Policy) -> TierstreamApp:
+def create_app(settings: Settings, policy: Policy, spans: Spans | None = None) -> TierstreamApp:
     """The worker's app, complete and not yet started."""
     seconds = settings.session_timeout / 1000
     app = TierstreamApp(
         settings,
         policy,
+        spans,
         broker=[f"aiokafka://{server}" for server in settings.broker.split(",")],
         broker_credentials=_credentials(settings),
         topic_disable_leader=True,

@@ -25,12 +25,12 @@ from models.outputs import DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_words
 from streams.envelope import dead_letter_record, output_record
-from streams.folding import STEPS_A_TURN, Batch, Plan, make_plan
+from streams.folding import STEPS_A_TURN, Batch, Changes, Plan, make_plan
 from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
 from streams.merge import Merge, Record, records_of
 from streams.stats import BEGIN, COMMIT, FENCED, FOLD, INTERRUPTED, OUTPUTS, Watch
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
-from streams.topics import INPUTS, JOURNAL, changelog_topic
+from streams.topics import COMMANDS, INPUTS, JOURNAL, changelog_topic
 from streams.transport import BatchConsumer, Fetched, Read, read_to_end, read_undecided
 from streams.worker_log import told_customer
 
@@ -104,6 +104,7 @@ class PartitionWorker:
         """When the next round may begin."""
         self._profiles_wait_until = 0.0
         self._task: asyncio.Task[None] | None = None
+        self.spans = None if app.spans is None else app.spans.of_partition(number)
         self.census: PartitionCensus | None = None
         if self.policy.relative is not None:
             from streams.census import PartitionCensus  # it takes its time, and few policies need it
@@ -231,6 +232,8 @@ class PartitionWorker:
         state.begin(Editions.from_wire(self.policy, state.marker.editions))
         seconds = time.monotonic() - started
         self.app.stats.restored(len(state.customers), seconds)
+        if self.spans is not None:
+            self.spans.restored(len(state.customers), seconds)
         self.log.info("partition %d: restored %d customers in %.1f s", self.number, len(state.customers), seconds)
         return state
 
@@ -311,6 +314,8 @@ class PartitionWorker:
         if found is None:
             self._fill_gap(topic, following)
             return
+        if self.spans is not None and topic == COMMANDS:
+            self.spans.note_commands(found)
         fresh = records_of(found, topic, self.number, self.app.decoder)
         self.app.stats.skip(topic, len(fetched.records) - len(fresh))
         if fresh:
@@ -427,14 +432,24 @@ class PartitionWorker:
 
         Returns the batch, and how many seconds each step took.
         """
-        state, delivery = self.held, self.delivery
-        number = state.marker.batch + 1
+        number = self.held.marker.batch + 1
         entry = entry_of(plan, number, self.generation, self.policy.ref) if begun is None else begun
+        watch, is_repeat = Watch(), begun is not None
+        if self.spans is None:
+            batch, _ = await self._do(plan, entry, is_repeat, watch)
+        else:
+            with self.spans.batch(plan, entry, watch, is_repeat) as span:
+                batch, changes = await self._do(plan, entry, is_repeat, watch)
+                span.came_to(batch, len(changes.states))
+        return batch, watch.seconds
+
+    async def _do(self, plan: Plan, entry: Entry, is_repeat: bool, watch: Watch) -> tuple[Batch, Changes]:
+        """The batch of an entry, which a repeat has in the journal already; and which customers changed."""
+        state, delivery = self.held, self.delivery
         offsets = {topic: last for topic, _, last in entry.runs}
-        watch = Watch()
         await delivery.begin()
         watch.lap(BEGIN)
-        if begun is None:
+        if not is_repeat:
             # The journal's append is under way while the batch is folded.
             batch, _ = await asyncio.gather(self.fold(plan), delivery.append_journal(entry))
         else:
@@ -448,7 +463,7 @@ class PartitionWorker:
             editions = editions.settled()
         clock_ms = max(plan.until_ms, batch.latest_ms) if self.app.settings.clock == "event" else plan.until_ms
         marker = Marker(
-            number,
+            state.marker.batch + 1,
             state.marker.offsets | offsets,
             clock_ms,
             self.policy.ref,
@@ -464,7 +479,7 @@ class PartitionWorker:
         state.follow(editions)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
         watch.lap(COMMIT)
-        return batch, watch.seconds
+        return batch, changes
 
     async def fold(self, plan: Plan) -> Batch:
         """The batch that a plan gives; others get their turn in between."""

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import faust
 import uvloop
 from aiokafka.errors import KafkaError
 
 from models.policy import Policy
 from streams.app import TierstreamApp, create_app
-from streams.console import FAILED
+from streams.console import FAILED, WRONG_USE
 from streams.garbage import collect_rarely
-from streams.settings import Settings
+from streams.settings import Settings, SettingsError
 from streams.topics import TopicsError, create_topics
+from streams.tracing import WORKER, open_tracing
 from streams.worker_log import last_words, set_up_logging
+
+if TYPE_CHECKING:
+    from streams.spans import Spans
 
 
 def run_worker(settings: Settings, policy: Policy) -> int:
     """Fold until a signal or a failure; returns the exit status."""
     set_up_logging(settings)
+    try:
+        spans = open_tracing(settings, WORKER)
+    except SettingsError as error:
+        last_words(settings, str(error))
+        return WRONG_USE
+    try:
+        return _fold(settings, policy, spans)
+    finally:
+        if spans is not None:
+            spans.close()
+
+
+def _fold(settings: Settings, policy: Policy, spans: Spans | None) -> int:
     if settings.create_topics:
         try:
             create_topics(settings)
@@ -25,7 +44,7 @@ def run_worker(settings: Settings, policy: Policy) -> int:
             last_words(settings, str(error))
             return FAILED
     uvloop.install()
-    app = create_app(settings, policy)
+    app = create_app(settings, policy, spans)
     collect_rarely()
     return _run(app)
 

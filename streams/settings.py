@@ -29,15 +29,19 @@ def _host_and_port(written: str) -> str:
     return ",".join(server.strip() for server in written.split(","))
 
 
-def web_address(written: str) -> str:
+def web_address(written: str, *, such_as: str = "https://example.com/alerts") -> str:
     """A URL that something can be sent to. Raises ValueError."""
     try:
         url = httpx.URL(written)
     except httpx.InvalidURL as error:
-        raise ValueError(f"{error}; write a URL, as in https://example.com/alerts") from None
+        raise ValueError(f"{error}; write a URL, as in {such_as}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError("this is no web address; write one, as in https://example.com/alerts")
+        raise ValueError(f"this is no web address; write one, as in {such_as}")
     return written
+
+
+def _collector(written: str | None) -> str | None:
+    return web_address(written, such_as="http://127.0.0.1:4318") if written else None
 
 
 DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
@@ -100,6 +104,8 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     log_salt: SecretStr | None = Field(None, min_length=8, max_length=64)
     """The key of the hashes that stand for customers in the log; None: one of this process alone."""
+    tracing_endpoint: Annotated[str | None, AfterValidator(_collector)] = None
+    """Where a collector of OpenTelemetry takes OTLP over HTTP; None, or empty: nothing is traced."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

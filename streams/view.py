@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -259,7 +260,9 @@ class ViewFeed:
             return
         following = turn[-1][0] + 1
         updates = [update for _, update in turn if update is not None]
-        missing_from = await self.view.apply(_field(tp), waiting.applied, following, updates)
+        spans, applied = self.app.spans, waiting.applied
+        with nullcontext() if spans is None else spans.view(tp, applied, following, len(updates)):
+            missing_from = await self.view.apply(_field(tp), applied, following, updates)
         if missing_from is not None:
             log.warning("Redis has lost what it had of %s; feeding it again from offset %d", tp.topic, missing_from)
             waiting.positioned = False

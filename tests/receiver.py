@@ -16,6 +16,7 @@ class Request(NamedTuple):
     body: bytes
     at: float
     answered: int
+    path: str
 
 
 class Answer(NamedTuple):
@@ -46,13 +47,13 @@ class Receiver:
         """The bodies that were accepted, in order."""
         return [one.body for one in self.requests if one.answered < 300]
 
-    def answer(self, headers: dict[str, str], body: bytes) -> Answer:
+    def answer(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
         with self._lock:
             if self.answers is not None:
                 chosen = self.answers(body)
             else:
                 chosen = self.script.pop(0) if self.script else self.otherwise
-            self.requests.append(Request(headers, body, time.monotonic(), chosen.status))
+            self.requests.append(Request(headers, body, time.monotonic(), chosen.status, path))
             return chosen
 
 
@@ -69,7 +70,8 @@ def receiving(
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            chosen = receiver.answer({name.lower(): value for name, value in self.headers.items()}, body)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            chosen = receiver.answer(self.path, headers, body)
             ended.wait(chosen.after_seconds)
             try:
                 self.send_response(chosen.status)

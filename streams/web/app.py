@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
@@ -33,20 +34,26 @@ from streams.web.sessions import Sessions
 from streams.web.settings import ConsoleSettings
 from streams.web.throttle import Throttle
 
+if TYPE_CHECKING:
+    from streams.spans import Spans
+
 API_VERSION = "1.0.0"
 
 
 def create_app(
-    settings: Settings, console: ConsoleSettings, provider: httpx.AsyncBaseTransport | None = None
+    settings: Settings,
+    console: ConsoleSettings,
+    provider: httpx.AsyncBaseTransport | None = None,
+    spans: Spans | None = None,
 ) -> Litestar:
     """The application on a Redis. Raises FileError where the keys or users can't be read, and PolicyError.
 
-    `provider` is how to reach the OpenID provider, where not over the network.
+    `provider` is how to reach the OpenID provider, where not over the network; `spans` tells of what was sent to the broker.
     """
     assert settings.redis_url is not None
     view = RedisView(settings.redis_url, settings.redis_prefix)
     redis, prefix = view.redis, view.prefix
-    trail, commands = Outbox(settings, audit.PATIENCE_MS), Outbox(settings, console.action_timeout)
+    trail, commands = Outbox(settings, audit.PATIENCE_MS), Outbox(settings, console.action_timeout, spans)
     users = Users(console.users_file)
     services = Services(
         keys=Keys(console.keys_file),

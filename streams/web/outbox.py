@@ -8,12 +8,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.librdkafka import quiet, writing
 from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.spans import Headers, Spans
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,8 @@ class NotTaken(RuntimeError):
 class Outbox:
     """A producer with a thread that hears what became of its records. It connects once there is something to send."""
 
-    def __init__(self, settings: Settings, patience_ms: int) -> None:
-        self._settings, self._patience_ms = settings, patience_ms
+    def __init__(self, settings: Settings, patience_ms: int, spans: Spans | None = None) -> None:
+        self._settings, self._patience_ms, self._spans = settings, patience_ms, spans
         self._producer: Any = None
         self._thread: threading.Thread | None = None
         self._is_closing = threading.Event()
@@ -45,6 +48,15 @@ class Outbox:
 
     async def deliver(self, name: str, key: str, value: bytes) -> tuple[int, int]:
         """Send, and wait until the broker has it; returns partition and offset. Raises NotTaken."""
+        topic = self._settings.topic(name)
+        if self._spans is None:
+            return await self._deliver(topic, key, value, [])
+        with self._spans.delivering(topic) as span:
+            partition, offset = await self._deliver(topic, key, value, span.headers)
+            span.taken(partition, offset)
+        return partition, offset
+
+    async def _deliver(self, topic: str, key: str, value: bytes, headers: Headers) -> tuple[int, int]:
         loop = asyncio.get_running_loop()
         taken: asyncio.Future[tuple[int, int]] = loop.create_future()
 
@@ -62,7 +74,7 @@ class Outbox:
                 loop.call_soon_threadsafe(settle, error, where)
 
         try:
-            self._started().produce(self._settings.topic(name), value, key.encode(), on_delivery=told)
+            self._started().produce(topic, value, key.encode(), on_delivery=told, headers=headers)
         except (BufferError, KafkaException) as error:
             raise NotTaken(f"it could not be sent: {error}") from None
         return await taken

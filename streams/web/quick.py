@@ -19,6 +19,8 @@ from streams.web.lookups import Answer, answer_with, header, key_in
 from streams.web.services import Services
 
 PATH: Final = "/v1/customers/"
+ROUTE: Final = "/v1/customers/{customer_id}"
+"""As Litestar names the handler that would have answered."""
 
 
 class Quick:

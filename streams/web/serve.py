@@ -12,19 +12,27 @@ import uvicorn
 from streams.console import FAILED
 from streams.garbage import collect_rarely
 from streams.settings import Settings
+from streams.tracing import CONSOLE, open_tracing
 from streams.web.app import create_app
 from streams.web.quick import Quick
 from streams.web.settings import ConsoleSettings
+from streams.web.traced import Traced
 
 STOP_SECONDS = 5
 
 
 def serve(settings: Settings, console: ConsoleSettings) -> int:
-    """Answer until a signal; returns the exit status. Raises FileError where keys or users can't be read."""
+    """Answer until a signal; returns the exit status. Raises FileError where keys or users can't be read, and SettingsError."""
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    return run(Quick(create_app(settings, console)), console)
+    spans = open_tracing(settings, CONSOLE)
+    if spans is None:
+        return run(Quick(create_app(settings, console)), console)
+    try:
+        return run(Traced(Quick(create_app(settings, console, spans=spans)), spans), console)
+    finally:
+        spans.close()
 
 
 def run(app: Any, console: ConsoleSettings) -> int:

@@ -43,6 +43,7 @@ class App:
         self.decoder = self.policy.decoder()
         self.consumer = Consumer()
         self.stats = Stats()
+        self.spans: Any = None
         self.spawned: list[Coroutine[Any, Any, Any]] = []
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -106,10 +106,10 @@ def key(tmp_path: Path) -> str:
 def make_app(server: EmbeddedRedis, tmp_path: Path) -> Callable[..., Litestar]:
     """An application; further arguments are settings of the console, or of the worker where they are named so."""
 
-    def make(redis_url: str | None = None, broker: str = "127.0.0.1:1", **console: Any) -> Litestar:
+    def make(redis_url: str | None = None, broker: str = "127.0.0.1:1", spans: Any = None, **console: Any) -> Litestar:
         files = {"keys_file": tmp_path / "keys.toml", "users_file": tmp_path / "users.toml"}
         settings = load_settings(redis_url=redis_url or server.url, broker=broker)
-        return create_app(settings, load_console_settings(**files | console))
+        return create_app(settings, load_console_settings(**files | console), spans=spans)
 
     return make
 
