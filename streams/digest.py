@@ -13,14 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from models import units
 from models.policy import Policy
 from streams.digest_words import WORDS, reason
+from streams.masking import mask
 from streams.queue import AlertQueue
 
 MOST_URGENT: Final = 10
 REASONS: Final = 2
 LEAST_SHARE: Final = 0.1
 """Of the largest contribution, what another has to have to be told."""
-SHOWN_CHARACTERS: Final = 3
-"""Of a masked id, at the most; and not more than a third of it."""
 
 
 class DigestError(Exception):
@@ -123,16 +122,6 @@ def _urgent(alert: dict[str, Any], policy: Policy, language: str, masked: bool) 
         by=None if deadline is None else _time(units.parse_time(deadline), policy),
         is_overdue=alert["breached"],
     )
-
-
-def mask(customer_id: str) -> str:
-    """An id that tells only who knows it anyway.
-
-    >>> mask("customer-1516"), mask("42"), mask("00042")
-    ('…516', '…', '…2')
-    """
-    shown = min(SHOWN_CHARACTERS, len(customer_id) // 3)
-    return "…" + (customer_id[-shown:] if shown else "")
 
 
 def _money(amount: float, policy: Policy) -> str:
