@@ -301,6 +301,9 @@ def test_the_past_is_looked_at_by_the_slider(desk: Desk) -> None:
     latest = now()
     assert "watch" in latest or "high" in latest or "critical" in latest
     page.locator("#slider").focus()
+    cursor = page.locator(".timeline .cursor")
+    assert cursor.get_attribute("x1") == cursor.get_attribute("data-right")
     page.keyboard.press("Home")
+    assert cursor.get_attribute("x1") == cursor.get_attribute("data-left")
     assert now() != latest
     assert page.get_attribute("#slider", "aria-valuetext") == now()
