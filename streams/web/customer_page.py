@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import orjson
@@ -12,6 +11,7 @@ from litestar.params import FromPath
 
 from models import units
 from models.alerts import CLOSED
+from models.risk import probability_of
 from streams.web import charts
 from streams.web.charts import Line, Mark
 from streams.web.guards import person_of
@@ -49,7 +49,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     if past.risk:
         customer["probability"] = past.risk[-1].value  # now; the profile's is as of when something last happened
     marks = [_mark(one, t) for one in story]
-    lines = [Line(_probability(level.raise_at), level.name) for level in here.policy.risk.levels]
+    lines = [Line(probability_of(level.raise_at), level.name) for level in here.policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]
     largest = max([abs(one["log_odds"]) for one in contributions], default=0.0)
     return page(
@@ -68,11 +68,6 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
         now_ms=now_ms,
         may_act=person.may("agent"),
     )
-
-
-def _probability(log_odds: float) -> float:
-    """The probability that log-odds stand for."""
-    return 1.0 / (1.0 + math.exp(-log_odds))
 
 
 def _mark(one: dict[str, Any], t: Any) -> Mark:
