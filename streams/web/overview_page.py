@@ -59,7 +59,14 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
         currency=here.policy.currency,
         met_share=met / (met + breached) if met + breached else None,
         breached=breached,
-        sizes_chart=charts.curves(dates, _back_in_time(slots, measures, at_risk), t("sizes_over_time")),
+        sizes_chart=charts.curves(
+            dates,
+            [
+                (t("at_risk") if name == AT_RISK else name, values)
+                for name, values in _back_in_time(slots, measures, at_risk)
+            ],
+            t("sizes_over_time"),
+        ),
         categories=sorted(categories.items(), key=lambda one: -one[1]),
         flows=sorted(flows.items(), key=lambda one: -one[1]),
         sankey=charts.sankey(flows, list(reversed(tiers)), t("moves_between_tiers")),
