@@ -161,6 +161,8 @@ class Action(Part, frozen=True, kw_only=True):
     """What the policy recommends."""
 
     do: str
+    do_zh: str | UnsetType = UNSET
+    """The same in Chinese, if the policy has it."""
     before: Time | None
     """The deadline."""
 

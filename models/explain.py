@@ -11,7 +11,7 @@ from models import units
 from models.bodies import SEVERITIES, STATUSES
 from models.customer import NEVER_MS, Customer, Facts
 from models.facts import Measures, View
-from models.policy import Policy
+from models.policy import Action, Policy
 from models.risk import RESOLVED, Complaint, Score, age_weeks, mean_spend_minor, repeat_purchases
 from models.tiers import NOT_DRAWN_MINOR, Requirement, Tier
 
@@ -237,10 +237,17 @@ def alert(policy: Policy, customer: Customer) -> dict[str, Any]:
         "probability": score.probability,
         **worth(policy, facts, standing.tier, now_ms),
         "currency": policy.currency,
-        "action": None
-        if action is None
-        else {"do": action.do, "before": None if one.deadline_ms < 0 else units.format_time(one.deadline_ms)},
+        "action": None if action is None else recommended(action, one.deadline_ms),
         "contributions": contributions(policy, facts, score, now_ms),
+    }
+
+
+def recommended(action: Action, deadline_ms: int) -> dict[str, Any]:
+    """What the policy recommends, in the languages that it has it in, and by when; there may be no deadline (-1)."""
+    return {
+        "do": action.do,
+        **({} if action.do_zh is None else {"do_zh": action.do_zh}),
+        "before": None if deadline_ms < 0 else units.format_time(deadline_ms),
     }
 
 

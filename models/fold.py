@@ -485,9 +485,7 @@ class _Step:
                 "contributions": explain.contributions(policy, self.facts, score, now_ms),
                 **explain.worth(policy, self.facts, standing.tier, now_ms),
                 "currency": policy.currency,
-                "action": None
-                if action is None
-                else {"do": action.do, "before": format_time(now_ms + action.within_ms)},
+                "action": None if action is None else explain.recommended(action, now_ms + action.within_ms),
             },
         )
 

@@ -24,6 +24,8 @@ class Action:
     """What to do about an alert of this tier, cause and level (None matches all), within how long."""
 
     do: str
+    do_zh: str | None
+    """The same for who reads Chinese; None if the policy has it in no other words."""
     within_ms: int
     tier: str | None
     cause: str | None

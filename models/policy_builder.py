@@ -617,8 +617,15 @@ class Builder:
                     f"{value!r} is not among {', '.join(allowed)}",
                     "Use one of them, or leave it out to match all",
                 )
+            for name in ("do", "do_zh"):
+                self._check(
+                    getattr(spec, name) is None or bool(getattr(spec, name).strip()),
+                    f"actions[{index}].{name}",
+                    "is empty",
+                    "Say what to do",
+                )
             within_ms = self._duration(f"actions[{index}].within", spec.within, units.MINUTE_MS)
-            actions.append(Action(spec.do, within_ms, spec.tier, spec.cause, spec.level))
+            actions.append(Action(spec.do, spec.do_zh, within_ms, spec.tier, spec.cause, spec.level))
         return tuple(actions)
 
     def _alerts(self, levels: tuple[Level, ...]) -> AlertRules | None:

@@ -174,9 +174,10 @@ class ValueSpec(Spec, kw_only=True):
 
 
 class ActionSpec(Spec, kw_only=True):
-    """`[[actions]]`: the first row that matches an alert is recommended."""
+    """`[[actions]]`: the first row that matches an alert is recommended. `do_zh` says the same in Chinese."""
 
     do: str
+    do_zh: str | None = None
     within: str
     tier: str | None = None
     cause: str | None = None

@@ -129,7 +129,7 @@ class Score:
     @property
     def probability(self) -> float:
         """The score as a probability, to six decimals."""
-        return math.floor(PROBABILITY_SCALE / (1.0 + math.exp(-self.log_odds)) + 0.5) / PROBABILITY_SCALE
+        return probability_of(self.log_odds)
 
 
 @dataclass(frozen=True)
@@ -356,6 +356,15 @@ class RiskModel:
     def p_alive(self, facts: Facts, at_ms: int) -> float:
         """The probability that the customer has not left."""
         return self.mbg.p_alive(repeat_purchases(facts), recency_weeks(facts), age_weeks(facts, at_ms))
+
+
+def probability_of(log_odds: float) -> float:
+    """The probability that log-odds stand for, to six decimals.
+
+    >>> probability_of(0.0), probability_of(1.386294361)
+    (0.5, 0.8)
+    """
+    return math.floor(PROBABILITY_SCALE / (1.0 + math.exp(-log_odds)) + 0.5) / PROBABILITY_SCALE
 
 
 def _rounded(log_odds: float) -> float:

@@ -54,6 +54,17 @@ class ValueModel:
                 worth -= self.complaint_cost_minor[one.severity]
         return round(worth)
 
+    def yearly_cost_minor(self, tier_rank: int) -> int:
+        """What serving a customer of the tier costs in a year."""
+        return self.cost_to_serve_minor[tier_rank] if tier_rank < len(self.cost_to_serve_minor) else 0
+
+    def yearly_benefit_minor(self, spend_minor: float, tier_rank: int, open_severities: list[int]) -> float:
+        """What a year with this net spend brought: the margin, less what serving the tier and the complaints that are still
+        open (by severity) cost. May be negative.
+        """
+        complaints_minor = sum(self.complaint_cost_minor[severity] for severity in open_severities)
+        return self.margin * spend_minor - self.yearly_cost_minor(tier_rank) - complaints_minor
+
     def spend_minor(self, facts: Facts) -> float:
         """Net spend expected of a day with a purchase; nothing of a customer whose refunds took it all."""
         mean = mean_spend_minor(facts)
@@ -68,9 +79,8 @@ class ValueModel:
         if spend:
             x, age = repeat_purchases(facts), age_weeks(facts, at_ms)
             worth = self.margin * spend * self._discounted_purchases(risk, x, age, horizon)
-        if tier_rank < len(self.cost_to_serve_minor):
-            worth -= self.cost_to_serve_minor[tier_rank] * horizon / YEAR_WEEKS * self._discount(horizon / 2)
-        return worth
+        cost_minor = self.yearly_cost_minor(tier_rank)
+        return worth - cost_minor * horizon / YEAR_WEEKS * self._discount(horizon / 2)
 
     def _discounted_purchases(self, risk: RiskModel, x: int, age: float, horizon: float) -> float:
         if not self.annual_discount:

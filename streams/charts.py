@@ -89,7 +89,10 @@ def timeline(
                 f"{_line('stem', x(mark.at_ms), TOP, x(mark.at_ms), y(0))}"
                 f'<circle cx="{x(mark.at_ms):.1f}" cy="{TOP + 4}" r="4"/></g>'
             )
-    parts.append(f'<line class="cursor" x1="{WIDTH - RIGHT}" x2="{WIDTH - RIGHT}" y1="{TOP}" y2="{y(0):.1f}"/>')
+    last = WIDTH - RIGHT  # where the slider finds it; it is moved between `data-left` and `data-right`
+    parts.append(
+        f'<line class="cursor" x1="{last}" x2="{last}" y1="{TOP}" y2="{y(0):.1f}" data-left="{LEFT}" data-right="{last}"/>'
+    )
     return Markup("".join(parts) + "</svg>")
 
 

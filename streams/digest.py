@@ -12,15 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from models import units
 from models.policy import Policy
-from streams.digest_words import WORDS, reason
+from streams.digest_words import WORDS
+from streams.masking import mask
 from streams.queue import AlertQueue
+from streams.sentences import Sentences, sentences
 
 MOST_URGENT: Final = 10
-REASONS: Final = 2
-LEAST_SHARE: Final = 0.1
-"""Of the largest contribution, what another has to have to be told."""
-SHOWN_CHARACTERS: Final = 3
-"""Of a masked id, at the most; and not more than a third of it."""
 
 
 class DigestError(Exception):
@@ -85,6 +82,7 @@ async def gather(
     sizes = await queue.sizes()
     [counts] = await queue.days(day, day)
     page = await queue.page(count=MOST_URGENT)
+    say = sentences(language, policy)
     return Digest(
         day=day.isoformat(),
         open=sizes["open"],
@@ -95,7 +93,7 @@ async def gather(
         saved_value=_money(counts.get("saved_value", 0.0), policy),
         lost=int(counts.get("lost", 0)),
         lost_value=_money(counts.get("lost_value", 0.0), policy),
-        urgent=tuple(_urgent(one, policy, language, masked) for one in page.alerts),
+        urgent=tuple(_urgent(one, policy, say, masked) for one in page.alerts),
         incidents=tuple(
             Incident(one["category"], one["customers"], _time(one["first_opened_ms"], policy))
             for one in await queue.incidents(policy.alerts)
@@ -104,35 +102,18 @@ async def gather(
     )
 
 
-def _urgent(alert: dict[str, Any], policy: Policy, language: str, masked: bool) -> Urgent:
-    told = sorted((one for one in alert["contributions"] if one["log_odds"] > 0), key=lambda one: -one["log_odds"])
-    # What holds for any new customer is no reason to call this one; nor is what hardly weighs.
-    reasons = [
-        reason(one, language)
-        for one in told
-        if one["term"] != "base" and one["log_odds"] >= told[0]["log_odds"] * LEAST_SHARE
-    ][:REASONS]
+def _urgent(alert: dict[str, Any], policy: Policy, say: Sentences, masked: bool) -> Urgent:
     action, deadline = alert["action"], alert["deadline"]
     return Urgent(
         who=mask(alert["customer_id"]) if masked else alert["customer_id"],
         tier=alert["tier"],
         level=alert["level"],
         at_stake=_money(float(alert["value_at_stake"]), policy),
-        reasons=tuple(reasons),
-        do=None if action is None else action["do"],
+        reasons=tuple(say.reasons(alert["contributions"])),
+        do=None if action is None else say.action(action),
         by=None if deadline is None else _time(units.parse_time(deadline), policy),
         is_overdue=alert["breached"],
     )
-
-
-def mask(customer_id: str) -> str:
-    """An id that tells only who knows it anyway.
-
-    >>> mask("customer-1516"), mask("42"), mask("00042")
-    ('…516', '…', '…2')
-    """
-    shown = min(SHOWN_CHARACTERS, len(customer_id) // 3)
-    return "…" + (customer_id[-shown:] if shown else "")
 
 
 def _money(amount: float, policy: Policy) -> str:

@@ -53,7 +53,7 @@ def digest(
         ),
     ] = None,
     lang: Annotated[Language, typer.Option(help="Language.")] = Language.EN,
-    mask: Annotated[bool, typer.Option("--mask", help="Show only the end of customers' ids.")] = False,
+    mask: Annotated[bool, typer.Option("--mask", help="Show only the ends of customers' ids.")] = False,
     day: Annotated[
         str | None, typer.Option(help="Whose counts are told, as in 2026-01-31; default: yesterday (UTC).")
     ] = None,

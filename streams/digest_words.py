@@ -1,9 +1,8 @@
-"""The digest's words, in each language, and how a contribution's text is said in another than English."""
+"""The digest's words, in each language. What alerts say in it is said by streams/sentences.py."""
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Final
 
 Words = dict[str, str]
 
@@ -62,44 +61,3 @@ ZH: Final[Words] = {
     "more": "另有 {count} 条",
 }
 WORDS: Final = {"en": EN, "zh": ZH}
-
-_BEFORE_EN: Final = {"satisfaction": "satisfaction ", "basket_trend": "spends less: "}
-_SEVERITIES_ZH: Final = {"low": "轻微", "medium": "一般", "high": "严重", "critical": "非常严重"}
-_STATUSES_ZH: Final = {"opened": "未解决", "escalated": "已升级", "resolved": "已解决", "reopened": "重新提出"}
-_TEXTS_ZH: Final = (
-    (r"(\d+) days? since the last purchase", r"已 \1 天没有购买"),
-    (r"bought again on (\d+) days?", r"曾在 \1 天复购"),
-    (r"has not bought again yet", r"尚未复购"),
-    (r"any new customer", r"新客户"),
-    (r"none remembered", r"没有投诉"),
-    (r"no answer", r"没有回复满意度调查"),
-    (r"(\d+) of 100, (\d+) is neutral", r"满意度 \1 分（满分 100，\2 为中性）"),
-    (r"(\d+) days? with a purchase", r"有 \1 天购买"),
-    (r"(.+) a purchase, (.+) is typical", r"每次消费 \1，通常为 \2"),
-    (r"(.+) at last, (.+) on average", r"最近消费 \1，平均 \2"),
-    (r"the last purchase's amount is not known", r"最近一次消费金额未知"),
-)
-"""What models/explain.py says, and the same in Chinese."""
-
-
-def reason(contribution: dict[str, Any], language: str) -> str:
-    """A contribution in words.
-
-    >>> reason({"term": "silence", "text": "35 days since the last purchase"}, "zh")
-    '已 35 天没有购买'
-    """
-    text: str = contribution["text"]
-    if language != "zh":
-        return _BEFORE_EN.get(contribution["term"], "") + text
-    if contribution.get("complaints"):
-        return "；".join(map(_complaint_zh, contribution["complaints"]))
-    for pattern, words in _TEXTS_ZH:
-        match = re.fullmatch(pattern, text)
-        if match is not None:
-            return match.expand(words)
-    return text
-
-
-def _complaint_zh(one: dict[str, Any]) -> str:
-    about = f"“{one['category']}”" if one["category"] else ""
-    return f"{_SEVERITIES_ZH[one['severity']]}投诉{about}，{_STATUSES_ZH[one['status']]}，{one['opened_at'][:10]}"

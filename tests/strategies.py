@@ -85,7 +85,7 @@ ACTIONS: tuple[list[Wire], ...] = (
     [],
     [
         {"tier": "gold", "do": "Call", "within": "4h"},
-        {"cause": "complaints", "do": "Mend it", "within": "2d"},
+        {"cause": "complaints", "do": "Mend it", "do_zh": "解决它", "within": "2d"},
         {"level": "watch", "do": "Write", "within": "20d"},
     ],
 )

@@ -3,6 +3,7 @@
 -- announcements a customer's story keeps; then per record its kind, how many values follow, and these (streams/updates.py).
 local prefix, position, erased_seconds, story_length = KEYS[1], ARGV[1], ARGV[4], tonumber(ARGV[5])
 local KEPT_CLOSED, KEPT_CHANGES, KEPT_DAYS = 10000, 10000, 400
+local MONEY = '%.3f'  -- no currency has more decimals
 local CLOSED = {saved = true, lost = true, dismissed = true, recovered = true}
 local LINES = {'tier', 'risk', 'life', 'alert'}
 
@@ -24,12 +25,26 @@ local function is_news(key, line, seq)
   return true
 end
 
+local counts = {}  -- by date, then by name: a call may count the same thing a thousand times
+
 local function count(date, name, amount)
-  local key = prefix .. 'day:' .. date
-  redis.call('HINCRBYFLOAT', key, name, amount or 1)
-  redis.call('EXPIRE', key, KEPT_DAYS * 86400)
-  local latest = redis.call('GET', prefix .. 'latest-day')
-  if not latest or date > latest then redis.call('SET', prefix .. 'latest-day', date) end
+  local of_date = counts[date] or {}
+  counts[date] = of_date
+  of_date[name] = (of_date[name] or 0) + (amount or 1)
+end
+
+local function keep_counts()
+  if not next(counts) then return end
+  local before = redis.call('GET', prefix .. 'latest-day') or ''
+  local latest = before
+  for date, of_date in pairs(counts) do
+    local key = prefix .. 'day:' .. date
+    -- Written out, since the sum of 0.1 and 0.2 is another double than 0.3 is.
+    for name, amount in pairs(of_date) do redis.call('HINCRBYFLOAT', key, name, string.format(MONEY, amount)) end
+    redis.call('EXPIRE', key, KEPT_DAYS * 86400)
+    if date > latest then latest = date end
+  end
+  if latest ~= before then redis.call('SET', prefix .. 'latest-day', latest) end
 end
 
 local function tell(id, body)
@@ -200,5 +215,6 @@ while i <= #ARGV do
   apply[kind](key, id, seq, erased_seq, unpack(ARGV, i + 4, i + 1 + size))
   i = i + 2 + size
 end
+keep_counts()
 redis.call('HSET', prefix .. 'positions', position, math.max(stored, tonumber(ARGV[3])))
 return -1

@@ -30,7 +30,7 @@ async def act(reference: FromPath[str], data: JSONBody[Act], request: Request[An
     try:
         command = await act_on_alert(here.commands, data, customer_id, person, await here.clock.now_ms())
     except ActError as error:
-        return _json(422, {"detail": str(error)})
+        return _json(422, {"detail": words(language(request))(error.key, **error.values)})
     except NotTaken as error:
         here.audit.tell(person.name, "act_failed", address_of(request), person.role, reason=str(error), **told)
         return _json(503, {"detail": words(language(request))("broker_away")})

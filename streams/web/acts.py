@@ -12,6 +12,7 @@ from models import units
 from streams.topics import COMMANDS
 from streams.web.outbox import Outbox
 from streams.web.people import Person
+from streams.web.words import words
 
 Action = Literal["acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
@@ -19,7 +20,12 @@ MAX_REASON_CHARACTERS: Final = 1_000
 
 
 class ActError(ValueError):
-    """An action that can't be taken as it is; the message says why."""
+    """An action that can't be taken as it is; the message says why, and `key` with `values` says it in any language."""
+
+    def __init__(self, key: str, **values: object) -> None:
+        super().__init__(words("en")(key, **values))
+        self.key = key
+        self.values = values
 
 
 class Act(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,16 +44,16 @@ class Act(Struct, frozen=True, forbid_unknown_fields=True):
 def command_of(act: Act, customer_id: str, person: Person, now_ms: int) -> dict[str, Any]:
     """The body of the command. Raises ActError."""
     if not person.may("agent"):
-        raise ActError("Viewers look; an agent or a manager can do this.")
+        raise ActError("act_for_agents")
     if act.action == "dismissed" and not (act.reason or "").strip():
-        raise ActError("Say why it is dismissed.")
+        raise ActError("reason_missing")
     if act.reason is not None and len(act.reason) > MAX_REASON_CHARACTERS:
-        raise ActError(f"The reason has {len(act.reason)} characters; {MAX_REASON_CHARACTERS} is the most.")
+        raise ActError("reason_too_long", characters=len(act.reason), most=MAX_REASON_CHARACTERS)
     if act.owner is not None and act.owner != person.name:
         if act.action != "acknowledged":
-            raise ActError("An owner is named with `acknowledged` only.")
+            raise ActError("owner_when_claiming")
         if not person.may("manager"):
-            raise ActError("Only a manager gives an alert to somebody else.")
+            raise ActError("manager_assigns")
     body: dict[str, Any] = {
         "event_id": str(uuid.uuid4()),
         "customer_id": customer_id,
@@ -62,7 +68,7 @@ def command_of(act: Act, customer_id: str, person: Person, now_ms: int) -> dict[
     if act.action == "snoozed":
         body["until"] = units.format_time(_until_ms(act.until, now_ms))
     elif act.until is not None:
-        raise ActError("Only a snooze has an end.")
+        raise ActError("end_of_snooze")
     return body
 
 
@@ -70,9 +76,9 @@ def _until_ms(written: str | None, now_ms: int) -> int:
     try:
         until_ms = units.parse_time(written or "")
     except ValueError:
-        raise ActError("Say until when it is snoozed, as in 2026-03-01T09:00:00Z.") from None
+        raise ActError("end_missing") from None
     if until_ms <= now_ms:
-        raise ActError("A snooze ends in the future.")
+        raise ActError("end_is_past")
     return until_ms
 
 

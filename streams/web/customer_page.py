@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import orjson
@@ -12,6 +11,8 @@ from litestar.params import FromPath
 
 from models import units
 from models.alerts import CLOSED
+from models.customer import BASE_LEVEL
+from models.risk import probability_of
 from streams import charts
 from streams.charts import Line, Mark
 from streams.web.guards import person_of
@@ -49,7 +50,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     if past.risk:
         customer["probability"] = past.risk[-1].value  # now; the profile's is as of when something last happened
     marks = [_mark(one, t) for one in story]
-    lines = [Line(_probability(level.raise_at), level.name) for level in here.policy.risk.levels]
+    lines = [Line(probability_of(level.raise_at), level.name) for level in here.policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]
     largest = max([abs(one["log_odds"]) for one in contributions], default=0.0)
     return page(
@@ -63,16 +64,11 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
         is_open=alert is not None and alert["state"] not in CLOSED,
         story=_told(story, profile),
         chart=charts.timeline(past.risk, past.spend, lines, marks, t("risk_over_time")),
-        samples=orjson.dumps(_samples(past, story, customer)).decode(),
+        samples=orjson.dumps(_samples(past, story, customer, t)).decode(),
         bars=[(one, charts.signed_bar(one["log_odds"], largest)) for one in contributions],
         now_ms=now_ms,
         may_act=person.may("agent"),
     )
-
-
-def _probability(log_odds: float) -> float:
-    """The probability that log-odds stand for."""
-    return 1.0 / (1.0 + math.exp(-log_odds))
 
 
 def _mark(one: dict[str, Any], t: Any) -> Mark:
@@ -93,21 +89,21 @@ def _told(story: list[dict[str, Any]], profile: dict[str, Any] | None) -> list[d
     return sorted(whole, key=lambda one: (units.parse_time(one["at"]), one.get("seq", 0)), reverse=True)
 
 
-def _samples(past: Hindsight, story: list[dict[str, Any]], customer: dict[str, Any]) -> list[list[Any]]:
+def _samples(past: Hindsight, story: list[dict[str, Any]], customer: dict[str, Any], t: Any) -> list[list[Any]]:
     """What the slider shows: per instant the time (ms), the probability, the tier and the level then."""
     moves = sorted(
-        (units.parse_time(one["occurred_at"]), one["topic"], one)
+        (units.parse_time(one["occurred_at"]), one["seq"], one)
         for one in story
         if one["topic"] in ("tier-changes", "churn-risk")
     )
     found = []
     for at_ms, probability in past.risk:
         tier, level = customer["tier"], customer["risk_level"]
-        for moved_ms, topic, one in reversed(moves):
+        for moved_ms, _, one in reversed(moves):
             if moved_ms > at_ms:
-                if topic == "tier-changes":
+                if one["topic"] == "tier-changes":
                     tier = one["before"]["tier"]
                 else:
                     level = one["before"]["level"]
-        found.append([at_ms, probability, tier, level])
+        found.append([at_ms, probability, tier, t("level_none") if level == BASE_LEVEL else level])
     return found

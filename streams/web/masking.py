@@ -11,25 +11,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from redis.asyncio import Redis
 
+from streams.masking import mask
 from streams.web.people import Person
 
-DOTS: Final = "•••"
-SHOWN: Final = 2
-"""Characters at either end, of an id that is long enough."""
 MARK: Final = "~"
 """Before the token that stands for an id in an address."""
 _KEY_BYTES: Final = 64
-
-
-def mask(customer_id: str) -> str:
-    """An id of which only its ends can be seen, and of a short one nothing.
-
-    >>> mask("customer-1542"), mask("c0042"), mask("42")
-    ('cu•••42', '•••42', '•••')
-    """
-    if len(customer_id) >= 3 * SHOWN:
-        return customer_id[:SHOWN] + DOTS + customer_id[-SHOWN:]
-    return DOTS + customer_id[-SHOWN:] if len(customer_id) > 2 * SHOWN else DOTS
 
 
 class Masks:

@@ -8,20 +8,26 @@ from typing import Any, Final
 
 from litestar import Request, Response, get
 
+from models import units
 from models.alerts import RECOVERED
 from models.customer import BASE_LEVEL
 from streams import charts
-from streams.web.measures import TierMeasures, measure
+from streams.web.measures import SAMPLE, TierMeasures, draw, measures_of
 from streams.web.pages import language, page
 from streams.web.services import services
 from streams.web.words import words
 
 PERIODS_DAYS: Final = (7, 30, 90, 365)
-COLUMNS: Final = 31
+MOST_SLOTS: Final = 31
 """Days in the chart of alerts, at the most; of longer periods, weeks."""
 WEEK: Final = 7
 OUTCOMES: Final = ("saved", RECOVERED, "lost", "dismissed")
 AT_RISK: Final = "at risk"
+COLUMNS: Final = {
+    "retention": "share", "churn": "share", "alive": "share", "repeat_rate": "share", "satisfaction": "whole",
+    "frequency": "tenths", "spend": "whole", "lifetime_value": "whole", "cost": "whole", "benefit": "whole",
+}  # fmt: skip
+"""What is told of each tier, and how it is written; both are named in templates/overview.html."""
 
 
 @get("/overview")
@@ -34,7 +40,9 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
     counts = await here.queue.days(today - timedelta(days=days - 1), today)
     tiers = here.policy.ladder.tier_names
     levels = [level.name for level in here.policy.risk.levels]
-    measures: list[TierMeasures] = await asyncio.gather(*(measure(here.view, tier) for tier in tiers))
+    now_ms = await here.clock.now_ms()
+    samples = await asyncio.gather(*(draw(here.view, here.policy, tier, now_ms) for tier in tiers))
+    measures = [measures_of(one.tier, [one]) for one in samples]
     at_risk = await here.view.redis.zcard(f"{here.view.prefix}at-risk")
     whole = _sum(counts)
     flows = _moves(whole, "flow:")
@@ -47,7 +55,13 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
         periods=PERIODS_DAYS,
         days=days,
         today=today.isoformat(),
-        measures=list(reversed(measures)),
+        measures=[*reversed(measures), measures_of(t("all"), list(samples))],
+        columns=COLUMNS,
+        said={
+            "horizon": t("days_n", n=f"{here.policy.risk.horizon_ms / units.DAY_MS:g}"),
+            "margin": f"{here.policy.value.margin:.0%}",
+        },
+        sample=SAMPLE,
         customers=sum(one.customers for one in measures),
         levels=levels,
         sizes=await here.queue.sizes(),
@@ -59,7 +73,14 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
         currency=here.policy.currency,
         met_share=met / (met + breached) if met + breached else None,
         breached=breached,
-        sizes_chart=charts.curves(dates, _back_in_time(slots, measures, at_risk), t("sizes_over_time")),
+        sizes_chart=charts.curves(
+            dates,
+            [
+                (t("at_risk") if name == AT_RISK else name, values)
+                for name, values in _back_in_time(slots, measures, at_risk)
+            ],
+            t("sizes_over_time"),
+        ),
         categories=sorted(categories.items(), key=lambda one: -one[1]),
         flows=sorted(flows.items(), key=lambda one: -one[1]),
         sankey=charts.sankey(flows, tiers[::-1], tiers[::-1], t("moves_between_tiers")),
@@ -119,6 +140,6 @@ def _back_in_time(
 
 def _slots(counts: list[dict[str, Any]]) -> tuple[list[str], list[list[dict[str, Any]]]]:
     """Days, or of a long period weeks: the first date of each, and its counts."""
-    size = 1 if len(counts) <= COLUMNS else WEEK if len(counts) <= COLUMNS * WEEK else 4 * WEEK
+    size = 1 if len(counts) <= MOST_SLOTS else WEEK if len(counts) <= MOST_SLOTS * WEEK else 4 * WEEK
     slots = [counts[first : first + size] for first in range(0, len(counts), size)]
     return [slot[0]["date"] for slot in slots], slots

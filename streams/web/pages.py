@@ -11,6 +11,7 @@ from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.enums import MediaType
 
+from streams.sentences import sentences
 from streams.web.guards import session_of
 from streams.web.services import services
 from streams.web.words import LANGUAGES, Language, language_of, words
@@ -50,7 +51,7 @@ def language(request: Request[Any, Any, Any]) -> Language:
 
 
 def page(request: Request[Any, Any, Any], template: str, status_code: int = 200, **values: Any) -> Response[str]:
-    """A page of a template. Beside `values` it has `t` (words), `language`, `session` (None if nobody is signed in), `path`,
+    """A page of a template. Beside `values` it has `t` (words), `say` (what bodies say), `language`, `session` (None if nobody is signed in), `path`,
     `shown(id)` and `reference(id)` of customers for who looks.
     """
     session = session_of(request)
@@ -59,6 +60,7 @@ def page(request: Request[Any, Any, Any], template: str, status_code: int = 200,
     person = None if session is None else session.person
     text = templates.get_template(template).render(
         t=words(chosen),
+        say=sentences(chosen, services(request).policy),
         language=chosen,
         session=session,
         path=request.url.path,

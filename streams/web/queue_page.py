@@ -25,7 +25,6 @@ from streams.web.words import words
 
 A_PAGE: Final = 50
 STATES: Final = ("open", "held", "snoozed", "closed")
-TOP_REASONS: Final = 2
 CHANGE_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
 
 
@@ -134,12 +133,5 @@ async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
         "budget": budget,
         "left": max(budget - await here.queue.taken_today(person.name), 0) if budget else None,
         "now_ms": await here.clock.now_ms(),
-        "reasons": reasons,
         "may_act": person.may("agent"),
     }
-
-
-def reasons(alert: dict[str, Any]) -> list[dict[str, Any]]:
-    """What weighs most in an alert's score."""
-    raising = [one for one in alert.get("contributions", ()) if one["log_odds"] > 0 and one["term"] != "base"]
-    return sorted(raising, key=lambda one: -float(one["log_odds"]))[:TOP_REASONS]

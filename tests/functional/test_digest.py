@@ -15,15 +15,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import models
-from models.policy_file import SHIPPED
 from streams.cli import app
-from streams.digest_words import EN, ZH, reason
+from streams.digest_words import EN, ZH
 from streams.embedded import EmbeddedRedis
 from streams.view import RedisView
-from tests.builders import HOUR, act_on_alert, complaint, feedback, ms, purchase
+from tests.builders import HOUR, act_on_alert, purchase
 from tests.functional.test_queue import START_MS, Told
 from tests.receiver import Answer, receiving
-from tests.running import Fold
 
 
 @pytest.fixture(scope="module")
@@ -149,42 +147,17 @@ def test_masked_it_has_no_customers_id(server: EmbeddedRedis) -> None:
         said = digest(server, "--mask", "--format", format_).output
         assert "customer-" not in said
         assert "@" not in said
-        assert "…024" in said
+        assert "cu•••24" in said
 
 
 def test_in_chinese_no_sentence_is_english(server: EmbeddedRedis) -> None:
     assert EN.keys() == ZH.keys()
     said = digest(server, "--lang", "zh").output
     assert "25 位客户投诉“delivery”" in said
-    assert "非常严重投诉“delivery”，未解决，2024-01-01" in said
+    assert "非常严重投诉“delivery”，2024-01-01 提出，未解决" in said
+    assert "措施: 客服致电：先解决投诉，再给予补偿" in said
     for line in said.splitlines():
-        if not line.lstrip().startswith("措施"):  # which is the policy's
-            assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", line), line
-
-
-@pytest.mark.parametrize("policy", SHIPPED)
-def test_whatever_a_score_says_there_are_chinese_words_for_it(policy: str) -> None:
-    fold = Fold(models.load(policy))
-    currency = fold.policy.currency
-    fold.apply(purchase("ada", "20", on="2024-01-01", currency=currency))
-    fold.apply(purchase("bob", "20", on="2024-01-01", currency=currency))
-    for number, day in enumerate(("2024-01-05", "2024-01-09")):
-        fold.apply(purchase("ada", f"{10 - number}", on=day, currency=currency))
-    fold.apply(complaint("ada", "c1", on="2024-01-10", severity="critical", category="delivery"))
-    fold.apply(complaint("ada", "c2", on="2024-01-11", severity="high"))
-    fold.apply(feedback("ada", 20, on="2024-01-12"))
-    fold.advance(ms("2024-03-01"))
-    from models import explain
-
-    texts = []
-    for who in ("ada", "bob"):
-        customer = fold.customers[who]
-        at_ms = customer.clock_ms
-        score = fold.policy.risk.score(customer.facts, at_ms)
-        texts += [reason(one, "zh") for one in explain.contributions(fold.policy, customer.facts, score, at_ms)]
-    assert len(texts) >= 10
-    for text in texts:
-        assert not re.search("[a-z]{3}", text.replace("delivery", "")), text
+        assert not re.search(r"[a-z]+ [a-z]+", line), line
 
 
 def test_a_chat_gets_it_and_a_failure_does_not_tell_the_chats_secret(server: EmbeddedRedis) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -231,6 +232,34 @@ def test_the_days_count_what_happened_however_often_it_is_told(redis: Any) -> No
     assert second["breached"] == 1
     assert [one["topic"] for one in story][-1] == "tier-changes"
     assert story[0]["change"] == "saved"
+
+
+def test_what_is_counted_at_once_and_one_by_one_is_the_same(redis: Any, server: EmbeddedRedis) -> None:
+    async def counted(view: RedisView) -> tuple[list[dict[bytes, float]], bytes]:
+        days = [f"{view.prefix}day:2024-01-0{day}" for day in (1, 3)]
+        assert all([await view.redis.ttl(day) > 399 * 86_400 for day in days])
+        found = [await view.redis.hgetall(day) for day in days]
+        amounts = [{name: round(float(amount), 3) for name, amount in day.items()} for day in found]
+        return amounts, await view.redis.get(f"{view.prefix}latest-day")
+
+    async def work(view: RedisView, queue: AlertQueue) -> Any:
+        told, at_once = Told(view), RedisView(server.url, "at-once:")
+        for number in range(12):
+            await told.complaining(f"c{number}", spent=f"{100 + 13.1 * number:.2f}", at_ms=START_MS + number * HOUR)
+        for number in range(12):
+            on = START_MS + 2 * DAY + number * HOUR
+            await told.happens(act_on_alert(f"c{number}", "saved", on=on, actor="mia", id=f"s{number}"))
+        updates = [update for one in told.outputs if (update := update_of(one.topic, one.body)) is not None]
+        assert await at_once.apply(FIELD, 0, 1, updates) is None
+        found = await counted(view), await counted(at_once)
+        await at_once.redis.aclose()
+        stakes = [orjson.loads(one.body)["after"]["value_at_stake"] for one in told.outputs if one.change == "saved"]
+        return found, float(sum(map(Decimal, stakes)))
+
+    (one_by_one, at_once), saved = redis(work)
+    assert one_by_one == at_once
+    (first, third), latest = at_once
+    assert (first[b"opened"], third[b"saved"], third[b"saved_value"], latest) == (12, 12, saved, b"2024-01-03")
 
 
 def test_a_burst_of_complaints_about_one_thing_is_one_incident(redis: Any) -> None:

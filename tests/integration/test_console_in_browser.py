@@ -286,6 +286,18 @@ def test_pages_fit_a_phone_are_there_in_chinese_and_dark_and_name_every_field(de
         assert (ground == "rgb(18, 22, 28)") == (how.get("color_scheme") == "dark")
 
 
+def test_on_a_phone_a_tier_s_name_stays_in_sight_beside_its_last_measure(desk: Desk) -> None:
+    desk.happens(*complaining("tia", category="tiers"))
+    page = desk.sign_in("mia", "/overview", viewport=PHONE)
+    name, last = page.locator(".tiers tbody th").first, page.locator(".tiers tbody td:last-child").first
+    before = name.bounding_box()
+    last.scroll_into_view_if_needed()
+    after, measure = name.bounding_box(), last.bounding_box()
+    assert before and after and measure
+    assert after["x"] == before["x"]
+    assert after["x"] + after["width"] <= measure["x"] <= PHONE["width"]
+
+
 NAMELESS = """
 () => [...document.querySelectorAll("input:not([type=hidden]), select, textarea, button, a, svg[role=img]")].filter((one) => {
   const named = one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label") || one.querySelector("title");
@@ -301,6 +313,9 @@ def test_the_past_is_looked_at_by_the_slider(desk: Desk) -> None:
     latest = now()
     assert "watch" in latest or "high" in latest or "critical" in latest
     page.locator("#slider").focus()
+    cursor = page.locator(".timeline .cursor")
+    assert cursor.get_attribute("x1") == cursor.get_attribute("data-right")
     page.keyboard.press("Home")
+    assert cursor.get_attribute("x1") == cursor.get_attribute("data-left")
     assert now() != latest
     assert page.get_attribute("#slider", "aria-valuetext") == now()

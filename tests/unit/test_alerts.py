@@ -52,6 +52,7 @@ def test_a_risen_level_opens_an_alert_with_all_that_whoever_takes_it_up_wants_to
     }  # fmt: skip
     assert after["action"] == {
         "do": "Call from service: resolve the complaint first, then compensate",
+        "do_zh": "客服致电：先解决投诉，再给予补偿",
         "before": after["deadline"],
     }
     assert after["deadline"] == "2024-01-02T00:00:00Z"

@@ -85,6 +85,7 @@ SLIPS = [
     (ANNUAL, 'cool_down = "30d"', 'level = "doom"', "alerts.level", "'doom' is not among watch, high, critical", "leave it out for the lowest"),
     (ANNUAL, "budget = 40", "budget = 0", "alerts.budget", "0 is out of range", "or leave it out"),
     (ANNUAL, "budget = 40", "incident_customers = 1", "alerts.incident_customers", "1 alerts are no incident", "Write 2 or more"),
+    (ANNUAL, 'do_zh = "客户经理亲自致电：致歉，商定补救办法，并跟进落实"', 'do_zh = " "', "actions[0].do_zh", "is empty", "Say what to do"),
     (ANNUAL, 'within = "4h"', 'within = "soon"', "actions[0].within", "is not a duration", "as in 90d"),
 ]  # fmt: skip
 

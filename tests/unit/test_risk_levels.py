@@ -192,6 +192,7 @@ def test_the_first_row_of_the_table_that_matches_says_what_to_do_and_by_when(fol
     assert body["tier"] == "gold"
     assert body["action"] == {
         "do": "Call from service: resolve the complaint first, then compensate",
+        "do_zh": "客服致电：先解决投诉，再给予补偿",
         "before": "2024-01-02T00:00:00Z",
     }
 

@@ -88,6 +88,14 @@ def test_margin_costs_and_discount_are_taken_off() -> None:
     assert lifetime == pytest.approx(p_alive(6) * if_they_stay - 500, abs=0.5)
 
 
+def test_what_a_year_brought_is_the_margin_less_what_the_tier_and_open_complaints_cost() -> None:
+    value = policy(margin=0.4, cost_to_serve={"gold": "9.00"}, complaint_cost={"low": "1.00", "high": "5.00"}).value
+    base, gold = 0, 2
+    assert value.yearly_cost_minor(gold) == 900
+    assert value.yearly_benefit_minor(10_000, gold, [0, 2, 2]) == 4000 - 900 - 100 - 2 * 500
+    assert value.yearly_benefit_minor(0, base, []) == 0
+
+
 def test_nothing_is_at_stake_of_who_costs_more_than_they_bring_though_their_value_is_negative() -> None:
     fold = bought_twice(policy(cost_to_serve={"silver": "1000.00"}))
     at_stake, lifetime = worth(fold, AT_MS)

@@ -15,7 +15,7 @@
   if (!samples.length) { return; }
   const cursor = document.querySelector(".timeline .cursor"), then = document.getElementById("then");
   const date = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium" });
-  const left = 44, right = 748;
+  const left = Number(cursor.dataset.left), right = Number(cursor.dataset.right);
   const show = () => {
     const [at, probability, tier, level] = samples[Number(slider.value)];
     const x = left + (right - left) * (at - samples[0][0]) / Math.max(samples.at(-1)[0] - samples[0][0], 1);

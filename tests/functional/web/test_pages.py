@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import streams.web
-from streams.web.masking import Masks, mask
+from streams.masking import mask
+from streams.web.masking import Masks
 from streams.web.people import Person
 from streams.web.words import WORDS, language_of, words
 from tests.functional.web.conftest import Store
