@@ -10,10 +10,10 @@ import typer
 import models
 from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
-from streams.console import WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
+from streams.console import FAILED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.settings import SettingsError, load_settings
 
-policy_app = typer.Typer(help="Check policies and list the shipped ones.", no_args_is_help=True)
+policy_app = typer.Typer(help="Make, check, show and test policies, and list the shipped ones.", no_args_is_help=True)
 
 
 @policy_app.command(epilog="Example: tierstream policy check my-policy.toml")
@@ -78,3 +78,63 @@ def list_policies() -> None:
     """The policies that ship with Tierstream."""
     for name in SHIPPED:
         say(f"{name:20} {models.load(name).title}")
+
+
+@policy_app.command(epilog="Example: tierstream policy test my-policy.toml customers.toml")
+def test(
+    policy: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="TOML or JSON files of customers worked out by hand; of a shipped policy, by default its own."
+        ),
+    ] = None,
+    write_example: Annotated[
+        Path | None,
+        typer.Option(help="Write a file to begin with, of customers who just reach each tier; run nothing."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run customers worked out by hand through a policy, like unit tests: a line for each instant, and why one is wrong.
+
+    Status 0 if all are as expected, 1 if not, 2 if a file can't be used. docs/policies.md has the form of the files.
+    """
+    from streams.workshop.case_report import as_wire, lines_of, summary
+    from streams.workshop.case_runs import run_cases
+    from streams.workshop.cases import load_cases, shipped_cases
+
+    try:
+        chosen = models.load(policy)
+        if write_example is not None:
+            from streams.workshop.case_example import example_of
+
+            _write_new(write_example, example_of(chosen), force=False)
+            say(f"written to {write_example}; run it by tierstream policy test {policy} {write_example}")
+            return
+        paths = files or shipped_cases(policy)
+        if not paths:
+            raise refuse(
+                f"name the files of customers to test {policy} with; --write-example FILE makes one to begin with"
+            )
+        outcomes = [outcome for path in paths for outcome in run_cases(load_cases(path, chosen), chosen)]
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    if as_json:
+        say_json(as_wire(chosen, outcomes))
+    else:
+        for outcome in outcomes:
+            for line in lines_of(outcome):
+                say(line)
+        say(summary(chosen, outcomes))
+    raise typer.Exit(0 if all(outcome.passed for outcome in outcomes) else FAILED)
+
+
+def _write_new(path: Path, text: str, force: bool) -> None:
+    """Write a file that must not be there yet, unless forced. Raises typer.Exit."""
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise refuse(f"{path} is there already; give another file, or --force to overwrite it") from None
+    except OSError as error:
+        raise refuse(f"can't write {path}: {error.strerror}; give another file") from None
