@@ -80,6 +80,31 @@ def list_policies() -> None:
         say(f"{name:20} {models.load(name).title}")
 
 
+@policy_app.command(epilog="Example: tierstream policy show annual-spend")
+def show(
+    policy: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a wiki.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """A policy in words and tables: what earns a tier and what loses it, what makes a risk, what is done about it."""
+    from rich.console import Console
+
+    from streams.workshop.policy_show import as_markdown, print_sections
+    from streams.workshop.policy_words import as_wire, sections
+
+    try:
+        chosen = models.load(policy)
+    except PolicyError as error:
+        raise refuse(str(error)) from None
+    found = sections(chosen)
+    if as_json:
+        say_json(as_wire(chosen, found))
+    elif markdown:
+        say(as_markdown(chosen, found).rstrip())
+    else:
+        print_sections(chosen, found, Console())
+
+
 @policy_app.command(epilog="Example: tierstream policy test my-policy.toml customers.toml")
 def test(
     policy: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")],
