@@ -12,6 +12,7 @@ from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
 from streams.console import FAILED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.settings import SettingsError, load_settings
+from streams.sources.opening import CsvMapOption, LogsArgument
 
 policy_app = typer.Typer(help="Make, check, show and test policies, and list the shipped ones.", no_args_is_help=True)
 
@@ -80,6 +81,45 @@ def list_policies() -> None:
         say(f"{name:20} {models.load(name).title}")
 
 
+@policy_app.command(epilog="Example: tierstream policy new purchases.jsonl --out my-policy.toml")
+def new(
+    logs: LogsArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The policy file to write.")] = Path("my-policy.toml"),
+    title: Annotated[str | None, typer.Option(help="What it is called.")] = None,
+    id: Annotated[str | None, typer.Option(help="As announcements name it; default: as the file.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Default: the one with the most purchases.")] = None,
+    tiers: Annotated[int | None, typer.Option(help="How many, besides that of everybody else; default 3.")] = None,
+    names: Annotated[str | None, typer.Option(help='Lowest first: "member, silver, gold".')] = None,
+    window: Annotated[str | None, typer.Option(help="trailing (default), calendar-year or anniversary-year.")] = None,
+    utc_offset: Annotated[str, typer.Option(help="When days and years begin: +08:00.")] = "+00:00",
+    grace: Annotated[str | None, typer.Option(help="30d, or period-end: to the end of the year.")] = None,
+    step: Annotated[str | None, typer.Option(help="Down by one tier (default), or direct.")] = None,
+    by: Annotated[str | None, typer.Option(help="Lines by shares of customers (default), or of spend.")] = None,
+    shares: Annotated[
+        str | None, typer.Option(help='Per cent in each tier with all above it, lowest first: "20, 5, 1".')
+    ] = None,
+    lines: Annotated[
+        str | None, typer.Option(help='Lines of your own instead of those proposed: "75, 200, 500".')
+    ] = None,
+    fit: Annotated[
+        bool | None, typer.Option("--fit/--no-fit", help="Fit the risk to the log too; asked if neither is given.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take every default.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    csv_map: CsvMapOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a few questions, propose round lines between tiers from what the log's customers spent, and write a policy.
+
+    Every question has a default (Enter takes it) and an option. The log is read once; with a fit, once more.
+    """
+    from streams.workshop.interview import Answers
+    from streams.workshop.new_policy import make
+
+    answers = Answers(id, title, currency, tiers, names, window, utc_offset, grace, step, by, shares)
+    make(logs, csv_map, out, answers, lines, fit, yes or as_json, force, as_json)
+
+
 @policy_app.command(epilog="Example: tierstream policy show annual-spend")
 def show(
     policy: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")],
@@ -127,13 +167,14 @@ def test(
     from streams.workshop.case_report import as_wire, lines_of, summary
     from streams.workshop.case_runs import run_cases
     from streams.workshop.cases import load_cases, shipped_cases
+    from streams.workshop.writing import write_new
 
     try:
         chosen = models.load(policy)
         if write_example is not None:
             from streams.workshop.case_example import example_of
 
-            _write_new(write_example, example_of(chosen), force=False)
+            write_new(write_example, example_of(chosen), force=False)
             say(f"written to {write_example}; run it by tierstream policy test {policy} {write_example}")
             return
         paths = files or shipped_cases(policy)
@@ -152,14 +193,3 @@ def test(
                 say(line)
         say(summary(chosen, outcomes))
     raise typer.Exit(0 if all(outcome.passed for outcome in outcomes) else FAILED)
-
-
-def _write_new(path: Path, text: str, force: bool) -> None:
-    """Write a file that must not be there yet, unless forced. Raises typer.Exit."""
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise refuse(f"{path} is there already; give another file, or --force to overwrite it") from None
-    except OSError as error:
-        raise refuse(f"can't write {path}: {error.strerror}; give another file") from None
