@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from models.policy_file import SHIPPED
 from streams.cli import app
-from tests.builders import policy_text
+from tests.builders import ROOT, policy_text
 
 ADA = """
 [[customers]]
@@ -197,3 +199,16 @@ def test_the_example_to_begin_with_can_be_run(policy: str, tmp_path: Path) -> No
         ]
         assert tiers == ["member", "silver", "member", "gold", "silver", "platinum", "gold"]
     assert run("policy", "test", policy, "--write-example", example).exit_code == 2
+
+
+def test_the_example_in_the_documentation_says_what_is_written_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "policies.md").read_text("utf-8")
+    example = re.search(r'    \[\[customers\]\]\n    name = "Ada.*?\n\n', text, re.DOTALL)
+    assert example is not None
+    monkeypatch.chdir(tmp_path)
+    Path("customers.toml").write_text(textwrap.dedent(example[0]))
+    result = run("policy", "test", "annual-spend", "customers.toml")
+    assert result.exit_code == 1
+    assert textwrap.indent(result.output, "    ") in text

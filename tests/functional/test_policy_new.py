@@ -123,22 +123,33 @@ def test_lines_are_round_and_no_other_round_one_is_nearer_to_the_share_wanted(
         assert share_from(line) == pytest.approx(share_from(best), abs=1e-9)
 
 
-def test_moves_over_the_year_are_those_of_a_replay(log: Path, tmp_path: Path) -> None:
+def test_moves_and_tiers_over_the_year_are_those_of_a_replay(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.toml"
     proposed = json.loads(run("policy", "new", log, "--out", out, "--json").output)
     assert run("replay", log, "--policy", out, "--out", tmp_path / "replayed").exit_code == 0
     end = pd.Timestamp("1998-06-30", tz="UTC")
     begin = end - pd.Timedelta(days=12 * (365 / 12))
     moved = set()
+    ends = [end - number * pd.Timedelta(days=365 / 12) for number in range(12)]
+    first = sample().groupby("id")["day"].min().dt.tz_localize("UTC")
+    tiers: list[dict[str, str]] = [{} for _ in ends]
     for line in (tmp_path / "replayed" / "tier-changes.jsonl").read_text().splitlines():
         body = json.loads(line)
-        if begin < pd.Timestamp(body["occurred_at"]) <= end:
+        at = pd.Timestamp(body["occurred_at"])
+        for month_end, of_month in zip(ends, tiers, strict=True):
+            if at <= month_end:
+                of_month[body["customer_id"]] = body["after"]["tier"]
+        if begin < at <= end:
             # The log has days: two purchases of one day are one, so two upgrades at one midnight are.
             moved.add((body["change"], body["customer_id"], body["occurred_at"]))
     counts = Counter(change for change, *_ in moved)
     assert counts["upgrade"] > 100
     for change, a_month in proposed["moves_a_month"].items():
         assert a_month == pytest.approx(counts[change] / 12, abs=0.001)
+    known = sum(int((first <= month_end).sum()) for month_end in ends)
+    in_tier = Counter(tier for of_month in tiers for tier in of_month.values())
+    for row in proposed["tiers"][:-1]:
+        assert row["share_over_the_year"] == pytest.approx(in_tier[row["tier"]] / known, abs=1e-6)
 
 
 def test_enter_enter_enter_gives_a_policy_that_is_fine(log: Path, tmp_path: Path) -> None:
