@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([\w.\-\"']+)\s*\]\]?")
 _KEY = re.compile(r"\s*([\w\-.\"']+)\s*=")
@@ -22,6 +23,7 @@ def line_of(text: str, path: str) -> int:
     return 1
 
 
+@lru_cache(maxsize=4)
 def _lines_of_settings(text: str) -> dict[str, int]:
     lines: dict[str, int] = {}
     rows: dict[str, int] = {}

@@ -15,7 +15,7 @@ from rich.table import Table
 import models
 from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
-from streams.console import INTERRUPTED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
+from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.dead_letters_cli import dead_letters_app
 from streams.digest_cli import digest
 from streams.doctor_cli import doctor
@@ -26,6 +26,7 @@ from streams.sources.opening import CsvMapOption, LogsArgument, open_log
 from streams.web.cli import console_app
 from streams.workshop.diff_cli import diff
 from streams.workshop.fit_cli import backtest, fit
+from streams.workshop.policy_cli import policy_app
 
 if TYPE_CHECKING:
     from streams.sources.kafka_log import KafkaLog
@@ -37,7 +38,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-policy_app = typer.Typer(help="Check policies and list the shipped ones.", no_args_is_help=True)
 topics_app = typer.Typer(help="Create Tierstream's topics.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
 app.add_typer(topics_app, name="topics")
@@ -196,70 +196,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{name}: {count:,}" for name, count in value.items()) or "none"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
-
-
-@policy_app.command(epilog="Example: tierstream policy check my-policy.toml")
-def check(
-    file: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")], as_json: JsonOption = False
-) -> None:
-    """Say what is wrong with a policy, on which line, and how to mend it."""
-    try:
-        chosen = models.load(file)
-    except PolicyError as error:
-        if as_json:
-            problems = [
-                {"line": one.line, "where": one.where, "what": one.what, "mend": one.mend} for one in error.problems
-            ]
-            say_json({"ok": False, "source": error.source, "problems": problems})
-        else:
-            for problem in error.problems:
-                warn(f"{error.source}, {problem}")
-        raise typer.Exit(WRONG_USE) from None
-    tiers = chosen.ladder.tier_names
-    if as_json:
-        say_json({"ok": True, "policy": chosen.ref, "tiers": tiers})
-    else:
-        say(f"{chosen.ref} is fine: {chosen.title}; tiers {' < '.join(tiers)}; currency {chosen.currency}")
-
-
-@policy_app.command(
-    epilog="Example: TIERSTREAM_BROKER=127.0.0.1:9092 tierstream policy switch --parameters params.toml"
-)
-def switch(
-    parameters: Annotated[Path, typer.Option(help="A file that tierstream fit wrote.")],
-    policy: Annotated[str | None, typer.Option("--policy", "-p", help="The policy that the workers run.")] = None,
-    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Have running workers score with other fitted parameters from now on: a new edition of their policy.
-
-    Every customer is judged anew, once, as of now; what that changes says `edition-N` for its cause.
-    """
-    import time
-
-    from models.parameters import read_parameters
-    from streams import editions
-
-    try:
-        settings = load_settings(policy=policy, broker=broker)
-        number = editions.switch(
-            settings, models.load(settings.policy), read_parameters(parameters), time.time_ns() // 1_000_000
-        )
-    except (SettingsError, PolicyError) as error:
-        raise refuse(str(error)) from None
-    except editions.SwitchError as error:
-        raise fail(str(error)) from None
-    if as_json:
-        say_json({"edition": number})
-    else:
-        say(f"edition {number} has begun; every customer is judged under it as their turn comes")
-
-
-@policy_app.command("list", epilog="Example: tierstream policy list")
-def list_policies() -> None:
-    """The policies that ship with Tierstream."""
-    for name in SHIPPED:
-        say(f"{name:20} {models.load(name).title}")
 
 
 @topics_app.command(epilog="Example: TIERSTREAM_PARTITIONS=8 tierstream topics create --broker kafka:9092")

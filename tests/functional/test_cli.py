@@ -13,7 +13,8 @@ from models.policy_file import SHIPPED
 from streams.cli import app
 
 COMMANDS = (
-    ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"],
+    ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"],
+    *(["policy", name] for name in ("new", "show", "test", "switch")), ["topics", "create"], ["customer"],
     ["doctor"],
     ["push"], ["digest"],
     *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
