@@ -65,6 +65,7 @@ class Feedback(Struct, gc=False, kw_only=True):
     occurred_at: Time
 
 
+MAX_POLICY_CHARACTERS: Final = 32_000
 EVERYBODY: Final = "*"
 """The customer of a command that concerns all customers; it is sent to every partition."""
 
@@ -116,6 +117,8 @@ class Command(Struct, gc=False, kw_only=True):
     edition: Annotated[int, Meta(ge=1, lt=65536)] | None = None
     breakpoints: Breakpoints | None = None
     parameters: Parameters | None = None
+    policy: Annotated[str, Meta(max_length=MAX_POLICY_CHARACTERS)] | None = None
+    """A whole policy file, in force from then on."""
 
 
 Body = Purchase | Complaint | Feedback | Prospect | Command

@@ -1,13 +1,16 @@
-"""Editions of a policy: the same rules with other lines or other fitted parameters, in force from an instant on.
+"""Editions of a policy: other lines, other fitted parameters or other rules altogether, in force from an instant on.
 
 A policy starts with edition 0, what its file says. A command to everybody, `use_edition`, begins the next: with lines that a
-census drew (models.relative), with parameters that were fitted anew, or both; what it leaves out stays as it was. So every
+census drew (models.relative), with parameters that were fitted anew, with a whole policy that can follow the one in force
+(models.succession), or several of these. What it leaves out stays as it was; only a whole policy brings its own parameters. So every
 change of a tier or a score is put down to an event, to time, or to an edition. Customers are judged under it one by one
 (`models.fold.switch_own`), each exactly once, whenever their turn comes: as of the same instant.
 """
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,7 +20,9 @@ import msgspec
 from models.bodies import Breakpoints, Command
 from models.parameters import Parameters
 from models.policy import Policy
-from models.policy_file import with_parameters
+from models.policy_file import parse_with, with_parameters
+from models.policy_problem import PolicyError
+from models.succession import obstacles
 from models.tiers import ScoreCard, ScoreTerm
 
 TERMS: Final = ("recency", "frequency", "monetary")
@@ -35,6 +40,8 @@ class Edition:
     policy: Policy
     breakpoints: Breakpoints | None = None
     parameters: Parameters | None = None
+    text: str | None = None
+    """The policy file that was activated last; None while it is the table's own."""
 
     @property
     def number(self) -> int:
@@ -73,13 +80,20 @@ class Editions:
         last, number = self._kept[-1], command.edition or 0
         if number != last.number + 1:
             raise EditionError(f"edition {number} does not follow edition {last.number}, which is in force")
-        breakpoints = command.breakpoints or last.breakpoints
-        parameters = command.parameters or last.parameters
-        base = last.policy if command.parameters is None else with_parameters(last.policy, command.parameters)
+        breakpoints, text = command.breakpoints or last.breakpoints, last.text
+        parameters, base = last.parameters, last.policy
+        if command.policy is not None:
+            text, parameters = command.policy, command.parameters
+            base = _activated(command.policy, parameters, last.policy.window.keep_ms)
+            found = obstacles(last.policy, base)
+            if found:
+                raise EditionError(f"{base.ref} can't follow {last.policy.ref}: {'; '.join(found)}")
+        elif command.parameters is not None:
+            parameters = command.parameters
+            base = _refitted(last.policy, text, parameters)
         effective_ms = max(at_ms, last.effective_ms)
-        return Editions(
-            [*self._kept, Edition(effective_ms, _drawn(base, number, breakpoints), breakpoints, parameters)]
-        )
+        begun = Edition(effective_ms, _drawn(base, number, breakpoints), breakpoints, parameters, text)
+        return Editions([*self._kept, begun])
 
     def steps_from(self, number: int) -> Iterable[tuple[Policy, Edition]]:
         """What a customer of an older edition goes through: the policy before each later edition, and that edition."""
@@ -91,33 +105,75 @@ class Editions:
         """When all customers are under the last one, only that is needed."""
         return Editions(self._kept[-1:])
 
+    @property
+    def needs_own(self) -> bool:
+        """Whether the table's own policy is still needed: for customers under it, or as what later editions change."""
+        return any(one.text is None for one in self._kept)
+
     def as_wire(self) -> list[dict[str, Any]]:
-        """For a marker: everything but the policy's own text."""
+        """For a marker: everything but the text of the table's own policy."""
+        if self.number == 0:
+            return []
         return [
             {
                 "edition": one.number,
                 "effective_ms": one.effective_ms,
                 "breakpoints": msgspec.to_builtins(one.breakpoints),
                 "parameters": msgspec.to_builtins(one.parameters),
+                "policy": None if one.text is None else _packed(one.text),
+                "keep_ms": one.policy.window.keep_ms,
             }
             for one in self._kept
-            if one.number
         ]
 
     @classmethod
     def from_wire(cls, policy: Policy, wire: Sequence[dict[str, Any]]) -> Editions:
-        """The editions of a policy as a marker has them. Raises EditionError."""
+        """The editions as a marker has them, `policy` being the table's own. Raises EditionError."""
         kept = []
         for one in wire:
             breakpoints = msgspec.convert(one["breakpoints"], Breakpoints | None)
             parameters = msgspec.convert(one["parameters"], Parameters | None)
-            base = policy if parameters is None else with_parameters(policy, parameters)
-            kept.append(
-                Edition(one["effective_ms"], _drawn(base, one["edition"], breakpoints), breakpoints, parameters)
-            )
-        if not kept or kept[0].number == 1:
+            packed, text = one.get("policy"), None
+            if packed is not None:
+                text = _unpacked(packed)
+                base = _activated(text, parameters, one["keep_ms"])
+            else:
+                base = policy if parameters is None else with_parameters(policy, parameters)
+            drawn = _drawn(base, one["edition"], breakpoints)
+            kept.append(Edition(one["effective_ms"], drawn, breakpoints, parameters, text))
+        if not kept or (kept[0].number == 1 and "keep_ms" not in wire[0]):
+            # Markers of version 0.2 leave edition 0 out.
             kept.insert(0, Edition(-1, policy))
         return cls(kept)
+
+
+def _activated(text: str, parameters: Parameters | None, keep_ms: int) -> Policy:
+    """An activated policy. Its name goes without the digest of parameters, since it has an edition's number; and it keeps what
+    the one before it kept, so that one can go back. Raises EditionError.
+    """
+    try:
+        policy = parse_with(text, parameters, "the policy")
+    except PolicyError as error:
+        raise EditionError(str(error)) from None
+    return replace(policy, parameters="", window=replace(policy.window, remember_ms=keep_ms))
+
+
+def _refitted(policy: Policy, text: str | None, parameters: Parameters) -> Policy:
+    """The policy in force with other parameters. Raises EditionError."""
+    if text is not None:
+        return _activated(text, parameters, policy.window.keep_ms)
+    try:
+        return with_parameters(policy, parameters)
+    except PolicyError as error:
+        raise EditionError(str(error)) from None
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _unpacked(packed: str) -> str:
+    return zlib.decompress(base64.b64decode(packed)).decode()
 
 
 def _drawn(policy: Policy, number: int, breakpoints: Breakpoints | None) -> Policy:

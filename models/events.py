@@ -124,14 +124,13 @@ class Rejected:
 
 
 class Decoder:
-    """Decodes the records of the input topics under one policy's currencies and tiers.
+    """Decodes the records of the input topics under one policy's currencies.
 
     `rates` gives, per accepted currency, the exact fraction (numerator, denominator) by which its minor
-    units become the policy's; the policy's own currency has (1, 1). `tiers` are the names that a lock may use.
+    units become the policy's; the policy's own currency has (1, 1).
     """
 
-    def __init__(self, rates: dict[str, tuple[int, int]], tiers: frozenset[str]) -> None:
-        self._tiers = tiers
+    def __init__(self, rates: dict[str, tuple[int, int]]) -> None:
         self._rates = {currency: (*rate, units.currency_decimals(currency)) for currency, rate in rates.items()}
         """Per currency the fraction, and the decimals of its amounts."""
         self._decode = {topic: msgspec.json.Decoder(body).decode for topic, body in TOPIC_BODIES.items()}
@@ -228,13 +227,14 @@ class Decoder:
             return Rejected(
                 "bad_id", f"use_edition, and no other command, is for the customer {EVERYBODY!r}: for everybody"
             )
-        if body.command == "use_edition" and (body.edition is None or not (body.breakpoints or body.parameters)):
-            return Rejected("missing_field", "use_edition needs the field edition, and breakpoints or parameters")
-        if body.command == "lock_tier":
-            if body.tier is None:
-                return Rejected("missing_field", "lock_tier needs the field tier")
-            if body.tier not in self._tiers:
-                return Rejected("unknown_tier", f"tier {body.tier!r} is not among {', '.join(sorted(self._tiers))}")
+        if body.command == "use_edition" and (
+            body.edition is None or not (body.breakpoints or body.parameters or body.policy)
+        ):
+            return Rejected(
+                "missing_field", "use_edition needs the field edition, and breakpoints, parameters or policy"
+            )
+        if body.command == "lock_tier" and body.tier is None:
+            return Rejected("missing_field", "lock_tier needs the field tier")
         if body.command == "act_on_alert" and body.action is None:
             return Rejected("missing_field", "act_on_alert needs the field action")
         if body.action == "snoozed":

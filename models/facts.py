@@ -39,11 +39,13 @@ class Window:
     utc_offset_ms: int
     lateness_ms: int
     """How much older than the customer's clock an event may be."""
+    remember_ms: int = 0
+    """How long buckets are kept at the least, so that a policy of before can be gone back to."""
     keep_ms: int = field(init=False)
     """How long a bucket is kept after its start: while it counts, and while a late purchase on its day may come."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keep_ms", max(self.length_ms, self.lateness_ms + units.DAY_MS))
+        object.__setattr__(self, "keep_ms", max(self.length_ms, self.lateness_ms + units.DAY_MS, self.remember_ms))
 
     def first_number(self, facts: Facts, at_ms: int) -> int:
         """The number of the earliest bucket that counts at `at_ms`."""

@@ -105,6 +105,10 @@ def apply_own(customer: Customer, event: Event, policy: Policy, quietly: bool = 
             rejected = _rejected_as_too_much(customer, event, policy)
             if rejected is not None:
                 return rejected
+    if event.body is not None:
+        rejected = _rejected_as_unknown(event.body, policy)
+        if rejected is not None:
+            return rejected
     return _step(customer, policy, event.customer_id, quietly).applied(event)
 
 
@@ -146,6 +150,13 @@ def _rejected_as_too_much(customer: Customer, event: Event, policy: Policy) -> R
         return Rejected(
             "amount_out_of_range", "with this amount the customer's sums would be larger than what can be kept"
         )
+    return None
+
+
+def _rejected_as_unknown(body: object, policy: Policy) -> Rejected | None:
+    """Only the policy in force knows which tiers there are to be locked."""
+    if isinstance(body, Command) and body.command == "lock_tier" and body.tier not in policy.ladder.tier_names:
+        return Rejected("unknown_tier", f"tier {body.tier!r} is not among {', '.join(policy.ladder.tier_names)}")
     return None
 
 

@@ -107,8 +107,8 @@ class Policy:
         return self.ladder.tiers[0].name
 
     def decoder(self) -> Decoder:
-        """The decoder of input records for this policy's currencies and tiers."""
-        return Decoder(self.rates, frozenset(self.ladder.tier_names))
+        """The decoder of input records for this policy's currencies."""
+        return Decoder(self.rates)
 
     def view(self, facts: Facts, at_ms: int) -> View:
         """The facts through this policy's window."""

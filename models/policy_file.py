@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -28,16 +27,24 @@ def load(name_or_path: str | Path) -> Policy:
     >>> load("annual-spend").ref
     'annual-spend@1'
     """
+    return load_with_parameters(name_or_path)[0]
+
+
+def load_with_parameters(name_or_path: str | Path) -> tuple[Policy, Parameters | None]:
+    """`load`, and the fitted parameters that the policy names, if it does: with its text they say all of it. Raises PolicyError."""
     name = str(name_or_path)
     if name in SHIPPED:
-        return parse((resources.files("models") / "policies" / f"{name}.toml").read_text("utf-8"), f"{name}.toml")
+        text = (resources.files("models") / "policies" / f"{name}.toml").read_text("utf-8")
+        return parse(text, f"{name}.toml"), None
     try:
         text = Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
         mend = f"Give the path of a TOML file or one of {', '.join(SHIPPED)}"
         raise PolicyError(name, [Problem(1, "", f"can't read it: {reason}", mend)]) from None
-    return parse(text, name, Path(name).parent)
+    raw = read_toml(text, name)
+    parameters = _put_in_parameters(raw, text, name, Path(name).parent)
+    return _built(raw, text, name, parameters), parameters
 
 
 def parse(text: str, source: str = "policy", folder: Path | None = None) -> Policy:
@@ -50,15 +57,28 @@ def parse(text: str, source: str = "policy", folder: Path | None = None) -> Poli
 
 def with_parameters(policy: Policy, parameters: Parameters) -> Policy:
     """The same policy with these fitted parameters instead of its own. Raises PolicyError."""
-    raw = tomllib.loads(policy.text)
+    made = parse_with(policy.text, parameters, policy.ref)
+    return replace(made, parameters=policy.parameters, edition=policy.edition)
+
+
+def parse_with(text: str, parameters: Parameters | None, source: str = "policy") -> Policy:
+    """The policy in a TOML text, with these fitted parameters, if any, instead of those that it has or names; no file is read.
+
+    Raises PolicyError.
+    """
+    raw = read_toml(text, source)
+    risk = raw.get("risk")
+    if parameters is None:
+        if isinstance(risk, dict) and "parameters" in risk:
+            where, mend = "risk.parameters", "Send the parameters along"
+            raise PolicyError(source, [Problem(line_of(text, where), where, "names a file that is not here", mend)])
+        return _built(raw, text, source, None)
     fitted = parameters.as_policy()
     for name in ("parameters", *fitted["risk"]):
-        if name not in ("complaints", "satisfaction"):
-            raw["risk"].pop(name, None)
+        if isinstance(risk, dict) and name not in ("complaints", "satisfaction"):
+            risk.pop(name, None)
     _merge(raw, fitted)
-    return replace(
-        _built(raw, policy.text, policy.ref, parameters), parameters=policy.parameters, edition=policy.edition
-    )
+    return _built(raw, text, source, parameters)
 
 
 def _built(raw: dict[str, Any], text: str, source: str, parameters: Parameters | None) -> Policy:

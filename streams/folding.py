@@ -236,12 +236,16 @@ class Batch:
             return
         self.events += 1
         customer = self._customer(key)
+        is_new = customer is None
         if customer is None:
-            customer = self._customers[key] = new_customer(self._policy, event.occurred_at_ms)
+            customer = new_customer(self._policy, event.occurred_at_ms)
         result = apply_own(customer, event, self._policy, self._quietly)
         if isinstance(result, Rejected):
             self.dead_letters.append(DeadLetter(result.code, result.detail, record))
-        elif result:
+            return
+        if is_new:
+            self._customers[key] = customer
+        if result:
             self.outputs.extend(result)
         elif result is NOTHING:
             self.repeats[record.topic] += 1

@@ -41,6 +41,9 @@ def attach(app: TierstreamApp) -> None:
                 "waits_for": waits_for,
                 "customers": sum(len(worker.state.customers) for worker in workers if worker.state is not None),
                 "policy": app.policy.ref,
+                "policies_in_force": sorted(
+                    {one.state.editions.current.ref for one in workers if one.state is not None}
+                ),
             }
         )
 

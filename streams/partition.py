@@ -74,6 +74,8 @@ class PartitionWorker:
         self.number = number
         self.log = logging.LoggerAdapter(log, {"partition": number})
         self.policy: Policy = app.policy
+        self.table_policy = self.policy.ref
+        """Under which the table was made: what its journal and its markers are told by, whatever was activated since."""
         self.delivery = Delivery(app, number)
         self.state: Partition | None = None
         """None: it has to be restored."""
@@ -228,8 +230,7 @@ class PartitionWorker:
             await self._decide_what_is_undecided(restoring)
         state = restoring.finished()
         await self._read_journal(state.marker)
-        self._check_policy(state.marker)
-        state.begin(Editions.from_wire(self.policy, state.marker.editions))
+        state.begin(self._editions_of(state.marker))
         seconds = time.monotonic() - started
         self.app.stats.restored(len(state.customers), seconds)
         if self.spans is not None:
@@ -278,14 +279,24 @@ class PartitionWorker:
             if one.key == ours
         ]
 
-    def _check_policy(self, marker: Marker) -> None:
-        of_batches = [entry.policy for entry in self._redo]
-        for made_under in (marker.policy, *of_batches):
-            if made_under not in ("", self.policy.ref):
-                raise PolicyMismatch(
-                    f"the customers' table was made under policy {made_under}, but TIERSTREAM_POLICY is {self.policy.ref}. "
-                    f"Run {made_under}, or start a new TIERSTREAM_APP_VERSION, which replays the inputs under the new policy"
-                )
+    def _editions_of(self, marker: Marker) -> Editions:
+        """The editions that customers are under. A table goes on under the policy under which it was made; or, once nobody needs
+        that any more, under one that was activated since.
+        """
+        editions = Editions.from_wire(self.policy, marker.editions)
+        own = self.policy.ref
+        begun_under = {marker.policy, *(entry.policy for entry in self._redo)} - {""}
+        self.table_policy = marker.policy or next(iter(begun_under), own)
+        if begun_under <= {own}:
+            return editions
+        if begun_under == {self.table_policy} and not editions.needs_own and names_it(editions.current, self.policy):
+            return editions
+        in_force = "" if editions.current.ref == own else f", and {editions.current.ref} is in force"
+        raise PolicyMismatch(
+            f"the customers' table was made under policy {self.table_policy}{in_force}, but TIERSTREAM_POLICY is {own}. "
+            f"Run {self.table_policy}; to change the policy of a running table, tierstream policy activate; else start a new "
+            "TIERSTREAM_APP_VERSION, which replays the inputs under the new policy"
+        )
 
     async def _check_that_nothing_is_lost(self) -> None:
         """The table goes as far as the committed positions say, and what comes after it is still there."""
@@ -433,7 +444,7 @@ class PartitionWorker:
         Returns the batch, and how many seconds each step took.
         """
         number = self.held.marker.batch + 1
-        entry = entry_of(plan, number, self.generation, self.policy.ref) if begun is None else begun
+        entry = entry_of(plan, number, self.generation, self.table_policy) if begun is None else begun
         watch, is_repeat = Watch(), begun is not None
         if self.spans is None:
             batch, _ = await self._do(plan, entry, is_repeat, watch)
@@ -466,7 +477,7 @@ class PartitionWorker:
             state.marker.batch + 1,
             state.marker.offsets | offsets,
             clock_ms,
-            self.policy.ref,
+            self.table_policy,
             not state.unprofiled,
             delivery.journal_position,
             len(state.customers) + changes.new,
@@ -566,6 +577,11 @@ class PartitionWorker:
         """The app's consumer."""
         consumer: BatchConsumer = self.app.consumer
         return consumer
+
+
+def names_it(activated: Policy, own: Policy) -> bool:
+    """Whether a policy is the one that was activated: the same version, of the same text."""
+    return (activated.id, activated.version, activated.text) == (own.id, own.version, own.text)
 
 
 def outputs_of(batch: Batch) -> dict[str, list[Outgoing]]:

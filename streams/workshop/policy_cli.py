@@ -13,6 +13,7 @@ from models.policy_problem import PolicyError
 from streams.console import FAILED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.settings import SettingsError, load_settings
 from streams.sources.opening import CsvMapOption, LogsArgument
+from streams.workshop.activate_cli import activate, history, rollback
 
 policy_app = typer.Typer(help="Make, check, show and test policies, and list the shipped ones.", no_args_is_help=True)
 
@@ -61,9 +62,7 @@ def switch(
 
     try:
         settings = load_settings(policy=policy, broker=broker)
-        number = editions.switch(
-            settings, models.load(settings.policy), read_parameters(parameters), time.time_ns() // 1_000_000
-        )
+        number = editions.switch(settings, read_parameters(parameters), time.time_ns() // 1_000_000)
     except (SettingsError, PolicyError) as error:
         raise refuse(str(error)) from None
     except editions.SwitchError as error:
@@ -72,6 +71,13 @@ def switch(
         say_json({"edition": number})
     else:
         say(f"edition {number} has begun; every customer is judged under it as their turn comes")
+
+
+policy_app.command(
+    epilog="Example: tierstream policy activate mine.toml --broker 127.0.0.1:9092 --reason 'gold is 250 now'"
+)(activate)
+policy_app.command(epilog="Example: tierstream policy rollback --broker 127.0.0.1:9092 --yes")(rollback)
+policy_app.command(epilog="Example: tierstream policy history --broker 127.0.0.1:9092")(history)
 
 
 @policy_app.command("list", epilog="Example: tierstream policy list")

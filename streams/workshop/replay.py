@@ -132,7 +132,12 @@ class Replay:
     def _is_drawn_by_a_worker(record: Record) -> bool:
         event = record.decoded
         body = event.body if isinstance(event, Event) else None
-        return isinstance(body, Command) and body.command == "use_edition" and body.parameters is None
+        return (
+            isinstance(body, Command)
+            and body.command == "use_edition"
+            and body.parameters is None
+            and body.policy is None
+        )
 
     def profiles(self) -> Iterator[bytes]:
         """The profile of every customer, in the order of their ids; none for the erased."""

@@ -106,7 +106,7 @@ class AnyCurrency:
             rates = {self.currency: (1, 1)} if re.fullmatch("[A-Z]{3}", self.currency) else {}
             if not rates:
                 return Rejected("unknown_currency", f"{self.currency[:20]!r} is not a currency")
-            self._decoders[self.currency] = Decoder(rates, frozenset())
+            self._decoders[self.currency] = Decoder(rates)
         return self._decoders[self.currency].decode(topic, value, key, timestamp_ms)
 
 

@@ -151,7 +151,6 @@ REJECTED: list[tuple[str, Any, str]] = [
     ("bad_time", (REFUND, {"original_occurred_at": "2024-01-06T00:00:00Z"}), "original_occurred_at"),
     ("bad_time", (REFUND, {"original_occurred_at": "then"}), "original_occurred_at"),
     ("time_in_future", (PURCHASE, {"timestamp_ms": ms("2023-12-31") - 1}), "occurred_at 2024-01-01T00:00:00Z"),
-    ("unknown_tier", (LOCK, {"tier": "gold"}), "tier 'gold' is not among high-end, mass, middle, none"),
     ("reason_required", (LOCK, {"reason": NOTHING}), "reason"),
     ("reason_required", (LOCK, {"reason": "  "}), "reason"),
     ("reason_required", (UNLOCK, {"reason": NOTHING}), "reason"),
@@ -183,7 +182,9 @@ def test_an_event_older_than_the_allowed_lateness_is_too_late() -> None:
 
 
 def test_every_reason_code_is_provoked_above() -> None:
-    assert {code for code, _, _ in REJECTED} | {"too_late", "bad_edition"} == set(REASONS)  # these depend on the state
+    assert {code for code, _, _ in REJECTED} | {"too_late", "bad_edition", "unknown_tier"} == set(
+        REASONS
+    )  # these depend on the state
 
 
 def test_a_clock_may_be_a_day_fast() -> None:
@@ -238,8 +239,6 @@ def test_a_detail_has_a_greatest_length_whatever_it_quotes() -> None:
     invisible = "\U000e0001" * 128  # ten characters each, once quoted
     rejected = decoded(PURCHASE, customer_id=invisible, key=(invisible + "x").encode())
     assert (rejected.code, len(rejected.detail)) == ("key_mismatch", MAX_DETAIL_CHARACTERS)
-    rejected = decoded(LOCK, tier=invisible)
-    assert (rejected.code, len(rejected.detail)) == ("unknown_tier", MAX_DETAIL_CHARACTERS)
     assert Rejected("not_json", "x" * MAX_DETAIL_CHARACTERS).detail == "x" * MAX_DETAIL_CHARACTERS
 
 
@@ -287,6 +286,6 @@ def test_no_time_makes_decoding_raise(written: str, offset: str, timestamp_ms: i
     assert_decided(decoded(REFUND, original_occurred_at=written + offset))
 
 
-def test_a_decoder_can_be_made_of_rates_and_tiers_alone() -> None:
-    decoder = Decoder({"USD": (1, 1)}, frozenset({"gold"}))
+def test_a_decoder_can_be_made_of_rates_alone() -> None:
+    decoder = Decoder({"USD": (1, 1)})
     assert isinstance(event_of(decoder, purchase("ada", "1", on=0)), Event)
