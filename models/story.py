@@ -103,6 +103,16 @@ def by_edition(
     return judged
 
 
+def collected(moments: Generator[Moment, None, Customer]) -> tuple[list[Moment], Customer]:
+    """All moments, and the customer after them."""
+    found = []
+    while True:
+        try:
+            found.append(next(moments))
+        except StopIteration as ended:
+            return found, ended.value
+
+
 def is_forgotten(customer: Customer) -> bool:
     """Whether all that was known was erased, and nothing has come since."""
     return customer.erased_at_ms >= 0 and customer.erased_at_ms == customer.clock_ms

@@ -24,7 +24,7 @@ from streams.settings import SettingsError, load_settings
 from streams.sources.logs import Log, LogError
 from streams.sources.opening import CsvMapOption, LogsArgument, open_log
 from streams.web.cli import console_app
-from streams.workshop.explain_cli import explain
+from streams.workshop.explain_cli import explain, whatif
 from streams.workshop.fit_cli import backtest, fit
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ app.add_typer(console_app, name="console")
 app.command(
     epilog="Example: tierstream explain 1516 purchases.jsonl complaints.jsonl --policy annual-spend --at 2026-03-31"
 )(explain)
+app.command(
+    epilog='Example: tierstream whatif 1516 purchases.jsonl --policy annual-spend --event \'{"amount": "60.00"}\''
+)(whatif)
 app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")(fit)
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"

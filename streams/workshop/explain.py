@@ -7,7 +7,7 @@ only the customer's own, unless the policy's lines depend on everybody.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -111,7 +111,7 @@ def now_and_ahead(customer: Customer, policy: Policy, customer_id: str, at_ms: i
                 "tier": moment.after.standing.tier,
                 "level": moment.after.standing.risk_level,
                 "probability": (story.seen_at(moment.after, policy, moment.at_ms) or {}).get("probability"),
-                "announcements": _bodies(moment),
+                "announcements": bodies_of([moment]),
             }
             for moment in story.by_time(customer, at_ms + LOOK_AHEAD_MS, policy, customer_id)
             if moment.after is not None
@@ -138,13 +138,14 @@ def _moment(one: Told, previous: dict[str, Any] | None) -> dict[str, Any]:
         "after": after,
         "changed": story.differences(before, after),
         "moved": {"by_time": story.moved_terms(previous, before), "by_this": story.moved_terms(before, after)},
-        "announcements": _bodies(moment),
+        "announcements": bodies_of([moment]),
     }
 
 
-def _bodies(moment: Moment) -> list[dict[str, Any]]:
+def bodies_of(moments: Iterable[Moment]) -> list[dict[str, Any]]:
+    """What moments announce: the bodies, each with its topic and in words."""
     found = []
-    for output in moment.outputs:
+    for output in (output for moment in moments for output in moment.outputs):
         body = orjson.loads(output.body)
         found.append({"topic": output.topic, "text": announcement_in_words(output.topic, body), **body})
     return found
@@ -156,10 +157,17 @@ def _event(record: Record, policy: Policy) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         body = None
     event, said = record.decoded, body if isinstance(body, dict) else {}
-    at, text = said.get("occurred_at"), f"a record of {record.topic or 'no topic'} that can't be used"
+    at, text = _said_at(said), f"a record of {record.topic or 'no topic'} that can't be used"
     if isinstance(event, Event):
         at, text = units.format_time(event.occurred_at_ms), event_in_words(event, said, policy)
     return {"topic": record.topic, "event_id": said.get("event_id"), "occurred_at": at, "text": text, "body": body}
+
+
+def _said_at(said: dict[str, Any]) -> str | None:
+    """When a record that can't be used says that it occurred."""
+    with suppress(ValueError, OverflowError):
+        return units.format_time(units.parse_time(str(said.get("occurred_at"))))
+    return None
 
 
 # ---------------------------------------------------------------- out of a log
@@ -218,13 +226,7 @@ class Watched(Replay):
             self._note(story.by_edition(self._customer, before, edition.policy, edition.effective_ms, self._id))
 
     def _note(self, moments: Generator[Moment, None, Customer], record: Record | None = None) -> None:
-        found = []
-        while True:
-            try:
-                found.append(next(moments))
-            except StopIteration as ended:
-                self._customer = ended.value
-                break
+        found, self._customer = story.collected(moments)
         self.told += [Told(moment) for moment in found[:-1]]
         self.told += [Told(moment, record) for moment in found[-1:]]
 

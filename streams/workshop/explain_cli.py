@@ -1,9 +1,13 @@
-"""`tierstream explain`."""
+"""`tierstream explain` and `tierstream whatif`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -14,6 +18,9 @@ from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.sources.opening import CsvMapOption, open_log
+
+if TYPE_CHECKING:
+    from streams.workshop.explain import Story
 
 CustomerArgument = Annotated[str, typer.Argument(help="The customer's id.")]
 SomeLogsArgument = Annotated[
@@ -34,12 +41,16 @@ RecordedLinesOption = Annotated[
 ]
 
 
+AtOption = Annotated[
+    str | None,
+    typer.Option("--at", help="As of this time; what occurred later is left out. Default: where the log ends."),
+]
+
+
 def explain(
     customer_id: CustomerArgument,
     logs: SomeLogsArgument = None,
-    at: Annotated[
-        str | None, typer.Option(help="As of this time; what occurred later is left out. Default: the latest event.")
-    ] = None,
+    at: AtOption = None,
     policy: PolicyOption = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many moments, the latest.")] = None,
     csv_map: CsvMapOption = None,
@@ -48,30 +59,99 @@ def explain(
 ) -> None:
     """A customer's whole story: what came, what it changed and why, what time alone did, how they are, how it goes on.
 
-    By the same fold as ever, so the story says what a replay of the same log announces.
+    By the same fold as ever, so the story says what a replay of the same log announces. Nothing is written anywhere.
     """
-    from streams.workshop.explain import story_of_log
     from streams.workshop.explain_page import print_story
 
+    with _told():
+        story = _story(customer_id, logs, policy, at, csv_map, recorded_lines, as_json).as_json(last)
+        if as_json:
+            say_json(story, orjson.OPT_INDENT_2)
+        else:
+            _say_page(partial(print_story, story=story, last=last))
+
+
+def whatif(
+    customer_id: CustomerArgument,
+    logs: SomeLogsArgument = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option("--event", "-e", help="An event as JSON; what is left out is filled in. May be given again."),
+    ] = None,
+    at: AtOption = None,
+    topic: Annotated[str | None, typer.Option(help="The events' topic, where their fields don't tell.")] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy", "-p", help=f"A policy file, or one of {', '.join(SHIPPED)}; may be given again, to compare."
+        ),
+    ] = None,
+    csv_map: CsvMapOption = None,
+    recorded_lines: RecordedLinesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What one more purchase, refund or complaint would do to a customer: without it and with it, at the same instant.
+
+    The events are folded after the log's; nothing is written anywhere.
+    """
+    from streams.workshop.whatif import supposed, what_if
+    from streams.workshop.whatif_page import print_what_if
+
+    with _told():
+        if not event:
+            raise refuse('nothing is supposed to happen; give --event \'{"amount": "25.00"}\'')
+        policies: Sequence[str | None] = policy or [None]
+        found = []
+        for one in policies:
+            story = _story(customer_id, logs, one, at, csv_map, recorded_lines, as_json)
+            events = [
+                supposed(text, number, customer_id, story.policy, story.at_ms, topic)
+                for number, text in enumerate(event, 1)
+            ]
+            found.append(what_if(story.customer, story.policy, customer_id, story.at_ms, events))
+        if as_json:
+            say_json({"customer_id": customer_id, "under": found}, orjson.OPT_INDENT_2)
+        else:
+            for each in found:
+                _say_page(partial(print_what_if, found=each))
+
+
+def _story(
+    customer_id: str,
+    logs: list[str] | None,
+    policy: str | None,
+    at: str | None,
+    csv_map: Path | None,
+    recorded_lines: bool,
+    quiet: bool,
+) -> Story:
+    """The customer's story by the logs. Raises ValueError with what is wrong."""
+    from streams.workshop.explain import story_of_log
+
+    at_ms = None if at is None else units.parse_time(at)
+    if not logs:
+        raise refuse("no log is named")
+    chosen = models.load(policy or "retail-three-tier")
+    opened = [open_log(name, csv_map) for name in logs]
+    shown = not quiet and sys.stderr.isatty()
+    return story_of_log(customer_id, opened, chosen, at_ms, shown, recorded_lines)
+
+
+def _say_page(draw: Callable[[Console], None]) -> None:
+    """What is drawn, without the spaces that columns are filled up with: whoever copies a line does not want them."""
+    console = Console(highlight=False)
+    with console.capture() as page:
+        draw(console)
+    for line in page.get().splitlines():
+        say(line.rstrip())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong, in a sentence."""
     try:
-        chosen = models.load(policy or "retail-three-tier")
-        at_ms = None if at is None else units.parse_time(at)
-        opened = [open_log(name, csv_map) for name in logs or []]
-        story = story_of_log(customer_id, opened, chosen, at_ms, _shown(as_json), recorded_lines)
-        found = story.as_json(last)
+        yield
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
         raise fail("stopped", INTERRUPTED) from None
-    if as_json:
-        say_json(found, orjson.OPT_INDENT_2)
-    else:
-        console = Console(highlight=False)
-        with console.capture() as page:
-            print_story(console, found, last)
-        for line in page.get().splitlines():
-            say(line.rstrip())  # columns are filled up with spaces, which whoever copies them does not want
-
-
-def _shown(quiet: bool) -> bool:
-    return not quiet and sys.stderr.isatty()

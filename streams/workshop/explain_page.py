@@ -61,12 +61,13 @@ def _rows(
         at = event["occurred_at"] or moment["at"] or "no time"
         yield Text(str(at)), Text(event["text"] + _verdict(moment))
     for line in _changes(previous, moment, story):
-        yield Text(""), _indented(Text(line, "dim"))
+        yield Text(""), indented(Text(line, "dim"))
     for one in moment["announcements"]:
-        yield Text(""), _indented(_strong(one["text"]))
+        yield Text(""), indented(_strong(one["text"]))
 
 
-def _indented(text: Text) -> RenderableType:
+def indented(text: Text) -> RenderableType:
+    """A paragraph under what it is about."""
     return Padding(text, (0, 0, 0, 2))
 
 
@@ -162,7 +163,7 @@ def print_now(console: Console, story: dict[str, Any]) -> None:
         stake, lifetime = money(risk["value_at_stake"], currency), money(risk["lifetime_value"], currency)
         rows.append(("value", f"{stake} at stake, lifetime value {lifetime}"))
     if alert is not None:
-        rows.append(("alert", _alert(alert)))
+        rows.append(("alert", alert_in_words(alert)))
     rows.append(("due next", now["due_at"] or "never: time alone changes nothing any more"))
     print_rows(console, [(Text(name), Text(text)) for name, text in rows])
 
@@ -173,7 +174,8 @@ def _pending(now: dict[str, Any]) -> str:
     return f", lost at {now['downgrade_at']}" if now["downgrade_at"] else ""
 
 
-def _alert(alert: dict[str, Any]) -> str:
+def alert_in_words(alert: dict[str, Any]) -> str:
+    """The ledger's alert of a customer."""
     text = f"{alert['number']}: {alert['state']} since {alert['since']}"
     if alert["owner"]:
         text += f", {alert['owner']} has it"

@@ -14,7 +14,7 @@ from streams.cli import app
 
 COMMANDS = (
     ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"],
-    ["doctor"],
+    ["doctor"], ["explain"], ["whatif"],
     ["push"], ["digest"],
     *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
 )  # fmt: skip
