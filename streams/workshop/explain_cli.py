@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import typer
@@ -17,6 +17,7 @@ import models
 from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
+from streams.settings import load_settings
 from streams.sources.opening import CsvMapOption, open_log
 
 if TYPE_CHECKING:
@@ -46,6 +47,22 @@ AtOption = Annotated[
     typer.Option("--at", help="As of this time; what occurred later is left out. Default: where the log ends."),
 ]
 
+BrokerOption = Annotated[
+    str | None, typer.Option(help="Without a log: Kafka, as host:port, where the worker's table is.")
+]
+
+
+class _Asked(NamedTuple):
+    """About whom, and where to look."""
+
+    customer_id: str
+    logs: list[str]
+    at: str | None
+    csv_map: Path | None
+    recorded_lines: bool
+    as_json: bool
+    broker: str | None
+
 
 def explain(
     customer_id: CustomerArgument,
@@ -55,6 +72,8 @@ def explain(
     last: Annotated[int | None, typer.Option(min=1, help="Only so many moments, the latest.")] = None,
     csv_map: CsvMapOption = None,
     recorded_lines: RecordedLinesOption = False,
+    broker: BrokerOption = None,
+    redis_url: Annotated[str | None, typer.Option(help="Without a log: the serving view's Redis.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """A customer's whole story: what came, what it changed and why, what time alone did, how they are, how it goes on.
@@ -64,7 +83,8 @@ def explain(
     from streams.workshop.explain_page import print_story
 
     with _told():
-        story = _story(customer_id, logs, policy, at, csv_map, recorded_lines, as_json).as_json(last)
+        asked = _Asked(customer_id, logs or [], at, csv_map, recorded_lines, as_json, broker)
+        story = _seen(asked, redis_url) or _story(asked, policy).as_json(last)
         if as_json:
             say_json(story, orjson.OPT_INDENT_2)
         else:
@@ -88,6 +108,7 @@ def whatif(
     ] = None,
     csv_map: CsvMapOption = None,
     recorded_lines: RecordedLinesOption = False,
+    broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What one more purchase, refund or complaint would do to a customer: without it and with it, at the same instant.
@@ -100,10 +121,11 @@ def whatif(
     with _told():
         if not event:
             raise refuse('nothing is supposed to happen; give --event \'{"amount": "25.00"}\'')
+        asked = _Asked(customer_id, logs or [], at, csv_map, recorded_lines, as_json, broker)
         policies: Sequence[str | None] = policy or [None]
         found = []
         for one in policies:
-            story = _story(customer_id, logs, one, at, csv_map, recorded_lines, as_json)
+            story = _story(asked, one)
             events = [
                 supposed(text, number, customer_id, story.policy, story.at_ms, topic)
                 for number, text in enumerate(event, 1)
@@ -116,25 +138,38 @@ def whatif(
                 _say_page(partial(print_what_if, found=each))
 
 
-def _story(
-    customer_id: str,
-    logs: list[str] | None,
-    policy: str | None,
-    at: str | None,
-    csv_map: Path | None,
-    recorded_lines: bool,
-    quiet: bool,
-) -> Story:
-    """The customer's story by the logs. Raises ValueError with what is wrong."""
+def _story(asked: _Asked, policy: str | None) -> Story:
+    """The customer's story by the logs, or by the table. Raises ValueError with what is wrong."""
     from streams.workshop.explain import story_of_log
+    from streams.workshop.live import story_of_table
 
-    at_ms = None if at is None else units.parse_time(at)
-    if not logs:
-        raise refuse("no log is named")
-    chosen = models.load(policy or "retail-three-tier")
-    opened = [open_log(name, csv_map) for name in logs]
-    shown = not quiet and sys.stderr.isatty()
-    return story_of_log(customer_id, opened, chosen, at_ms, shown, recorded_lines)
+    at_ms = None if asked.at is None else units.parse_time(asked.at)
+    if asked.logs:
+        chosen = models.load(policy or "retail-three-tier")
+        opened = [open_log(name, asked.csv_map) for name in asked.logs]
+        shown = not asked.as_json and sys.stderr.isatty()
+        return story_of_log(asked.customer_id, opened, chosen, at_ms, shown, asked.recorded_lines)
+    settings = load_settings(broker=asked.broker, policy=policy)
+    if "broker" not in settings.model_fields_set:
+        raise refuse(
+            "there is nothing to read: name log files or kafka://HOST:PORT; or, for how the customer is now, give --broker or "
+            "set TIERSTREAM_BROKER (or, for explain, --redis-url or TIERSTREAM_REDIS_URL)"
+        )
+    return story_of_table(settings, models.load(settings.policy), asked.customer_id, at_ms)
+
+
+def _seen(asked: _Asked, redis_url: str | None) -> dict[str, Any] | None:
+    """What the serving view shows, if there is no log and no broker is named, but a Redis is."""
+    from streams.workshop.live import seen_in_view
+
+    settings = load_settings(broker=asked.broker, redis_url=redis_url)
+    if asked.logs or asked.broker or not (redis_url or settings.redis_url):
+        return None
+    if redis_url is None and "broker" in settings.model_fields_set:
+        return None
+    if asked.at is not None:
+        raise refuse("the view knows only how the customer is now: leave out --at, or give a log or --broker")
+    return seen_in_view(settings, settings.redis_url or "", asked.customer_id)
 
 
 def _say_page(draw: Callable[[Console], None]) -> None:

@@ -30,10 +30,13 @@ def print_story(console: Console, story: dict[str, Any], last: int | None) -> No
     if last is not None and len(moments) == last:
         console.print(f"the last {last} moments; leave out --last for all", style="dim")
     before = [None, *moments[:-1]]
-    print_rows(console, [row for was, one in zip(before, moments, strict=False) for row in _rows(was, one, story)])
     if story.get("announced") is not None:
-        announced = [(Text(one["occurred_at"]), _strong(one["text"])) for one in story["announced"]]
-        print_rows(console, announced or [(Text(""), Text("nothing was announced"))])
+        console.print("Announced until now; the events are in a log", style="bold")
+        announced = story["announced"] if last is None else story["announced"][-last:]
+        said = [(Text(one["occurred_at"]), _strong(one["text"])) for one in announced]
+        print_rows(console, said or [(Text(""), Text("nothing"))])
+    if moments:
+        print_rows(console, [row for was, one in zip(before, moments, strict=False) for row in _rows(was, one, story)])
     print_now(console, story)
     _print_ahead(console, story)
 
@@ -155,7 +158,12 @@ def print_now(console: Console, story: dict[str, Any]) -> None:
     rows.append(("window", f"{money(now['monetary'], currency)} in {now['frequency']} orders"))
     if risk["probability"] is not None:
         level = risk["level"] + (f" since {risk['since']}" if risk["since"] else "")
-        rows.append(("risk", f"{level}; {percent(risk['probability'])} that nothing is bought in {story['horizon']}"))
+        rows.append(
+            (
+                "risk",
+                f"{level}; {percent(risk['probability'])} that nothing is bought in {story['horizon'] or 'the horizon'}",
+            )
+        )
         for term in risk["contributions"]:
             rows.append(("", f"{signed(term['log_odds'], 3)}  {term['term'].replace('_', ' ')}: {term['text']}"))
         total = sum(term["log_odds"] for term in risk["contributions"])
@@ -184,6 +192,11 @@ def alert_in_words(alert: dict[str, Any]) -> str:
 
 # ---------------------------------------------------------------- how it goes on
 def _print_ahead(console: Console, story: dict[str, Any]) -> None:
+    if story["without_a_purchase"] is None:
+        console.print(
+            "The view can't tell what a purchase would do: give --broker, for the table, or a log.", style="dim"
+        )
+        return
     if story["with_one_purchase"]:
         console.print("With one purchase", style="bold")
         for one in story["with_one_purchase"]:

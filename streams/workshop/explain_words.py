@@ -87,15 +87,16 @@ def _life(body: dict[str, Any]) -> str:
 
 
 def _alert(body: dict[str, Any]) -> str:
-    after = body["after"]
+    after = body["after"]  # of which the serving view's story leaves out what is empty
+    hold, owner, deadline, until = (after.get(name) for name in ("hold", "owner", "deadline", "until"))
     text = f"alert {after['number']} {body['change']}"
-    if after["hold"]:
-        text += f" ({after['hold']})"
-    if after["owner"]:
-        text += f", {after['owner']} has it"
-    if after["deadline"] and body["change"] in ("opened", "updated", "acknowledged", "released", "woke"):
-        text += f", deadline {after['deadline']}"
-    return f"{text}, until {after['until']}" if after["until"] else text
+    if hold:
+        text += f" ({hold})"
+    if owner:
+        text += f", {owner} has it"
+    if deadline and body["change"] in ("opened", "updated", "acknowledged", "released", "woke"):
+        text += f", deadline {deadline}"
+    return f"{text}, until {until}" if until else text
 
 
 IN_WORDS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
