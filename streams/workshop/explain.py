@@ -25,6 +25,7 @@ from models.events import Event, Rejected
 from models.outputs import CLOCK_CAUSE
 from models.policy import Policy
 from models.story import Moment
+from streams.console import printable
 from streams.folding import EVERYBODY_KEY, Batch, Plan
 from streams.merge import Record
 from streams.sources.logs import Log
@@ -292,4 +293,4 @@ def _unknown(customer_id: str, ids: set[bytes], at_ms: int) -> str:
     if len(ids) > MOST_COMPARED:
         return said
     near = get_close_matches(customer_id, sorted(key.decode() for key in ids), MOST_NEAR_IDS)
-    return f"{said}; near it are {', '.join(near)}" if near else said
+    return f"{said}; near it are {', '.join(map(printable, near))}" if near else said

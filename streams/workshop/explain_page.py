@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models import units
+from streams.console import printable
 from streams.workshop.explain_words import percent
 
 QUIET: Final = ("lifetime_spend", "lifetime_orders", "level", "probability", "log_odds", "value_at_stake", "alert", "tier", "downgrade_at", "locked")  # fmt: skip
@@ -24,7 +25,7 @@ SHOWN_AHEAD: Final = 8
 
 def print_story(console: Console, story: dict[str, Any], last: int | None) -> None:
     """The whole story, or its last moments, and how it goes on."""
-    console.print(f"Customer {story['customer_id']} under {story['policy']}, as of {story['at']}", style="bold")
+    console.print(words(f"Customer {story['customer_id']} under {story['policy']}, as of {story['at']}", "bold"))
     console.print()
     moments = story["moments"]
     if last is not None and len(moments) == last:
@@ -33,8 +34,8 @@ def print_story(console: Console, story: dict[str, Any], last: int | None) -> No
     if story.get("announced") is not None:
         console.print("Announced until now; the events are in a log", style="bold")
         announced = story["announced"] if last is None else story["announced"][-last:]
-        said = [(Text(one["occurred_at"]), _strong(one["text"])) for one in announced]
-        print_rows(console, said or [(Text(""), Text("nothing"))])
+        said = [(words(one["occurred_at"]), _strong(one["text"])) for one in announced]
+        print_rows(console, said or [(Text(""), words("nothing"))])
     if moments:
         print_rows(console, [row for was, one in zip(before, moments, strict=False) for row in _rows(was, one, story)])
     print_now(console, story)
@@ -59,14 +60,19 @@ def _rows(
     event = moment["event"]
     if event is None:
         by = BY_CLOCK if moment["kind"] == "clock" else f"{moment['cause']} of the policy: {moment['policy']}"
-        yield Text(moment["at"]), Text(by, "italic")
+        yield words(moment["at"]), words(by, "italic")
     else:
         at = event["occurred_at"] or moment["at"] or "no time"
-        yield Text(str(at)), Text(event["text"] + _verdict(moment))
+        yield words(str(at)), words(event["text"] + _verdict(moment))
     for line in _changes(previous, moment, story):
-        yield Text(""), indented(Text(line, "dim"))
+        yield Text(""), indented(words(line, "dim"))
     for one in moment["announcements"]:
         yield Text(""), indented(_strong(one["text"]))
+
+
+def words(text: str, style: str = "") -> Text:
+    """A text that may hold what others wrote."""
+    return Text(printable(text), style)
 
 
 def indented(text: Text) -> RenderableType:
@@ -75,7 +81,7 @@ def indented(text: Text) -> RenderableType:
 
 
 def _strong(text: str) -> Text:
-    return Text(text, "bold")
+    return words(text, "bold")
 
 
 def _verdict(moment: dict[str, Any]) -> str:
@@ -173,7 +179,7 @@ def print_now(console: Console, story: dict[str, Any]) -> None:
     if alert is not None:
         rows.append(("alert", alert_in_words(alert)))
     rows.append(("due next", now["due_at"] or "never: time alone changes nothing any more"))
-    print_rows(console, [(Text(name), Text(text)) for name, text in rows])
+    print_rows(console, [(words(name), words(text)) for name, text in rows])
 
 
 def _pending(now: dict[str, Any]) -> str:
@@ -200,15 +206,15 @@ def _print_ahead(console: Console, story: dict[str, Any]) -> None:
     if story["with_one_purchase"]:
         console.print("With one purchase", style="bold")
         for one in story["with_one_purchase"]:
-            console.print(Text(one["text"]))
+            console.print(words(one["text"]))
         console.print()
     console.print("Without a purchase", style="bold")
     ahead = story["without_a_purchase"]
-    rows: list[tuple[Text, RenderableType]] = [(Text(one["at"]), _ahead(one)) for one in ahead[:SHOWN_AHEAD]]
+    rows: list[tuple[Text, RenderableType]] = [(words(one["at"]), _ahead(one)) for one in ahead[:SHOWN_AHEAD]]
     if len(ahead) > SHOWN_AHEAD:
-        rows.append((Text(""), Text(f"and {len(ahead) - SHOWN_AHEAD} more instants; --json has them", "dim")))
-    print_rows(console, rows or [(Text(""), Text("time alone changes nothing within five years"))])
+        rows.append((Text(""), words(f"and {len(ahead) - SHOWN_AHEAD} more instants; --json has them", "dim")))
+    print_rows(console, rows or [(Text(""), words("time alone changes nothing within five years"))])
 
 
 def _ahead(one: dict[str, Any]) -> Text:
-    return Text("\n").join(Text(announced["text"]) for announced in one["announcements"])
+    return Text("\n").join(words(announced["text"]) for announced in one["announcements"])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.workshop.explain_page import alert_in_words, indented, money, print_rows, signed
+from streams.workshop.explain_page import alert_in_words, indented, money, print_rows, signed, words
 from streams.workshop.explain_words import percent
 
 NONE = "none"
@@ -18,25 +18,25 @@ NONE = "none"
 
 def print_what_if(console: Console, found: dict[str, Any]) -> None:
     """One policy's answer."""
-    console.print(Text(f"Customer {found['customer_id']} under {found['policy']}, at {found['at']}, with", "bold"))
+    console.print(words(f"Customer {found['customer_id']} under {found['policy']}, at {found['at']}, with", "bold"))
     for one in found["events"]:
         verdict = {"counted": "", "repeat": " (came before: changes nothing)"}.get(one["verdict"])
         if verdict is None:
             verdict = f" (would be rejected, {one['reason']['code']}: {one['reason']['detail']})"
         late = " (late)" if one["late"] else ""
         filled = ", ".join(f"{name} {one['body'][name]}" for name in one["filled_in"] if name != "customer_id")
-        console.print(indented(Text(f"{one['text']}{late}{verdict}")))
+        console.print(indented(words(f"{one['text']}{late}{verdict}")))
         if filled:
-            console.print(indented(Text(f"filled in: {filled}", "dim")))
+            console.print(indented(words(f"filled in: {filled}", "dim")))
     table = Table(box=SIMPLE, pad_edge=False)
     for name in ("", "without", "with"):
         table.add_column(name, overflow="fold")
     for name, without, with_it in _rows(found):
-        table.add_row(Text(name), Text(without), Text(with_it, "" if without == with_it else "bold"))
+        table.add_row(words(name), words(without), words(with_it, "" if without == with_it else "bold"))
     console.print(table)
-    console.print(Text("It would be announced", "bold"))
-    rows = [(Text(one["occurred_at"]), Text(one["text"])) for one in found["announcements"]]
-    print_rows(console, rows or [(Text(""), Text("nothing"))])
+    console.print(words("It would be announced", "bold"))
+    rows = [(words(one["occurred_at"]), words(one["text"])) for one in found["announcements"]]
+    print_rows(console, rows or [(Text(""), words("nothing"))])
 
 
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -157,6 +157,15 @@ def test_a_locked_tier_an_alert_and_an_erasure_are_told(tmp_path: Path) -> None:
     assert "nothing is known of them: their data was erased" in output
 
 
+def test_what_a_terminal_would_obey_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    nasty = "a[bold]\x1b[2Jb"
+    log = written(tmp_path / "log.jsonl", [purchase(nasty, "40.00", on="2026-01-05", order_id="o\x1b[2J")])
+    output = run("explain", nasty, log, *HERE).output
+    assert "\x1b" not in output
+    assert "Customer a[bold]\\x1b[2Jb under" in output
+    assert "(order o\\x1b[2J)" in output
+
+
 def test_where_lines_depend_on_everybody_the_story_counts_everybody(tmp_path: Path) -> None:
     log = written(tmp_path / "log.jsonl", cdnow()[:2_500])
     run("replay", log, "--policy", "pyramid", "--out", tmp_path / "out")

@@ -118,6 +118,17 @@ def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it_and_of_the_time_un
         assert as_of(story.customer, policy, at_ms).facts == as_of(state, policy, at_ms).facts
 
 
+@given(policy_texts(), logs(), st.data())
+def test_what_a_log_in_order_announced_until_an_instant_stays_as_it_is_whatever_comes_later(
+    text: str, log: list[Wire], data: st.DataObject
+) -> None:
+    policy, log = policy_of(text), sorted(log, key=lambda wire: ms(wire["occurred_at"]))
+    at_ms = data.draw(st.sampled_from([ms(wire["occurred_at"]) for wire in log]))
+    who = log[0]["customer_id"]
+    whole, until_then = announcements(told(policy, log, who)), announcements(told(policy, log, who, at_ms))
+    assert until_then == [body for body in whole if ms(body["occurred_at"]) <= at_ms]
+
+
 @given(policy_texts(), logs())
 def test_the_terms_of_a_story_add_up_to_what_the_score_moved(text: str, log: list[Wire]) -> None:
     policy = policy_of(text)
