@@ -25,6 +25,7 @@ from streams.sources.logs import Log, LogError
 from streams.sources.opening import CsvMapOption, LogsArgument, open_log
 from streams.web.cli import console_app
 from streams.workshop.diff_cli import diff
+from streams.workshop.explain_cli import explain, whatif
 from streams.workshop.fit_cli import backtest, fit
 from streams.workshop.policy_cli import policy_app
 
@@ -43,6 +44,12 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(console_app, name="console")
+app.command(
+    epilog="Example: tierstream explain 1516 purchases.jsonl complaints.jsonl --policy annual-spend --at 2026-03-31"
+)(explain)
+app.command(
+    epilog='Example: tierstream whatif 1516 purchases.jsonl --policy annual-spend --event \'{"amount": "60.00"}\''
+)(whatif)
 app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")(fit)
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"

@@ -39,3 +39,12 @@ def say(text: str) -> None:
 def say_json(value: Any, option: int | None = None) -> None:
     """JSON to standard output."""
     say(orjson.dumps(value, option=option).decode())
+
+
+def printable(text: str) -> str:
+    r"""With escapes for what a terminal would obey: what was sent comes from anywhere.
+
+    >>> print(printable("a\x1b[2Jb"))
+    a\x1b[2Jb
+    """
+    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)

@@ -20,7 +20,7 @@ import models
 from models import units
 from models.bodies import TOPIC_BODIES
 from models.events import REASONS
-from streams.console import FAILED, INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
+from streams.console import FAILED, INTERRUPTED, JsonOption, fail, printable, refuse, say, say_json, warn
 from streams.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def show(
         }
         table = Table(show_header=False)
         for name, text in rows.items():
-            table.add_row(name, Text(_printable(text)))
+            table.add_row(name, Text(printable(text)))
         _console().print(table)
         say(_shown_value(value))
         if cut is not None:
@@ -381,15 +381,6 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode(errors="backslashreplace")
 
 
-def _printable(text: str) -> str:
-    r"""With escapes for what a terminal would obey: letters come from anywhere.
-
-    >>> print(_printable("a\x1b[2Jb"))
-    a\x1b[2Jb
-    """
-    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
-
-
 def _shown_value(value: bytes | None) -> str:
     if value is None:
         return "(no value)"
@@ -399,7 +390,7 @@ def _shown_value(value: bytes | None) -> str:
         text = value.decode(errors="backslashreplace")
     if len(text) > SHOWN_CHARACTERS:
         text = f"{text[:SHOWN_CHARACTERS]}…\n({len(value):,} bytes; --raw gives them all)"
-    return _printable(text)
+    return printable(text)
 
 
 def _as_json(letter: Letter) -> dict[str, Any]:
@@ -441,7 +432,7 @@ def _show_letters(letters: Sequence[Letter], limit: int, with_settled: bool) -> 
         cells = [one.name, units.format_time(one.at_ms)[:19] + "Z", one.where, one.key or "", one.reason, one.detail]
         if with_settled:
             cells.append("" if one.settled is None else f"{one.settled.how} by {one.settled.by}")
-        table.add_row(*(Text(_printable(cell.replace("\n", " "))) for cell in cells))
+        table.add_row(*(Text(printable(cell.replace("\n", " "))) for cell in cells))
     _console().print(table)
     if len(letters) > limit:
         say(f"and {len(letters) - limit:,} more; see more by --limit, or fewer by --reason, --topic or --since")
@@ -455,7 +446,7 @@ def _show_counts(letters: Sequence[Letter], as_json: bool) -> None:
     table = Table("topic", "reason", "letters", "means")
     table.columns[2].justify = "right"
     for (topic, reason), count in counted:
-        table.add_row(*map(Text, (_printable(topic), _printable(reason), f"{count:,}", REASONS.get(reason, ""))))
+        table.add_row(*map(Text, (printable(topic), printable(reason), f"{count:,}", REASONS.get(reason, ""))))
     _console().print(table)
 
 
@@ -465,7 +456,7 @@ def _show_changes(changed: dict[str, tuple[Any, Any]], key: bytes | None, new_ke
     if key != new_key:
         rows["(key)"] = _text(key), _text(new_key)
     for name, (was, now) in rows.items():
-        table.add_row(*(Text(_printable(_short("—" if one is None else one))) for one in (name, was, now)))
+        table.add_row(*(Text(printable(_short("—" if one is None else one))) for one in (name, was, now)))
     _console().print(table)
 
 
@@ -475,7 +466,7 @@ def _short(text: str) -> str:
 
 def _tell_left(letter: Letter, left: Left, number: int) -> None:
     if number <= SHOWN_LEFT:
-        warn(f"{letter.name} is left, {left.code}: {_printable(_short(left.detail))}")
+        warn(f"{letter.name} is left, {left.code}: {printable(_short(left.detail))}")
     elif number == SHOWN_LEFT + 1:
         warn("more are left; the summary counts them")
 

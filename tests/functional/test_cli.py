@@ -14,8 +14,8 @@ from streams.cli import app
 
 COMMANDS = (
     ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"],
-    *(["policy", name] for name in ("new", "show", "test", "switch")), ["topics", "create"], ["customer"],
-    ["doctor"],
+    *(["policy", name] for name in ("new", "show", "test", "switch", "activate", "rollback", "history")), ["topics", "create"], ["customer"],
+    ["doctor"], ["diff"], ["explain"], ["whatif"],
     ["push"], ["digest"],
     *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
 )  # fmt: skip

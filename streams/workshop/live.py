@@ -1,0 +1,187 @@
+"""A customer without a log: as the worker's table has them, or as the serving view shows them.
+
+The table has the whole state, so what a purchase would do is folded on it; the view has the profile. Neither has the events: what
+is told of the past is what was announced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, Final
+
+import msgspec
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from kafka.partitioner.default import murmur2
+from redis.exceptions import RedisError
+
+import models
+from models import story, units
+from models.customer import Customer
+from models.editions import Editions
+from models.outputs import ANNOUNCEMENTS
+from models.policy import Policy
+from streams.librdkafka import quiet, reading
+from streams.queue import AlertQueue
+from streams.settings import Settings
+from streams.table import CUSTOMER, MARKER, NO_MARKER, Marker
+from streams.topics import changelog_topic
+from streams.view import RedisView
+from streams.workshop.explain import ExplainError, Story, Told
+from streams.workshop.explain_words import announcement_in_words
+
+MESSAGES_A_POLL: Final = 1_000
+POLL_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 15.0
+MOST_ANNOUNCED: Final = 10_000
+
+
+# ---------------------------------------------------------------- the table
+def story_of_table(settings: Settings, policy: Policy, customer_id: str, at_ms: int | None) -> Story:
+    """A customer out of the table's changelog, advanced to an instant; now, without one. Raises ExplainError."""
+    options = reading(settings, "tierstream-explain") | {"fetch.wait.max.ms": 50}
+    with closing(Consumer(options, logger=quiet)) as consumer:
+        try:
+            number, customer, marker = _find(consumer, settings, customer_id)
+            announced = _announced(consumer, settings, number, customer_id, customer.seq)
+        except KafkaException as error:
+            raise ExplainError(
+                f"the broker at {settings.broker} does not answer: {error.args[0].str()}; check TIERSTREAM_BROKER"
+            ) from None
+    if marker.policy not in ("", policy.ref):
+        raise ExplainError(
+            f"the table was made under policy {marker.policy}, not {policy.ref}: give --policy {marker.policy}, or a log"
+        )
+    if at_ms is None:
+        at_ms = marker.clock_ms if settings.clock == "event" else max(time.time_ns() // 1_000_000, marker.clock_ms)
+    if at_ms < customer.clock_ms:
+        raise ExplainError(
+            f"something happened to {customer_id!r} at {units.format_time(customer.clock_ms)}, and the table knows nothing "
+            "older: give a log, or a later --at"
+        )
+    editions = Editions.from_wire(policy, marker.editions)
+    told: list[Told] = []
+    for before, edition in list(editions.steps_from(customer.edition)):
+        moments = story.by_edition(customer, before, edition.policy, edition.effective_ms, customer_id)
+        found, customer = story.collected(moments)
+        told += map(Told, found)
+    found, customer = story.collected(story.by_time(customer, at_ms, editions.current, customer_id))
+    told += map(Told, found)
+    return Story(customer_id, editions.current, at_ms, customer, told, announced)
+
+
+def _find(consumer: Consumer, settings: Settings, customer_id: str) -> tuple[int, Customer, Marker]:
+    """The customer's partition, their state and how far the table goes."""
+    topic, key = changelog_topic(settings), CUSTOMER + customer_id.encode()
+    numbers = _partitions(consumer, topic)
+    # A producer of Kafka's own chooses this partition; another may have chosen any.
+    likely = (murmur2(customer_id.encode()) & 0x7FFFFFFF) % len(numbers)
+    customers = 0
+    for number in sorted(numbers, key=lambda one: one != likely):
+        marker, state, staged = NO_MARKER, None, None
+        for message in _messages(consumer, topic, number):
+            if message.key() == key:
+                staged = message.value()
+            elif message.key() == MARKER and message.value():
+                of_batch = msgspec.json.decode(message.value(), type=Marker)
+                if of_batch.batch > marker.batch:  # as streams.table restores it
+                    marker, state = of_batch, state if staged is None else staged
+                staged = None
+        if state is not None:
+            return number, models.decode(state), marker
+        customers += max(marker.customers, 0)
+    raise ExplainError(f"the table has no customer {customer_id!r}; it has {customers:,} others")
+
+
+def _announced(consumer: Consumer, settings: Settings, number: int, customer_id: str, seq: int) -> list[dict[str, Any]]:
+    """What was announced of a customer, in the order of its numbers."""
+    key = customer_id.encode()
+    found: dict[int, dict[str, Any]] = {}
+    for name in ANNOUNCEMENTS:
+        topic = settings.topic(name)
+        if number not in _partitions(consumer, topic):
+            continue
+        for message in _messages(consumer, topic, number):
+            if message.key() == key and message.value():
+                body = orjson.loads(message.value())
+                found[body["seq"]] = _in_words(name, body)
+            if len(found) == seq:
+                break
+    return [found[one] for one in sorted(found)]
+
+
+def _in_words(topic: str, body: dict[str, Any]) -> dict[str, Any]:
+    return {"topic": topic, "text": announcement_in_words(topic, body), **body}
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[int]:
+    found = consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic]
+    if found.error is not None:
+        raise ExplainError(
+            f"there is no topic {topic}; set TIERSTREAM_TOPIC_PREFIX, TIERSTREAM_APP_ID and TIERSTREAM_APP_VERSION as the "
+            "worker has them"
+        )
+    return sorted(found.partitions)
+
+
+def _messages(consumer: Consumer, topic: str, number: int) -> Iterator[Any]:
+    """The records of a partition, up to where it ends now."""
+    first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE_SECONDS)
+    following = first
+    if first < end:
+        consumer.assign([TopicPartition(topic, number, first)])
+    answered = time.monotonic()
+    while following < end:
+        messages = consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)  # waits until it is full
+        if messages:
+            answered = time.monotonic()
+        elif time.monotonic() > answered + PATIENCE_SECONDS:
+            raise ExplainError(f"{topic}, partition {number} does not answer; is the broker well?")
+        for message in messages:
+            if message.topic() != topic or message.partition() != number:
+                continue  # of the partition before
+            error = message.error()
+            if error is None:
+                following = message.offset() + 1
+                if following <= end:
+                    yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                following = end  # the last offsets may hold no records, as after a transaction
+            else:
+                raise ExplainError(f"{topic}, partition {number}: {error.str()}")
+
+
+# ---------------------------------------------------------------- the view
+def seen_in_view(settings: Settings, url: str, customer_id: str) -> dict[str, Any]:
+    """A customer out of the serving view, in the form of a story: as of when something last happened. Raises ExplainError."""
+
+    async def look_up() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        view = RedisView(url, settings.redis_prefix)
+        try:
+            return await view.customer(customer_id), await AlertQueue(view).story(customer_id, count=MOST_ANNOUNCED)
+        finally:
+            await view.redis.aclose()
+
+    try:
+        found, told = asyncio.run(look_up())
+    except (RedisError, OSError, ValueError) as error:
+        raise ExplainError(f"Redis does not answer: {error}; check TIERSTREAM_REDIS_URL") from None
+    if found is None or found["profile"] is None:
+        raise ExplainError(f"the view has no customer {customer_id!r}, or not their profile yet")
+    profile = found["profile"]
+    return {
+        "customer_id": customer_id,
+        "policy": profile["policy"],
+        "currency": profile["currency"],
+        "horizon": None,
+        "at": profile["as_of"],
+        "events": 0,
+        "moments": [],
+        "announced": [_in_words(one["topic"], one) for one in reversed(told)],
+        "now": profile,
+        "with_one_purchase": None,
+        "without_a_purchase": None,
+    }

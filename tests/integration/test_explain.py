@@ -1,0 +1,55 @@
+"""`tierstream explain` beside a real worker: its table and its topics say of a customer what the log says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from streams.cli import app
+from tests.builders import Wire, cdnow, with_made_up_complaints
+from tests.integration.conftest import Broker
+from tests.integration.harness import Line, Site, site
+
+UNTIL = "1998-07-01T00:00:00Z"
+POLICY = "annual-spend"
+CUSTOMERS = ("0499", "1516", "1901", "2149", "0001")
+
+
+def told(here: Site, *arguments: str) -> Any:
+    result = CliRunner().invoke(app, [*arguments, "--json"], env=here.settings.environment())
+    assert result.exit_code == 0, result.output
+    return orjson.loads(result.output)
+
+
+def lines_of(log: list[Wire]) -> list[Line]:
+    return [(wire["topic"], {name: value for name, value in wire.items() if name != "topic"}) for wire in log]
+
+
+@pytest.mark.kafka
+def test_what_the_workers_table_says_of_a_customer_is_what_the_log_says(real_broker: Broker, tmp_path: Path) -> None:
+    events = with_made_up_complaints(cdnow())
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(b"".join(orjson.dumps(wire) + b"\n" for wire in events))
+    lines = lines_of(events)
+    with site(real_broker.address, tmp_path, partitions=3, policy=POLICY, clock="event", until=UNTIL) as here:
+        here.produce(lines)
+        here.start()
+        here.wait_until_drained(len(lines))
+        at, event = ("--at", UNTIL), ("--event", '{"amount": "30"}')
+        for who in CUSTOMERS:
+            by_table, by_log = told(here, "explain", who, *at), told(here, "explain", who, str(file), "-p", POLICY, *at)
+            for name in ("now", "with_one_purchase", "without_a_purchase"):
+                assert by_table[name] == by_log[name], (who, name)
+            assert by_table["moments"] == []
+            assert by_table["announced"] == [body for one in by_log["moments"] for body in one["announcements"]]
+            with_it = told(here, "whatif", who, str(file), "-p", POLICY, *at, *event)
+            assert told(here, "whatif", who, *at, *event) == with_it
+        topics = f"kafka://{here.settings.broker}"
+        by_topics = told(here, "explain", CUSTOMERS[-1], topics, "-p", POLICY, *at)
+        for one in (*by_log["moments"], *by_topics["moments"]):
+            (one["event"] or {}).pop("body", None)  # a line of a file names its topic
+        assert by_topics == by_log
