@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -20,6 +21,7 @@ SCHEME: Final = "kafka://"
 MESSAGES_A_POLL: Final = 1_000
 ENOUGH: Final = 5_000
 """Messages waiting of one partition beyond which it is not read on, so that memory stays bounded."""
+POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 15.0
 
 
@@ -102,9 +104,11 @@ class KafkaLog:
             self._consumer.resume([TopicPartition(*tp) for tp in self._paused - full])
             self._consumer.pause([TopicPartition(*tp) for tp in full - self._paused])
             self._paused = full
-        messages = self._consumer.consume(MESSAGES_A_POLL, PATIENCE_SECONDS)
-        if not messages:
-            raise LogError(f"{self.name}: {wanted[0]}, partition {wanted[1]} does not answer; is the broker well?")
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        # A poll waits until it is full, which at the end of a log it never is; a short one also lets Ctrl-C through.
+        while not (messages := self._consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)):
+            if time.monotonic() > deadline:
+                raise LogError(f"{self.name}: {wanted[0]}, partition {wanted[1]} does not answer; is the broker well?")
         for message in messages:
             tp = (message.topic(), message.partition())
             error = message.error()
