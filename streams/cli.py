@@ -21,8 +21,9 @@ from streams.digest_cli import digest
 from streams.doctor_cli import doctor
 from streams.push_cli import push
 from streams.settings import SettingsError, load_settings
+from streams.sources.cli import sources_app
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import CsvMapOption, LogsArgument, open_log
+from streams.sources.opening import LogsArgument, MapOption, open_logs
 from streams.web.cli import console_app
 from streams.workshop.fit_cli import backtest, fit
 
@@ -42,6 +43,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(console_app, name="console")
+app.add_typer(sources_app, name="sources")
 app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")(fit)
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"
@@ -104,7 +106,7 @@ def replay(
     until: Annotated[
         str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")
     ] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
     by_journal: Annotated[
         bool,
         typer.Option(
@@ -140,7 +142,7 @@ def replay(
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
-        opened = [open_log(name, csv_map) for name in logs]
+        opened = open_logs(logs, maps)
         shown = not as_json and sys.stderr.isatty()
         collect_rarely()
         if by_journal:

@@ -35,6 +35,7 @@ class KafkaLog:
         self._next: dict[tuple[str, int], int] = {}
         self._paused: set[tuple[str, int]] = set()
         self.bytes: int | None = None
+        self.files: dict[int, str] = {}
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """One stream per topic and partition. Raises LogError if the broker or a topic does not answer."""

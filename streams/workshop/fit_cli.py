@@ -18,7 +18,7 @@ from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
 from streams.sources.logs import Log
-from streams.sources.opening import CsvMapOption, LogsArgument, open_log
+from streams.sources.opening import LogsArgument, MapOption, open_logs
 
 if TYPE_CHECKING:
     from models.fitting.history import History
@@ -43,7 +43,7 @@ def fit(
     until: Annotated[
         str | None, typer.Option(help="Leave out what came after this date, so that a backtest can test on it.")
     ] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
     """Fit the risk score and the expected spend to a log, by maximum likelihood and on outcomes, calibrated out of time.
@@ -56,7 +56,7 @@ def fit(
     try:
         chosen = models.load(policy)
         horizon_ms = units.parse_duration(horizon)
-        opened = [open_log(name, csv_map) for name in logs]
+        opened = open_logs(logs, maps)
         history, unusable = read_history(opened, chosen, _shown(as_json))
         if until is not None:
             history = history.known_at(units.parse_time(until))
@@ -94,7 +94,7 @@ def backtest(
     cut: Annotated[str | None, typer.Option(help="One origin at this date instead of rolling through the log.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as one self-contained HTML page.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here as JSON.")] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
 ) -> None:
     """What would policies and rules of thumb have said at instants of the past, and what then happened?
 
@@ -109,7 +109,7 @@ def backtest(
     try:
         policies = [models.load(name) for name in policy]
         horizon_ms = units.parse_duration(horizon)
-        opened = [open_log(name, csv_map) for name in logs]
+        opened = open_logs(logs, maps)
         shown = _shown(False)
         history, unusable = read_history(opened, policies[0], shown)
         if cut is None:

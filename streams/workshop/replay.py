@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -166,7 +166,7 @@ def replay_logs(
     with_recorded_lines: bool = False,
 ) -> dict[str, Any]:
     """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
-    with Results(policy, out) as results:
+    with Results(policy, out, files_of(logs)) as results:
         replay = Replay(policy, with_recorded_lines)
         fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
         for batch in replay.finish(replay.clock_ms if until_ms is None else until_ms):
@@ -244,8 +244,9 @@ class _Ahead:
 class Results:
     """The four output files of a replay and what is counted on the way."""
 
-    def __init__(self, policy: Policy, out: Path) -> None:
+    def __init__(self, policy: Policy, out: Path, files: Mapping[int, str] | None = None) -> None:
         self._policy = policy
+        self._file_names = files or {}
         self.counts: Counter[str] = Counter()
         """Announcements and dead letters, by `topic.change` or `topic.reason`."""
         self.events = 0
@@ -271,7 +272,7 @@ class Results:
             self._sinks[output.topic].write(output.body + b"\n")
             self.counts[f"{output.topic}.{output.change}"] += 1
         for letter in batch.dead_letters:
-            self._sinks[DEAD_LETTERS].write(dead_letter_line(letter) + b"\n")
+            self._sinks[DEAD_LETTERS].write(dead_letter_line(letter, self._file_names) + b"\n")
             self.counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
 
     def copy(self, name: str, lines: Iterable[bytes]) -> None:
@@ -310,14 +311,21 @@ class Results:
         }
 
 
-def dead_letter_line(letter: DeadLetter) -> bytes:
+def files_of(logs: Iterable[Log]) -> dict[int, str]:
+    """The names of the files of logs, by what stands in records for their partition."""
+    return {partition: name for log in logs for partition, name in log.files.items()}
+
+
+def dead_letter_line(letter: DeadLetter, files: Mapping[int, str]) -> bytes:
     """A dead letter in a file: where it came from, what is wrong, and the original text."""
     record = letter.record
+    place = {"file": files[record.partition]} if record.partition in files else {"partition": record.partition}
     value = None if record.value is None else record.value.decode(errors="backslashreplace")
     return orjson.dumps(
         {
             "topic": record.topic,
-            "line": record.offset,
+            **place,
+            "line" if record.partition in files else "offset": record.offset,
             "reason": letter.code,
             "detail": letter.detail,
             "value": value,

@@ -26,7 +26,7 @@ from models.outputs import PROFILES
 from models.policy import Policy
 from streams.merge import Record
 from streams.sources.logs import Log, LogError
-from streams.workshop.replay import OUTPUT_FILES, Replay, Results, fold_all
+from streams.workshop.replay import OUTPUT_FILES, Replay, Results, files_of, fold_all
 
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
 _CUSTOMER: Final = b'"customer_id"'
@@ -108,7 +108,7 @@ def replay_in_shares(
     """`replay_logs` in so many processes. Raises LogError."""
     context = multiprocessing.get_context("fork")
     folders = [out / f".share-{number}" for number in range(workers)]
-    with Results(policy, out) as results:
+    with Results(policy, out, files_of(logs)) as results:
         pipes, processes = [], []
         try:
             for number, folder in enumerate(folders):
@@ -149,7 +149,7 @@ def _replay_share(
     of: int,
 ) -> None:
     try:
-        with Results(policy, out) as results:
+        with Results(policy, out, files_of(logs)) as results:
             replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
             shares = [Share(decoder, number, of) for _ in logs]
             fold_all(replay, logs, shares, results.add, progress, [share.is_mine for share in shares])

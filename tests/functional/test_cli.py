@@ -15,7 +15,7 @@ from streams.cli import app
 COMMANDS = (
     ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"], ["topics", "create"], ["customer"],
     ["doctor"],
-    ["push"], ["digest"],
+    ["push"], ["digest"], ["sources", "list"], ["sources", "show"],
     *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
 )  # fmt: skip
 
