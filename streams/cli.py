@@ -23,7 +23,16 @@ from streams.push_cli import push
 from streams.settings import SettingsError, load_settings
 from streams.sources.cli import sources_app
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import LogsArgument, MapOption, open_logs
+from streams.sources.opening import (
+    DEFAULT_SORT_MEMORY,
+    LogsArgument,
+    MapOption,
+    SortFolderOption,
+    Sorting,
+    SortMemoryOption,
+    SortOption,
+    open_logs,
+)
 from streams.web.cli import console_app
 from streams.workshop.fit_cli import backtest, fit
 
@@ -107,6 +116,9 @@ def replay(
         str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")
     ] = None,
     maps: MapOption = [],  # noqa: B006
+    sort: SortOption = False,
+    sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
+    sort_folder: SortFolderOption = None,
     by_journal: Annotated[
         bool,
         typer.Option(
@@ -142,20 +154,21 @@ def replay(
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
-        opened = open_logs(logs, maps)
+        sorting = Sorting.of(sort, sort_memory, sort_folder)
+        if workers > 1 and chosen.relative is not None and not recorded_lines:
+            raise LogError(
+                f"the lines of {chosen.ref} depend on all customers, so one process has to see them all: leave out "
+                "--workers, or give --recorded-lines with a log that has a worker's lines"
+            )
         shown = not as_json and sys.stderr.isatty()
         collect_rarely()
-        if by_journal:
-            summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
-        elif workers > 1:
-            if chosen.relative is not None and not recorded_lines:
-                raise LogError(
-                    f"the lines of {chosen.ref} depend on all customers, so one process has to see them all: leave out "
-                    "--workers, or give --recorded-lines with a log that has a worker's lines"
-                )
-            summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
-        else:
-            summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines)
+        with open_logs(logs, maps, sorting, shown) as opened:
+            if by_journal:
+                summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
+            elif workers > 1:
+                summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
+            else:
+                summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines)
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:

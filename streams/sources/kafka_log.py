@@ -37,6 +37,10 @@ class KafkaLog:
         self.bytes: int | None = None
         self.files: dict[int, str] = {}
 
+    def identity(self) -> list[dict[str, Any]]:
+        """A topic goes on: what can be taken up later is for files."""
+        raise LogError(f"{self.name}: --sort-folder and --checkpoint are for files; a topic is not the same later on")
+
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """One stream per topic and partition. Raises LogError if the broker or a topic does not answer."""
         self.begin(INPUTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -41,8 +41,17 @@ class Log(Protocol):
     def files(self) -> dict[int, str]:
         """The names of its files, by what stands in records for their partition."""
 
+    def identity(self) -> list[dict[str, Any]]:
+        """What tells whether it is still the same; of each file its `path` and more. Raises LogError if nothing does."""
+
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """Streams of records, each in its own order; `on_bytes` is told how much was read. Raises LogError."""
+
+
+def file_identity(path: Path, mapping: str = "") -> list[dict[str, Any]]:
+    """What tells whether a file, read in some way, is still the same."""
+    status = path.stat()
+    return [{"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "mapping": mapping}]
 
 
 def file_partition(number: int) -> int:
@@ -80,6 +89,10 @@ class LogFile:
             raise LogError(
                 f"{self.path}: {error.strerror or error}; give a JSONL file, plain or packed (.gz, .zst)"
             ) from None
+
+    def identity(self) -> list[dict[str, Any]]:
+        """The file as it is now."""
+        return file_identity(self.path)
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """The file is one stream of records: its lines, decoded. Empty lines are skipped."""

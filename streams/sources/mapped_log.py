@@ -7,11 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import orjson
+from xxhash import xxh3_64_hexdigest
 
 from models.events import Rejected
 from streams.merge import Record
-from streams.sources.logs import Decodes, LogError, file_partition
+from streams.sources.logs import Decodes, LogError, file_identity, file_partition
 from streams.sources.mapping import AMOUNT, ORIGIN, Mapping
 from streams.sources.tables import Rows
 
@@ -41,6 +43,10 @@ class MappedLog:
             self.bytes: int | None = path.stat().st_size
         except OSError as error:
             raise LogError(f"{path}: {error.strerror}; give a file that is there") from None
+
+    def identity(self) -> list[dict[str, Any]]:
+        """The file as it is now, and the mapping."""
+        return file_identity(self.path, xxh3_64_hexdigest(msgspec.json.encode(self.mapping.file)))
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """The file is one stream."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
@@ -23,6 +25,10 @@ SUPPORTED: Final = (
     f"files ending in {', '.join((*JSONL, *CSV))} (these also packed: {', '.join(PACKED)}) or {', '.join(PARQUET)}, folders "
     'and quoted globs of them ("2026/*.csv.gz"), and kafka://HOST:PORT'
 )
+
+DEFAULT_SORT_MEMORY: Final = "512MB"
+_SIZE: Final = re.compile(r"(\d+)\s*(kB|MB|GB|KiB|MiB|GiB)")
+_UNIT_BYTES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 LogsArgument = Annotated[
     list[str],
@@ -41,8 +47,62 @@ MapOption = Annotated[
 ]
 
 
-def open_logs(names: Sequence[str], maps: Sequence[str]) -> list[Log]:
-    """The logs of that many names. Raises LogError or SettingsError."""
+SortOption = Annotated[
+    bool, typer.Option("--sort", help="Sort the logs by time first, on disk where they don't fit into memory.")
+]
+SortMemoryOption = Annotated[str, typer.Option(help="How much of it --sort takes.")]
+SortFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Sort in this folder and keep what is done there: begun again, it goes on. Default: a temporary one in TMPDIR."
+    ),
+]
+
+
+class Sorting(NamedTuple):
+    """How logs are sorted before they are read."""
+
+    memory_bytes: int
+    folder: Path | None
+
+    @classmethod
+    def of(cls, sort: bool, memory: str, folder: Path | None) -> Sorting | None:
+        """What the options say; None if logs are read as they are. Raises ValueError."""
+        memory_bytes = parse_size(memory)
+        return cls(memory_bytes, folder) if sort or folder is not None else None
+
+
+@contextmanager
+def open_logs(
+    names: Sequence[str], maps: Sequence[str], sorting: Sorting | None = None, progress: bool = False
+) -> Iterator[list[Log]]:
+    """The logs of some names, sorted into one if that is wanted. Raises LogError or SettingsError."""
+    logs = find_logs(names, maps)
+    if sorting is None:
+        yield logs
+        return
+    from streams.sources.sorting import SortedLog
+
+    with SortedLog(logs, sorting.memory_bytes, sorting.folder, progress) as log:
+        yield [log]
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `512MB`. Raises ValueError.
+
+    >>> parse_size("512MB"), parse_size("2GiB")
+    (512000000, 2147483648)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(
+            f"{text!r} is not a size; write a whole number and one of {', '.join(_UNIT_BYTES)}, as in 512MB"
+        )
+    return int(match[1]) * _UNIT_BYTES[match[2]]
+
+
+def find_logs(names: Sequence[str], maps: Sequence[str]) -> list[Log]:
+    """The logs of some names, as they are. Raises LogError or SettingsError."""
     logs: list[Log] = []
     mappings = _Mappings(maps)
     for name in names:

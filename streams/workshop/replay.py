@@ -10,14 +10,12 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 import models
 from models.bodies import Command
@@ -31,6 +29,7 @@ from streams.editions import edition_body
 from streams.folding import Batch, DeadLetter, Plan, Review, Schedule
 from streams.journal import JournalError, plan_of
 from streams.merge import Record
+from streams.progress import progress_over
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL
@@ -184,15 +183,16 @@ def fold_all(
     what: str = "replaying",
 ) -> None:
     """Fold the records of logs, each decoded by its own decoder, merged by time; per log those to `keep`. Raises LogError."""
-    with progress_over(logs, progress, what) as on_bytes:
+    with progress_over(logs, progress, what) as reading:
         streams = []
         for number, log in enumerate(logs):
-            for stream in log.streams(decoders[number], on_bytes):
+            for stream in log.streams(decoders[number], reading.on_bytes):
                 streams.append(stream if keep is None else filter(keep[number], stream))
         records = merged(streams)
         while turn := list(islice(records, EVENTS_A_BATCH)):
             for batch in replay.fold(turn):
                 on_batch(batch)
+            reading.on_events(len(turn))
 
 
 def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:
@@ -201,10 +201,11 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
     Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
     """
     with Results(policy, out) as results:
-        with progress_over([log], progress) as on_bytes:
+        with progress_over([log], progress) as reading:
             log.begin((*INPUTS, JOURNAL))
             replays = [
-                replay_partition(log, number, policy, on_bytes, results.add) for number in log.partitions(JOURNAL)
+                replay_partition(log, number, policy, reading.on_bytes, results.add)
+                for number in log.partitions(JOURNAL)
             ]
         return results.finish(replays)
 
@@ -331,18 +332,3 @@ def dead_letter_line(letter: DeadLetter, files: Mapping[int, str]) -> bytes:
             "value": value,
         }
     )
-
-
-@contextmanager
-def progress_over(logs: Sequence[Log], shown: bool, what: str = "replaying") -> Iterator[Callable[[int], None]]:
-    """A progress bar over the bytes of the logs, or nothing."""
-    if not shown:
-        yield lambda count: None
-        return
-    sizes = [log.bytes for log in logs]
-    # How long a packed file or a topic is, is not known before it is read.
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -19,7 +19,7 @@ from models import load
 from models.events import Event, Rejected
 from streams.merge import Record
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import open_logs
+from streams.sources.opening import find_logs
 from tests.builders import ROOT
 from tests.functional.test_cli import purchase, run
 
@@ -28,7 +28,7 @@ POLICY = load("annual-spend")
 
 def records(*names: str | Path, maps: tuple[str, ...] = (), policy: Any = POLICY) -> list[Record]:
     found: list[Record] = []
-    for log in open_logs([str(name) for name in names], maps):
+    for log in find_logs([str(name) for name in names], maps):
         found += read(log, policy)[0]
     return found
 
@@ -111,7 +111,7 @@ def written(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", [".csv", ".csv.gz", ".csv.zst", ".parquet", ".jsonl", ".jsonl.gz"])
 def test_an_online_shop_s_invoices_come_to_what_pandas_says_they_do(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind)
-    (log,) = open_logs([str(path)], ["online-retail"])
+    (log,) = find_logs([str(path)], ["online-retail"])
     found, read_bytes = read(log, Pounds())
     assert spend_by_mapping(found) == spend_by_pandas(LINES)
     assert {event.region for event in events(found)} == {"France", "EIRE"}
@@ -126,7 +126,7 @@ def test_invoice_times_are_those_of_the_shop(tmp_path: Path) -> None:
 
 def test_only_the_columns_that_are_mapped_are_read_of_a_parquet_file(tmp_path: Path) -> None:
     path = written(tmp_path, ".parquet")
-    (log,) = open_logs([str(path)], ["online-retail"])
+    (log,) = find_logs([str(path)], ["online-retail"])
     names = log.mapping.columns(parquet.read_schema(path).names)  # type: ignore[attr-defined]
     assert set(LINES.columns) - set(names) == {"StockCode", "Description"}
 
@@ -285,7 +285,7 @@ def test_rows_without_ids_are_called_after_file_and_line_wherever_the_file_lies(
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == len(ids[0])
     with pytest.raises(LogError, match=r"2 files are called retail.csv.*map event_id"):
-        open_logs([str(tmp_path / "*" / "retail.csv")], ["online-retail"])
+        find_logs([str(tmp_path / "*" / "retail.csv")], ["online-retail"])
 
 
 # ---------------------------------------------------------------- refusals
@@ -343,4 +343,4 @@ def test_a_log_that_can_not_be_read_is_refused_with_what_to_give(
 def test_a_folder_or_glob_with_nothing_to_read_is_refused_with_what_is_supported(tmp_path: Path) -> None:
     for name in (tmp_path, tmp_path / "*.csv"):
         with pytest.raises(LogError, match=r"there is nothing to read in it; it takes files ending in .jsonl"):
-            open_logs([str(name)], [])
+            find_logs([str(name)], [])
