@@ -140,6 +140,13 @@ def replay(
             help="Where lines depend on all customers: those that a worker drew, from the log's commands, not new ones.",
         ),
     ] = False,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin with the customers of a worker's table: kafka://HOST:PORT, settings as the worker's. Topics of that "
+            "broker are read on from where the table ends."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fold event logs without a broker; the same log and policy give the same bytes, always.
@@ -149,6 +156,7 @@ def replay(
     from models import units
     from streams.garbage import collect_rarely
     from streams.workshop.replay import replay_journal, replay_logs
+    from streams.workshop.seed import read_seed
     from streams.workshop.shares import replay_in_shares
 
     try:
@@ -162,13 +170,16 @@ def replay(
             )
         shown = not as_json and sys.stderr.isatty()
         collect_rarely()
-        with open_logs(logs, maps, sorting, shown) as opened:
+        if seed is not None and (by_journal or workers > 1):
+            raise LogError("--seed is for a replay in one process, without --journal")
+        seeded = None if seed is None else read_seed(seed, chosen)
+        with open_logs(logs, maps, sorting, shown, None if seeded is None else seeded.next_offsets) as opened:
             if by_journal:
                 summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
             elif workers > 1:
                 summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
             else:
-                summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines)
+                summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines, seeded)
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
@@ -195,9 +206,12 @@ def _only_files(opened: list[Log]) -> list[Log]:
 def _only_kafka(opened: list[Log], until: str | None) -> KafkaLog:
     """The one log with a journal. Raises LogError."""
     from streams.sources.kafka_log import KafkaLog
+    from streams.sources.kafka_span import WHOLE
 
     if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
         raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
+    if opened[0].span != WHOLE:
+        raise LogError("--journal tells all that was folded: leave out what comes after the ? of the URL")
     if until is not None:
         raise LogError("--journal ends where the journal ends: leave --until out")
     return opened[0]

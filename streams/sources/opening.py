@@ -17,6 +17,7 @@ from streams.sources.logs import JSONL, Log, LogError, LogFile
 from streams.sources.packed import PACKED, plain_name
 
 if TYPE_CHECKING:
+    from streams.sources.kafka_span import Offsets
     from streams.sources.mapping import Mapping
 
 CSV: Final = (".csv", ".tsv", ".txt")
@@ -34,7 +35,8 @@ LogsArgument = Annotated[
     list[str],
     typer.Argument(
         help="JSONL files (a line names its topic, or the file does), CSV and Parquet files with --map, also packed "
-        "(.gz, .zst); folders and globs of them; or kafka://HOST:PORT for the input topics there. docs/replay.md tells more."
+        "(.gz, .zst); folders and globs of them; or kafka://HOST:PORT for the input topics there, or a part of them "
+        "(?from=2026-01-01&topics=purchases). docs/replay.md tells more."
     ),
 ]
 MapOption = Annotated[
@@ -74,10 +76,14 @@ class Sorting(NamedTuple):
 
 @contextmanager
 def open_logs(
-    names: Sequence[str], maps: Sequence[str], sorting: Sorting | None = None, progress: bool = False
+    names: Sequence[str],
+    maps: Sequence[str],
+    sorting: Sorting | None = None,
+    progress: bool = False,
+    next_offsets: Offsets | None = None,
 ) -> Iterator[list[Log]]:
-    """The logs of some names, sorted into one if that is wanted. Raises LogError or SettingsError."""
-    logs = find_logs(names, maps)
+    """The logs of some names, sorted into one if that is wanted; topics from `next_offsets` on. Raises LogError or SettingsError."""
+    logs = find_logs(names, maps, next_offsets)
     if sorting is None:
         yield logs
         return
@@ -101,16 +107,26 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _UNIT_BYTES[match[2]]
 
 
-def find_logs(names: Sequence[str], maps: Sequence[str]) -> list[Log]:
+def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets | None = None) -> list[Log]:
     """The logs of some names, as they are. Raises LogError or SettingsError."""
     logs: list[Log] = []
     mappings = _Mappings(maps)
     for name in names:
+        if name.startswith(("redis://", "rediss://")):
+            raise LogError(
+                f"{name.partition('@')[2] or name}: Redis holds profiles, no events; read them from kafka://HOST:PORT"
+            )
         if name.startswith("kafka://"):
             from streams.settings import load_settings
             from streams.sources.kafka_log import KafkaLog
+            from streams.sources.kafka_span import parse_kafka_url
 
-            logs.append(KafkaLog(load_settings(broker=name.removeprefix("kafka://").rstrip("/"))))
+            broker, span = parse_kafka_url(name)
+            if next_offsets is not None:
+                if span.from_ms is not None or span.from_offsets.by_place:
+                    raise LogError(f"{name}: --seed says where to begin: leave out from and from-offset")
+                span = span._replace(from_offsets=next_offsets)
+            logs.append(KafkaLog(load_settings(broker=broker), span))
         else:
             logs += (_open_file(path, mappings.of(path), number) for number, path in enumerate(_paths(name), len(logs)))
     _check_names(logs)

@@ -33,6 +33,7 @@ from streams.progress import progress_over
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL
+from streams.workshop.seed import Seed
 
 EVENTS_A_BATCH: Final = 2_000
 OUTPUT_FILES: Final = (*ANNOUNCEMENTS, PROFILES, DEAD_LETTERS)
@@ -45,12 +46,12 @@ class Replay:
     drew; `with_recorded_lines` does the opposite.
     """
 
-    def __init__(self, policy: Policy, with_recorded_lines: bool = False) -> None:
-        self.editions = Editions.of(policy)
-        self.customers: dict[bytes, bytes] = {}
+    def __init__(self, policy: Policy, with_recorded_lines: bool = False, seed: Seed | None = None) -> None:
+        self.editions = Editions.of(policy) if seed is None else seed.editions
+        self.customers: dict[bytes, bytes] = {} if seed is None else dict(seed.customers)
         self.schedule = Schedule(self.customers)
-        self.review = Review(self.customers, 0)
-        self.clock_ms = -1
+        self.review = Review(self.customers, self.editions.number)
+        self.clock_ms = -1 if seed is None else seed.clock_ms
         self._decoder = policy.decoder()
         self._relative = None if with_recorded_lines else policy.relative
         self._census_ms = NEVER_MS
@@ -163,10 +164,11 @@ def replay_logs(
     until_ms: int | None,
     progress: bool,
     with_recorded_lines: bool = False,
+    seed: Seed | None = None,
 ) -> dict[str, Any]:
-    """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
+    """Replay logs into the output files in `out`, beginning with the customers of a seed; returns a summary. Raises LogError."""
     with Results(policy, out, files_of(logs)) as results:
-        replay = Replay(policy, with_recorded_lines)
+        replay = Replay(policy, with_recorded_lines, seed)
         fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
         for batch in replay.finish(replay.clock_ms if until_ms is None else until_ms):
             results.add(batch)
