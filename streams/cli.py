@@ -147,6 +147,13 @@ def replay(
             "broker are read on from where the table ends."
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write now and then, and on Ctrl-C, into this file how far it is; given again, it goes on there."
+        ),
+    ] = None,
+    checkpoint_every: Annotated[str, typer.Option(help="Between two checkpoints.")] = "1m",
     as_json: JsonOption = False,
 ) -> None:
     """Fold event logs without a broker; the same log and policy give the same bytes, always.
@@ -155,6 +162,7 @@ def replay(
     """
     from models import units
     from streams.garbage import collect_rarely
+    from streams.workshop.checkpoint import Checkpoints
     from streams.workshop.replay import replay_journal, replay_logs
     from streams.workshop.seed import read_seed
     from streams.workshop.shares import replay_in_shares
@@ -170,8 +178,9 @@ def replay(
             )
         shown = not as_json and sys.stderr.isatty()
         collect_rarely()
-        if seed is not None and (by_journal or workers > 1):
-            raise LogError("--seed is for a replay in one process, without --journal")
+        if (seed is not None or checkpoint is not None) and (by_journal or workers > 1):
+            raise LogError("--seed and --checkpoint are for a replay in one process, without --journal")
+        checkpoints = None if checkpoint is None else Checkpoints(checkpoint, units.parse_duration(checkpoint_every))
         seeded = None if seed is None else read_seed(seed, chosen)
         with open_logs(logs, maps, sorting, shown, None if seeded is None else seeded.next_offsets) as opened:
             if by_journal:
@@ -179,11 +188,12 @@ def replay(
             elif workers > 1:
                 summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
             else:
-                summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines, seeded)
+                summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines, seeded, checkpoints)
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
-        raise fail(f"stopped; {out} is incomplete", INTERRUPTED) from None
+        how = "" if checkpoint is None or not checkpoint.exists() else "; the same command goes on from the checkpoint"
+        raise fail(f"stopped; {out} is incomplete{how}", INTERRUPTED) from None
     if as_json:
         say_json(summary)
         return

@@ -134,7 +134,10 @@ class SortedLog:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def identity(self) -> list[dict[str, Any]]:
-        """What tells whether it is still the same."""
+        """What tells whether it is still the same: its inputs, and that they are sorted."""
+        return [{"path": "--sort"}, *self._inputs()]
+
+    def _inputs(self) -> list[dict[str, Any]]:
         return [one for log in self._logs for one in log.identity()]
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
@@ -166,7 +169,7 @@ class SortedLog:
 
     def _take_up(self, path: Path) -> None:
         """Go on with what an earlier sort left in the folder. Raises LogError if it was of something else."""
-        inputs = self.identity()
+        inputs = self._inputs()
         if path.exists():
             try:
                 self._manifest = msgspec.json.decode(path.read_bytes(), type=_Manifest)
