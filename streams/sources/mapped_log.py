@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -104,4 +105,7 @@ def _is_sum(body: dict[str, Any]) -> bool:
 
 def as_json(row: Any) -> bytes:
     """A row or a body as JSON; what JSON has no form for, as text."""
-    return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        return json.dumps(row, default=str).encode()  # it has a number of more than 64 bits

@@ -110,11 +110,11 @@ class _Event:
         assert rules.topic is not None, "the file was checked"
         self.topic = rules.topic
         self.optional = rules.optional
-        self._rules = rules
+        self._constants = rules.constants
         self._numbers = _Numbers(file)
         self._minor_units = file.minor_units
         self._negative_is_refund = file.negative == "refund"
-        self._time = _times(file)
+        read_time = _times(file)
         self._when = [(_column(name), _test(wanted, self._numbers)) for name, wanted in rules.when.items()]
         self._refund_when = [
             (_column(name), _test(wanted, self._numbers)) for name, wanted in rules.refund_when.items()
@@ -122,6 +122,8 @@ class _Event:
         self._columns = {name: _column(column) for name, column in rules.columns.items()}
         self._templates = {name: _template(text) for name, text in rules.templates.items()}
         self._products = {name: [_column(one) for one in factors] for name, factors in rules.products.items()}
+        written = {"event_id", *rules.columns, *rules.templates, *rules.products}
+        self._writers = {name: read_time if name in TIMES else _writer(name, rules) for name in written}
         self.needed = _needed(rules)
         self.read = {name for names in self.needed for name in names}.union(*map(_names, rules.columns.values()))
         self.has_id = any("event_id" in table for table in (rules.columns, rules.templates, rules.constants))
@@ -139,7 +141,7 @@ class _Event:
 
     def body(self, row: Row[str, Any], number: int) -> dict[str, Any]:
         """The body of a row that is. Raises Unmappable."""
-        body: dict[str, Any] = dict(self._rules.constants)
+        body: dict[str, Any] = {}
         for name, column in self._columns.items():
             value = column(row)
             if not _is_empty(value):
@@ -152,41 +154,16 @@ class _Event:
             values = [factor(row) for factor in factors]
             if not any(map(_is_empty, values)):
                 body[name] = self._product(values)
-        if "event_id" not in body and ORIGIN in row:
+        if not self.has_id and ORIGIN in row:
             # The events of one row are told apart.
             body["event_id"] = f"{row[ORIGIN]}:{number + 1}" if number else row[ORIGIN]
         for name, value in body.items():
-            body[name] = self._written(name, value)
+            body[name] = self._writers[name](value)
+        if constants := self._constants:
+            body = {**constants, **body}
         if AMOUNT in body:
             self._settle_amount(body, row)
         return body
-
-    def _written(self, name: str, value: Any) -> Any:
-        rules = self._rules
-        if name in TIMES:
-            return self._time(value)
-        if isinstance(value, dict | list):
-            raise Unmappable("wrong_type", f"{name}: {_shown(value)} is not one value")
-        if name == AMOUNT:
-            return value
-        if isinstance(value, str) or name not in BOOLEANS | INTEGERS:
-            value = _text(value).strip()
-            if ending := rules.endings.get(name):
-                value = value.removesuffix(ending)
-            if letters := rules.letters.get(name):
-                value = value.upper() if letters == "upper" else value.lower()
-        if translations := rules.values.get(name):
-            translated = translations.get(_text(value), translations.get(OTHER))
-            if translated is None:
-                known = ", ".join(translations)
-                raise Unmappable("unknown_value", f"{name}: {_shown(value)} is not among {known}")
-            value = translated
-        if isinstance(value, str):
-            if name in INTEGERS and value.isascii() and value.removeprefix("-").isdigit():
-                return int(value)
-            if name in BOOLEANS:
-                return TRUTHS.get(value.lower(), value)
-        return value
 
     def _product(self, values: Iterable[Any]) -> Decimal:
         product = Decimal(1)
@@ -215,6 +192,36 @@ class _Event:
         body[AMOUNT] = f"{amount:f}"
 
 
+def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
+    """What makes of a column's value what the contract has in a field; it raises Unmappable."""
+    ending, letters = rules.endings.get(name, ""), rules.letters.get(name)
+    translations = rules.values.get(name)
+    is_integer, is_boolean = name in INTEGERS, name in BOOLEANS
+
+    def write(value: Any) -> Any:
+        if not isinstance(value, str):
+            if isinstance(value, dict | list):
+                raise Unmappable("wrong_type", f"{name}: {_shown(value)} is not one value")
+            if name == AMOUNT or ((is_integer or is_boolean) and translations is None):
+                return value
+            value = _text(value)
+        if name == AMOUNT:
+            return value
+        value = value.strip().removesuffix(ending)
+        if letters is not None:
+            value = value.upper() if letters == "upper" else value.lower()
+        if translations is not None:
+            translated = translations.get(value, translations.get(OTHER))
+            if translated is None:
+                raise Unmappable("unknown_value", f"{name}: {_shown(value)} is not among {', '.join(translations)}")
+            return translated
+        if is_integer and value.isascii() and value.removeprefix("-").isdigit():
+            return int(value)
+        return TRUTHS.get(value.lower(), value) if is_boolean else value
+
+    return write
+
+
 class _Numbers:
     """How numbers are written."""
 
@@ -233,6 +240,8 @@ class _Numbers:
             return value
         if isinstance(value, int | float) and not isinstance(value, bool):
             return self._exactly(repr(value), value)
+        if self.are_plain and isinstance(value, str) and _NUMBER.fullmatch(value):
+            return self._exactly(value, value)
         text = _text(value).translate(self._ignored).strip()
         if text[:1] == "(" and text[-1:] == ")":
             text = f"-{text[1:-1]}"  # as bookkeepers write it
@@ -392,7 +401,9 @@ def _several(texts: str | list[str] | None) -> tuple[str, ...] | None:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and value != value)  # noqa: PLR0124
+    if isinstance(value, str):
+        return not value
+    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124
 
 
 def _text(value: Any) -> str:

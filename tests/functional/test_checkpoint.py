@@ -51,9 +51,9 @@ class Killed(BaseException):
     """Stands for a death that nobody sees to: nothing is closed in order after it."""
 
 
-@pytest.mark.parametrize("policy", [LIFE, PYRAMID], ids=["own lines", "lines of all customers"])
+@pytest.mark.parametrize(("policy", "most"), [(LIFE, 12), (PYRAMID, 60)], ids=["own lines", "lines of all customers"])
 def test_a_replay_that_dies_anywhere_goes_on_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy, most: int
 ) -> None:
     log, chance = tmp_path / "all.jsonl", random.Random(1)
     write_log(log, policy)
@@ -76,7 +76,7 @@ def test_a_replay_that_dies_anywhere_goes_on_to_the_same_bytes(
     monkeypatch.setattr(Results, "add", add)
     checkpoint = tmp_path / "checkpoint"
     while True:
-        until[0] = chance.randrange(1, 12)
+        until[0] = chance.randrange(most // 2, most)
         try:
             found = replay_logs(
                 logs, policy, tmp_path / "found", None, progress=False, checkpoints=Checkpoints(checkpoint, 0)
@@ -84,7 +84,7 @@ def test_a_replay_that_dies_anywhere_goes_on_to_the_same_bytes(
             break
         except Killed:
             deaths += 1
-    assert deaths > 3
+    assert deaths > 2
     assert outputs(tmp_path / "found") == outputs(tmp_path / "expected")
     timing = {"seconds", "events_per_second"}
     assert {name: found[name] for name in found.keys() - timing} == {
