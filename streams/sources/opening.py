@@ -180,7 +180,7 @@ class _Mappings:
 
         self._by_pattern: dict[str, Mapping] = {}
         for one in given:
-            pattern, equals, name = one.rpartition("=")
+            pattern, equals, name = ("", "", one) if Path(one).exists() else one.rpartition("=")
             pattern = pattern if equals else "*"
             if pattern in self._by_pattern:
                 raise LogError(f"--map {one}: there are two for {pattern}; give GLOB=FILE for each kind of file")

@@ -111,7 +111,7 @@ def parquet_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) 
             _check_columns(path, mapping, header, "")
             size, total = path.stat().st_size, max(file.metadata.num_rows, 1)
             for batch in file.iter_batches(ROWS_A_BATCH, columns=mapping.columns(header)):
-                for row in batch.to_pylist():
+                for row in _without_nanoseconds(batch).to_pylist():
                     number += 1
                     yield number, row
                 on_bytes(size * batch.num_rows // total)
@@ -119,6 +119,17 @@ def parquet_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) 
         if isinstance(error, LogError):
             raise
         raise LogError(f"{path}, after row {number}: {error}; is it a whole Parquet file?") from None
+
+
+def _without_nanoseconds(batch: Any) -> Any:
+    """The same rows with times of Python's resolution, which has nothing below a microsecond."""
+    import pyarrow
+
+    for place, field in enumerate(batch.schema):
+        if pyarrow.types.is_timestamp(field.type) and field.type.unit == "ns":
+            coarse = pyarrow.timestamp("us", field.type.tz)
+            batch = batch.set_column(place, field.name, batch.column(place).cast(coarse, safe=False))
+    return batch
 
 
 def _check_columns(path: Path, mapping: Mapping, header: list[str], where: str) -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import random
+import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import zstandard
 from pyarrow import Table, parquet
+from rich.console import Console
 
 from models import load
 from models.events import Event, Rejected
 from streams.merge import Record
+from streams.progress import progress_over
 from streams.sources.logs import Log, LogError
 from streams.sources.opening import find_logs
 from tests.builders import ROOT
@@ -33,10 +40,17 @@ def records(*names: str | Path, maps: tuple[str, ...] = (), policy: Any = POLICY
     return found
 
 
-def read(log: Log, policy: Any = POLICY) -> tuple[list[Record], int]:
+def read(
+    log: Log, policy: Any = POLICY, on_bytes: Callable[[int], None] = lambda count: None
+) -> tuple[list[Record], int]:
     """The records of a log, and how many bytes it says that it read."""
     counts: list[int] = []
-    found = [record for stream in log.streams(policy.decoder(), counts.append) for record in stream]
+
+    def count(more: int) -> None:
+        counts.append(more)
+        on_bytes(more)
+
+    found = [record for stream in log.streams(policy.decoder(), count) for record in stream]
     return found, sum(counts)
 
 
@@ -129,6 +143,28 @@ def test_only_the_columns_that_are_mapped_are_read_of_a_parquet_file(tmp_path: P
     (log,) = find_logs([str(path)], ["online-retail"])
     names = log.mapping.columns(parquet.read_schema(path).names)  # type: ignore[attr-defined]
     assert set(LINES.columns) - set(names) == {"StockCode", "Description"}
+
+
+def test_nanoseconds_of_a_parquet_file_are_left_out(tmp_path: Path) -> None:
+    nanoseconds = pa.array([1_769_860_800_250_000_007], pa.timestamp("ns", "UTC"))
+    columns = {"no": ["1"], "who": [7], "sum": [Decimal("12.50")], "when": nanoseconds}
+    parquet.write_table(pa.table(columns), tmp_path / "shop.parquet")
+    (tmp_path / "map.toml").write_text(
+        'topic = "purchases"\n[columns]\nevent_id="no"\norder_id="no"\ncustomer_id="who"\namount="sum"\noccurred_at="when"\n'
+        '[constants]\nkind="purchase"\ncurrency="USD"\n'
+    )
+    (event,) = events(records(tmp_path / "shop.parquet", maps=(str(tmp_path / "map.toml"),)))
+    assert (event.customer_id, event.amount_minor, event.occurred_at_ms) == ("7", 1250, 1_769_860_800_250)
+
+
+def test_the_bar_shows_bytes_as_they_lie_there_and_events_a_second(tmp_path: Path) -> None:
+    logs = find_logs([str(written(tmp_path, ".csv.gz"))], ["online-retail"])
+    shown = io.StringIO()
+    with progress_over(logs, True, "reading", Console(file=shown, force_terminal=True, width=120)) as reading:
+        assert read(logs[0], Pounds(), reading.on_bytes)
+        reading.on_events(600)
+    assert "events/s" in shown.getvalue()
+    assert re.search(r"([\d.]+)/\1 kB", shown.getvalue()), "all of the packed bytes at the end"
 
 
 def test_the_cdnow_sample_is_read_as_pandas_reads_it() -> None:
