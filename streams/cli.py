@@ -21,8 +21,18 @@ from streams.digest_cli import digest
 from streams.doctor_cli import doctor
 from streams.push_cli import push
 from streams.settings import SettingsError, load_settings
+from streams.sources.cli import sources_app
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import CsvMapOption, LogsArgument, open_log
+from streams.sources.opening import (
+    DEFAULT_SORT_MEMORY,
+    LogsArgument,
+    MapOption,
+    SortFolderOption,
+    Sorting,
+    SortMemoryOption,
+    SortOption,
+    open_logs,
+)
 from streams.web.cli import console_app
 from streams.workshop.diff_cli import diff
 from streams.workshop.explain_cli import explain, whatif
@@ -50,6 +60,7 @@ app.command(
 app.command(
     epilog='Example: tierstream whatif 1516 purchases.jsonl --policy annual-spend --event \'{"amount": "60.00"}\''
 )(whatif)
+app.add_typer(sources_app, name="sources")
 app.command(epilog="Example: tierstream fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")(fit)
 app.command(
     epilog="Example: tierstream backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html"
@@ -115,7 +126,10 @@ def replay(
     until: Annotated[
         str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")
     ] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
+    sort: SortOption = False,
+    sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
+    sort_folder: SortFolderOption = None,
     by_journal: Annotated[
         bool,
         typer.Option(
@@ -137,6 +151,20 @@ def replay(
             help="Where lines depend on all customers: those that a worker drew, from the log's commands, not new ones.",
         ),
     ] = False,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin with the customers of a worker's table: kafka://HOST:PORT, settings as the worker's. Topics of that "
+            "broker are read on from where the table ends."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write now and then, and on Ctrl-C, into this file how far it is; given again, it goes on there."
+        ),
+    ] = None,
+    checkpoint_every: Annotated[str, typer.Option(help="Between two checkpoints.")] = "1m",
     as_json: JsonOption = False,
 ) -> None:
     """Fold event logs without a broker; the same log and policy give the same bytes, always.
@@ -145,30 +173,38 @@ def replay(
     """
     from models import units
     from streams.garbage import collect_rarely
+    from streams.workshop.checkpoint import Checkpoints
     from streams.workshop.replay import replay_journal, replay_logs
+    from streams.workshop.seed import read_seed
     from streams.workshop.shares import replay_in_shares
 
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
-        opened = [open_log(name, csv_map) for name in logs]
+        sorting = Sorting.of(sort, sort_memory, sort_folder)
+        if workers > 1 and chosen.relative is not None and not recorded_lines:
+            raise LogError(
+                f"the lines of {chosen.ref} depend on all customers, so one process has to see them all: leave out "
+                "--workers, or give --recorded-lines with a log that has a worker's lines"
+            )
         shown = not as_json and sys.stderr.isatty()
         collect_rarely()
-        if by_journal:
-            summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
-        elif workers > 1:
-            if chosen.relative is not None and not recorded_lines:
-                raise LogError(
-                    f"the lines of {chosen.ref} depend on all customers, so one process has to see them all: leave out "
-                    "--workers, or give --recorded-lines with a log that has a worker's lines"
-                )
-            summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
-        else:
-            summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines)
+        if (seed is not None or checkpoint is not None) and (by_journal or workers > 1):
+            raise LogError("--seed and --checkpoint are for a replay in one process, without --journal")
+        checkpoints = None if checkpoint is None else Checkpoints(checkpoint, units.parse_duration(checkpoint_every))
+        seeded = None if seed is None else read_seed(seed, chosen)
+        with open_logs(logs, maps, sorting, shown, None if seeded is None else seeded.next_offsets) as opened:
+            if by_journal:
+                summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
+            elif workers > 1:
+                summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
+            else:
+                summary = replay_logs(opened, chosen, out, until_ms, shown, recorded_lines, seeded, checkpoints)
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
-        raise fail(f"stopped; {out} is incomplete", INTERRUPTED) from None
+        how = "" if checkpoint is None or not checkpoint.exists() else "; the same command goes on from the checkpoint"
+        raise fail(f"stopped; {out} is incomplete{how}", INTERRUPTED) from None
     if as_json:
         say_json(summary)
         return
@@ -191,9 +227,12 @@ def _only_files(opened: list[Log]) -> list[Log]:
 def _only_kafka(opened: list[Log], until: str | None) -> KafkaLog:
     """The one log with a journal. Raises LogError."""
     from streams.sources.kafka_log import KafkaLog
+    from streams.sources.kafka_span import WHOLE
 
     if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
         raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
+    if opened[0].span != WHOLE:
+        raise LogError("--journal tells all that was folded: leave out what comes after the ? of the URL")
     if until is not None:
         raise LogError("--journal ends where the journal ends: leave --until out")
     return opened[0]

@@ -1,4 +1,4 @@
-"""A log in Kafka: the input topics from their beginning to where they end now, and the journal of how they were folded."""
+"""A log in Kafka: the input topics, whole or in part, to where they end now, and the journal of how they were folded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from streams.journal import Entry, decode_entry, one_entry_a_batch
 from streams.librdkafka import quiet, reading
 from streams.merge import Record
 from streams.settings import Settings
+from streams.sources.kafka_span import SCHEME, WHOLE, Span
 from streams.sources.logs import Decodes, LogError
-from streams.topics import INPUTS, JOURNAL
+from streams.topics import INPUTS, JOURNAL, TABLE, changelog_topic
 
-SCHEME: Final = "kafka://"
 MESSAGES_A_POLL: Final = 1_000
 ENOUGH: Final = 5_000
 """Messages waiting of one partition beyond which it is not read on, so that memory stays bounded."""
@@ -26,9 +26,10 @@ PATIENCE_SECONDS: Final = 15.0
 
 
 class KafkaLog:
-    """Every partition of the four input topics, each a stream of its own. No group, no commits: it only reads."""
+    """Every partition of the input topics, each a stream of its own. No group, no commits: it only reads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, span: Span = WHOLE) -> None:
+        self.span = span
         self.name = f"{SCHEME}{settings.broker}"
         self._settings = settings
         self._consumer = Consumer(reading(settings, "tierstream-replay"), logger=quiet)
@@ -37,11 +38,17 @@ class KafkaLog:
         self._next: dict[tuple[str, int], int] = {}
         self._paused: set[tuple[str, int]] = set()
         self.bytes: int | None = None
+        self.files: dict[int, str] = {}
+
+    def identity(self) -> list[dict[str, Any]]:
+        """A topic goes on: what can be taken up later is for files."""
+        raise LogError(f"{self.name}: --sort-folder and --checkpoint are for files; a topic is not the same later on")
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """One stream per topic and partition. Raises LogError if the broker or a topic does not answer."""
-        self.begin(INPUTS)
-        return [self.records(name, number, decoder, on_bytes) for name in INPUTS for number in self.partitions(name)]
+        names = self.span.topics
+        self.begin(names)
+        return [self.records(name, number, decoder, on_bytes) for name in names for number in self.partitions(name)]
 
     def begin(self, names: Iterable[str]) -> None:
         """Make ready to read topics. Raises LogError if the broker or a topic does not answer."""
@@ -51,13 +58,22 @@ class KafkaLog:
             raise LogError(f"{self.name}: {error.args[0].str()}; is a Kafka running there?") from None
         self._consumer.assign([TopicPartition(topic, number, first) for (topic, number), first in self._next.items()])
 
+    @property
+    def app_id(self) -> str:
+        """Whose table and journal it reads."""
+        return self._settings.table_app_id
+
+    def topic(self, name: str) -> str:
+        """A topic's name on the broker, the changelog's too."""
+        return changelog_topic(self._settings) if name == TABLE else self._settings.topic(name)
+
     def partitions(self, name: str) -> list[int]:
         """The partitions of a topic."""
-        return sorted(number for topic, number in self._ends if topic == self._settings.topic(name))
+        return sorted(number for topic, number in self._ends if topic == self.topic(name))
 
     def messages(self, name: str, number: int) -> Iterator[Any]:
         """The records of a topic's partition as librdkafka gives them."""
-        tp = (self._settings.topic(name), number)
+        tp = (self.topic(name), number)
         waiting = self._waiting[tp]
         while waiting or self._next[tp] < self._ends[tp]:
             if waiting:
@@ -86,7 +102,7 @@ class KafkaLog:
 
     def _find_ends(self, names: Iterable[str]) -> None:
         for name in names:
-            topic = self._settings.topic(name)
+            topic = self.topic(name)
             found = self._consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic]
             if found.error is not None:
                 raise LogError(
@@ -95,7 +111,31 @@ class KafkaLog:
             for number in sorted(found.partitions):
                 tp = (topic, number)
                 first, end = self._consumer.get_watermark_offsets(TopicPartition(*tp), timeout=PATIENCE_SECONDS)
+                if name in INPUTS:
+                    first, end = self._part(name, tp, first, end)
                 self._next[tp], self._ends[tp], self._waiting[tp] = first, end, deque()
+
+    def _part(self, name: str, tp: tuple[str, int], first: int, end: int) -> tuple[int, int]:
+        """What of a partition, from `first` to before `end`, is to be read. Raises LogError if it is not there any more."""
+        span, number = self.span, tp[1]
+        begins, ends = span.from_offsets.of(name, number), span.to_offsets.of(name, number)
+        if begins is not None and begins < first:
+            raise LogError(
+                f"{self.name}: offset {begins} of {tp[0]}, partition {number} was deleted; the first there is {first}"
+            )
+        if span.from_ms is not None:
+            begins = max(begins or 0, self._offset_at(tp, span.from_ms, end))
+        if span.to_ms is not None:
+            ends = min(end if ends is None else ends, self._offset_at(tp, span.to_ms, end))
+        begins = first if begins is None else min(max(begins, first), end)
+        return begins, end if ends is None else max(begins, min(ends, end))
+
+    def _offset_at(self, tp: tuple[str, int], at_ms: int, end: int) -> int:
+        """The first offset whose record has a timestamp not before `at_ms`; the end if there is none."""
+        (found,) = self._consumer.offsets_for_times([TopicPartition(*tp, at_ms)], timeout=PATIENCE_SECONDS)
+        if found.error is not None:
+            raise LogError(f"{self.name}: {tp[0]}, partition {tp[1]}: {found.error.str()}")
+        return end if found.offset < 0 else int(found.offset)
 
     def _poll(self, wanted: tuple[str, int]) -> None:
         """Read on, at least from `wanted`; partitions of which enough is waiting pause."""

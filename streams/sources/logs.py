@@ -1,21 +1,20 @@
-"""Event logs as files: JSONL, plain or gzipped, each line an event body with its topic, or in a file named after it."""
+"""Event logs as files: JSONL, plain or packed, each line an event body with its topic, or in a file named after it."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from models.events import Event, Rejected
 from streams.merge import Record
+from streams.sources.packed import FAILURES, opened, plain_name
 from streams.topics import INPUTS
 
-FILE_PARTITION: Final = 0
 LINES_A_REPORT: Final = 1_000
+JSONL: Final = (".jsonl", ".ndjson")
 
 
 class LogError(ValueError):
@@ -32,14 +31,36 @@ class Decodes(Protocol):
 
 
 class Log(Protocol):
-    """Where events come from. `bytes` is how much there is to read, None if that is not known."""
+    """Where events come from."""
 
     @property
     def bytes(self) -> int | None:
-        """Its size."""
+        """How much there is to read, as it lies there; None if that is not known."""
+
+    @property
+    def files(self) -> dict[int, str]:
+        """The names of its files, by what stands in records for their partition."""
+
+    def identity(self) -> list[dict[str, Any]]:
+        """What tells whether it is still the same; of each file its `path` and more. Raises LogError if nothing does."""
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """Streams of records, each in its own order; `on_bytes` is told how much was read. Raises LogError."""
+
+
+def file_identity(path: Path, mapping: str = "") -> list[dict[str, Any]]:
+    """What tells whether a file, read in some way, is still the same."""
+    status = path.stat()
+    return [{"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "mapping": mapping}]
+
+
+def file_partition(number: int) -> int:
+    """What stands for a log's file, by its number from 0, where records of a broker have their partition.
+
+    >>> file_partition(0), file_partition(1)
+    (-1, -2)
+    """
+    return -1 - number
 
 
 class _Topic(msgspec.Struct):
@@ -52,47 +73,55 @@ _topic_of_line = msgspec.json.Decoder(_Topic).decode
 class LogFile:
     """One file of a log, read line by line. A line's number, from 1, is its offset. Raises LogError if it can't be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, number: int = 0) -> None:
         self.path = path
-        self.bytes: int | None
-        name = path.name.removesuffix(".gz")
-        stem = name.removesuffix(".jsonl").removesuffix(".ndjson")
+        self.partition = file_partition(number)
+        self.files = {self.partition: path.name}
+        stem = plain_name(path)
+        for ending in JSONL:
+            stem = stem.removesuffix(ending)
         self.topic = next((topic for topic in INPUTS if stem == topic or stem.endswith(f"-{topic}")), None)
-
         try:
-            self.bytes = None if path.suffix == ".gz" else path.stat().st_size
-            with self._open():
+            self.bytes: int | None = path.stat().st_size
+            with opened(path):
                 pass
         except OSError as error:
-            raise LogError(f"{self.path}: {error.strerror or error}; give a JSONL file, plain or .gz") from None
+            raise LogError(
+                f"{self.path}: {error.strerror or error}; give a JSONL file, plain or packed (.gz, .zst)"
+            ) from None
+
+    def identity(self) -> list[dict[str, Any]]:
+        """The file as it is now."""
+        return file_identity(self.path)
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """The file is one stream of records: its lines, decoded. Empty lines are skipped."""
         return [self._records(decoder, on_bytes)]
 
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
+        number = 0
         try:
-            with self._open() as lines:
+            with opened(self.path) as (lines, file):
                 read = 0
                 for number, line in enumerate(lines, 1):
-                    read += len(line)
                     if number % LINES_A_REPORT == 0:
-                        on_bytes(read)
-                        read = 0
+                        on_bytes(file.tell() - read)
+                        read = file.tell()
                     value = line.rstrip(b"\r\n")
                     if value.strip():
                         yield self._record(number, value, decoder)
-        except (OSError, EOFError, zlib.error) as error:
-            raise LogError(f"{self.path}: {error}; is it a whole file?") from None
+                on_bytes(file.tell() - read)
+        except FAILURES as error:
+            raise LogError(f"{self.path}, after line {number}: {error}; is it a whole file?") from None
 
     def _record(self, number: int, value: bytes, decoder: Decodes) -> Record:
         topic = self._topic(value)
         if topic in INPUTS:
-            return Record(topic, FILE_PARTITION, number, None, value, None, decoder.decode(topic, value))
+            return Record(topic, self.partition, number, None, value, None, decoder.decode(topic, value))
         named = "names no topic" if topic is None else f"names the topic {topic!r}"
         detail = f"{self.path.name}, line {number} {named}; it should be one of {', '.join(INPUTS)}"
         code = "missing_field" if topic is None else "unknown_value"
-        return Record(topic or "", FILE_PARTITION, number, None, value, None, Rejected(code, detail))
+        return Record(topic or "", self.partition, number, None, value, None, Rejected(code, detail))
 
     def _topic(self, value: bytes) -> str | None:
         if self.topic is not None:
@@ -101,8 +130,3 @@ class LogFile:
             return _topic_of_line(value).topic
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-
-    def _open(self) -> IO[bytes]:
-        if self.path.suffix == ".gz":
-            return gzip.open(self.path, "rb")  # type: ignore[return-value]
-        return self.path.open("rb")

@@ -1,38 +1,218 @@
-"""Which logs a command reads: files, or the topics of a broker."""
+"""Which logs a command reads: files, folders and globs of them, or the topics of a broker."""
 
 from __future__ import annotations
 
+import glob
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from streams.settings import load_settings
-from streams.sources.logs import Log, LogError, LogFile
+from streams.sources.logs import JSONL, Log, LogError, LogFile
+from streams.sources.packed import PACKED, plain_name
+
+if TYPE_CHECKING:
+    from streams.sources.kafka_span import Offsets
+    from streams.sources.mapping import Mapping
+
+CSV: Final = (".csv", ".tsv", ".txt")
+PARQUET: Final = (".parquet", ".pq")
+SUPPORTED: Final = (
+    f"files ending in {', '.join((*JSONL, *CSV))} (these also packed: {', '.join(PACKED)}) or {', '.join(PARQUET)}, folders "
+    'and quoted globs of them ("2026/*.csv.gz"), and kafka://HOST:PORT'
+)
+
+DEFAULT_SORT_MEMORY: Final = "512MB"
+_SIZE: Final = re.compile(r"(\d+)\s*(kB|MB|GB|KiB|MiB|GiB)")
+_UNIT_BYTES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 LogsArgument = Annotated[
     list[str],
     typer.Argument(
-        help="JSONL files, also .gz (a line names its topic, or the file does); CSV files with --map; "
-        "or kafka://HOST:PORT for the input topics there."
+        help="JSONL files (a line names its topic, or the file does), CSV and Parquet files with --map, also packed "
+        "(.gz, .zst); folders and globs of them; or kafka://HOST:PORT for the input topics there, or a part of them "
+        "(?from=2026-01-01&topics=purchases). docs/replay.md tells more."
     ),
 ]
-CsvMapOption = Annotated[
-    Path | None,
-    typer.Option("--map", help="TOML file that says which CSV column is which field; docs/operations.md has one."),
+MapOption = Annotated[
+    list[str],
+    typer.Option(
+        "--map",
+        help="How files in a form of their own are read: a TOML file, or a preset (tierstream sources list). "
+        "GLOB=FILE for the files whose names match, each with its own.",
+    ),
 ]
 
 
-def open_log(name: str, csv_map: Path | None) -> Log:
-    """A file, or the topics of a broker. Raises LogError or SettingsError."""
-    if name.startswith("kafka://"):
-        from streams.sources.kafka_log import KafkaLog
+SortOption = Annotated[
+    bool, typer.Option("--sort", help="Sort the logs by time first, on disk where they don't fit into memory.")
+]
+SortMemoryOption = Annotated[str, typer.Option(help="How much of it --sort takes.")]
+SortFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Sort in this folder and keep what is done there: begun again, it goes on. Default: a temporary one in TMPDIR."
+    ),
+]
 
-        return KafkaLog(load_settings(broker=name.removeprefix("kafka://").rstrip("/")))
-    if name.endswith(".csv"):
-        from streams.sources.csv_log import CsvLog, load_mapping
 
-        if csv_map is None:
-            raise LogError(f"{name}: a CSV file needs --map, a TOML file that says which column is which field")
-        return CsvLog(Path(name), load_mapping(csv_map))
-    return LogFile(Path(name))
+class Sorting(NamedTuple):
+    """How logs are sorted before they are read."""
+
+    memory_bytes: int
+    folder: Path | None
+
+    @classmethod
+    def of(cls, sort: bool, memory: str, folder: Path | None) -> Sorting | None:
+        """What the options say; None if logs are read as they are. Raises ValueError."""
+        memory_bytes = parse_size(memory)
+        return cls(memory_bytes, folder) if sort or folder is not None else None
+
+
+@contextmanager
+def open_logs(
+    names: Sequence[str],
+    maps: Sequence[str],
+    sorting: Sorting | None = None,
+    progress: bool = False,
+    next_offsets: Offsets | None = None,
+) -> Iterator[list[Log]]:
+    """The logs of some names, sorted into one if that is wanted; topics from `next_offsets` on. Raises LogError or SettingsError."""
+    logs = find_logs(names, maps, next_offsets)
+    if sorting is None:
+        yield logs
+        return
+    from streams.sources.sorting import SortedLog
+
+    with SortedLog(logs, sorting.memory_bytes, sorting.folder, progress) as log:
+        yield [log]
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `512MB`. Raises ValueError.
+
+    >>> parse_size("512MB"), parse_size("2GiB")
+    (512000000, 2147483648)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(
+            f"{text!r} is not a size; write a whole number and one of {', '.join(_UNIT_BYTES)}, as in 512MB"
+        )
+    return int(match[1]) * _UNIT_BYTES[match[2]]
+
+
+def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets | None = None) -> list[Log]:
+    """The logs of some names, as they are. Raises LogError or SettingsError."""
+    logs: list[Log] = []
+    mappings = _Mappings(maps)
+    for name in names:
+        if name.startswith(("redis://", "rediss://")):
+            raise LogError(
+                f"{name.partition('@')[2] or name}: Redis holds profiles, no events; read them from kafka://HOST:PORT"
+            )
+        if name.startswith("kafka://"):
+            from streams.settings import load_settings
+            from streams.sources.kafka_log import KafkaLog
+            from streams.sources.kafka_span import parse_kafka_url
+
+            broker, span = parse_kafka_url(name)
+            if next_offsets is not None:
+                if span.from_ms is not None or span.from_offsets.by_place:
+                    raise LogError(f"{name}: --seed says where to begin: leave out from and from-offset")
+                span = span._replace(from_offsets=next_offsets)
+            logs.append(KafkaLog(load_settings(broker=broker), span))
+        else:
+            logs += (_open_file(path, mappings.of(path), number) for number, path in enumerate(_paths(name), len(logs)))
+    _check_names(logs)
+    mappings.check_all_used()
+    return logs
+
+
+def _paths(name: str) -> list[Path]:
+    """The files that a name means. Raises LogError if there are none."""
+    path = Path(name)
+    if path.is_dir():
+        found = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) is not None)
+    elif glob.has_magic(name) and not path.exists():
+        found = [one for one in map(Path, sorted(glob.glob(name, recursive=True))) if one.is_file()]
+    else:
+        return [path]
+    if not found:
+        raise LogError(f"{name}: there is nothing to read in it; it takes {SUPPORTED}")
+    return found
+
+
+def _kind(path: Path) -> tuple[str, ...] | None:
+    ending = Path(plain_name(path)).suffix
+    kind = next((kind for kind in (JSONL, CSV, PARQUET) if ending in kind), None)
+    return None if kind is PARQUET and path.suffix in PACKED else kind
+
+
+def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
+    kind = _kind(path)
+    if kind is None:
+        raise LogError(f"{path}: what kind of file is it? Logs are {SUPPORTED}")
+    if mapping is None and kind is not JSONL:
+        raise LogError(
+            f"{path}: it needs --map, a TOML file that says which column is which field, or a preset; "
+            "tierstream sources list shows these"
+        )
+    if mapping is None:
+        return LogFile(path, number)
+    from streams.sources import tables
+    from streams.sources.mapped_log import MappedLog
+
+    rows = {JSONL: tables.json_rows, CSV: tables.csv_rows, PARQUET: tables.parquet_rows}[kind]
+    return MappedLog(path, mapping, rows, number)
+
+
+class _Mappings:
+    """The mappings that were given, each for all files or for those whose names match."""
+
+    def __init__(self, given: Sequence[str]) -> None:
+        from streams.sources.mapping import Mapping
+
+        self._by_pattern: dict[str, Mapping] = {}
+        for one in given:
+            pattern, equals, name = ("", "", one) if Path(one).exists() else one.rpartition("=")
+            pattern = pattern if equals else "*"
+            if pattern in self._by_pattern:
+                raise LogError(f"--map {one}: there are two for {pattern}; give GLOB=FILE for each kind of file")
+            self._by_pattern[pattern] = Mapping.named(name)
+        self._used: set[str] = set()
+
+    def of(self, path: Path) -> Mapping | None:
+        """The mapping for a file; what matches its name goes before what is for all."""
+        fits = [one for one in self._by_pattern if one != "*" and (fnmatch(path.name, one) or fnmatch(str(path), one))]
+        for pattern in (*fits, "*"):
+            if pattern in self._by_pattern:
+                self._used.add(pattern)
+                return self._by_pattern[pattern]
+        return None
+
+    def check_all_used(self) -> None:
+        """Raises LogError if one is for nothing, as when its glob is misspelt."""
+        for pattern in self._by_pattern:
+            if pattern not in self._used:
+                raise LogError(
+                    f"--map: no file is for {pattern!r}" if pattern != "*" else "--map: no file is read with it"
+                )
+
+
+def _check_names(logs: Sequence[Log]) -> None:
+    """Refuse files whose rows would have the same event ids. Raises LogError."""
+    from streams.sources.mapped_log import MappedLog
+
+    called = [log for log in logs if isinstance(log, MappedLog) and log.mapping.needs_event_ids]
+    for name, count in Counter(log.path.name for log in called).items():
+        if count > 1:
+            raise LogError(
+                f"{count} files are called {name}, and their events are called after file and line: map event_id, "
+                "or give them other names"
+            )

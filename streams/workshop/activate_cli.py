@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -18,7 +18,7 @@ from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.editions import InForce, Rules
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
-from streams.sources.opening import CsvMapOption, open_log
+from streams.sources.opening import MapOption, find_logs
 
 OwnOption = Annotated[
     str | None, typer.Option("--own", help="The policy that the workers were started with: TIERSTREAM_POLICY.")
@@ -50,7 +50,7 @@ def activate(
     broker: BrokerOption = None,
     at: AtOption = None,
     log: LogOption = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
     diff: DiffOption = True,
     yes: YesOption = False,
     by: ByOption = None,
@@ -66,7 +66,7 @@ def activate(
     try:
         settings = load_settings(policy=own, broker=broker)
         now = editions.in_force(settings, Rules.of(settings.policy))
-        _begin(settings, now, Rules.of(file), at, (log, csv_map) if diff else None, yes, by, reason, as_json)
+        _begin(settings, now, Rules.of(file), at, (log, maps) if diff else None, yes, by, reason, as_json)
     except (SettingsError, PolicyError, LogError) as error:
         raise refuse(str(error)) from None
     except editions.SwitchError as error:
@@ -78,7 +78,7 @@ def rollback(
     broker: BrokerOption = None,
     at: AtOption = None,
     log: LogOption = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
     diff: DiffOption = True,
     yes: YesOption = False,
     by: ByOption = None,
@@ -92,7 +92,7 @@ def rollback(
         if not now.activations:
             raise refuse(f"no policy was activated; {now.rules.ref} is in force since the beginning")
         before = now.activations[-1].before
-        _begin(settings, now, before, at, (log, csv_map) if diff else None, yes, by, reason, as_json)
+        _begin(settings, now, before, at, (log, maps) if diff else None, yes, by, reason, as_json)
     except (SettingsError, PolicyError, LogError) as error:
         raise refuse(str(error)) from None
     except editions.SwitchError as error:
@@ -125,7 +125,7 @@ def _begin(
     now: InForce,
     rules: Rules,
     at: str | None,
-    compared: tuple[list[str] | None, Path | None] | None,
+    compared: tuple[list[str] | None, Sequence[str]] | None,
     yes: bool,
     by: str | None,
     reason: str | None,
@@ -169,7 +169,7 @@ def _time(text: str) -> int:
         raise refuse(f"--at: {error}") from None
 
 
-def _show(settings: Settings, now: InForce, rules: Rules, log: list[str] | None, csv_map: Path | None) -> None:
+def _show(settings: Settings, now: InForce, rules: Rules, log: list[str] | None, maps: Sequence[str]) -> None:
     """Who would move."""
     from streams.garbage import collect_rarely
     from streams.workshop.comparison import compare
@@ -179,9 +179,7 @@ def _show(settings: Settings, now: InForce, rules: Rules, log: list[str] | None,
     policies = (now.rules.policy(), rules.policy())
     collect_rarely()
     try:
-        found, until_ms = compare(
-            [open_log(name, csv_map) for name in names], policies, None, 10, 1, sys.stderr.isatty()
-        )
+        found, until_ms = compare(find_logs(names, maps), policies, None, 10, 1, sys.stderr.isatty())
     except KeyboardInterrupt:
         raise fail("stopped; nothing was changed", INTERRUPTED) from None
     Report(policies, names, until_ms, 1, found).print(Console())

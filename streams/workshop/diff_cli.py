@@ -14,7 +14,16 @@ import models
 from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, fail, refuse, say
-from streams.sources.opening import CsvMapOption, LogsArgument, open_log
+from streams.sources.opening import (
+    DEFAULT_SORT_MEMORY,
+    LogsArgument,
+    MapOption,
+    SortFolderOption,
+    Sorting,
+    SortMemoryOption,
+    SortOption,
+    open_logs,
+)
 
 
 def diff(
@@ -36,7 +45,10 @@ def diff(
     workers: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the customers.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON to this file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page to this file.")] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
+    sort: SortOption = False,
+    sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
+    sort_folder: SortFolderOption = None,
 ) -> None:
     """What another policy would change: who moves from which tier to which, why, and what it means for alerts, revenue and cost.
 
@@ -54,9 +66,10 @@ def diff(
             )
         first, second = (models.load(name) for name in policy)
         as_of_ms = None if as_of is None else units.parse_time(as_of)
-        opened = [open_log(name, csv_map) for name in logs]
+        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), sys.stderr.isatty()
         collect_rarely()
-        found, until_ms = compare(opened, (first, second), as_of_ms, top, workers, sys.stderr.isatty())
+        with open_logs(logs, maps, sorting, shown) as opened:
+            found, until_ms = compare(opened, (first, second), as_of_ms, top, workers, shown)
     except UnlikeError as error:
         raise refuse(f"{error}; leave out --workers") from None
     except ValueError as error:

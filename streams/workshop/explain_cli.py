@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
@@ -18,7 +17,7 @@ from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.settings import load_settings
-from streams.sources.opening import CsvMapOption, open_log
+from streams.sources.opening import MapOption, find_logs
 
 if TYPE_CHECKING:
     from streams.workshop.explain import Story
@@ -58,7 +57,7 @@ class _Asked(NamedTuple):
     customer_id: str
     logs: list[str]
     at: str | None
-    csv_map: Path | None
+    maps: Sequence[str]
     recorded_lines: bool
     as_json: bool
     broker: str | None
@@ -70,7 +69,7 @@ def explain(
     at: AtOption = None,
     policy: PolicyOption = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many moments, the latest.")] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
     recorded_lines: RecordedLinesOption = False,
     broker: BrokerOption = None,
     redis_url: Annotated[str | None, typer.Option(help="Without a log: the serving view's Redis.")] = None,
@@ -83,7 +82,7 @@ def explain(
     from streams.workshop.explain_page import print_story
 
     with _told():
-        asked = _Asked(customer_id, logs or [], at, csv_map, recorded_lines, as_json, broker)
+        asked = _Asked(customer_id, logs or [], at, maps, recorded_lines, as_json, broker)
         story = _seen(asked, redis_url) or _story(asked, policy).as_json(last)
         if as_json:
             say_json(story, orjson.OPT_INDENT_2)
@@ -106,7 +105,7 @@ def whatif(
             "--policy", "-p", help=f"A policy file, or one of {', '.join(SHIPPED)}; may be given again, to compare."
         ),
     ] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
     recorded_lines: RecordedLinesOption = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
@@ -121,7 +120,7 @@ def whatif(
     with _told():
         if not event:
             raise refuse('nothing is supposed to happen; give --event \'{"amount": "25.00"}\'')
-        asked = _Asked(customer_id, logs or [], at, csv_map, recorded_lines, as_json, broker)
+        asked = _Asked(customer_id, logs or [], at, maps, recorded_lines, as_json, broker)
         policies: Sequence[str | None] = policy or [None]
         found = []
         for one in policies:
@@ -146,7 +145,7 @@ def _story(asked: _Asked, policy: str | None) -> Story:
     at_ms = None if asked.at is None else units.parse_time(asked.at)
     if asked.logs:
         chosen = models.load(policy or "retail-three-tier")
-        opened = [open_log(name, asked.csv_map) for name in asked.logs]
+        opened = find_logs(asked.logs, asked.maps)
         shown = not asked.as_json and sys.stderr.isatty()
         return story_of_log(asked.customer_id, opened, chosen, at_ms, shown, asked.recorded_lines)
     settings = load_settings(broker=asked.broker, policy=policy)

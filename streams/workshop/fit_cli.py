@@ -18,7 +18,16 @@ from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
 from streams.sources.logs import Log
-from streams.sources.opening import CsvMapOption, LogsArgument, open_log
+from streams.sources.opening import (
+    DEFAULT_SORT_MEMORY,
+    LogsArgument,
+    MapOption,
+    SortFolderOption,
+    Sorting,
+    SortMemoryOption,
+    SortOption,
+    open_logs,
+)
 
 if TYPE_CHECKING:
     from models.fitting.history import History
@@ -43,7 +52,10 @@ def fit(
     until: Annotated[
         str | None, typer.Option(help="Leave out what came after this date, so that a backtest can test on it.")
     ] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
+    sort: SortOption = False,
+    sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
+    sort_folder: SortFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit the risk score and the expected spend to a log, by maximum likelihood and on outcomes, calibrated out of time.
@@ -56,8 +68,9 @@ def fit(
     try:
         chosen = models.load(policy)
         horizon_ms = units.parse_duration(horizon)
-        opened = [open_log(name, csv_map) for name in logs]
-        history, unusable = read_history(opened, chosen, _shown(as_json))
+        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), _shown(as_json)
+        with open_logs(logs, maps, sorting, shown) as opened:
+            history, unusable = read_history(opened, chosen, shown)
         if until is not None:
             history = history.known_at(units.parse_time(until))
         found = fit_parameters(history, chosen, horizon_ms, [Path(name).name for name in logs], _steps(as_json))
@@ -94,7 +107,10 @@ def backtest(
     cut: Annotated[str | None, typer.Option(help="One origin at this date instead of rolling through the log.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as one self-contained HTML page.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here as JSON.")] = None,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
+    sort: SortOption = False,
+    sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
+    sort_folder: SortFolderOption = None,
 ) -> None:
     """What would policies and rules of thumb have said at instants of the past, and what then happened?
 
@@ -109,26 +125,26 @@ def backtest(
     try:
         policies = [models.load(name) for name in policy]
         horizon_ms = units.parse_duration(horizon)
-        opened = [open_log(name, csv_map) for name in logs]
-        shown = _shown(False)
-        history, unusable = read_history(opened, policies[0], shown)
-        if cut is None:
-            at = testing.origins(history, horizon_ms, horizon_ms if every is None else units.parse_duration(every))
-        else:
-            at = testing.single_origin(history, horizon_ms, units.parse_time(cut))
-        found = testing.backtest(
-            history,
-            lambda history: [
-                *testing.BASELINES,
-                testing.FittedModel(),
-                testing.FittedCard(policies[0].risk),
-                *map(testing.PolicyAsItIs, policies),
-            ],
-            at,
-            horizon_ms,
-            warn,
-        )
-        reports = [_policy_report(history, opened, one, horizon_ms, shown) for one in policies]
+        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), _shown(False)
+        with open_logs(logs, maps, sorting, shown) as opened:
+            history, unusable = read_history(opened, policies[0], shown)
+            if cut is None:
+                at = testing.origins(history, horizon_ms, horizon_ms if every is None else units.parse_duration(every))
+            else:
+                at = testing.single_origin(history, horizon_ms, units.parse_time(cut))
+            found = testing.backtest(
+                history,
+                lambda history: [
+                    *testing.BASELINES,
+                    testing.FittedModel(),
+                    testing.FittedCard(policies[0].risk),
+                    *map(testing.PolicyAsItIs, policies),
+                ],
+                at,
+                horizon_ms,
+                warn,
+            )
+            reports = [_policy_report(history, opened, one, horizon_ms, shown) for one in policies]
         names = [Path(name).name for name in logs]
         report = Report(names, history.events, history.begins_ms, history.ends_ms, unusable, found, reports)
     except ValueError as error:

@@ -12,20 +12,24 @@ from models.fitting.history import History, HistoryBuilder
 from models.outputs import CHURN_RISK, TIER_CHANGES, Output
 from models.policy import Policy
 from streams.folding import Batch
+from streams.progress import progress_over
 from streams.sources.logs import Log, LogError
-from streams.workshop.replay import Replay, fold_all, progress_over
+from streams.workshop.replay import Replay, fold_all
 
 TIER_MOVES: Final = ("upgrade", "downgrade")
 NEVER_CLOSED_MS: Final = 2**62
+RECORDS_A_REPORT: Final = 1_000
 
 
 def read_history(logs: Sequence[Log], policy: Policy, shown: bool) -> tuple[History, int]:
     """The history in some logs, and how many of their records could not be used. Raises LogError."""
     builder, unusable = HistoryBuilder(), 0
-    with progress_over(logs, shown, "reading") as on_bytes:
+    with progress_over(logs, shown, "reading") as reading:
         for log in logs:
-            for stream in log.streams(policy.decoder(), on_bytes):
-                for record in stream:
+            for stream in log.streams(policy.decoder(), reading.on_bytes):
+                for number, record in enumerate(stream, 1):
+                    if number % RECORDS_A_REPORT == 0:
+                        reading.on_events(RECORDS_A_REPORT)
                     if isinstance(record.decoded, Event):
                         builder.add(record.decoded)
                     else:

@@ -18,7 +18,7 @@ from models import units
 from models.fitting.fit import fit as fit_parameters
 from models.policy_file import load
 from streams.console import INTERRUPTED, fail, refuse, say, say_json, warn
-from streams.sources.opening import open_log
+from streams.sources.opening import find_logs
 from streams.workshop.fitting import read_history
 from streams.workshop.interview import Answers, Interview
 from streams.workshop.proposal import HORIZON_MS, Proposal, propose, why_no_fit, window_of, written
@@ -29,7 +29,7 @@ from streams.workshop.writing import refuse_to_overwrite, write_new
 
 def make(
     names: Sequence[str],
-    csv_map: Path | None,
+    maps: Sequence[str],
     out: Path,
     answers: Answers,
     lines: str | None,
@@ -44,7 +44,7 @@ def make(
     interview = Interview(takes_defaults)
     try:
         shown = not as_json and sys.stderr.isatty()
-        found, unusable = read_spend([open_log(name, csv_map) for name in names], shown)
+        found, unusable = read_spend(find_logs(names, maps), shown)
         if not as_json:
             _say_what_was_read(found, unusable)
         wishes = interview.wishes(answers, found, out)
@@ -70,7 +70,7 @@ def make(
         text = proposal.text
         if _wants_fit(interview, spend, fit, as_json):
             refuse_to_overwrite([parameters], force)
-            history, _ = read_history([open_log(name, csv_map) for name in names], proposal.policy, shown)
+            history, _ = read_history(find_logs(names, maps), proposal.policy, shown)
             fitted = fit_parameters(
                 history, proposal.policy, HORIZON_MS, [Path(name).name for name in names], warn if shown else _nothing
             )
@@ -85,7 +85,7 @@ def make(
     if as_json:
         say_json({"policy": policy.ref, "out": str(out), "fitted": bool(policy.parameters), **as_wire(proposal)})
         return
-    _say_what_is_next(out, names, csv_map, bool(policy.parameters))
+    _say_what_is_next(out, names, maps, bool(policy.parameters))
 
 
 def as_wire(proposal: Proposal) -> dict[str, Any]:
@@ -142,9 +142,9 @@ def _print(proposal: Proposal) -> None:
     )
 
 
-def _say_what_is_next(out: Path, names: Sequence[str], csv_map: Path | None, fitted: bool) -> None:
+def _say_what_is_next(out: Path, names: Sequence[str], maps: Sequence[str], fitted: bool) -> None:
     file, log = shlex.quote(str(out)), shlex.join(names)
-    mapped = "" if csv_map is None else f" --map {shlex.quote(str(csv_map))}"
+    mapped = "".join(f" --map {shlex.quote(one)}" for one in maps)
     customers = shlex.quote(str(out.with_name(f"{out.stem}-customers.toml")))
     say(f"written to {out}; next:")
     say(f"  tierstream policy check {file}")

@@ -12,7 +12,7 @@ from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
 from streams.console import FAILED, WRONG_USE, JsonOption, fail, refuse, say, say_json, warn
 from streams.settings import SettingsError, load_settings
-from streams.sources.opening import CsvMapOption, LogsArgument
+from streams.sources.opening import LogsArgument, MapOption
 from streams.workshop.activate_cli import activate, history, rollback
 
 policy_app = typer.Typer(help="Make, check, show and test policies, and list the shipped ones.", no_args_is_help=True)
@@ -112,7 +112,7 @@ def new(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take every default.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
-    csv_map: CsvMapOption = None,
+    maps: MapOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
     """Ask a few questions, propose round lines between tiers from what the log's customers spent, and write a policy.
@@ -123,7 +123,7 @@ def new(
     from streams.workshop.new_policy import make
 
     answers = Answers(id, title, currency, tiers, names, window, utc_offset, grace, step, by, shares)
-    make(logs, csv_map, out, answers, lines, fit, yes or as_json, force, as_json)
+    make(logs, maps, out, answers, lines, fit, yes or as_json, force, as_json)
 
 
 @policy_app.command(epilog="Example: tierstream policy show annual-spend")

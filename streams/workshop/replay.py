@@ -7,17 +7,16 @@ kept. Customers are held in memory, as bytes.
 from __future__ import annotations
 
 import heapq
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 import models
 from models.bodies import Command
@@ -31,9 +30,13 @@ from streams.editions import edition_body
 from streams.folding import Batch, DeadLetter, Plan, Review, Schedule
 from streams.journal import JournalError, plan_of
 from streams.merge import Record
+from streams.progress import progress_over
 from streams.sources.kafka_log import KafkaLog
+from streams.sources.kafka_span import Offsets
 from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL
+from streams.workshop.checkpoint import Checkpoint, Checkpoints
+from streams.workshop.seed import Seed
 
 EVENTS_A_BATCH: Final = 2_000
 OUTPUT_FILES: Final = (*ANNOUNCEMENTS, PROFILES, DEAD_LETTERS)
@@ -46,17 +49,37 @@ class Replay:
     drew; `with_recorded_lines` does the opposite. `quietly` leaves outputs without ids and bodies, for who only counts them.
     """
 
-    def __init__(self, policy: Policy, with_recorded_lines: bool = False, quietly: bool = False) -> None:
+    def __init__(
+        self, policy: Policy, with_recorded_lines: bool = False, seed: Seed | None = None, quietly: bool = False
+    ) -> None:
         self._quietly = quietly
-        self.editions = Editions.of(policy)
-        self.customers: dict[bytes, bytes] = {}
+        self.editions = Editions.of(policy) if seed is None else seed.editions
+        self.customers: dict[bytes, bytes] = {} if seed is None else dict(seed.customers)
         self.schedule = Schedule(self.customers)
-        self.review = Review(self.customers, 0)
-        self.clock_ms = -1
+        self.review = Review(self.customers, self.editions.number)
+        self.clock_ms = -1 if seed is None else seed.clock_ms
         self._decoder = policy.decoder()
         self._relative = None if with_recorded_lines else policy.relative
         self._census_ms = NEVER_MS
         """When the next census is due; of the first, once there was an event."""
+
+    @classmethod
+    def at(cls, checkpoint: Checkpoint, policy: Policy) -> Self:
+        """As it was when the checkpoint was made."""
+        editions = Editions.from_wire(policy, checkpoint.editions)
+        customers = Seed(checkpoint.customers, checkpoint.clock_ms, editions, Offsets({}))
+        replay = cls(policy, checkpoint.recorded_lines, customers)
+        replay._census_ms = checkpoint.census_ms
+        return replay
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold of it."""
+        return {
+            "clock_ms": self.clock_ms,
+            "census_ms": self._census_ms,
+            "editions": self.editions.as_wire(),
+            "customers": self.customers,
+        }
 
     def fold(self, records: list[Record]) -> Iterator[Batch]:
         """Cross the lines that the time so far has reached, then fold records in the order given."""
@@ -170,14 +193,67 @@ def replay_logs(
     until_ms: int | None,
     progress: bool,
     with_recorded_lines: bool = False,
+    seed: Seed | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
-    """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
-    with Results(policy, out) as results:
-        replay = Replay(policy, with_recorded_lines)
+    """Replay logs into the output files in `out`, beginning with the customers of a seed; returns a summary. Raises LogError.
+
+    With checkpoints it goes on where it was stopped.
+    """
+    if checkpoints is not None:
+        return _replay_with_checkpoints(logs, policy, out, until_ms, progress, with_recorded_lines, seed, checkpoints)
+    with Results(policy, out, files_of(logs)) as results:
+        replay = Replay(policy, with_recorded_lines, seed)
         fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
-        for batch in replay.finish(replay.clock_ms if until_ms is None else until_ms):
-            results.add(batch)
-        return results.finish([replay])
+        return _finished(replay, results, until_ms)
+
+
+def _finished(replay: Replay, results: Results, until_ms: int | None) -> dict[str, Any]:
+    for batch in replay.finish(replay.clock_ms if until_ms is None else until_ms):
+        results.add(batch)
+    return results.finish([replay])
+
+
+def _replay_with_checkpoints(
+    logs: Sequence[Log],
+    policy: Policy,
+    out: Path,
+    until_ms: int | None,
+    progress: bool,
+    with_recorded_lines: bool,
+    seed: Seed | None,
+    checkpoints: Checkpoints,
+) -> dict[str, Any]:
+    inputs = [one for log in logs for one in log.identity()]
+    found = checkpoints.read(policy.ref, inputs, with_recorded_lines)
+    with Results(policy, out, files_of(logs), found) as results:
+        if found is None:
+            replay = Replay(policy, with_recorded_lines, seed)
+        else:
+            replay = Replay.at(found, policy)
+        begin = 0 if found is None else found.records
+
+        def after_turn(records: int) -> None:
+            if checkpoints.is_due:
+                checkpoints.write(
+                    Checkpoint(
+                        policy=policy.ref,
+                        inputs=inputs,
+                        recorded_lines=with_recorded_lines,
+                        records=records,
+                        output_bytes=results.written(),
+                        events=results.events,
+                        counts=results.counts,
+                        **replay.state(),
+                    )
+                )
+
+        with checkpoints.stopping_between_turns():
+            decoders = [policy.decoder()] * len(logs)
+            fold_all(replay, logs, decoders, results.add, progress, begin=begin, after_turn=after_turn)
+        summary = _finished(replay, results, until_ms)
+    checkpoints.remove()
+    return summary
 
 
 def fold_all(
@@ -188,11 +264,18 @@ def fold_all(
     progress: bool,
     keep: Sequence[Callable[[Record], bool]] | None = None,
     what: str = "replaying",
+    begin: int = 0,
+    after_turn: Callable[[int], None] = lambda records: None,
 ) -> None:
-    """Fold the records of logs, as `in_turns` gives them. Raises LogError."""
-    for turn in in_turns(logs, decoders, progress, keep, what):
+    """Fold the records of logs, as `in_turns` gives them, without the first `begin`; after each turn it is told how many there
+    were, these included. Raises LogError.
+    """
+    taken = begin
+    for turn in in_turns(logs, decoders, progress, keep, what, begin):
         for batch in replay.fold(turn):
             on_batch(batch)
+        taken += len(turn)
+        after_turn(taken)
 
 
 def in_turns(
@@ -201,16 +284,20 @@ def in_turns(
     progress: bool,
     keep: Sequence[Callable[[Record], bool]] | None,
     what: str,
+    begin: int = 0,
 ) -> Iterator[list[Record]]:
-    """The records of logs, each decoded by its own decoder, merged by time; per log those to `keep`. Raises LogError."""
-    with progress_over(logs, progress, what) as on_bytes:
+    """The records of logs, each decoded by its own decoder, merged by time; per log those to `keep`, and of all of them not the
+    first `begin`. Raises LogError.
+    """
+    with progress_over(logs, progress, what) as reading:
         streams = []
         for number, log in enumerate(logs):
-            for stream in log.streams(decoders[number], on_bytes):
+            for stream in log.streams(decoders[number], reading.on_bytes):
                 streams.append(stream if keep is None else filter(keep[number], stream))
-        records = merged(streams)
+        records = islice(merged(streams), begin, None)
         while turn := list(islice(records, EVENTS_A_BATCH)):
             yield turn
+            reading.on_events(len(turn))
 
 
 def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:
@@ -219,10 +306,11 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
     Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
     """
     with Results(policy, out) as results:
-        with progress_over([log], progress) as on_bytes:
+        with progress_over([log], progress) as reading:
             log.begin((*INPUTS, JOURNAL))
             replays = [
-                replay_partition(log, number, policy, on_bytes, results.add) for number in log.partitions(JOURNAL)
+                replay_partition(log, number, policy, reading.on_bytes, results.add)
+                for number in log.partitions(JOURNAL)
             ]
         return results.finish(replays)
 
@@ -262,19 +350,48 @@ class _Ahead:
 class Results:
     """The four output files of a replay and what is counted on the way."""
 
-    def __init__(self, policy: Policy, out: Path) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        out: Path,
+        files: Mapping[int, str] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self._policy = policy
-        self.counts: Counter[str] = Counter()
+        self._file_names = files or {}
+        self.counts: Counter[str] = Counter({} if checkpoint is None else checkpoint.counts)
         """Announcements and dead letters, by `topic.change` or `topic.reason`."""
-        self.events = 0
+        self.events = self._events_before = 0 if checkpoint is None else checkpoint.events
         self._started = time.monotonic()
         self._files = ExitStack()
         try:
             out.mkdir(parents=True, exist_ok=True)
-            self._sinks = {name: self._files.enter_context((out / f"{name}.jsonl").open("wb")) for name in OUTPUT_FILES}
-        except OSError as error:
+            self._sinks = {
+                name: self._files.enter_context((out / f"{name}.jsonl").open("wb" if checkpoint is None else "r+b"))
+                for name in OUTPUT_FILES
+            }
+            if checkpoint is not None:
+                self._cut_off(checkpoint.output_bytes)
+        except (OSError, LogError) as error:
             self._files.close()
-            raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
+            if isinstance(error, OSError):
+                raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
+            raise
+
+    def _cut_off(self, output_bytes: Mapping[str, int]) -> None:
+        """Leave of the files what was there at a checkpoint. Raises LogError if there is less."""
+        for name, sink in self._sinks.items():
+            if sink.seek(0, os.SEEK_END) < output_bytes[name]:
+                raise LogError(f"{sink.name} is shorter than at the checkpoint: remove the checkpoint to start over")
+            sink.truncate(output_bytes[name])
+            sink.seek(output_bytes[name])
+
+    def written(self) -> dict[str, int]:
+        """How long each file is; what was written is on disk by then."""
+        for sink in self._sinks.values():
+            sink.flush()
+            os.fsync(sink.fileno())
+        return {name: sink.tell() for name, sink in self._sinks.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -289,7 +406,7 @@ class Results:
             self._sinks[output.topic].write(output.body + b"\n")
             self.counts[f"{output.topic}.{output.change}"] += 1
         for letter in batch.dead_letters:
-            self._sinks[DEAD_LETTERS].write(dead_letter_line(letter) + b"\n")
+            self._sinks[DEAD_LETTERS].write(dead_letter_line(letter, self._file_names) + b"\n")
             self.counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
 
     def copy(self, name: str, lines: Iterable[bytes]) -> None:
@@ -324,35 +441,27 @@ class Results:
                 for name in (*ANNOUNCEMENTS, DEAD_LETTERS)
             },
             "seconds": round(seconds, 3),
-            "events_per_second": round(events / seconds) if seconds else 0,
+            "events_per_second": round((events - self._events_before) / seconds) if seconds else 0,
         }
 
 
-def dead_letter_line(letter: DeadLetter) -> bytes:
+def files_of(logs: Iterable[Log]) -> dict[int, str]:
+    """The names of the files of logs, by what stands in records for their partition."""
+    return {partition: name for log in logs for partition, name in log.files.items()}
+
+
+def dead_letter_line(letter: DeadLetter, files: Mapping[int, str]) -> bytes:
     """A dead letter in a file: where it came from, what is wrong, and the original text."""
     record = letter.record
+    place = {"file": files[record.partition]} if record.partition in files else {"partition": record.partition}
     value = None if record.value is None else record.value.decode(errors="backslashreplace")
     return orjson.dumps(
         {
             "topic": record.topic,
-            "line": record.offset,
+            **place,
+            "line" if record.partition in files else "offset": record.offset,
             "reason": letter.code,
             "detail": letter.detail,
             "value": value,
         }
     )
-
-
-@contextmanager
-def progress_over(logs: Sequence[Log], shown: bool, what: str = "replaying") -> Iterator[Callable[[int], None]]:
-    """A progress bar over the bytes of the logs, or nothing."""
-    if not shown:
-        yield lambda count: None
-        return
-    sizes = [log.bytes for log in logs]
-    # How long a packed file or a topic is, is not known before it is read.
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

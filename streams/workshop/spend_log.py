@@ -17,8 +17,8 @@ from models import buckets, units
 from models.customer import Facts
 from models.events import Decoder, Event, Rejected
 from models.facts import Window, book_purchase, book_refund
+from streams.progress import progress_over
 from streams.sources.logs import Log, LogError
-from streams.workshop.replay import progress_over
 
 KEPT_MS: Final = 3 * 366 * units.DAY_MS
 """Long enough for a year of moves under a tier that lasts to the end of the year after the one in which it was earned."""
@@ -117,9 +117,9 @@ def read_spend(logs: Sequence[Log], shown: bool) -> tuple[dict[str, Spend], int]
     """
     found: dict[str, Spend] = {}
     unusable, decoder = 0, AnyCurrency()
-    with progress_over(logs, shown, "reading") as on_bytes:
+    with progress_over(logs, shown, "reading") as reading:
         for log in logs:
-            for stream in log.streams(decoder, on_bytes):
+            for stream in log.streams(decoder, reading.on_bytes):
                 for record in stream:
                     if isinstance(record.decoded, Event):
                         found.setdefault(decoder.currency, Spend()).add(record.decoded)

@@ -16,7 +16,7 @@ COMMANDS = (
     ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"],
     *(["policy", name] for name in ("new", "show", "test", "switch", "activate", "rollback", "history")), ["topics", "create"], ["customer"],
     ["doctor"], ["diff"], ["explain"], ["whatif"],
-    ["push"], ["digest"],
+    ["push"], ["digest"], ["sources", "list"], ["sources", "show"],
     *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
 )  # fmt: skip
 

@@ -84,7 +84,7 @@ def replayed(lines: list[Line], folder: Path, policy: str = POLICY, until: str =
         path.write_bytes(b"\n".join(of_topic) + b"\n")
         paths.append(path)
     replay_logs(
-        [LogFile(path) for path in paths],
+        [LogFile(path, number) for number, path in enumerate(paths)],
         models.load(policy),
         folder / "replayed",
         units.parse_time(until),

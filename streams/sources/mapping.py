@@ -1,0 +1,425 @@
+"""What makes event bodies of the rows of an export: the mapping at work.
+
+It is pure and knows no files: a row is a dict, of texts if it comes from CSV, of whatever Parquet or JSON have otherwise.
+So it serves the records of a Kafka topic as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Mapping as Row
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from models import units
+from models.events import Rejected
+from streams.sources.mapping_file import Condition, MappingFile, Rules, Wanted, merged_rules, read_mapping_file
+
+ORIGIN: Final = "@origin"
+"""The column that says where a row comes from, as `orders.csv:17`: its event's id if the row has none of its own."""
+AMOUNT: Final = "amount"
+TIMES: Final = frozenset({"occurred_at", "original_occurred_at", "until"})
+INTEGERS: Final = frozenset({"score", "satisfaction", "number", "edition"})
+BOOLEANS: Final = frozenset({"full_order", "money", "authority", "need"})
+TRUTHS: Final = {"true": True, "yes": True, "1": True, "y": True, "false": False, "no": False, "0": False, "n": False}
+OTHER: Final = "*"
+MOST_TIMES_KEPT: Final = 65_536
+
+_EXACT: Final = Context(prec=units.MAX_AMOUNT_CHARACTERS)
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
+_BRACES: Final = re.compile(r"\{([^{}]+)\}")
+# Three digits at the end; before them three, or two as in India.
+_GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d+)?", re.ASCII)
+
+
+class Unmappable(ValueError):
+    """A row that gives no event; `code` is the reason code of models.events."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+    def as_rejected(self) -> Rejected:
+        """The same as a value."""
+        return Rejected(self.code, str(self))
+
+
+class Mapping:
+    """A mapping file at work. `events` of a row are what it is, each a body or why there is none."""
+
+    def __init__(self, file: MappingFile) -> None:
+        self.file = file
+        self._rules = [_Event(file, merged_rules(file, event)) for event in file.events or [file]]
+
+    @classmethod
+    def named(cls, name: str) -> Mapping:
+        """Of a preset, or the file at a path. Raises LogError."""
+        return cls(read_mapping_file(name))
+
+    @property
+    def topic(self) -> str:
+        """The topic of the first kind of event, to which what can't be read is put down."""
+        return self._rules[0].topic
+
+    @property
+    def needs_event_ids(self) -> bool:
+        """Whether rows have no ids of their own, so that their events are called after file and line."""
+        return any(not event.has_id for event in self._rules)
+
+    def missing_column(self, there: Collection[str]) -> str | None:
+        """A column that is needed but not among those that are there."""
+        for event in self._rules:
+            missing = event.missing_column(there)
+            if missing is not None and not event.optional:
+                return missing
+        return None
+
+    def columns(self, there: Collection[str]) -> list[str]:
+        """Those of the columns that are there which are read."""
+        wanted = {name for event in self._rules for name in event.read}
+        heads = {name if name in there else name.partition(".")[0] for name in wanted}
+        return [name for name in there if name in heads]
+
+    def events(self, row: Row[str, Any]) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
+        """The topics and bodies of what a row is: none if it is filtered out, several if it tells of several."""
+        for number, event in enumerate(self._rules):
+            try:
+                if not event.is_in(row):
+                    continue
+                body: dict[str, Any] | Rejected = event.body(row, number)
+            except Unmappable as error:
+                body = error.as_rejected()
+            yield event.topic, body
+
+    def body(self, row: Row[str, Any]) -> dict[str, Any] | None:
+        """The body of the first event that a row is; None if it is none. Raises Unmappable."""
+        for number, event in enumerate(self._rules):
+            if event.is_in(row):
+                return event.body(row, number)
+        return None
+
+
+class _Event:
+    """One kind of event that rows may be."""
+
+    def __init__(self, file: MappingFile, rules: Rules) -> None:
+        assert rules.topic is not None, "the file was checked"
+        self.topic = rules.topic
+        self.optional = rules.optional
+        self._constants = rules.constants
+        self._numbers = _Numbers(file)
+        self._minor_units = file.minor_units
+        self._negative_is_refund = file.negative == "refund"
+        read_time = _times(file)
+        self._when = [(_column(name), _test(wanted, self._numbers)) for name, wanted in rules.when.items()]
+        self._refund_when = [
+            (_column(name), _test(wanted, self._numbers)) for name, wanted in rules.refund_when.items()
+        ]
+        self._columns = {name: _column(column) for name, column in rules.columns.items()}
+        self._templates = {name: _template(text) for name, text in rules.templates.items()}
+        self._products = {name: [_column(one) for one in factors] for name, factors in rules.products.items()}
+        written = {"event_id", *rules.columns, *rules.templates, *rules.products}
+        self._writers = {name: read_time if name in TIMES else _writer(name, rules) for name in written}
+        self.needed = _needed(rules)
+        self.read = {name for names in self.needed for name in names}.union(*map(_names, rules.columns.values()))
+        self.has_id = any("event_id" in table for table in (rules.columns, rules.templates, rules.constants))
+
+    def missing_column(self, there: Collection[str]) -> str | None:
+        """A column that is needed but not there; dotted ones are there if what they begin with is."""
+        for names in self.needed:
+            if not any(name in there or name.partition(".")[0] in there for name in names):
+                return names[0]
+        return None
+
+    def is_in(self, row: Row[str, Any]) -> bool:
+        """Whether a row is such an event."""
+        return all(test(column(row)) for column, test in self._when)
+
+    def body(self, row: Row[str, Any], number: int) -> dict[str, Any]:
+        """The body of a row that is. Raises Unmappable."""
+        body: dict[str, Any] = {}
+        for name, column in self._columns.items():
+            value = column(row)
+            if not _is_empty(value):
+                body[name] = value
+        for name, parts in self._templates.items():
+            found = [part if isinstance(part, str) else part(row) for part in parts]
+            if not any(part is None or part == "" for part in found):
+                body[name] = "".join(map(_text, found))
+        for name, factors in self._products.items():
+            values = [factor(row) for factor in factors]
+            if not any(map(_is_empty, values)):
+                body[name] = self._product(values)
+        if not self.has_id and ORIGIN in row:
+            # The events of one row are told apart.
+            body["event_id"] = f"{row[ORIGIN]}:{number + 1}" if number else row[ORIGIN]
+        for name, value in body.items():
+            body[name] = self._writers[name](value)
+        if constants := self._constants:
+            body = {**constants, **body}
+        if AMOUNT in body:
+            self._settle_amount(body, row)
+        return body
+
+    def _product(self, values: Iterable[Any]) -> Decimal:
+        product = Decimal(1)
+        for value in values:
+            product = _EXACT.multiply(product, self._numbers.read(value))
+        return product
+
+    def _settle_amount(self, body: dict[str, Any], row: Row[str, Any]) -> None:
+        """The amount as the contract has it; a refund's without its sign."""
+        is_refund = bool(self._refund_when) and all(test(column(row)) for column, test in self._refund_when)
+        value = body[AMOUNT]
+        if (
+            isinstance(value, str)
+            and self._numbers.are_plain
+            and not (is_refund or self._negative_is_refund or self._minor_units)
+        ):
+            body[AMOUNT] = value.strip()
+            return
+        amount = self._numbers.read(value)
+        if self._minor_units:
+            amount = _EXACT.scaleb(amount, -units.currency_decimals(str(body.get("currency", ""))))
+        if is_refund or (amount < 0 and self._negative_is_refund):
+            body["kind"] = "refund"
+        if body.get("kind") == "refund" and (is_refund or self._negative_is_refund):
+            amount = abs(amount)
+        body[AMOUNT] = f"{amount:f}"
+
+
+def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
+    """What makes of a column's value what the contract has in a field; it raises Unmappable."""
+    ending, letters = rules.endings.get(name, ""), rules.letters.get(name)
+    translations = rules.values.get(name)
+    is_integer, is_boolean = name in INTEGERS, name in BOOLEANS
+
+    def write(value: Any) -> Any:
+        if not isinstance(value, str):
+            if isinstance(value, dict | list):
+                raise Unmappable("wrong_type", f"{name}: {_shown(value)} is not one value")
+            if name == AMOUNT or ((is_integer or is_boolean) and translations is None):
+                return value
+            value = _text(value)
+        if name == AMOUNT:
+            return value
+        value = value.strip().removesuffix(ending)
+        if letters is not None:
+            value = value.upper() if letters == "upper" else value.lower()
+        if translations is not None:
+            translated = translations.get(value, translations.get(OTHER))
+            if translated is None:
+                raise Unmappable("unknown_value", f"{name}: {_shown(value)} is not among {', '.join(translations)}")
+            return translated
+        if is_integer and value.isascii() and value.removeprefix("-").isdigit():
+            return int(value)
+        return TRUTHS.get(value.lower(), value) if is_boolean else value
+
+    return write
+
+
+class _Numbers:
+    """How numbers are written."""
+
+    def __init__(self, file: MappingFile) -> None:
+        self._thousands = file.thousands
+        self._ignored = str.maketrans("", "", file.ignore)
+        # A mark that the mapping does not name may be either: it makes a number unreadable.
+        marks = {",": "?", ".": "?"} | ({file.thousands: ","} if file.thousands else {}) | {file.decimal: "."}
+        self._marks = {ord(mark): meaning for mark, meaning in marks.items()}
+        self.are_plain = file.decimal == "." and not file.thousands and not file.ignore
+        """Whether they are as the contract has them, which says itself what is wrong with one."""
+
+    def read(self, value: Any) -> Decimal:
+        """A number, exactly; a float at its shortest decimal form. Raises Unmappable."""
+        if isinstance(value, Decimal) and value.is_finite():
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self._exactly(repr(value), value)
+        if self.are_plain and isinstance(value, str) and _NUMBER.fullmatch(value):
+            return self._exactly(value, value)
+        text = _text(value).translate(self._ignored).strip()
+        if text[:1] == "(" and text[-1:] == ")":
+            text = f"-{text[1:-1]}"  # as bookkeepers write it
+        plain = text.translate(self._marks)
+        if self._thousands and _GROUPED.fullmatch(plain):
+            plain = plain.replace(",", "")
+        return self._exactly(plain, value)
+
+    @staticmethod
+    def _exactly(plain: str, value: Any) -> Decimal:
+        if len(plain) > units.MAX_AMOUNT_CHARACTERS or not _NUMBER.fullmatch(plain):
+            raise Unmappable("bad_amount", f"{_shown(value)} is not a number as the mapping says they are written")
+        return _EXACT.create_decimal(plain)
+
+
+def _times(file: MappingFile) -> Callable[[Any], str]:
+    """What makes RFC 3339 of a time as the file has it; it raises Unmappable."""
+    formats = [file.time_format] if isinstance(file.time_format, str) else file.time_format
+    zone: tzinfo = (
+        ZoneInfo(file.zone)
+        if file.zone is not None
+        else timezone(timedelta(milliseconds=units.parse_utc_offset(file.utc_offset)))
+    )
+
+    def written(at_ms: int, value: Any) -> str:
+        if not 0 <= at_ms < units.LATEST_MS:
+            raise Unmappable("bad_time", f"{_shown(value)} is not within 1970 and 2100")
+        return units.format_time(at_ms)
+
+    def instant(at: datetime) -> int:
+        # Of an hour that comes twice, where clocks are set back, the first is meant.
+        return units.ms_from_datetime(at if at.tzinfo else at.replace(tzinfo=zone))
+
+    @lru_cache(MOST_TIMES_KEPT)
+    def from_text(text: str) -> str:
+        for one in formats:
+            try:
+                if one == "rfc3339":
+                    return written(instant(datetime.fromisoformat(text)), text)
+                if one in ("epoch-s", "epoch-ms"):
+                    return written(_epoch_ms(text, one), text)
+                return written(instant(datetime.strptime(text, one)), text)  # noqa: DTZ007
+            except Unmappable:
+                raise
+            except (ValueError, OverflowError, InvalidOperation):
+                continue
+        raise Unmappable("bad_time", f"{_shown(text)} is not a time written as {' or '.join(formats)}")
+
+    def read(value: Any) -> str:
+        if isinstance(value, datetime):
+            return written(instant(value), value)
+        if isinstance(value, date):
+            return written(instant(datetime.combine(value, time.min)), value)
+        return from_text(_text(value).strip())
+
+    return read
+
+
+def _epoch_ms(text: str, unit: str) -> int:
+    number = Decimal(text)
+    if not number.is_finite():
+        raise ValueError(text)
+    return int(number * 1000 if unit == "epoch-s" else number)
+
+
+def _column(names: str) -> Callable[[Row[str, Any]], Any]:
+    """What looks up a column; of several the first that has something."""
+    columns = [_single_column(name) for name in _names(names)]
+    if len(columns) == 1:
+        return columns[0]
+
+    def look_up(row: Row[str, Any]) -> Any:
+        for column in columns:
+            value = column(row)
+            if not _is_empty(value):
+                return value
+        return None
+
+    return look_up
+
+
+def _names(names: str) -> list[str]:
+    return [name.strip() for name in names.split("|")]
+
+
+def _single_column(name: str) -> Callable[[Row[str, Any]], Any]:
+    """What looks up a column by its name or, where there is none of that name, by dotted path."""
+    path = name.split(".")
+    if len(path) == 1:
+        return lambda row: row.get(name)
+
+    def look_up(row: Row[str, Any]) -> Any:
+        if name in row:
+            return row[name]
+        found: Any = row
+        for step in path:
+            if isinstance(found, Row):
+                found = found.get(step)
+            elif isinstance(found, list) and step.isdigit() and int(step) < len(found):
+                found = found[int(step)]
+            else:
+                return None
+        return found
+
+    return look_up
+
+
+def _template(text: str) -> list[str | Callable[[Row[str, Any]], Any]]:
+    parts: list[str | Callable[[Row[str, Any]], Any]] = []
+    for number, part in enumerate(_BRACES.split(text)):
+        if number % 2:
+            parts.append(_column(part))
+        elif part:
+            parts.append(part)
+    return parts
+
+
+def _template_columns(text: str) -> list[str]:
+    return [name for name in _BRACES.findall(text) if name != ORIGIN]
+
+
+def _needed(rules: Rules) -> list[list[str]]:
+    """The columns that are read: of each of these, one has to be there."""
+    needed = [*rules.when, *rules.refund_when]
+    needed += [one for name, one in rules.columns.items() if name not in rules.optional_fields]
+    needed += [one for factors in rules.products.values() for one in factors]
+    needed += [one for text in rules.templates.values() for one in _template_columns(text)]
+    return [_names(one) for one in needed]
+
+
+def _test(wanted: Wanted, numbers: _Numbers) -> Callable[[Any], bool]:
+    """What tells whether a value is as a condition has it."""
+    if not isinstance(wanted, Condition):
+        wanted = Condition(among=[wanted] if isinstance(wanted, str) else wanted)
+    condition = wanted
+    begins, ends = _several(condition.begins), _several(condition.ends)
+
+    def holds(value: Any) -> bool:
+        is_there = not _is_empty(value)
+        if condition.present is not None and is_there != condition.present:
+            return False
+        text = _text(value).strip() if is_there else ""
+        return (
+            (condition.among is None or text in condition.among)
+            and (condition.not_among is None or text not in condition.not_among)
+            and (begins is None or text.startswith(begins))
+            and (ends is None or text.endswith(ends))
+            and (condition.above is None or (is_there and numbers.read(value) > Decimal(str(condition.above))))
+            and (condition.below is None or (is_there and numbers.read(value) < Decimal(str(condition.below))))
+        )
+
+    return holds
+
+
+def _several(texts: str | list[str] | None) -> tuple[str, ...] | None:
+    return None if texts is None else (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value
+    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(_text(value))
+    return text if len(text) <= 60 else f"{text[:60]}…"

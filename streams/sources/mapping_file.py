@@ -1,0 +1,183 @@
+"""A mapping as a TOML file: which column of an export is which field, how it is written, and which rows are what.
+
+docs/replay.md is its reference. Presets, for the exports of common shops, are such files too; they come with the package.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct, field
+
+from models import units
+from models.bodies import TOPIC_BODIES
+from streams.sources.logs import LogError
+from streams.topics import INPUTS
+
+PRESETS: Final = Path(__file__).with_name("presets")
+WHITESPACE: Final = "whitespace"
+TIME_NAMES: Final = ("rfc3339", "epoch-s", "epoch-ms")
+
+
+class Condition(Struct, forbid_unknown_fields=True, frozen=True):
+    """What a column has to be like. All that is said has to hold."""
+
+    among: list[str] | None = None
+    not_among: list[str] | None = field(name="not", default=None)
+    begins: str | list[str] | None = None
+    ends: str | list[str] | None = None
+    above: str | int | float | None = None
+    below: str | int | float | None = None
+    present: bool | None = None
+
+
+Wanted = str | list[str] | Condition
+"""A condition; a text or a list of them is `among`."""
+
+
+class Rules(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What makes an event of a row. Every table has a field of the event, or (`when`) a column, on its left side.
+
+    Wherever a column is named, several may be, with bars between them: the first that has something is meant.
+    """
+
+    topic: str | None = None
+    columns: dict[str, str] = {}
+    """Where its value stands."""
+    constants: dict[str, str | int | bool] = {}
+    """The value where no column has one."""
+    templates: dict[str, str] = {}
+    """Text with columns in braces."""
+    products: dict[str, list[str]] = {}
+    """Columns whose numbers are multiplied, exactly."""
+    values: dict[str, dict[str, str | int | bool]] = {}
+    """What a text stands for; "*" is any other."""
+    endings: dict[str, str] = {}
+    """An ending that is left out."""
+    letters: dict[str, Literal["upper", "lower"]] = {}
+    when: dict[str, Wanted] = {}
+    """The rows that are such an event."""
+    refund_when: dict[str, Wanted] = {}
+    """The rows that are a refund, of the amount without its sign."""
+    optional: bool = False
+    """Whether a file may lack its columns, so that its `when` never holds there."""
+    optional_fields: list[str] = []
+    """The fields whose columns a file may lack."""
+
+
+class MappingFile(Rules, forbid_unknown_fields=True, kw_only=True):
+    """The whole file: what holds for all events, and the events, where a row may be several."""
+
+    title: str = ""
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    header: list[str] = []
+    """The columns of a file that does not name them itself."""
+    time_format: str | list[str] = "rfc3339"
+    utc_offset: str = "+00:00"
+    zone: str | None = None
+    decimal: Literal[".", ","] = "."
+    thousands: str = ""
+    ignore: str = ""
+    """Characters of an amount that mean nothing, such as a currency's sign."""
+    minor_units: bool = False
+    negative: Literal["refused", "refund"] = "refused"
+    join_rows: bool = False
+    """Whether adjacent rows of one order are one purchase."""
+    events: list[Rules] = []
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def preset_path(name: str) -> Path:
+    """A preset's file. Raises LogError if there is none of that name."""
+    if name not in preset_names():
+        raise LogError(f"there is no preset {name!r}; there are {', '.join(preset_names())}")
+    return PRESETS / f"{name}.toml"
+
+
+def read_mapping_file(name: str) -> MappingFile:
+    """A preset, or the file at a path. Raises LogError."""
+    path = PRESETS / f"{name}.toml" if name in preset_names() else Path(name)
+    try:
+        file = parse_mapping(path.read_text("utf-8"))
+    except OSError as error:
+        raise LogError(
+            f"{name}: {error.strerror}; give the path of a mapping file, or one of {', '.join(preset_names())}"
+        ) from None
+    except (ValueError, LookupError) as error:
+        raise LogError(f"{name}: {error}; docs/replay.md has the reference") from None
+    return file
+
+
+def parse_mapping(text: str) -> MappingFile:
+    """The mapping in a TOML text. Raises ValueError or LookupError with what is wrong."""
+    file = msgspec.convert(tomllib.loads(text), MappingFile)
+    units.parse_utc_offset(file.utc_offset)
+    if file.zone is not None:
+        _check_zone(file.zone)
+    if len(file.delimiter) != 1 and file.delimiter != WHITESPACE:
+        raise ValueError(f"delimiter {file.delimiter!r} is neither one character nor {WHITESPACE!r}")
+    if len(file.thousands) > 1 or file.thousands == file.decimal:
+        raise ValueError(f"thousands {file.thousands!r} is not one character other than decimal")
+    "".encode(file.encoding)
+    for event in file.events or [file]:
+        _check_event(file, event)
+    return file
+
+
+def _check_event(file: MappingFile, event: Rules) -> None:
+    topic = event.topic or file.topic
+    if topic is None:
+        raise ValueError(f"topic is missing; it should be one of {', '.join(INPUTS)}")
+    if topic not in INPUTS:
+        raise ValueError(f"topic {topic!r} is not among {', '.join(INPUTS)}")
+    known = TOPIC_BODIES[topic].__struct_fields__
+    for name in ("columns", "constants", "templates", "products", "values", "endings", "letters", "optional_fields"):
+        # What is said for all events may be of use to some of them only.
+        for one in getattr(event, name):
+            if one not in known and (event is not file or not file.events):
+                raise ValueError(f"{name}: an event of {topic} has no field {one!r}; its fields are {', '.join(known)}")
+    if event.refund_when and topic != "purchases":
+        raise ValueError(f"refund_when is for purchases, not for {topic}")
+    if event.optional and not event.when:
+        raise ValueError("an optional event needs a `when`, which does not hold where the columns are not there")
+
+
+def _check_zone(zone: str) -> None:
+    try:
+        ZoneInfo(zone)
+    except (ValueError, LookupError, OSError):
+        raise ValueError(f"zone {zone!r} is not known; write it as Europe/Berlin, or give utc_offset") from None
+
+
+def merged_rules(file: MappingFile, event: Rules) -> Rules:
+    """An event's rules with those for all events behind them."""
+    if event is file:
+        return file
+    tables: dict[str, Any] = {
+        name: {**getattr(file, name), **getattr(event, name)}
+        for name in (
+            "columns", "constants", "templates", "products", "values", "endings", "letters", "when", "refund_when"
+        )
+    }  # fmt: skip
+    # However an event comes by a field, it takes the place of what is said for all.
+    ways = ("columns", "templates", "products")
+    for way, other in itertools.permutations(ways, 2):
+        for one in getattr(event, way):
+            if one not in getattr(event, other):
+                tables[other].pop(one, None)
+    return Rules(
+        topic=event.topic or file.topic,
+        optional=event.optional,
+        optional_fields=[*file.optional_fields, *event.optional_fields],
+        **tables,
+    )

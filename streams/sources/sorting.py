@@ -1,0 +1,268 @@
+"""Logs that are not in the order of time, sorted: by `occurred_at`, of equal times by topic, then as they were read.
+
+Memory is bounded: what does not fit waits on disk (`runs`). The order does not depend on a policy: a record stands where the
+time says that is written in it, whatever else is wrong with it; what has no time goes first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from models import units
+from models.bodies import Time
+from models.events import Event, Rejected
+from streams.merge import BEFORE_ALL_MS, Record
+from streams.progress import Reading, progress_over
+from streams.sources.logs import Decodes, Log, LogError
+from streams.sources.runs import Frames, disk_error, merged_runs, most_at_once, write_run
+from streams.topics import INPUTS
+
+LEAST_MEMORY_BYTES: Final = 1_000_000
+RECORDS_A_REPORT: Final = 1_000
+MANIFEST: Final = "manifest.json"
+NOT_READ: Final = Rejected("not_read", "to be decoded once it is its turn")
+_RANK: Final = {topic: rank for rank, topic in enumerate(INPUTS)}
+_KEY_BYTES: Final = 8 + 1 + 8
+
+
+class _When(Struct):
+    occurred_at: Time
+
+
+class _Kept(Struct, array_like=True):
+    """A record as it lies in a run."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int | None
+    code: str | None
+    """Why the log itself had no event in it."""
+    detail: str
+
+
+_when = msgspec.json.Decoder(_When).decode
+_keep = msgspec.msgpack.Encoder().encode
+_kept = msgspec.msgpack.Decoder(_Kept).decode
+
+
+class _Times:
+    """A decoder that only looks for the time."""
+
+    def __init__(self) -> None:
+        self.passes_over = False
+        """Whether it does not even do that."""
+
+    def decode(
+        self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
+    ) -> Event | Rejected:
+        """An event with its time and nothing else; NOT_READ without one."""
+        if self.passes_over or value is None:
+            return NOT_READ
+        try:
+            at = _when(value).occurred_at
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return NOT_READ
+        at_ms = at if isinstance(at, int) else units.ms_from_datetime(at)
+        return Event(topic, "", b"", "", at_ms, b"") if 0 <= at_ms < units.LATEST_MS else NOT_READ
+
+
+class _Manifest(Struct):
+    """What is in the folder of a sort."""
+
+    inputs: list[dict[str, Any]]
+    records: int = 0
+    """How many records of the inputs are in the runs."""
+    is_complete: bool = False
+    """Whether that is all of them."""
+    runs: list[str] = []
+    made: int = 0
+    """How many runs there ever were."""
+
+
+class SortedLog:
+    """Several logs as one, in the order of time. Sorted on entering; on leaving, what is on disk is removed.
+
+    In a folder that was named it stays: a sort that was interrupted goes on there, and one that is done needs not be done again.
+    """
+
+    def __init__(
+        self, logs: Sequence[Log], memory_bytes: int, folder: Path | None = None, progress: bool = False
+    ) -> None:
+        if memory_bytes < LEAST_MEMORY_BYTES:
+            raise LogError(f"--sort-memory of {memory_bytes} bytes is too little: give 1MB or more")
+        self._logs = logs
+        self._memory_bytes = memory_bytes
+        self._at_once = most_at_once(memory_bytes)
+        self._progress = progress
+        self._is_kept = folder is not None
+        self._named = folder
+        self._folder = Path()
+        self._manifest = _Manifest([])
+        self.files = {partition: name for log in logs for partition, name in log.files.items()}
+        self.bytes: int | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._find_folder()
+            with progress_over(self._logs, self._progress, "sorting") as reading:
+                if not self._manifest.is_complete:
+                    self._make_runs(reading)
+            self._merge_until_few()
+            self.bytes = sum(path.stat().st_size for path in self._paths())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what is on disk, unless the folder was named."""
+        if not self._is_kept and self._folder != Path():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def identity(self) -> list[dict[str, Any]]:
+        """What tells whether it is still the same: its inputs, and that they are sorted."""
+        return [{"path": "--sort"}, *self._inputs()]
+
+    def _inputs(self) -> list[dict[str, Any]]:
+        return [one for log in self._logs for one in log.identity()]
+
+    def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
+        """One stream."""
+        return [self._records(decoder, on_bytes)]
+
+    def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
+        for frame in merged_runs(self._paths(), on_bytes):
+            kept = _kept(memoryview(frame)[_KEY_BYTES:])
+            if kept.code is not None:
+                decoded: Event | Rejected = Rejected(kept.code, kept.detail)
+            elif kept.partition in self.files:
+                decoded = decoder.decode(kept.topic, kept.value)
+            else:
+                decoded = decoder.decode(kept.topic, kept.value, kept.key or b"", kept.timestamp_ms)
+            yield Record(kept.topic, kept.partition, kept.offset, kept.key, kept.value, kept.timestamp_ms, decoded)
+
+    # ------------------------------------------------------------ sorting
+    def _find_folder(self) -> None:
+        try:
+            if self._named is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="tierstream-sort-"))
+                return
+            self._folder = self._named
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._take_up(self._folder / MANIFEST)
+        except OSError as error:
+            raise disk_error(self._named or Path(tempfile.gettempdir()), error) from None
+
+    def _take_up(self, path: Path) -> None:
+        """Go on with what an earlier sort left in the folder. Raises LogError if it was of something else."""
+        inputs = self._inputs()
+        if path.exists():
+            try:
+                self._manifest = msgspec.json.decode(path.read_bytes(), type=_Manifest)
+            except msgspec.MsgspecError as error:
+                raise LogError(f"{path}: {error}; it is no manifest of a sort: name another --sort-folder") from None
+            changed = next((one for one in inputs if one not in self._manifest.inputs), None)
+            if changed is not None or len(inputs) != len(self._manifest.inputs):
+                what = f"{changed['path']} is new or changed" if changed else "some are missing"
+                raise LogError(
+                    f"the sort in {self._folder} was of other files ({what}): empty that folder, or name another --sort-folder"
+                )
+        elif any(self._folder.iterdir()):
+            raise LogError(f"{self._folder} is neither empty nor of a sort: name another --sort-folder")
+        self._manifest.inputs = inputs
+        for left in self._folder.glob("run-*"):
+            if left.name not in self._manifest.runs:
+                left.unlink()
+
+    def _make_runs(self, reading: Reading) -> None:
+        manifest, times, frames = self._manifest, _Times(), Frames(self._memory_bytes)
+        number = 0
+        times.passes_over = manifest.records > 0
+        for log in self._logs:
+            for stream in log.streams(times, reading.on_bytes):
+                for record in stream:
+                    number += 1
+                    if number % RECORDS_A_REPORT == 0:
+                        reading.on_events(RECORDS_A_REPORT)
+                    if number <= manifest.records:
+                        times.passes_over = number < manifest.records
+                        continue
+                    frames.add(_frame(record, number))
+                    if frames.is_full:
+                        self._add_run(frames.take_sorted(), number)
+        manifest.is_complete = True
+        self._add_run(frames.take_sorted(), number)
+
+    def _add_run(self, frames: list[bytes], records: int) -> None:
+        if frames:
+            path = self._next_path()
+            write_run(path, frames)
+            self._manifest.runs.append(path.name)
+        self._manifest.records = records
+        self._write_manifest()
+
+    def _merge_until_few(self) -> None:
+        """Merge runs into longer ones until the rest can be merged at once."""
+        manifest = self._manifest
+        while len(manifest.runs) > self._at_once:
+            group = manifest.runs[: self._at_once]
+            path = self._next_path()
+            write_run(path, merged_runs(self._folder / name for name in group))
+            manifest.runs = [*manifest.runs[self._at_once :], path.name]
+            self._write_manifest()
+            for name in group:
+                (self._folder / name).unlink()
+
+    def _next_path(self) -> Path:
+        self._manifest.made += 1
+        return self._folder / f"run-{self._manifest.made:06}"
+
+    def _write_manifest(self) -> None:
+        if not self._is_kept:
+            return
+        path = self._folder / MANIFEST
+        unfinished = path.with_suffix(".part")
+        try:
+            unfinished.write_bytes(orjson.dumps(msgspec.to_builtins(self._manifest)))
+            unfinished.rename(path)
+        except OSError as error:
+            raise disk_error(self._folder, error) from None
+
+    def _paths(self) -> list[Path]:
+        return [self._folder / name for name in self._manifest.runs]
+
+
+def _frame(record: Record, number: int) -> bytes:
+    """A record behind its place in the order, so that frames are in order as their bytes are."""
+    refused = record.decoded if isinstance(record.decoded, Rejected) and record.decoded is not NOT_READ else None
+    key = (
+        (record.occurred_at_ms - BEFORE_ALL_MS).to_bytes(8, "big")
+        + _RANK.get(record.topic, 0).to_bytes(1, "big")
+        + number.to_bytes(8, "big")
+    )
+    return key + _keep(
+        _Kept(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.key,
+            record.value,
+            record.timestamp_ms,
+            None if refused is None else refused.code,
+            "" if refused is None else refused.detail,
+        )
+    )
