@@ -148,8 +148,11 @@ class _Event:
 
     def _product(self, values: Iterable[Any]) -> Decimal:
         product = Decimal(1)
-        for value in values:
-            product = EXACT.multiply(product, self._numbers.read(value))
+        try:
+            for value in values:
+                product = EXACT.multiply(product, self._numbers.read(value))
+        except ArithmeticError:
+            raise Unmappable("bad_amount", "the product has more digits than an amount can have") from None
         return product
 
     def _settle_amount(self, body: dict[str, Any], row: Row[str, Any]) -> None:
@@ -165,7 +168,7 @@ class _Event:
             return
         amount = self._numbers.read(value)
         if self._minor_units:
-            amount = EXACT.scaleb(amount, -units.currency_decimals(str(body.get("currency", ""))))
+            amount = amount.scaleb(-units.currency_decimals(str(body.get("currency", ""))), EXACT)
         if is_refund or (amount < 0 and self._negative_is_refund):
             body["kind"] = "refund"
         if body.get("kind") == "refund" and (is_refund or self._negative_is_refund):

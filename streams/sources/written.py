@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -15,8 +15,9 @@ from models.events import Rejected
 from streams.sources.mapping_file import MappingFile
 
 MOST_TIMES_KEPT: Final = 65_536
-EXACT: Final = Context(prec=units.MAX_AMOUNT_CHARACTERS)
-_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
+EXACT: Final = Context(prec=units.MAX_AMOUNT_CHARACTERS, traps=[Inexact, InvalidOperation, Overflow])
+"""What does not fit is an error, never rounded."""
+NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
 # Three digits at the end; before them three, or two as in India.
 _GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d+)?", re.ASCII)
 
@@ -51,7 +52,7 @@ class Numbers:
             return value
         if isinstance(value, int | float) and not isinstance(value, bool):
             return self._exactly(repr(value), value)
-        if self.are_plain and isinstance(value, str) and _NUMBER.fullmatch(value):
+        if self.are_plain and isinstance(value, str) and NUMBER.fullmatch(value):
             return self._exactly(value, value)
         text = as_text(value).translate(self._ignored).strip()
         if text[:1] == "(" and text[-1:] == ")":
@@ -63,7 +64,7 @@ class Numbers:
 
     @staticmethod
     def _exactly(plain: str, value: Any) -> Decimal:
-        if len(plain) > units.MAX_AMOUNT_CHARACTERS or not _NUMBER.fullmatch(plain):
+        if len(plain) > units.MAX_AMOUNT_CHARACTERS or not NUMBER.fullmatch(plain):
             raise Unmappable("bad_amount", f"{shown(value)} is not a number as the mapping says they are written")
         return EXACT.create_decimal(plain)
 
