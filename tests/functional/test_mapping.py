@@ -145,7 +145,7 @@ def test_adjacent_rows_of_an_order_are_joined_exactly_and_those_that_differ_are_
     refused = (5, "purchases", None, Rejected("bad_time", ""))
     rows = [
         made(1, "0.10"), made(2, "0.20"), made(3, long), made(4, "1", order_id="2"), refused, made(6, "1", order_id="2"),
-        made(7, "much", order_id="2"), made(8, "1", order_id="2", kind="refund"), made(9, "2", order_id="2", kind="refund"),
+        made(7, "1_000", order_id="2"), made(8, "1", order_id="2", kind="refund"), made(9, "2", order_id="2", kind="refund"),
     ]  # fmt: skip
     found = [(line, body if isinstance(body, Rejected) else body["amount"]) for line, _, _, body in joined(rows)]
     assert found == [
@@ -153,7 +153,7 @@ def test_adjacent_rows_of_an_order_are_joined_exactly_and_those_that_differ_are_
         (4, "1"),
         (5, refused[3]),
         (6, "1"),
-        (7, "much"),
+        (7, "1_000"),
         (8, "3"),
     ]
 
