@@ -17,6 +17,7 @@ from streams.merge import Record
 from streams.sources.logs import Decodes, LogError, file_identity, file_partition
 from streams.sources.mapping import AMOUNT, ORIGIN, Mapping
 from streams.sources.tables import Rows
+from streams.sources.written import EXACT, NUMBER
 
 JOINED_BY: Final = ("customer_id", "order_id", "occurred_at", "kind", "currency")
 """Adjacent rows that agree in these are one purchase."""
@@ -80,8 +81,9 @@ def joined(made: Iterable[Made]) -> Iterator[Made]:
     """
     held: Made | None = None
     for one in made:
-        if held is not None and _are_one_order(held[3], one[3]):
-            held[3][AMOUNT] = f"{Decimal(held[3][AMOUNT]) + Decimal(one[3][AMOUNT]):f}"  # type: ignore[index]
+        total = None if held is None else _total(held[3], one[3])
+        if held is not None and total is not None:
+            held[3][AMOUNT] = total  # type: ignore[index]
         else:
             if held is not None:
                 yield held
@@ -90,17 +92,19 @@ def joined(made: Iterable[Made]) -> Iterator[Made]:
         yield held
 
 
-def _are_one_order(first: dict[str, Any] | Rejected, second: dict[str, Any] | Rejected) -> bool:
+def _total(first: dict[str, Any] | Rejected, second: dict[str, Any] | Rejected) -> str | None:
+    """What two bodies come to, if they are of the same order."""
     if isinstance(first, Rejected) or isinstance(second, Rejected) or "order_id" not in first:
-        return False
-    return all(first.get(name) == second.get(name) for name in JOINED_BY) and _is_sum(first) and _is_sum(second)
-
-
-def _is_sum(body: dict[str, Any]) -> bool:
+        return None
+    if any(first.get(name) != second.get(name) for name in JOINED_BY):
+        return None
+    amounts = (first.get(AMOUNT), second.get(AMOUNT))
+    if not all(isinstance(amount, str) and NUMBER.fullmatch(amount) for amount in amounts):
+        return None  # the decoder says of each what is wrong with it
     try:
-        return Decimal(body[AMOUNT]).is_finite()
-    except (ArithmeticError, KeyError, TypeError, ValueError):
-        return False
+        return f"{EXACT.add(Decimal(first[AMOUNT]), Decimal(second[AMOUNT])):f}"
+    except ArithmeticError:
+        return None
 
 
 def as_json(row: Any) -> bytes:

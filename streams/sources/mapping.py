@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Mapping as Row
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Context, Decimal, InvalidOperation
-from functools import lru_cache
+from decimal import Decimal
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from models import units
 from models.events import Rejected
 from streams.sources.mapping_file import Condition, MappingFile, Rules, Wanted, merged_rules, read_mapping_file
+from streams.sources.written import EXACT, Numbers, Unmappable, as_text, is_empty, shown, time_reader
 
 ORIGIN: Final = "@origin"
 """The column that says where a row comes from, as `orders.csv:17`: its event's id if the row has none of its own."""
@@ -27,25 +25,8 @@ INTEGERS: Final = frozenset({"score", "satisfaction", "number", "edition"})
 BOOLEANS: Final = frozenset({"full_order", "money", "authority", "need"})
 TRUTHS: Final = {"true": True, "yes": True, "1": True, "y": True, "false": False, "no": False, "0": False, "n": False}
 OTHER: Final = "*"
-MOST_TIMES_KEPT: Final = 65_536
 
-_EXACT: Final = Context(prec=units.MAX_AMOUNT_CHARACTERS)
-_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
 _BRACES: Final = re.compile(r"\{([^{}]+)\}")
-# Three digits at the end; before them three, or two as in India.
-_GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d+)?", re.ASCII)
-
-
-class Unmappable(ValueError):
-    """A row that gives no event; `code` is the reason code of models.events."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-    def as_rejected(self) -> Rejected:
-        """The same as a value."""
-        return Rejected(self.code, str(self))
 
 
 class Mapping:
@@ -111,10 +92,10 @@ class _Event:
         self.topic = rules.topic
         self.optional = rules.optional
         self._constants = rules.constants
-        self._numbers = _Numbers(file)
+        self._numbers = Numbers(file)
         self._minor_units = file.minor_units
         self._negative_is_refund = file.negative == "refund"
-        read_time = _times(file)
+        read_time = time_reader(file)
         self._when = [(_column(name), _test(wanted, self._numbers)) for name, wanted in rules.when.items()]
         self._refund_when = [
             (_column(name), _test(wanted, self._numbers)) for name, wanted in rules.refund_when.items()
@@ -144,15 +125,15 @@ class _Event:
         body: dict[str, Any] = {}
         for name, column in self._columns.items():
             value = column(row)
-            if not _is_empty(value):
+            if not is_empty(value):
                 body[name] = value
         for name, parts in self._templates.items():
             found = [part if isinstance(part, str) else part(row) for part in parts]
             if not any(part is None or part == "" for part in found):
-                body[name] = "".join(map(_text, found))
+                body[name] = "".join(map(as_text, found))
         for name, factors in self._products.items():
             values = [factor(row) for factor in factors]
-            if not any(map(_is_empty, values)):
+            if not any(map(is_empty, values)):
                 body[name] = self._product(values)
         if not self.has_id and ORIGIN in row:
             # The events of one row are told apart.
@@ -167,8 +148,11 @@ class _Event:
 
     def _product(self, values: Iterable[Any]) -> Decimal:
         product = Decimal(1)
-        for value in values:
-            product = _EXACT.multiply(product, self._numbers.read(value))
+        try:
+            for value in values:
+                product = EXACT.multiply(product, self._numbers.read(value))
+        except ArithmeticError:
+            raise Unmappable("bad_amount", "the product has more digits than an amount can have") from None
         return product
 
     def _settle_amount(self, body: dict[str, Any], row: Row[str, Any]) -> None:
@@ -184,7 +168,7 @@ class _Event:
             return
         amount = self._numbers.read(value)
         if self._minor_units:
-            amount = _EXACT.scaleb(amount, -units.currency_decimals(str(body.get("currency", ""))))
+            amount = amount.scaleb(-units.currency_decimals(str(body.get("currency", ""))), EXACT)
         if is_refund or (amount < 0 and self._negative_is_refund):
             body["kind"] = "refund"
         if body.get("kind") == "refund" and (is_refund or self._negative_is_refund):
@@ -201,10 +185,10 @@ def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
     def write(value: Any) -> Any:
         if not isinstance(value, str):
             if isinstance(value, dict | list):
-                raise Unmappable("wrong_type", f"{name}: {_shown(value)} is not one value")
+                raise Unmappable("wrong_type", f"{name}: {shown(value)} is not one value")
             if name == AMOUNT or ((is_integer or is_boolean) and translations is None):
                 return value
-            value = _text(value)
+            value = as_text(value)
         if name == AMOUNT:
             return value
         value = value.strip().removesuffix(ending)
@@ -213,98 +197,13 @@ def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
         if translations is not None:
             translated = translations.get(value, translations.get(OTHER))
             if translated is None:
-                raise Unmappable("unknown_value", f"{name}: {_shown(value)} is not among {', '.join(translations)}")
+                raise Unmappable("unknown_value", f"{name}: {shown(value)} is not among {', '.join(translations)}")
             return translated
         if is_integer and value.isascii() and value.removeprefix("-").isdigit():
             return int(value)
         return TRUTHS.get(value.lower(), value) if is_boolean else value
 
     return write
-
-
-class _Numbers:
-    """How numbers are written."""
-
-    def __init__(self, file: MappingFile) -> None:
-        self._thousands = file.thousands
-        self._ignored = str.maketrans("", "", file.ignore)
-        # A mark that the mapping does not name may be either: it makes a number unreadable.
-        marks = {",": "?", ".": "?"} | ({file.thousands: ","} if file.thousands else {}) | {file.decimal: "."}
-        self._marks = {ord(mark): meaning for mark, meaning in marks.items()}
-        self.are_plain = file.decimal == "." and not file.thousands and not file.ignore
-        """Whether they are as the contract has them, which says itself what is wrong with one."""
-
-    def read(self, value: Any) -> Decimal:
-        """A number, exactly; a float at its shortest decimal form. Raises Unmappable."""
-        if isinstance(value, Decimal) and value.is_finite():
-            return value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._exactly(repr(value), value)
-        if self.are_plain and isinstance(value, str) and _NUMBER.fullmatch(value):
-            return self._exactly(value, value)
-        text = _text(value).translate(self._ignored).strip()
-        if text[:1] == "(" and text[-1:] == ")":
-            text = f"-{text[1:-1]}"  # as bookkeepers write it
-        plain = text.translate(self._marks)
-        if self._thousands and _GROUPED.fullmatch(plain):
-            plain = plain.replace(",", "")
-        return self._exactly(plain, value)
-
-    @staticmethod
-    def _exactly(plain: str, value: Any) -> Decimal:
-        if len(plain) > units.MAX_AMOUNT_CHARACTERS or not _NUMBER.fullmatch(plain):
-            raise Unmappable("bad_amount", f"{_shown(value)} is not a number as the mapping says they are written")
-        return _EXACT.create_decimal(plain)
-
-
-def _times(file: MappingFile) -> Callable[[Any], str]:
-    """What makes RFC 3339 of a time as the file has it; it raises Unmappable."""
-    formats = [file.time_format] if isinstance(file.time_format, str) else file.time_format
-    zone: tzinfo = (
-        ZoneInfo(file.zone)
-        if file.zone is not None
-        else timezone(timedelta(milliseconds=units.parse_utc_offset(file.utc_offset)))
-    )
-
-    def written(at_ms: int, value: Any) -> str:
-        if not 0 <= at_ms < units.LATEST_MS:
-            raise Unmappable("bad_time", f"{_shown(value)} is not within 1970 and 2100")
-        return units.format_time(at_ms)
-
-    def instant(at: datetime) -> int:
-        # Of an hour that comes twice, where clocks are set back, the first is meant.
-        return units.ms_from_datetime(at if at.tzinfo else at.replace(tzinfo=zone))
-
-    @lru_cache(MOST_TIMES_KEPT)
-    def from_text(text: str) -> str:
-        for one in formats:
-            try:
-                if one == "rfc3339":
-                    return written(instant(datetime.fromisoformat(text)), text)
-                if one in ("epoch-s", "epoch-ms"):
-                    return written(_epoch_ms(text, one), text)
-                return written(instant(datetime.strptime(text, one)), text)  # noqa: DTZ007
-            except Unmappable:
-                raise
-            except (ValueError, OverflowError, InvalidOperation):
-                continue
-        raise Unmappable("bad_time", f"{_shown(text)} is not a time written as {' or '.join(formats)}")
-
-    def read(value: Any) -> str:
-        if isinstance(value, datetime):
-            return written(instant(value), value)
-        if isinstance(value, date):
-            return written(instant(datetime.combine(value, time.min)), value)
-        return from_text(_text(value).strip())
-
-    return read
-
-
-def _epoch_ms(text: str, unit: str) -> int:
-    number = Decimal(text)
-    if not number.is_finite():
-        raise ValueError(text)
-    return int(number * 1000 if unit == "epoch-s" else number)
 
 
 def _column(names: str) -> Callable[[Row[str, Any]], Any]:
@@ -316,7 +215,7 @@ def _column(names: str) -> Callable[[Row[str, Any]], Any]:
     def look_up(row: Row[str, Any]) -> Any:
         for column in columns:
             value = column(row)
-            if not _is_empty(value):
+            if not is_empty(value):
                 return value
         return None
 
@@ -372,7 +271,7 @@ def _needed(rules: Rules) -> list[list[str]]:
     return [_names(one) for one in needed]
 
 
-def _test(wanted: Wanted, numbers: _Numbers) -> Callable[[Any], bool]:
+def _test(wanted: Wanted, numbers: Numbers) -> Callable[[Any], bool]:
     """What tells whether a value is as a condition has it."""
     if not isinstance(wanted, Condition):
         wanted = Condition(among=[wanted] if isinstance(wanted, str) else wanted)
@@ -380,10 +279,10 @@ def _test(wanted: Wanted, numbers: _Numbers) -> Callable[[Any], bool]:
     begins, ends = _several(condition.begins), _several(condition.ends)
 
     def holds(value: Any) -> bool:
-        is_there = not _is_empty(value)
+        is_there = not is_empty(value)
         if condition.present is not None and is_there != condition.present:
             return False
-        text = _text(value).strip() if is_there else ""
+        text = as_text(value).strip() if is_there else ""
         return (
             (condition.among is None or text in condition.among)
             and (condition.not_among is None or text not in condition.not_among)
@@ -398,28 +297,3 @@ def _test(wanted: Wanted, numbers: _Numbers) -> Callable[[Any], bool]:
 
 def _several(texts: str | list[str] | None) -> tuple[str, ...] | None:
     return None if texts is None else (texts,) if isinstance(texts, str) else tuple(texts)
-
-
-def _is_empty(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value
-    return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    return str(value)
-
-
-def _shown(value: Any) -> str:
-    text = repr(_text(value))
-    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import load
 from models.events import REASONS, Event, Rejected
-from streams.sources.mapped_log import as_json
+from streams.sources.mapped_log import as_json, joined
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import parse_mapping, preset_names
 
@@ -127,6 +127,35 @@ def test_a_product_is_exact_and_below_zero_it_is_a_refund(price: Decimal, quanti
     assert body is not None
     assert Decimal(body["amount"]) == abs(price * quantity)
     assert body["kind"] == ("refund" if price * quantity < 0 else "purchase")
+
+
+def test_a_product_that_would_have_to_be_rounded_is_refused() -> None:
+    text = BASE.replace('amount = "sum"\n', "") + '[products]\namount = ["n", "price"]\n'
+    ((_, rejected),) = mapping(text).events(ROW | {"n": "1." + "1" * 40, "price": "1." + "3" * 40})
+    assert isinstance(rejected, Rejected)
+    assert (rejected.code, "more digits" in rejected.detail) == ("bad_amount", True)
+
+
+def test_adjacent_rows_of_an_order_are_joined_exactly_and_those_that_differ_are_not() -> None:
+    def made(number: int, amount: Any, **more: Any) -> Any:
+        body = {"customer_id": "ada", "order_id": "1", "occurred_at": "t", "kind": "purchase", "currency": "USD"}
+        return number, "purchases", None, body | {"amount": amount} | more
+
+    long = "1." + "0" * 40 + "1"
+    refused = (5, "purchases", None, Rejected("bad_time", ""))
+    rows = [
+        made(1, "0.10"), made(2, "0.20"), made(3, long), made(4, "1", order_id="2"), refused, made(6, "1", order_id="2"),
+        made(7, "1_000", order_id="2"), made(8, "1", order_id="2", kind="refund"), made(9, "2", order_id="2", kind="refund"),
+    ]  # fmt: skip
+    found = [(line, body if isinstance(body, Rejected) else body["amount"]) for line, _, _, body in joined(rows)]
+    assert found == [
+        (1, str(Decimal("0.30") + 1)[:4] + "0" * 38 + "1"),
+        (4, "1"),
+        (5, refused[3]),
+        (6, "1"),
+        (7, "1_000"),
+        (8, "3"),
+    ]
 
 
 @pytest.mark.parametrize(
