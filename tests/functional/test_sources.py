@@ -81,7 +81,7 @@ def invoice_lines(count: int) -> pd.DataFrame:
 
 
 LINES = invoice_lines(3_000)
-POUNDS = POLICY.decoder().__class__({"GBP": (1, 1)}, frozenset())
+POUNDS = POLICY.decoder().__class__({"GBP": (1, 1)})
 
 
 class Pounds:
