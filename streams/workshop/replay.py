@@ -9,11 +9,11 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import orjson
 from rich.console import Console
@@ -27,13 +27,14 @@ from models.events import Event
 from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from models.relative import Census
-from streams.editions import edition_body
 from streams.folding import Batch, DeadLetter, Plan, Review, Schedule
 from streams.journal import JournalError, plan_of
 from streams.merge import Record
-from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL
+
+if TYPE_CHECKING:
+    from streams.sources.kafka_log import KafkaLog
 
 EVENTS_A_BATCH: Final = 2_000
 OUTPUT_FILES: Final = (*ANNOUNCEMENTS, PROFILES, DEAD_LETTERS)
@@ -115,6 +116,8 @@ class Replay:
             census.add(models.decode(state), policy)
         if not len(census):
             return
+        from streams.editions import edition_body  # it knows the broker, which no other replay needs
+
         body = edition_body(self.editions.number + 1, as_of_ms, census.breakpoints(self._relative))
         decoded = self._decoder.decode("commands", body)
         yield self.do(
@@ -167,12 +170,20 @@ def replay_logs(
     with_recorded_lines: bool = False,
 ) -> dict[str, Any]:
     """Replay logs into the four output files in `out`; returns a summary. Raises LogError."""
-    with Results(policy, out) as results:
-        replay = Replay(policy, with_recorded_lines)
-        fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
-        for batch in replay.finish(replay.clock_ms if until_ms is None else until_ms):
-            results.add(batch)
-        return results.finish([replay])
+    with ResultFiles(policy, out) as results:
+        return replay_into(results, logs, until_ms, progress, with_recorded_lines)
+
+
+def replay_into(
+    results: Results, logs: Sequence[Log], until_ms: int | None, progress: bool, with_recorded_lines: bool = False
+) -> dict[str, Any]:
+    """Replay logs, under the policy of `results`, into its sinks; returns a summary. Raises LogError."""
+    policy = results.policy
+    replay = Replay(policy, with_recorded_lines)
+    fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
+    for batch in replay.finish(replay.clock_ms if until_ms is None else until_ms):
+        results.add(batch)
+    return results.finish([replay])
 
 
 def fold_all(
@@ -213,7 +224,7 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
 
     Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
     """
-    with Results(policy, out) as results:
+    with ResultFiles(policy, out) as results:
         with progress_over([log], progress) as on_bytes:
             log.begin((*INPUTS, JOURNAL))
             replays = [
@@ -254,28 +265,23 @@ class _Ahead:
             self._ahead = next(self._records, None)
 
 
-class Results:
-    """The four output files of a replay and what is counted on the way."""
+class Sink(Protocol):
+    """Where lines go."""
 
-    def __init__(self, policy: Policy, out: Path) -> None:
-        self._policy = policy
+    def write(self, line: bytes, /) -> object:
+        """Take a line, with its end."""
+
+
+class Results:
+    """What a replay brings, line by line into a sink an output, and counted on the way."""
+
+    def __init__(self, policy: Policy, sinks: Mapping[str, Sink]) -> None:
+        self.policy = policy
         self.counts: Counter[str] = Counter()
         """Announcements and dead letters, by `topic.change` or `topic.reason`."""
         self.events = 0
+        self._sinks = sinks
         self._started = time.monotonic()
-        self._files = ExitStack()
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            self._sinks = {name: self._files.enter_context((out / f"{name}.jsonl").open("wb")) for name in OUTPUT_FILES}
-        except OSError as error:
-            self._files.close()
-            raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
 
     def add(self, batch: Batch) -> None:
         """Write what a batch brought."""
@@ -286,10 +292,6 @@ class Results:
         for letter in batch.dead_letters:
             self._sinks[DEAD_LETTERS].write(dead_letter_line(letter) + b"\n")
             self.counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
-
-    def copy(self, name: str, lines: Iterable[bytes]) -> None:
-        """Write lines that another process made."""
-        self._sinks[name].writelines(lines)
 
     def write_profiles(self, replay: Replay) -> Counter[str]:
         """Write the profiles of all customers; returns how many are in which tier."""
@@ -308,7 +310,7 @@ class Results:
         """What a replay brought, in numbers."""
         seconds = time.monotonic() - self._started
         return {
-            "policy": self._policy.ref,
+            "policy": self.policy.ref,
             "events": events,
             "customers": customers,
             "tiers": dict(sorted(tiers.items())),
@@ -321,6 +323,30 @@ class Results:
             "seconds": round(seconds, 3),
             "events_per_second": round(events / seconds) if seconds else 0,
         }
+
+
+class ResultFiles(Results):
+    """The output files of a replay."""
+
+    def __init__(self, policy: Policy, out: Path) -> None:
+        self._open = ExitStack()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            self._files = {name: self._open.enter_context((out / f"{name}.jsonl").open("wb")) for name in OUTPUT_FILES}
+        except OSError as error:
+            self._open.close()
+            raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
+        super().__init__(policy, self._files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def copy(self, name: str, lines: Iterable[bytes]) -> None:
+        """Write lines that another process made."""
+        self._files[name].writelines(lines)
 
 
 def dead_letter_line(letter: DeadLetter) -> bytes:
