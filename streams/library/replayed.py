@@ -114,7 +114,8 @@ def _in_short(one: Announcement) -> str:
         moved = "" if one.before.tier == one.after.tier else f"{one.before.tier} → "
         return f"{moved}{one.after.tier}" + ("" if one.needs is None else f"; {one.needs.text}")
     if isinstance(one, RiskChange):
-        return f"risk {one.before.level} → {one.after.level} ({one.after.probability:.0%}), mostly by {one.main_cause}"
+        cause = f", mostly by {one.main_cause}" if one.change in ("raised", "escalated") else ""
+        return f"risk {one.before.level} → {one.after.level} ({one.after.probability:.0%}){cause}"
     if isinstance(one, AlertChange):
         what = "" if one.after.action is None else f"; {one.after.action.do}"
         return f"alert {one.after.number} is {one.after.state}{what if one.change == 'opened' else ''}"
