@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar, overload
 
 import msgspec
@@ -235,4 +236,4 @@ def replay(
     chosen, until_ms = policy_of(policy), instant_of(until)
     sinks = {name: _Lines() for name in OUTPUT_FILES}
     summary = replay_into(Results(chosen, sinks), logs_of(events, csv_map), until_ms, False, recorded_lines)
-    return Replayed(chosen, summary, {name: tuple(lines) for name, lines in sinks.items()})
+    return Replayed(chosen, summary, MappingProxyType({name: tuple(lines) for name, lines in sinks.items()}))
