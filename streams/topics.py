@@ -1,16 +1,18 @@
-"""The registry of topics, and their creation: one list, one partition count, one place."""
+"""The registry of topics, and their creation: one list, one partition count, one place.
+
+Kafka's client comes in only with who creates topics: their names are also for who has no broker.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
-
-from kafka.admin import KafkaAdminClient, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from typing import TYPE_CHECKING, Any, Final
 
 from models.bodies import TOPIC_BODIES
 from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
-from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
 
 BOOTSTRAP_TIMEOUT_MS: Final = 10_000
 TABLE: Final = "customers"
@@ -63,6 +65,9 @@ def create_topics(settings: Settings) -> list[str]:
 
     Returns the names of the topics that it created.
     """
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
     try:
         admin = KafkaAdminClient(bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS, **settings.client_options())
     except (KafkaError, OSError, ValueError) as error:
@@ -78,6 +83,9 @@ def create_topics(settings: Settings) -> list[str]:
 
 
 def _create(admin: Any, settings: Settings) -> list[str]:
+    from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
     wanted = registry(settings)
     existing = set(admin.list_topics())
     created = []

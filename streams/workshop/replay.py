@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import orjson
 
@@ -26,17 +26,18 @@ from models.events import Event
 from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from models.relative import Census
-from streams.editions import edition_body
 from streams.folding import Batch, DeadLetter, Plan, Review, Schedule
 from streams.journal import JournalError, plan_of
 from streams.merge import Record
 from streams.progress import progress_over
-from streams.sources.kafka_log import KafkaLog
 from streams.sources.kafka_span import Offsets
 from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL
 from streams.workshop.checkpoint import Checkpoint, Checkpoints
-from streams.workshop.seed import Seed
+
+if TYPE_CHECKING:
+    from streams.sources.kafka_log import KafkaLog
+    from streams.workshop.seed import Seed
 
 EVENTS_A_BATCH: Final = 2_000
 OUTPUT_FILES: Final = (*ANNOUNCEMENTS, PROFILES, DEAD_LETTERS)
@@ -138,6 +139,8 @@ class Replay:
             census.add(models.decode(state), policy)
         if not len(census):
             return
+        from streams.editions import edition_body  # it knows the broker, which no other replay needs
+
         body = edition_body(self.editions.number + 1, as_of_ms, census.breakpoints(self._relative))
         decoded = self._decoder.decode("commands", body)
         yield self.do(
@@ -202,10 +205,23 @@ def replay_logs(
     """
     if checkpoints is not None:
         return _replay_with_checkpoints(logs, policy, out, until_ms, progress, with_recorded_lines, seed, checkpoints)
-    with Results(policy, out, files_of(logs)) as results:
-        replay = Replay(policy, with_recorded_lines, seed)
-        fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
-        return _finished(replay, results, until_ms)
+    with ResultFiles(policy, out, files_of(logs)) as results:
+        return replay_into(results, logs, until_ms, progress, with_recorded_lines, seed)
+
+
+def replay_into(
+    results: Results,
+    logs: Sequence[Log],
+    until_ms: int | None,
+    progress: bool,
+    with_recorded_lines: bool = False,
+    seed: Seed | None = None,
+) -> dict[str, Any]:
+    """Replay logs, under the policy of `results`, into its sinks; returns a summary. Raises LogError."""
+    policy = results.policy
+    replay = Replay(policy, with_recorded_lines, seed)
+    fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
+    return _finished(replay, results, until_ms)
 
 
 def _finished(replay: Replay, results: Results, until_ms: int | None) -> dict[str, Any]:
@@ -226,7 +242,7 @@ def _replay_with_checkpoints(
 ) -> dict[str, Any]:
     inputs = [one for log in logs for one in log.identity()]
     found = checkpoints.read(policy.ref, inputs, with_recorded_lines)
-    with Results(policy, out, files_of(logs), found) as results:
+    with ResultFiles(policy, out, files_of(logs), found) as results:
         if found is None:
             replay = Replay(policy, with_recorded_lines, seed)
         else:
@@ -305,7 +321,7 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
 
     Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
     """
-    with Results(policy, out) as results:
+    with ResultFiles(policy, out) as results:
         with progress_over([log], progress) as reading:
             log.begin((*INPUTS, JOURNAL))
             replays = [
@@ -347,57 +363,30 @@ class _Ahead:
             self._ahead = next(self._records, None)
 
 
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, line: bytes, /) -> object:
+        """Take a line, with its end."""
+
+
 class Results:
-    """The four output files of a replay and what is counted on the way."""
+    """What a replay brings, line by line into a sink an output, and counted on the way."""
 
     def __init__(
         self,
         policy: Policy,
-        out: Path,
+        sinks: Mapping[str, Sink],
         files: Mapping[int, str] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self._policy = policy
+        self.policy = policy
         self._file_names = files or {}
         self.counts: Counter[str] = Counter({} if checkpoint is None else checkpoint.counts)
         """Announcements and dead letters, by `topic.change` or `topic.reason`."""
         self.events = self._events_before = 0 if checkpoint is None else checkpoint.events
+        self._sinks = sinks
         self._started = time.monotonic()
-        self._files = ExitStack()
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            self._sinks = {
-                name: self._files.enter_context((out / f"{name}.jsonl").open("wb" if checkpoint is None else "r+b"))
-                for name in OUTPUT_FILES
-            }
-            if checkpoint is not None:
-                self._cut_off(checkpoint.output_bytes)
-        except (OSError, LogError) as error:
-            self._files.close()
-            if isinstance(error, OSError):
-                raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
-            raise
-
-    def _cut_off(self, output_bytes: Mapping[str, int]) -> None:
-        """Leave of the files what was there at a checkpoint. Raises LogError if there is less."""
-        for name, sink in self._sinks.items():
-            if sink.seek(0, os.SEEK_END) < output_bytes[name]:
-                raise LogError(f"{sink.name} is shorter than at the checkpoint: remove the checkpoint to start over")
-            sink.truncate(output_bytes[name])
-            sink.seek(output_bytes[name])
-
-    def written(self) -> dict[str, int]:
-        """How long each file is; what was written is on disk by then."""
-        for sink in self._sinks.values():
-            sink.flush()
-            os.fsync(sink.fileno())
-        return {name: sink.tell() for name, sink in self._sinks.items()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
 
     def add(self, batch: Batch) -> None:
         """Write what a batch brought."""
@@ -408,10 +397,6 @@ class Results:
         for letter in batch.dead_letters:
             self._sinks[DEAD_LETTERS].write(dead_letter_line(letter, self._file_names) + b"\n")
             self.counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
-
-    def copy(self, name: str, lines: Iterable[bytes]) -> None:
-        """Write lines that another process made."""
-        self._sinks[name].writelines(lines)
 
     def write_profiles(self, replay: Replay) -> Counter[str]:
         """Write the profiles of all customers; returns how many are in which tier."""
@@ -430,7 +415,7 @@ class Results:
         """What a replay brought, in numbers."""
         seconds = time.monotonic() - self._started
         return {
-            "policy": self._policy.ref,
+            "policy": self.policy.ref,
             "events": events,
             "customers": customers,
             "tiers": dict(sorted(tiers.items())),
@@ -443,6 +428,58 @@ class Results:
             "seconds": round(seconds, 3),
             "events_per_second": round((events - self._events_before) / seconds) if seconds else 0,
         }
+
+
+class ResultFiles(Results):
+    """The output files of a replay; from a checkpoint on, what they were then and more."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        out: Path,
+        files: Mapping[int, str] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self._open = ExitStack()
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            self._files = {
+                name: self._open.enter_context((out / f"{name}.jsonl").open("wb" if checkpoint is None else "r+b"))
+                for name in OUTPUT_FILES
+            }
+            if checkpoint is not None:
+                self._cut_off(checkpoint.output_bytes)
+        except (OSError, LogError) as error:
+            self._open.close()
+            if isinstance(error, OSError):
+                raise LogError(f"can't write to {out}: {error.strerror}; give another --out") from None
+            raise
+        super().__init__(policy, self._files, files, checkpoint)
+
+    def _cut_off(self, output_bytes: Mapping[str, int]) -> None:
+        """Leave of the files what was there at a checkpoint. Raises LogError if there is less."""
+        for name, sink in self._files.items():
+            if sink.seek(0, os.SEEK_END) < output_bytes[name]:
+                raise LogError(f"{sink.name} is shorter than at the checkpoint: remove the checkpoint to start over")
+            sink.truncate(output_bytes[name])
+            sink.seek(output_bytes[name])
+
+    def written(self) -> dict[str, int]:
+        """How long each file is; what was written is on disk by then."""
+        for sink in self._files.values():
+            sink.flush()
+            os.fsync(sink.fileno())
+        return {name: sink.tell() for name, sink in self._files.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def copy(self, name: str, lines: Iterable[bytes]) -> None:
+        """Write lines that another process made."""
+        self._files[name].writelines(lines)
 
 
 def files_of(logs: Iterable[Log]) -> dict[int, str]:

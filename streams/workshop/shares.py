@@ -26,7 +26,7 @@ from models.outputs import PROFILES
 from models.policy import Policy
 from streams.merge import Record
 from streams.sources.logs import Log, LogError
-from streams.workshop.replay import OUTPUT_FILES, Replay, Results, files_of, fold_all
+from streams.workshop.replay import OUTPUT_FILES, Replay, ResultFiles, files_of, fold_all
 
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
 _CUSTOMER: Final = b'"customer_id"'
@@ -149,7 +149,7 @@ def replay_in_shares(
     folders = [out / f".share-{number}" for number in range(workers)]
 
     def share(number: int, agree: Agree) -> tuple[int, int, Counter[str], Counter[str]]:
-        with Results(policy, folders[number], files_of(logs)) as results:
+        with ResultFiles(policy, folders[number], files_of(logs)) as results:
             replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
             shares = [Share(decoder, number, workers) for _ in logs]
             fold_all(replay, logs, shares, results.add, progress and number == 0, [one.is_mine for one in shares])
@@ -159,7 +159,7 @@ def replay_in_shares(
             tiers = results.write_profiles(replay)
         return results.events, len(replay.customers), tiers, results.counts
 
-    with Results(policy, out, files_of(logs)) as results:
+    with ResultFiles(policy, out, files_of(logs)) as results:
         try:
             counted = in_shares(workers, share)
             for name in OUTPUT_FILES:

@@ -1,0 +1,43 @@
+"""Run docs/tutorial.ipynb from its first cell to its last and write it back with what came of it.
+
+Example: python -m scripts.tutorial
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parent.parent / "docs" / "tutorial.ipynb"
+
+
+def read() -> Any:
+    """The notebook as it is."""
+    return nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
+
+
+def run(notebook: Any) -> Any:
+    """Run it, in its folder; who ran it, when and on what is left out, so that the same code leaves the same file."""
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    for cell in notebook.cells:
+        cell.metadata = {}
+    return notebook
+
+
+def said(notebook: Any) -> list[str]:
+    """What its cells say, without its pictures: these depend on the fonts of a machine."""
+    texts = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" not in data:
+                texts.append(data["text/plain"])
+    return texts
+
+
+if __name__ == "__main__":
+    nbformat.write(run(read()), NOTEBOOK)

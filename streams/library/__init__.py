@@ -1,0 +1,17 @@
+"""For notebooks and scripts: fold events under a policy, here and now, and have what comes of it as objects or tables.
+
+    from streams.library import compare, replay
+
+    result = replay("purchases.jsonl", "annual-spend", until="1998-07-01")
+    result.tier_changes[0].after.tier
+    result.to_pandas("profiles")
+
+The same fold as everywhere: the bytes are those of `tierstream replay`. Nothing here needs a broker, or imports a client of one;
+tables need the packages of the extra `notebook`, and only when one is asked for. docs/tutorial.ipynb shows it at work.
+"""
+
+from streams.library.compared import Compared, compare
+from streams.library.frames import MissingPackageError
+from streams.library.replayed import DeadLetter, Records, Replayed, Story, replay
+
+__all__ = ["Compared", "DeadLetter", "MissingPackageError", "Records", "Replayed", "Story", "compare", "replay"]

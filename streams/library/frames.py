@@ -1,0 +1,37 @@
+"""The packages that tables are made with, imported when a table is asked for; and Arrow tables as those of pandas and Polars."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class MissingPackageError(ImportError):
+    """A table was asked for without the package that makes it; the message says what to install."""
+
+
+def package(name: str) -> Any:
+    """A package of the extra `notebook`. Raises MissingPackageError."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise MissingPackageError(
+            f"{name} makes this table, and is not installed: pip install 'tierstream[notebook]', or {name} alone"
+        ) from None
+
+
+def to_pandas(table: Any) -> Any:
+    """An Arrow table as a pandas DataFrame: money stays exact, and integers of which some are missing stay integers."""
+    pd, pa = package("pandas"), package("pyarrow")
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+    def kind_for(kind: Any) -> Any:
+        return pd.ArrowDtype(kind) if pa.types.is_decimal(kind) else nullable.get(kind)
+
+    whole = {one.name: one.type.to_pandas_dtype() for one in table.schema if one.type in nullable and not one.nullable}
+    return table.to_pandas(types_mapper=kind_for).astype(whole)
+
+
+def to_polars(table: Any) -> Any:
+    """An Arrow table as a Polars DataFrame."""
+    return package("polars").from_arrow(table)
