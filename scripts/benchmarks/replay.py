@@ -1,4 +1,6 @@
-"""Events per second of `tierstream replay`, in one process on one core, and what a second process brings."""
+"""Events per second of `tierstream replay`, in one process on one core, what a second process brings, how much memory it takes; and
+what `tierstream diff` costs, which folds under two policies.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scripts.benchmarks.cluster import BenchError, say
 from scripts.benchmarks.log import Log
@@ -16,62 +19,100 @@ from scripts.benchmarks.machine import CORES, IS_PINNED, on_cores
 from scripts.benchmarks.report import Spread
 from scripts.benchmarks.running import POLICY
 
-REPLAY = [sys.executable, "-m", "streams.cli", "replay"]
+TIERSTREAM = [sys.executable, "-m", "streams.cli"]
+HIGHER_LINES = (("version = 1", "version = 2"), ("300.00", "350.00"), ("1000.00", "900.00"))
+"""What the policy that is compared has in place of the other's."""
 
 
 def measure(log: Log, rounds: int) -> dict[str, Any]:
-    """One worker and, where that is possible, two, in turn."""
-    rates: dict[int, list[float]] = {}
-    cpu_us: dict[int, list[float]] = {}
+    """One process and, where that is possible, two, and a comparison of two policies, in turn."""
+    runs: dict[str, list[Run]] = {}
+    contenders = {"one process": 1, **({"two processes": 2} if IS_PINNED else {})}
     for _ in range(rounds):
-        for workers in (1, 2) if _takes_workers() and IS_PINNED else (1,):
-            rate, cpu = _replay(log, workers)
-            rates.setdefault(workers, []).append(rate)
-            cpu_us.setdefault(workers, []).append(cpu)
-            say(f"  {workers} worker{'s' * (workers > 1)}: {rate:,.0f} events/s, {cpu:.1f} µs of CPU each")
+        for name, workers in contenders.items():
+            _note(runs, name, _replay(log, workers))
+        _note(runs, "diff", _diff(log))
+    one = runs["one process"]
     found: dict[str, Any] = {
         "events": log.events,
-        "events_per_second": Spread.of(rates[1]).as_dict(),
-        "cpu_us_per_event": Spread.of(cpu_us[1]).as_dict(),
+        "log_bytes": log.path.stat().st_size,
+        "events_per_second": Spread.of([run.events_per_second for run in one]).as_dict(),
+        "cpu_us_per_event": Spread.of([run.cpu_us for run in one]).as_dict(),
+        "peak_memory_bytes": max(run.peak_memory_bytes for run in one),
+        "diff": {
+            "cpu_ratio": Spread.of(
+                [two.cpu_us / run.cpu_us for two, run in zip(runs["diff"], one, strict=True)]
+            ).as_dict(),
+            "peak_memory_bytes": max(run.peak_memory_bytes for run in runs["diff"]),
+        },
     }
-    if 2 in rates:
-        two = Spread.of(rates[2])
+    if "two processes" in runs:
+        two = Spread.of([run.events_per_second for run in runs["two processes"]])
         found["two_workers"] = {
             "events_per_second": two.as_dict(),
-            "ratio": two.median / Spread.of(rates[1]).median,
+            "ratio": two.median / found["events_per_second"]["median"],
         }
     return found
 
 
-def _takes_workers() -> bool:
-    return "--workers" in subprocess.run([*REPLAY, "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
+class Run(NamedTuple):
+    """What one run of a command took."""
+
+    events_per_second: float
+    cpu_us: float
+    """Of each event."""
+    peak_memory_bytes: int
+    """Resident, of the largest process."""
 
 
-def _replay(log: Log, workers: int) -> tuple[float, float]:
-    """Events per second as the summary has them, and µs of CPU per event."""
-    path = log.path
+def _note(runs: dict[str, list[Run]], name: str, run: Run) -> None:
+    runs.setdefault(name, []).append(run)
+    say(
+        f"  {name}: {run.events_per_second:,.0f} events/s, {run.cpu_us:.1f} µs of CPU each, "
+        f"{run.peak_memory_bytes / 2**20:,.0f} MiB at most"
+    )
+
+
+def _replay(log: Log, workers: int) -> Run:
+    """A replay, with its speed as the summary has it."""
     with tempfile.TemporaryDirectory(prefix="tierstream-bench-", ignore_cleanup_errors=True) as folder:
-        command = [*REPLAY, str(path), "--policy", str(POLICY), "--out", str(Path(folder, "out")), "--json"]
+        command = ["replay", str(log.path), "--policy", str(POLICY), "--out", str(Path(folder, "out")), "--json"]
         if workers > 1:
             command += ["--workers", str(workers)]
-        with on_cores(*CORES[:workers]):
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-        before = _children_cpu_seconds()
-        try:
-            answer, _ = process.communicate()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    if process.returncode:
-        raise BenchError(f"the replay ended with status {process.returncode}; see above")
+        answer, _, cpu_seconds, peak = _run(command, workers)
     summary = json.loads(answer)
     if summary["events"] != log.events:
         raise BenchError(f"the replay folded {summary['events']:,} events of {log.events:,}")
-    return summary["events_per_second"], (_children_cpu_seconds() - before) / log.events * 1e6
+    return Run(summary["events_per_second"], cpu_seconds / log.events * 1e6, peak)
 
 
-def _children_cpu_seconds() -> float:
-    """Of the children that have ended, and theirs."""
-    times = os.times()
-    return times.children_user + times.children_system
+def _diff(log: Log) -> Run:
+    """A comparison with a policy of other lines."""
+    with tempfile.TemporaryDirectory(prefix="tierstream-bench-", ignore_cleanup_errors=True) as folder:
+        text = POLICY.read_text("utf-8")
+        for before, after in HIGHER_LINES:
+            text = text.replace(before, after)
+        other = Path(folder, "other.toml")
+        other.write_text(text, "utf-8")
+        _, seconds, cpu_seconds, peak = _run(
+            ["diff", str(log.path), "--policy", str(POLICY), "--policy", str(other)], 1
+        )
+    return Run(log.events / seconds, cpu_seconds / log.events * 1e6, peak)
+
+
+def _run(arguments: list[str], cores: int) -> tuple[bytes, float, float, int]:
+    """What a command prints, its seconds, its CPU seconds and its peak memory (bytes), children included."""
+    with on_cores(*CORES[:cores]), tempfile.TemporaryFile() as answer:
+        started = time.monotonic()
+        process = subprocess.Popen([*TIERSTREAM, *arguments], stdout=answer, start_new_session=True)
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise BenchError(f"tierstream {arguments[0]} ended with status {process.returncode}; see above")
+        answer.seek(0)
+        seconds = time.monotonic() - started
+        return answer.read(), seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024

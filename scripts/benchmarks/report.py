@@ -139,6 +139,9 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
             yield "  CPU", one["cpu_us_per_event"], "µs per record"
     if one := results.get("replay"):
         yield "replay", one["events_per_second"], "events/s"
+        yield "  memory at most", one["peak_memory_bytes"] / 2**20, "MiB"
+        yield "  CPU of a diff of two policies, to one replay", one["diff"]["cpu_ratio"], ""
+        yield "  its memory at most", one["diff"]["peak_memory_bytes"] / 2**20, "MiB"
         if two := one.get("two_workers"):
             yield "  with two workers", two["events_per_second"], "events/s"
             yield "  ratio", two["ratio"], ""
