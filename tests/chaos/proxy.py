@@ -38,6 +38,7 @@ class Proxy:
         self._flows = asyncio.Event()
         self._is_refusing = False
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[Any] | None] = set()
 
     @property
     def address(self) -> str:
@@ -88,13 +89,15 @@ class Proxy:
     async def _close(self) -> None:
         self._server.close()
         self._cut()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            # One that is just being accepted is not ours to cancel: its socket would stay open.
+            for task in tasks & self._serving:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
+        self._serving.add(asyncio.current_task())
         try:
             # Not the listening socket is closed to refuse: another process could take the port.
             if self._is_refusing:
@@ -110,6 +113,7 @@ class Proxy:
             return
         finally:
             self._open.discard(writer)
+            self._serving.discard(asyncio.current_task())
             writer.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
