@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -20,6 +21,8 @@ SCHEME: Final = "kafka://"
 MESSAGES_A_POLL: Final = 1_000
 ENOUGH: Final = 5_000
 """Messages waiting of one partition beyond which it is not read on, so that memory stays bounded."""
+POLL_SECONDS: Final = 0.1
+"""librdkafka waits as long for so many messages, however few there are."""
 PATIENCE_SECONDS: Final = 15.0
 
 
@@ -102,7 +105,9 @@ class KafkaLog:
             self._consumer.resume([TopicPartition(*tp) for tp in self._paused - full])
             self._consumer.pause([TopicPartition(*tp) for tp in full - self._paused])
             self._paused = full
-        messages = self._consumer.consume(MESSAGES_A_POLL, PATIENCE_SECONDS)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (messages := self._consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)) and time.monotonic() < deadline:
+            pass
         if not messages:
             raise LogError(f"{self.name}: {wanted[0]}, partition {wanted[1]} does not answer; is the broker well?")
         for message in messages:
