@@ -27,6 +27,7 @@ from streams.web.cli import console_app
 from streams.workshop.diff_cli import diff
 from streams.workshop.fit_cli import backtest, fit
 from streams.workshop.policy_cli import policy_app
+from streams.workshop.rebuild_cli import rebuild
 
 if TYPE_CHECKING:
     from streams.sources.kafka_log import KafkaLog
@@ -57,6 +58,7 @@ app.command(
     epilog="Example: tierstream digest --format email --from alerts@example.com --to team@example.com | sendmail -t"
 )(digest)
 
+app.command(epilog="Example: tierstream rebuild --to-version 2 --policy mine.toml --group my-app")(rebuild)
 app.command(epilog="Example: tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")(doctor)
 
 PolicyOption = Annotated[
