@@ -28,6 +28,7 @@ from streams.workshop.diff_cli import diff
 from streams.workshop.fit_cli import backtest, fit
 from streams.workshop.policy_cli import policy_app
 from streams.workshop.rebuild_cli import rebuild
+from streams.workshop.seek_cli import seek
 
 if TYPE_CHECKING:
     from streams.sources.kafka_log import KafkaLog
@@ -59,6 +60,7 @@ app.command(
 )(digest)
 
 app.command(epilog="Example: tierstream rebuild --to-version 2 --policy mine.toml --group my-app")(rebuild)
+app.command(epilog="Example: tierstream seek --to 2026-01-31T08:00:00Z --to-version 2")(seek)
 app.command(epilog="Example: tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")(doctor)
 
 PolicyOption = Annotated[

@@ -162,6 +162,11 @@ class Versions:
         there = self._have_records({tp: begin[tp] for tp in doubtful})
         return sum(count for tp, count in counts.items() if tp not in doubtful or tp in there)
 
+    def have_records(self, topics: Iterable[str]) -> bool:
+        """Whether there is any record in topics, and not only what was aborted."""
+        first, ends = self.beginnings(topics), self.ends(topics)
+        return bool(self._have_records({tp: offset for tp, offset in first.items() if ends[tp] > offset}))
+
     def _have_records(self, begin: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
         """The partitions that have a record from there on."""
         consumer = Consumer(reading(self._settings, "tierstream-rebuild"), logger=quiet)
