@@ -90,8 +90,9 @@ def read_on(here: Site, group: str = READER) -> Told:
             ended.add((message.topic(), message.partition()))
         else:
             raise AssertionError(message.error().str())
-    positions = consumer.position(consumer.assignment())
-    consumer.commit(offsets=[tp for tp in positions if tp.offset >= 0], asynchronous=False)
+    positions = [tp for tp in consumer.position(consumer.assignment()) if tp.offset >= 0]
+    if positions:
+        consumer.commit(offsets=positions, asynchronous=False)
     consumer.close()
     return seen
 
@@ -261,3 +262,24 @@ def test_a_version_that_can_not_be_built_is_refused_with_what_to_do(real_broker:
             assert said in refused.output
             assert "Traceback" not in refused.output
         assert Versions(here.settings).own_topics(of_version(here, 2).settings) == []
+
+
+@pytest.mark.kafka
+def test_by_the_wall_clock_too_versions_are_compared_and_cut_at_one_instant(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, policy=POLICY) as here:
+        here.produce(in_order(600))
+        serving = here.start()
+        here.wait_until_drained(600)
+        assert serving.stop() == 0
+        before = read_on(here)
+        found = run(here, "rebuild", "--to-version", "2", "--yes", "--json")
+        assert found.exit_code == 0, found.output
+        assert json.loads(found.stdout)["comparison"]["compared"] == {"equal": 40}
+        new = of_version(here, 2)
+        assert together(read_on(new, "another")) == together(before, read_on(here))
+        worker = new.start(app_version=2)
+        wait_until(lambda: worker.stats().get("drained", False), 60, lambda: str(worker.stats()))
+        assert together(read_on(new, "another")) == together()
+        assert worker.stop() == 0
