@@ -1,7 +1,7 @@
 """An app version on the broker: what belongs to it alone, who works on it, how far it is, and where its readers begin.
 
-Where readers begin is kept as the offsets of a group that nobody is in (`cut_group`), written in one request: either all of
-them are known or none. Whoever asks later gets the same answer.
+Where readers begin is kept as one record, in the version's topic `census`, which is compacted: either all of it is known or
+nothing, and whoever asks later gets the same answer. (Offsets of a group that nobody is in would be gone after a week.)
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 import confluent_kafka
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+import orjson
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.librdkafka import connection, quiet, reading
+from streams.librdkafka import connection, quiet, reading, writing
 from streams.settings import Settings
-from streams.topics import INPUTS, OUTPUTS, registry
+from streams.sources.kafka_log import KafkaLog
+from streams.topics import CENSUS, INPUTS, OUTPUTS, registry
 
 PATIENCE_SECONDS: Final = 15.0
+CUT: Final = b"cut"
+"""Key, in the topic `census`, of where readers begin."""
 FEW_OFFSETS: Final = 100
 """Offsets that may all be ends of producers' transactions, and no records."""
 
@@ -60,15 +64,14 @@ class Versions:
         return [one.name for one in registry(version) if one.name in there and one.name not in inputs]
 
     def delete(self, version: Settings) -> list[str]:
-        """Delete the topics, groups and positions of an app version; returns the topics' names."""
+        """Delete the topics and the workers' group of an app version; returns the topics' names."""
         names = self.own_topics(version)
         if names:
             for future in self._admin.delete_topics(names, operation_timeout=PATIENCE_SECONDS).values():
                 self._answer(future)
-        for group in (version.table_app_id, cut_group(version)):
-            if group in self.groups():
-                for future in self._admin.delete_consumer_groups([group]).values():
-                    self._answer(future)
+        if version.table_app_id in self.groups():
+            for future in self._admin.delete_consumer_groups([version.table_app_id]).values():
+                self._answer(future)
         return names
 
     def ends(self, topics: Iterable[str]) -> Positions:
@@ -192,19 +195,38 @@ class Versions:
     # ------------------------------------------------------------ the cut
     def cut(self, version: Settings) -> Positions:
         """From where readers go on in the outputs of a version; empty if it was not switched to."""
-        group = cut_group(version)
-        return self.committed(group, output_topics(version)) if group in self.groups() else {}
+        topic = version.topic(CENSUS)
+        if topic not in self.topics():
+            return {}
+        log = KafkaLog(version)
+        log.begin([CENSUS])
+        kept = [message.value() for message in log.messages(CENSUS, 0) if message.key() == CUT]
+        if not kept:
+            return {}
+        by_topic: dict[str, dict[str, int]] = orjson.loads(kept[-1])
+        return {(name, int(number)): offset for name, found in by_topic.items() for number, offset in found.items()}
 
     def keep_cut(self, version: Settings) -> Positions:
         """Keep where the outputs of a version end now as the place from where readers go on."""
-        positions = self.ends(output_topics(version))
-        self.set_committed(cut_group(version), positions)
+        positions, failed = self.ends(output_topics(version)), []
+        producer = Producer(writing(version), logger=quiet)
+        producer.produce(
+            version.topic(CENSUS),
+            orjson.dumps(by_topic(positions)),
+            CUT,
+            partition=0,
+            on_delivery=lambda error, _: failed.append(error.str()) if error is not None else None,
+        )
+        if producer.flush(PATIENCE_SECONDS) or failed:
+            raise VersionError(
+                f"the broker at {self._broker} did not take the cut: {failed or 'no answer'}; run this again"
+            )
         return positions
 
     def readers(self, version: Settings) -> list[str]:
-        """The groups that have positions in the outputs of a version: its workers' and its cut are none."""
-        topics, own = output_topics(version), {version.table_app_id, cut_group(version)}
-        return [group for group in sorted(self.groups() - own) if self.committed(group, topics)]
+        """The groups, but for its workers', that have positions in the outputs of a version."""
+        topics = output_topics(version)
+        return [group for group in sorted(self.groups() - {version.table_app_id}) if self.committed(group, topics)]
 
     def _away(self, why: str) -> VersionError:
         return VersionError(
@@ -229,6 +251,9 @@ def output_topics(version: Settings) -> list[str]:
     return [version.topic(name) for name in OUTPUTS]
 
 
-def cut_group(version: Settings) -> str:
-    """The group whose offsets say from where readers go on."""
-    return f"{version.table_app_id}-cut"
+def by_topic(positions: Positions) -> dict[str, dict[str, int]]:
+    """Positions as JSON keeps them."""
+    found: dict[str, dict[str, int]] = {}
+    for (topic, number), offset in sorted(positions.items()):
+        found.setdefault(topic, {})[str(number)] = offset
+    return found

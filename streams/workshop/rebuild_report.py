@@ -13,7 +13,6 @@ from rich.table import Table
 
 from models.customer import BASE_LEVEL
 from streams.topics import OUTPUTS
-from streams.versions import Positions
 from streams.workshop.comparison import direction
 from streams.workshop.comparison_report import share
 from streams.workshop.two_tables import EXAMPLES, HARMLESS, KINDS, STANDING, Difference, Found, Version
@@ -136,14 +135,6 @@ class Report:
                     "risk_level": list(one.levels),
                 }
             )
-
-
-def positions_by_topic(positions: Positions) -> dict[str, dict[str, int]]:
-    """Where readers begin, as JSON keeps it."""
-    found: dict[str, dict[str, int]] = {}
-    for (topic, number), offset in sorted(positions.items()):
-        found.setdefault(topic, {})[str(number)] = offset
-    return found
 
 
 def what_is_left_to_do(old: Version, new: Version) -> list[str]:

@@ -28,10 +28,10 @@ from streams.settings import Settings, SettingsError
 from streams.sources.logs import LogError
 from streams.table import ChangelogError
 from streams.topics import TopicsError, create_topics
-from streams.versions import Positions, VersionError, Versions, cut_group
+from streams.versions import Positions, VersionError, Versions, by_topic
 from streams.workshop import rebuild as steps
 from streams.workshop.rebuild import Progress, Reader
-from streams.workshop.rebuild_report import Report, positions_by_topic, what_is_left_to_do
+from streams.workshop.rebuild_report import Report, what_is_left_to_do
 from streams.workshop.two_tables import Version
 
 
@@ -59,14 +59,11 @@ def version_of(settings: Settings) -> Version:
 def run_rebuild(old_settings: Settings, new_settings: Settings, wishes: Wishes) -> None:
     """Build, compare, switch, and have readers go over; what was done before is found and not done again."""
     versions, old, new = Versions(old_settings), version_of(old_settings), version_of(new_settings)
-
     versions.topics()  # so that a broker that is away is noticed at once
     tell = warn if wishes.as_json else say
     positions, report = versions.cut(new.settings), None
     if positions:
-        tell(
-            f"version {new.number} was switched to before; readers go on at the positions of the group {cut_group(new.settings)}"
-        )
+        tell(f"version {new.number} was switched to before")
     else:
         is_begun = asyncio.run(steps.check(versions, old, new))
         tell(f"{'goes on with' if is_begun else 'builds'} version {new.number} under {new.policy.ref}")
@@ -139,7 +136,7 @@ def _say_what_is_done(
         answer = {
             "switched": True,
             "comparison": found,
-            "positions": positions_by_topic(positions),
+            "positions": by_topic(positions),
             "readers": [one._asdict() for one in readers],
             "other_readers": others,
             "to_do": to_do,
@@ -149,7 +146,7 @@ def _say_what_is_done(
     say(
         f"version {new.number} begins where version {old.number} ends. Readers finish version {old.number}'s topics, then go on at:"
     )
-    for topic, by_partition in positions_by_topic(positions).items():
+    for topic, by_partition in by_topic(positions).items():
         say(f"  {topic}  {' '.join(f'{number}:{offset}' for number, offset in by_partition.items())}")
     for reader in readers:
         say(f"group {reader.group}: {reader.what}")
