@@ -119,6 +119,8 @@ class Command(Struct, gc=False, kw_only=True):
     parameters: Parameters | None = None
     policy: Annotated[str, Meta(max_length=MAX_POLICY_CHARACTERS)] | None = None
     """A whole policy file, in force from then on."""
+    follows: Annotated[str, Meta(max_length=300)] | None = None
+    """With `policy`: in place of which one. Tables under another one, as of an app version beside it, stay as they are."""
 
 
 Body = Purchase | Complaint | Feedback | Prospect | Command

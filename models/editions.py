@@ -82,7 +82,9 @@ class Editions:
             raise EditionError(f"edition {number} does not follow edition {last.number}, which is in force")
         breakpoints, text = command.breakpoints or last.breakpoints, last.text
         parameters, base = last.parameters, last.policy
-        if command.policy is not None:
+        if command.policy is not None and command.follows not in (None, last.policy.ref):
+            pass  # it was not meant for a table under this policy; its number is taken all the same
+        elif command.policy is not None:
             text, parameters = command.policy, command.parameters
             base = _activated(command.policy, parameters, last.policy.window.keep_ms)
             found = obstacles(last.policy, base)

@@ -25,7 +25,7 @@ from streams.partition import PartitionWorker
 from streams.settings import Settings
 from streams.stats import Stats
 from streams.topics import INPUTS, OUTPUTS
-from streams.transport import BatchTransport
+from streams.transport import BatchTransport, credentials
 from streams.view import RedisView, ViewFeed
 from streams.worker_log import last_words
 
@@ -163,7 +163,7 @@ def create_app(settings: Settings, policy: Policy, spans: Spans | None = None) -
         policy,
         spans,
         broker=[f"aiokafka://{server}" for server in settings.broker.split(",")],
-        broker_credentials=_credentials(settings),
+        broker_credentials=credentials(settings),
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_max_fetch_size=1 << 20,
@@ -183,18 +183,3 @@ def create_app(settings: Settings, policy: Policy, spans: Spans | None = None) -
     agents.attach(app)
     health.attach(app)
     return app
-
-
-def _credentials(settings: Settings) -> Any:
-    if settings.security_protocol == "PLAINTEXT":
-        return None
-    context = settings.ssl_context()
-    if settings.security_protocol == "SSL":
-        return faust.SSLCredentials(context=context)
-    assert settings.sasl_password is not None
-    return faust.SASLCredentials(
-        username=settings.sasl_username,
-        password=settings.sasl_password.get_secret_value(),
-        mechanism=settings.sasl_mechanism,
-        ssl_context=context,
-    )

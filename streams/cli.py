@@ -38,6 +38,8 @@ from streams.workshop.diff_cli import diff
 from streams.workshop.explain_cli import explain, whatif
 from streams.workshop.fit_cli import backtest, fit
 from streams.workshop.policy_cli import policy_app
+from streams.workshop.rebuild_cli import rebuild
+from streams.workshop.seek_cli import seek
 
 if TYPE_CHECKING:
     from streams.sources.kafka_log import KafkaLog
@@ -75,6 +77,8 @@ app.command(
     epilog="Example: tierstream digest --format email --from alerts@example.com --to team@example.com | sendmail -t"
 )(digest)
 
+app.command(epilog="Example: tierstream rebuild --to-version 2 --policy mine.toml --group my-app")(rebuild)
+app.command(epilog="Example: tierstream seek --to 2026-01-31T08:00:00Z --to-version 2")(seek)
 app.command(epilog="Example: tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")(doctor)
 
 PolicyOption = Annotated[

@@ -168,9 +168,13 @@ class Delivery:
         """Begin a batch, or what else goes to these topics; others may follow."""
         if not self.is_exactly_once:
             return
+        await self.settle()
+        await self._begin(topics)
+
+    async def settle(self) -> None:
+        """Wait until what was committed last is so in every partition."""
         if self._ending is not None:
             await self._ending
-        await self._begin(topics)
 
     async def _begin(self, topics: Iterable[str]) -> None:
         await self._patiently(self.producer.begin_transaction())

@@ -78,6 +78,7 @@ def edition_body(
     breakpoints: Breakpoints | None = None,
     parameters: Parameters | None = None,
     policy: str | None = None,
+    follows: str | None = None,
 ) -> bytes:
     """The command that begins an edition. The same edition has the same event id, whoever sends it."""
     body = {
@@ -89,6 +90,7 @@ def edition_body(
         "breakpoints": breakpoints,
         "parameters": parameters,
         "policy": policy,
+        "follows": follows,
     }
     return msgspec.json.encode({name: value for name, value in body.items() if value is not None})
 
@@ -136,9 +138,17 @@ def activate(
         raise SwitchError(f"{rules.ref} can't follow {now.rules.ref}: {'; '.join(found)}. A rebuild can change that")
     number = now.edition + 1
     note = Activation(number, units.format_time(at_ms), rules, now.rules, actor, reason)
-    body = edition_body(number, at_ms, parameters=rules.parameters, policy=rules.text)
+    body = edition_body(number, at_ms, parameters=rules.parameters, policy=rules.text, follows=_ref_in_force(now))
     _begin(settings, number, body, {ACTIVATION + str(number).encode(): msgspec.json.encode(note)})
     return number
+
+
+def _ref_in_force(now: InForce) -> str:
+    """The name of the policy in force as tables tell it: of an activated one without the digest of its parameters."""
+    if not now.activations:
+        return now.rules.ref
+    policy = now.rules.policy()
+    return f"{policy.id}@{policy.version}"
 
 
 def why_not(now: InForce, rules: Rules) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import faust
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
@@ -27,6 +28,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
 from streams.assignor import Assignor
+from streams.settings import Settings
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -430,3 +432,19 @@ def client_options(app: TierstreamApp) -> dict[str, Any]:
         "client_id": app.conf.broker_client_id,
         **driver.credentials_to_aiokafka_auth(app.conf.broker_credentials, app.conf.ssl_context),
     }
+
+
+def credentials(settings: Settings) -> Any:
+    """How Faust, and with it aiokafka, shows the broker who it is."""
+    if settings.security_protocol == "PLAINTEXT":
+        return None
+    context = settings.ssl_context()
+    if settings.security_protocol == "SSL":
+        return faust.SSLCredentials(context=context)
+    assert settings.sasl_password is not None
+    return faust.SASLCredentials(
+        username=settings.sasl_username,
+        password=settings.sasl_password.get_secret_value(),
+        mechanism=settings.sasl_mechanism,
+        ssl_context=context,
+    )

@@ -15,8 +15,9 @@ from typing import Final, NamedTuple, TypeVar
 
 import models
 from models import buckets, explain, units
+from models.bodies import Command
 from models.customer import NEVER_MS, Customer
-from models.events import Rejected
+from models.events import Event, Rejected
 from models.outputs import ALERTS, CHURN_RISK, TIER_CHANGES
 from models.policy import Policy
 from streams.folding import Batch
@@ -161,7 +162,8 @@ class Comparing:
         return max(replay.clock_ms for replay in self._replays)
 
     def fold(self, records: list[Record]) -> None:
-        """Fold records under both."""
+        """Fold records under both. What was activated or switched to when the log was made does not count: each policy is as given."""
+        records = [record for record in records if not _changes_policy(record)]
         self.found.events += len(records)
         if self.found.begins_ms == NEVER_MS:
             times = [record.occurred_at_ms for record in records if record.occurred_at_ms >= 0]
@@ -329,6 +331,11 @@ def _what_divides(policy: Policy, customer: Customer, others: Policy, other: Cus
     if name not in names:
         name = names[min(others.ladder.rank_of(name), len(names) - 1)]
     return explain.what_divides(policy, customer, name)
+
+
+def _changes_policy(record: Record) -> bool:
+    body = record.decoded.body if isinstance(record.decoded, Event) else None
+    return isinstance(body, Command) and body.command == "use_edition" and body.breakpoints is None
 
 
 def month_of(at_ms: int) -> str:

@@ -27,7 +27,7 @@ from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from models.relative import Census
 from streams.folding import Batch, DeadLetter, Plan, Review, Schedule
-from streams.journal import JournalError, plan_of
+from streams.journal import Entry, JournalError, plan_of
 from streams.merge import Record
 from streams.progress import progress_over
 from streams.sources.kafka_span import Offsets
@@ -332,12 +332,20 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
 
 
 def replay_partition(
-    log: KafkaLog, number: int, policy: Policy, on_bytes: Callable[[int], None], on_batch: Callable[[Batch], None]
+    log: KafkaLog,
+    number: int,
+    policy: Policy,
+    on_bytes: Callable[[int], None],
+    on_batch: Callable[[Batch], None],
+    entries: Iterable[Entry] | None = None,
 ) -> Replay:
-    """One partition's history by its journal; gives its customers as they are at the end. Raises JournalError."""
+    """One partition's history by its journal, or by these entries of it; gives its customers as they are at the end.
+
+    Raises JournalError.
+    """
     replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
     inputs = {name: _Ahead(log.records(name, number, decoder, on_bytes)) for name in INPUTS}
-    for entry in log.entries(number):
+    for entry in log.entries(number) if entries is None else entries:
         if entry.policy != policy.ref:
             raise JournalError(
                 f"partition {number}, batch {entry.batch} was folded under {entry.policy}, not {policy.ref}: "

@@ -18,6 +18,7 @@ from models.editions import EditionError, Editions
 from models.policy import Policy
 from models.succession import obstacles
 from streams.editions import edition_body
+from streams.workshop.comparison import Comparing
 from streams.workshop.replay import Replay
 from tests.builders import DAY, Wire, lock, ms, purchase, shipped_text
 from tests.property.test_editions import records, told
@@ -210,6 +211,26 @@ def test_a_policy_that_can_not_follow_is_a_dead_letter_that_says_why(said: str, 
     assert [letter.code for letter in batch.dead_letters] == ["bad_edition"]
     assert said in batch.dead_letters[0].detail
     assert replay.editions.number == 0
+
+
+def test_an_activation_that_was_meant_for_another_policy_changes_nothing_but_the_number() -> None:
+    other = policy_of(newer(newer(ANNUAL)).replace("version = 2", "version = 3"))
+    body = edition_body(1, 0, policy=newer(ANNUAL), follows="annual-spend@1")
+    meant = msgspec.json.decode(body, type=Command)
+    assert Editions.of(load("annual-spend")).begun_with(meant, 0).current.ref == "annual-spend@2"
+    kept = Editions.of(other).begun_with(meant, 0)
+    assert (kept.current.ref, kept.number) == ("annual-spend@3", 1)
+
+
+def test_a_comparison_takes_each_policy_as_it_is_given_whatever_was_activated_in_the_log() -> None:
+    first, second = load("annual-spend"), policy_of(newer(ANNUAL).replace('"200.00"', '"250.00"'))
+    log = [
+        purchase("ada", "220", on="2024-01-01"),
+        {"topic": "commands", **json.loads(edition_body(1, ms("2024-01-02"), policy=second.text, follows=first.ref))},
+    ]
+    comparing = Comparing((first, second), 10)
+    comparing.fold(records(first, log))
+    assert list(comparing.finish(ms("2024-01-03")).flows) == [("gold", "silver")]
 
 
 def test_with_its_parameters_a_policy_that_names_a_file_can_be_activated() -> None:

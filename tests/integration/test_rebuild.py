@@ -1,0 +1,285 @@
+"""`tierstream rebuild`: a version built beside the one that serves, compared, cut, and what readers see of all that."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+
+from models.outputs import ANNOUNCEMENTS
+from streams.cli import app as cli
+from streams.versions import Versions
+from tests.integration.conftest import Broker
+from tests.integration.harness import ROOT, Line, Site, site, wait_until
+from tests.integration.test_recovery import shuffled_purchases
+from tests.integration.test_worker import purchase
+from tests.integration.test_worker_equals_replay import bodies_by_customer, replayed
+
+UNTIL = "2026-06-01T00:00:00Z"
+POLICY = "annual-spend"
+READER = "reader"
+Told = dict[str, dict[str, list[bytes]]]
+"""Bodies by topic and customer, in order."""
+
+
+def in_order(count: int) -> list[Line]:
+    return sorted(shuffled_purchases(count), key=lambda line: line[1]["occurred_at"])  # type: ignore[index]
+
+
+def of_version(here: Site, number: int, **changed: Any) -> Site:
+    """The installation as another app version sees it."""
+    changed |= {"app_version": number}
+    return Site(here.settings.model_copy(update=changed), here.folder, here.workers)
+
+
+def run(here: Site, *arguments: str) -> Result:
+    environment = os.environ | here.settings.environment() | {"PYTHONPATH": str(ROOT)}
+    return CliRunner().invoke(cli, list(arguments), env=environment)
+
+
+@contextmanager
+def running(here: Site, *arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A command beside the test, and the file of what it says to people."""
+    said = here.folder / "said.txt"
+    inherited = os.environ | here.settings.environment() | {"PYTHONPATH": str(ROOT)}
+    with said.open("wb") as sink:
+        command = [sys.executable, "-m", "tests.integration.dying", *arguments]
+        process = subprocess.Popen(command, env=inherited | environment, stdout=subprocess.PIPE, stderr=sink)
+    try:
+        yield process, said
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def read_on(here: Site, group: str = READER) -> Told:
+    """What a consumer of a group sees in the announcements that it has not seen, to their ends; it commits that."""
+    consumer = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": here.settings.broker,
+            "group.id": f"{here.settings.app_id}-{group}",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+        }
+    )
+    topics = {here.settings.topic(name): name for name in ANNOUNCEMENTS}
+    consumer.subscribe(list(topics))
+    seen: Told = {name: defaultdict(list) for name in ANNOUNCEMENTS}
+    ended: set[tuple[str, int]] = set()
+    while len(ended) < len(topics) * here.settings.partitions:
+        message = consumer.poll(30)
+        assert message is not None, "no answer"
+        if message.error() is None:
+            seen[topics[message.topic()]][message.key().decode()].append(message.value())
+        elif message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
+            ended.add((message.topic(), message.partition()))
+        else:
+            raise AssertionError(message.error().str())
+    positions = [tp for tp in consumer.position(consumer.assignment()) if tp.offset >= 0]
+    if positions:
+        consumer.commit(offsets=positions, asynchronous=False)
+    consumer.close()
+    return seen
+
+
+def together(*parts: Told) -> Told:
+    """What was seen one part after the other."""
+    whole: Told = {name: defaultdict(list) for name in ANNOUNCEMENTS}
+    for part in parts:
+        for name, by_customer in part.items():
+            for customer, bodies in by_customer.items():
+                whole[name][customer] += bodies
+    return {name: dict(by_customer) for name, by_customer in whole.items()}
+
+
+def told_by_replay(lines: list[Line], folder: Path, policy: str = POLICY) -> Told:
+    out = replayed(lines, folder, policy, UNTIL)
+    return {name: bodies_by_customer(out / f"{name}.jsonl") for name in ANNOUNCEMENTS}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+def test_readers_of_a_version_that_was_rebuilt_and_switched_to_see_every_announcement_once(
+    delivery: str, real_broker: Broker, tmp_path: Path
+) -> None:
+    lines = in_order(2_400)
+    with site(
+        real_broker.address, tmp_path, partitions=2, clock="event", policy=POLICY, max_batch=50, delivery=delivery
+    ) as here:
+        new, group = of_version(here, 2), f"{here.settings.app_id}-{READER}"
+        here.produce(lines[:1000])
+        serving = here.start()
+        here.wait_until_drained(1000)
+        seen = [read_on(here)]
+        with running(here, "rebuild", "--to-version", "2", "--yes", "--json", "--group", group) as (rebuilding, said):
+            wait_until(lambda: "stop the workers of version 1 now" in said.read_text(), 120, said.read_text)
+            # What comes now only the old version has when it stops.
+            here.produce(lines[1000:1500])
+            here.wait_until_drained(1500)
+            assert serving.stop() == 0
+            here.produce(lines[1500:1800])
+            out = rebuilding.communicate(timeout=120)[0]
+            assert rebuilding.returncode == 1, said.read_text()
+        first = json.loads(out)
+        assert first["comparison"]["compared"] == {"equal": 40}
+        assert [(one["has_gone_over"], one["group"]) for one in first["readers"]] == [(False, group)]
+        assert "still to read" in first["readers"][0]["what"]
+        seen.append(read_on(here))
+        again = run(here, "rebuild", "--to-version", "2", "--yes", "--json", "--group", group)
+        assert again.exit_code == 0, again.output
+        assert json.loads(again.stdout)["positions"] == first["positions"]
+        assert json.loads(again.stdout)["readers"][0]["has_gone_over"]
+        assert Versions(here.settings).readers(new.settings) == [group]
+        new.start(until=UNTIL, app_version=2)
+        here.produce(lines[1800:])
+        here.wait_until_drained(900)
+        seen.append(read_on(new))
+        assert all(sum(map(len, part["tier-changes"].values())) for part in seen)
+        assert together(*seen) == told_by_replay(lines, tmp_path)
+
+
+@pytest.mark.kafka
+def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    lines = in_order(1_500)
+    with site(real_broker.address, tmp_path, partitions=3, clock="event", policy=POLICY, max_batch=40) as here:
+        new, group = of_version(here, 2), f"{here.settings.app_id}-{READER}"
+        here.produce(lines[:700])
+        serving = here.start()
+        here.wait_until_drained(700)
+        here.produce(lines[700:900])
+        here.wait_until_drained(900)
+        assert serving.stop() == 0
+        seen = [read_on(here)]
+        arguments = ("rebuild", "--to-version", "2", "--yes", "--json", "--group", group)
+        deaths = (
+            "streams.workshop.rebuild:compare:1",
+            "streams.by_hand:PartitionByHand.fold_up_to:4",
+            "streams.delivery:Delivery.append_state:2",
+            "streams.versions:Versions.keep_cut:1",
+        )
+        for number, death in enumerate(deaths):
+            # Both versions are behind the inputs, each by something else, whenever it is killed.
+            here.produce(lines[900 + 50 * number : 950 + 50 * number])
+            with running(here, *arguments, DIE_AT=death) as (process, said):
+                process.communicate(timeout=120)
+                assert process.returncode == -signal.SIGKILL, (death, said.read_text())
+            assert Versions(here.settings).cut(new.settings) == {}
+        done = run(here, *arguments)
+        assert not json.loads(done.stdout)["readers"][0]["has_gone_over"], done.output
+        seen.append(read_on(here))
+        assert run(here, *arguments).exit_code == 0
+        new.start(until=UNTIL, app_version=2)
+        here.produce(lines[1100:])
+        here.wait_until_drained(400)
+        seen.append(read_on(new))
+        assert together(*seen) == told_by_replay(lines, tmp_path)
+
+
+@pytest.mark.kafka
+def test_another_policy_shows_who_moves_and_abort_takes_away_the_new_version_alone(
+    real_broker: Broker, redis: Any, tmp_path: Path
+) -> None:
+    with site(
+        real_broker.address, tmp_path, partitions=1, clock="event", policy="subscription-like", redis_url=redis.url
+    ) as here:
+        here.produce([("purchases", purchase(n, f"c{n % 5}", amount="90000.00", currency="USD")) for n in range(20)])
+        serving = here.start()
+        here.wait_until_drained(20)
+        before = {name: here.by_customer(name) for name in ANNOUNCEMENTS}
+        moves = tmp_path / "moves.jsonl"
+        found = run(
+            here, "rebuild", "--to-version", "2", "--policy", POLICY, "--yes", "--wait", "0s", "--moves", str(moves)
+        )
+        assert found.exit_code == 1
+        assert f"1 of version 1 are at work in the group {here.settings.app_id}" in found.output
+        assert "5 of them (100.0%) are in another tier under annual-spend@1" in found.output
+        listed = [orjson.loads(line) for line in moves.read_bytes().splitlines()]
+        assert [one["customer_id"] for one in listed] == [f"c{n}" for n in range(5)]
+        other = run(here, "rebuild", "--to-version", "2", "--yes", "--wait", "0s")
+        assert other.exit_code == 1
+        assert "version 2 is made under annual-spend@1, not subscription-like@1" in other.output
+        topics = Versions(here.settings).topics()
+        gone = run(here, "rebuild", "--to-version", "2", "--abort", "--yes")
+        assert gone.exit_code == 0, gone.output
+        left = Versions(here.settings).topics()
+        assert {name for name in topics - left if name.startswith(here.settings.app_id)} == {
+            one for one in topics if one.startswith(here.settings.app_id) and "-v2" in one
+        }
+        assert serving.page("healthz")[0] == 200
+        assert {name: here.by_customer(name) for name in ANNOUNCEMENTS} == before
+        assert here.latest("profiles").keys() == {f"c{n}" for n in range(5)}
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_rebuild_that_is_stopped_takes_its_worker_along_and_goes_on_when_it_is_run_again(
+    told: signal.Signals, real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=POLICY) as here:
+        here.produce(in_order(300))
+        group = of_version(here, 2).settings.table_app_id
+        with running(here, "rebuild", "--to-version", "2", "--yes", "--json") as (rebuilding, said):
+            wait_until(lambda: bool(Versions(here.settings).members(group)), 60, said.read_text)
+            rebuilding.send_signal(told)
+            assert rebuilding.wait(60) == 130, said.read_text()
+            assert "run this again to go on" in said.read_text()
+        assert Versions(here.settings).members(group) == []
+        again = run(here, "rebuild", "--to-version", "2", "--yes")
+        assert again.exit_code == 0, again.output
+        assert "goes on with version 2" in again.output
+        assert "All 0 customers are the same" not in again.output
+        assert run(here, "rebuild", "--to-version", "2", "--abort", "--yes").exit_code == 1, "it was switched to"
+
+
+@pytest.mark.kafka
+def test_a_version_that_can_not_be_built_is_refused_with_what_to_do(real_broker: Broker, tmp_path: Path) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=POLICY) as here:
+        for arguments, said in (
+            (("--to-version", "1"), "version 1 is no next one: TIERSTREAM_APP_VERSION is 1"),
+            (("--to-version", "2", "--policy", "pyramid"), "which both versions read"),
+            (("--to-version", "2", "--policy", "nothing.toml"), "nothing.toml"),
+            (("--to-version", "2", "--wait", "soon"), "soon"),
+        ):
+            refused = run(here, "rebuild", "--yes", *arguments)
+            assert refused.exit_code in (1, 2), refused.output
+            assert said in refused.output
+            assert "Traceback" not in refused.output
+        assert Versions(here.settings).own_topics(of_version(here, 2).settings) == []
+
+
+@pytest.mark.kafka
+def test_by_the_wall_clock_too_versions_are_compared_and_cut_at_one_instant(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    with site(real_broker.address, tmp_path, partitions=1, policy=POLICY) as here:
+        here.produce(in_order(600))
+        serving = here.start()
+        here.wait_until_drained(600)
+        assert serving.stop() == 0
+        before = read_on(here)
+        found = run(here, "rebuild", "--to-version", "2", "--yes", "--json")
+        assert found.exit_code == 0, found.output
+        assert json.loads(found.stdout)["comparison"]["compared"] == {"equal": 40}
+        new = of_version(here, 2)
+        assert together(read_on(new, "another")) == together(before, read_on(here))
+        worker = new.start(app_version=2)
+        wait_until(lambda: worker.stats().get("drained", False), 60, lambda: str(worker.stats()))
+        assert together(read_on(new, "another")) == together()
+        assert worker.stop() == 0
