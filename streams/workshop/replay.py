@@ -67,6 +67,8 @@ class Replay:
     @classmethod
     def at(cls, checkpoint: Checkpoint, policy: Policy) -> Self:
         """As it was when the checkpoint was made."""
+        from streams.workshop.seed import Seed  # it knows the broker, which most replays need not
+
         editions = Editions.from_wire(policy, checkpoint.editions)
         customers = Seed(checkpoint.customers, checkpoint.clock_ms, editions, Offsets({}))
         replay = cls(policy, checkpoint.recorded_lines, customers)

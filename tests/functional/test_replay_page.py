@@ -55,6 +55,6 @@ def test_the_commands_and_urls_of_the_page_are_taken() -> None:
     assert len(urls) > 3
     for url in urls:
         parse_kafka_url(url)
-    helped = run("replay", "--help").output
+    helped = run("replay", "--help").output + run("diff", "--help").output
     for option in re.findall(r"`(--[a-z-]+)", PAGE):
         assert option in helped, option

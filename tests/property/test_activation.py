@@ -78,7 +78,7 @@ def timely_logs(draw: st.DrawFn) -> list[Wire]:
     return sorted(found, key=lambda wire: ms(wire["occurred_at"])) or [purchase("ada", "90", on="2024-01-01")]
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(pairs(), timely_logs(), st.data())
 def test_customers_are_where_they_would_be_had_the_policy_been_in_force_all_along(
     pair: tuple[Policy, Policy], log: list[Wire], data: st.DataObject
@@ -115,7 +115,7 @@ def levels_are_comparable(before: Policy, after: Policy) -> bool:
     return remembered and all(level.ease_below == level.raise_at for level in after.risk.levels)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(pairs(), timely_logs(), st.data())
 def test_whether_customers_are_judged_at_once_or_in_turn_the_bytes_are_the_same(
     pair: tuple[Policy, Policy], log: list[Wire], data: st.DataObject
