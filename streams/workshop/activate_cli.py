@@ -134,7 +134,7 @@ def _begin(
     """Compare, ask, and begin the edition. Raises SwitchError, PolicyError or LogError."""
     if at is None and settings.clock == "event":
         raise refuse("workers go by the time of the events (TIERSTREAM_CLOCK=event): say from when on, by --at")
-    at_ms = time.time_ns() // 1_000_000 if at is None else _time(at)
+    at_ms = None if at is None else _time(at)
     found = editions.why_not(now, rules)
     if found:
         raise refuse(
@@ -147,9 +147,11 @@ def _begin(
     if not yes:
         if not sys.stdin.isatty():
             raise refuse("nobody is there to confirm; give --yes")
-        question = f"Put {rules.ref} in force, in place of {now.rules.ref}, from {units.format_time(at_ms)} on?"
+        question = f"Put {rules.ref} in force, in place of {now.rules.ref}, from {at or 'now'} on?"
         if not typer.confirm(question):
             raise fail("nothing was changed", INTERRUPTED)
+    if at_ms is None:
+        at_ms = time.time_ns() // 1_000_000  # not before: comparing and asking took their time
     number = editions.activate(settings, now, rules, at_ms, by, reason)
     if as_json:
         say_json({"edition": number, "policy": rules.ref, "before": now.rules.ref, "at": units.format_time(at_ms)})

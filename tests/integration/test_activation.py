@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 import time
@@ -148,19 +147,22 @@ def activated_at(here: Site, number: int) -> str:
 
 
 def check(here: Site, sold: int, in_force: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Every event is counted once, and every announcement was made under the policy that was in force at its instant."""
+    """Every event is counted once. In each partition, announcements are under one policy after the other: under none before the
+    instant from which it is in force, and once one is, what is still told under an older one happened until that instant.
+    """
     profiles = [json.loads(one) for one in here.latest("profiles").values()]
     assert sum(one["lifetime"]["orders"] for one in profiles) == sold
-    told = [
-        json.loads(one)
-        for name in ("tier-changes", "churn-risk", "alerts")
-        for one in itertools.chain(*here.by_customer(name).values())
-    ]
-    for one in told:
-        at_ms = ms(one["occurred_at"])
-        right = [name for name, since in in_force if not since or ms(since) <= at_ms]
-        may_be = right[-2:] if len(right) > 1 and ms(in_force[len(right) - 1][1]) == at_ms else right[-1:]
-        assert one["policy"] in may_be, one
+    names, since_ms = [name for name, _ in in_force], [ms(at) if at else 0 for _, at in in_force]
+    told: list[dict[str, Any]] = []
+    for topic in ("tier-changes", "churn-risk", "alerts"):
+        latest: dict[int, int] = {}
+        for record in here.read(topic):
+            body = json.loads(record.value() or b"")
+            told.append(body)
+            place, at_ms = names.index(body["policy"]), ms(body["occurred_at"])
+            seen = latest[record.partition()] = max(latest.get(record.partition(), 0), place)
+            assert at_ms >= since_ms[place], body
+            assert place == seen or at_ms <= since_ms[place + 1], body
     return told
 
 

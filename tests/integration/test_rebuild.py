@@ -169,6 +169,7 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
         seen = [read_on(here)]
         arguments = ("rebuild", "--to-version", "2", "--yes", "--json", "--group", group)
         deaths = (
+            "streams.workshop.rebuild:compare:1",
             "streams.by_hand:PartitionByHand.fold_up_to:4",
             "streams.delivery:Delivery.append_state:2",
             "streams.versions:Versions.keep_cut:1",
