@@ -6,6 +6,7 @@ nothing, and whoever asks later gets the same answer. (Offsets of a group that n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ from streams.sources.kafka_log import KafkaLog
 from streams.topics import CENSUS, INPUTS, OUTPUTS, registry
 
 PATIENCE_SECONDS: Final = 15.0
+LOADING_SECONDS: Final = 0.1
 CUT: Final = b"cut"
 """Key, in the topic `census`, of where readers begin."""
 FEW_OFFSETS: Final = 100
@@ -118,11 +120,22 @@ class Versions:
 
     def committed(self, group: str, topics: Iterable[str]) -> Positions:
         """A group's offsets on topics, as far as it has any."""
-        wanted = set(topics)
-        futures = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=PATIENCE_SECONDS
-        )
-        found = self._answer(futures[group]).topic_partitions or []
+        wanted, deadline = set(topics), time.monotonic() + PATIENCE_SECONDS
+        while True:
+            futures = self._admin.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=PATIENCE_SECONDS
+            )
+            future = futures[group]
+            try:
+                error = future.exception(2 * PATIENCE_SECONDS)
+            except TimeoutError:
+                break
+            # The first question about groups on a broker that has just started is answered so.
+            is_loading = isinstance(error, KafkaException) and "load in progress" in error.args[0].str()
+            if not is_loading or time.monotonic() > deadline:
+                break
+            time.sleep(LOADING_SECONDS)
+        found = self._answer(future).topic_partitions or []
         return {(tp.topic, tp.partition): tp.offset for tp in found if tp.topic in wanted and tp.offset >= 0}
 
     def set_committed(self, group: str, positions: Mapping[tuple[str, int], int]) -> None:
