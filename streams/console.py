@@ -26,6 +26,18 @@ def fail(message: str, status: int = FAILED) -> typer.Exit:
     return typer.Exit(status)
 
 
+def confirm(question: str, yes: bool, otherwise: str = "nothing was done; --yes goes on without asking") -> None:
+    """Ask on standard error, unless `yes`. Raises typer.Exit, saying what was not done, if the answer is no."""
+    if yes:
+        return
+    try:
+        sure = typer.confirm(question, err=True)
+    except typer.Abort:
+        sure = False
+    if not sure:
+        raise fail(otherwise)
+
+
 def warn(text: str) -> None:
     """To standard error, as it is."""
     print(text, file=sys.stderr)  # noqa: T201

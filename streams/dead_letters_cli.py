@@ -20,7 +20,7 @@ import models
 from models import units
 from models.bodies import TOPIC_BODIES
 from models.events import REASONS
-from streams.console import FAILED, INTERRUPTED, JsonOption, fail, printable, refuse, say, say_json, warn
+from streams.console import FAILED, INTERRUPTED, JsonOption, confirm, fail, printable, refuse, say, say_json, warn
 from streams.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def repair(
             _show_changes(changed, record.key(), new_key)
         place = None
         if not dry_run:
-            _confirm(f"Send it to {letter.topic}?", yes)
+            confirm(f"Send it to {letter.topic}?", yes, "nothing was sent; --yes sends without asking")
             place = letters.repair(Sending(letter, record.key(), new_key, after), name)
         if as_json:
             shown = {field: {"before": was, "after": now} for field, (was, now) in changed.items()}
@@ -232,7 +232,7 @@ def resend(
             with _bar("reading") as told:
                 chosen = letters.ledger(None, told).select(reason, topic, since_ms)
         if chosen and not dry_run:
-            _confirm(f"Send {_letters(len(chosen))} again?", yes)
+            confirm(f"Send {_letters(len(chosen))} again?", yes, "nothing was sent; --yes sends without asking")
         resent, left = 0, Counter[str]()
         try:
             with _bar("sending") as told:
@@ -339,17 +339,6 @@ def _read_file(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise refuse(f"{file}: {error.strerror}; give a file with the whole body") from None
-
-
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    try:
-        sure = typer.confirm(question, err=True)
-    except typer.Abort:
-        sure = False
-    if not sure:
-        raise fail("nothing was sent; --yes sends without asking")
 
 
 @contextmanager

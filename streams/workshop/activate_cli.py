@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -63,14 +64,10 @@ def activate(
     cause, and every announcement says under which edition it was made. What the new policy can't take over from the one in
     force (another currency, a longer look-back) is refused, with the reason.
     """
-    try:
+    with _told():
         settings = load_settings(policy=own, broker=broker)
         now = editions.in_force(settings, Rules.of(settings.policy))
         _begin(settings, now, Rules.of(file), at, (log, maps) if diff else None, yes, by, reason, as_json)
-    except (SettingsError, PolicyError, LogError) as error:
-        raise refuse(str(error)) from None
-    except editions.SwitchError as error:
-        raise fail(str(error)) from None
 
 
 def rollback(
@@ -86,28 +83,20 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Put the policy back in force that was before the latest activation: as another edition, so nothing is undone or hidden."""
-    try:
+    with _told():
         settings = load_settings(policy=own, broker=broker)
         now = editions.in_force(settings, Rules.of(settings.policy))
         if not now.activations:
             raise refuse(f"no policy was activated; {now.rules.ref} is in force since the beginning")
         before = now.activations[-1].before
         _begin(settings, now, before, at, (log, maps) if diff else None, yes, by, reason, as_json)
-    except (SettingsError, PolicyError, LogError) as error:
-        raise refuse(str(error)) from None
-    except editions.SwitchError as error:
-        raise fail(str(error)) from None
 
 
 def history(own: OwnOption = None, broker: BrokerOption = None, as_json: JsonOption = False) -> None:
     """Which policies were in force, since when, and why."""
-    try:
+    with _told():
         settings = load_settings(policy=own, broker=broker)
         now = editions.in_force(settings, Rules.of(settings.policy))
-    except (SettingsError, PolicyError) as error:
-        raise refuse(str(error)) from None
-    except editions.SwitchError as error:
-        raise fail(str(error)) from None
     rows = [(0, now.activations[0].before.ref if now.activations else now.rules.ref, "the beginning", "", "")]
     rows += [(one.edition, one.rules.ref, one.at, one.actor or "", one.reason or "") for one in now.activations]
     names = ("edition", "policy", "since", "by", "reason")
@@ -118,6 +107,17 @@ def history(own: OwnOption = None, broker: BrokerOption = None, as_json: JsonOpt
     for row in rows:
         table.add_row(*map(str, row))
     Console().print(table)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong, in words. Raises typer.Exit."""
+    try:
+        yield
+    except (SettingsError, PolicyError, LogError) as error:
+        raise refuse(str(error)) from None
+    except editions.SwitchError as error:
+        raise fail(str(error)) from None
 
 
 def _begin(

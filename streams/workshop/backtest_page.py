@@ -16,7 +16,7 @@ from models.fitting import metrics
 from models.fitting.backtest import Judged, Result
 from models.fitting.history import Floats
 from streams.workshop.backtest_report import SHARES, PolicyReport, Report
-from streams.workshop.plots import COLOURS, GREY, INK, Drawing, Plot, dates_below, percent, render
+from streams.workshop.plots import COLOURS, GREY, INK, Drawing, Plot, dates_below, percent, render, swatch
 from streams.workshop.wording import number
 
 MARKERS = "osD^vP"
@@ -57,8 +57,8 @@ def _values(report: Report, draw: Drawing) -> dict[str, Any]:
         "gains": _gains(draw, lines),
         "gains_key": [
             *_key(draw, lines),
-            ("perfect knowledge", _swatch(draw, PERFECT)),
-            ("chance", _swatch(draw, CHANCE)),
+            ("perfect knowledge", swatch(draw, PERFECT)),
+            ("chance", swatch(draw, CHANCE)),
         ],
         "origins_key": _key(draw, lines),
         "by_origin": [_by_origin(draw, lines, *what) for what in (("AUC", metrics.auc), ("Brier score", metrics.brier))]
@@ -107,17 +107,7 @@ def _models(results: Sequence[Result]) -> list[tuple[Result, list[tuple[str, boo
 
 
 def _key(draw: Drawing, lines: Sequence[Line]) -> list[tuple[str, Plot]]:
-    return [(one.name, _swatch(draw, one.style)) for one in lines]
-
-
-def _swatch(draw: Drawing, style: dict[str, Any]) -> Plot:
-    """A line as it is drawn, for the legend."""
-
-    def plot(axes: Axes) -> None:
-        axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1], clip_on=False, in_layout=False)
-        axes.set_axis_off()
-
-    return draw(0.5, 0.16, plot)
+    return [(one.name, swatch(draw, one.style)) for one in lines]
 
 
 def _calibration(draw: Drawing, line: Line) -> Plot:

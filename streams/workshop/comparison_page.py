@@ -14,7 +14,7 @@ from models import units
 from streams import charts
 from streams.workshop.comparison import MOVES
 from streams.workshop.comparison_report import Report, share, tiers_of
-from streams.workshop.plots import COLOURS, GREY, Drawing, Plot, dates_below, render
+from streams.workshop.plots import COLOURS, GREY, Drawing, Plot, dates_below, render, swatch
 
 A, B = list(COLOURS)[3:5]
 STYLES: Final = ({"color": A, "marker": "o"}, {"color": B, "marker": "s"})
@@ -39,7 +39,7 @@ def _values(report: Report, draw: Drawing) -> dict[str, Any]:
             tiers_of(policy, side)[::-1] for policy, side in zip(report.policies, report.found.sides, strict=True)
         ],
         "sankey": _sankey(report),
-        "key": [(name, _swatch(draw, style)) for name, style in zip(names, STYLES, strict=True)],
+        "key": [(name, swatch(draw, style)) for name, style in zip(names, STYLES, strict=True)],
         "moves": [
             (change, _moves(draw, report, months, change))
             for change in MOVES
@@ -56,14 +56,6 @@ def _sankey(report: Report) -> Markup:
     )
     flows = {tiers: float(group.customers) for tiers, group in report.found.flows.items()}
     return charts.sankey(flows, before, after, f"Customers by tier under {report.title}", report.way)
-
-
-def _swatch(draw: Drawing, style: dict[str, Any]) -> Plot:
-    def plot(axes: Axes) -> None:
-        axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1], clip_on=False, in_layout=False)
-        axes.set_axis_off()
-
-    return draw(0.5, 0.16, plot)
 
 
 def _moves(draw: Drawing, report: Report, months: list[str], change: str) -> Plot:

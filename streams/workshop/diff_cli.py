@@ -13,7 +13,7 @@ from rich.console import Console
 import models
 from models import units
 from models.policy_file import SHIPPED
-from streams.console import INTERRUPTED, fail, refuse, say
+from streams.console import INTERRUPTED, fail, refuse
 from streams.sources.opening import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
@@ -24,6 +24,7 @@ from streams.sources.opening import (
     SortOption,
     open_logs,
 )
+from streams.workshop.writing import write_report
 
 
 def diff(
@@ -79,16 +80,8 @@ def diff(
     report = Report((first, second), logs, until_ms, agents, found)
     report.print(Console())
     if json_file is not None:
-        _write(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
+        write_report(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:
         from streams.workshop.comparison_page import page
 
-        _write(html, page(report).encode())
-
-
-def _write(path: Path, text: bytes) -> None:
-    try:
-        path.write_bytes(text)
-    except OSError as error:
-        raise refuse(f"can't write {path}: {error.strerror}; give another file") from None
-    say(f"written to {path}")
+        write_report(html, page(report).encode())

@@ -28,6 +28,7 @@ from streams.sources.opening import (
     SortOption,
     open_logs,
 )
+from streams.workshop.writing import write_report
 
 if TYPE_CHECKING:
     from models.fitting.history import History
@@ -154,11 +155,11 @@ def backtest(
     report.print(Console())
     say(f"in {time.monotonic() - started:.0f} s")
     if json_file is not None:
-        _write(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+        write_report(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:
         from streams.workshop.backtest_page import page
 
-        _write(html, page(report))
+        write_report(html, page(report).encode())
 
 
 def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizon_ms: int, shown: bool) -> PolicyReport:
@@ -172,14 +173,6 @@ def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizo
     without = changes_per_customer(announced_by(logs, without_patience(policy), shown).values(), customers)
     team = team_measures(history, announced, history.begins_ms, horizon_ms)
     return PolicyReport(policy.ref, team, Flapping(*with_patience, *without))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise refuse(f"can't write {path}: {error.strerror}; give another file") from None
-    say(f"written to {path}")
 
 
 def _shown(quiet: bool) -> bool:

@@ -66,6 +66,16 @@ class Drawing:
         return Plot(says, found[1], inside)
 
 
+def swatch(draw: Drawing, style: dict[str, Any]) -> Plot:
+    """A line as it is drawn, for the legend."""
+
+    def plot(axes: Axes) -> None:
+        axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1], clip_on=False, in_layout=False)
+        axes.set_axis_off()
+
+    return draw(0.5, 0.16, plot)
+
+
 def render(template: str, values: Callable[[Drawing], dict[str, Any]]) -> str:
     """A page of a template, filled with values whose plots are drawn by what is given; the same values give the same page."""
     environment = Environment(

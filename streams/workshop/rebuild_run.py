@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-import typer
 from aiokafka.errors import KafkaError as AioKafkaError
 from confluent_kafka import KafkaException
 from redis import Redis
@@ -21,7 +20,7 @@ from rich.progress import SpinnerColumn, TextColumn
 
 import models
 from models.policy_problem import PolicyError
-from streams.console import INTERRUPTED, fail, refuse, say, warn
+from streams.console import INTERRUPTED, confirm, fail, refuse, say, warn
 from streams.delivery import Fenced, Interrupted, Refused
 from streams.journal import JournalError
 from streams.settings import Settings, SettingsError
@@ -199,18 +198,6 @@ def _names(written: str) -> tuple[str, str]:
     """
     group, _, to_group = written.partition("=")
     return group, to_group or group
-
-
-def confirm(question: str, yes: bool) -> None:
-    """Ask, unless `yes`. Raises typer.Exit if the answer is no."""
-    if yes:
-        return
-    try:
-        sure = typer.confirm(question, err=True)
-    except typer.Abort:
-        sure = False
-    if not sure:
-        raise fail("nothing was done; --yes goes on without asking")
 
 
 @contextmanager

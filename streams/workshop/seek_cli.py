@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from models import units
-from streams.console import JsonOption, say, say_json
+from streams.console import JsonOption, confirm, say, say_json
 from streams.settings import load_settings
 from streams.workshop.rebuild_cli import BrokerOption, YesOption
 
@@ -33,7 +33,7 @@ def seek(
     """
     from streams.versions import Versions
     from streams.workshop import seek as steps
-    from streams.workshop.rebuild_run import confirm, told, version_of
+    from streams.workshop.rebuild_run import told, version_of
 
     with told():
         settings = load_settings(broker=broker)

@@ -1,11 +1,11 @@
-"""Writing a file that somebody may have worked on: never over it, unless told to."""
+"""Writing the files that were asked for: a report anew, and never over one that somebody may have worked on, unless told to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from streams.console import refuse
+from streams.console import refuse, say
 
 
 def refuse_to_overwrite(paths: Iterable[Path], force: bool) -> None:
@@ -24,3 +24,12 @@ def write_new(path: Path, text: str, force: bool) -> None:
         raise refuse(f"{path} is there already; give another file, or --force to overwrite it") from None
     except OSError as error:
         raise refuse(f"can't write {path}: {error.strerror}; give another file") from None
+
+
+def write_report(path: Path, content: bytes) -> None:
+    """Write a report, in place of the one before, and say so. Raises typer.Exit."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise refuse(f"can't write {path}: {error.strerror}; give another file") from None
+    say(f"written to {path}")
