@@ -52,8 +52,10 @@ class Edition:
 class Editions:
     """The editions that any customer may still be under, the oldest first; the last is in force."""
 
-    def __init__(self, kept: Sequence[Edition]) -> None:
+    def __init__(self, kept: Sequence[Edition], is_last: bool = False) -> None:
         self._kept = tuple(kept)
+        self._is_last = is_last
+        """Whether nothing follows, whatever is commanded."""
 
     @classmethod
     def of(cls, policy: Policy) -> Editions:
@@ -77,6 +79,8 @@ class Editions:
 
     def begun_with(self, command: Command, at_ms: int) -> Editions:
         """These, and the one that a command begins. Raises EditionError."""
+        if self._is_last:
+            return self
         last, number = self._kept[-1], command.edition or 0
         if number != last.number + 1:
             raise EditionError(f"edition {number} does not follow edition {last.number}, which is in force")
@@ -97,6 +101,24 @@ class Editions:
         begun = Edition(effective_ms, _drawn(base, number, breakpoints), breakpoints, parameters, text)
         return Editions([*self._kept, begun])
 
+    def tried_out(self, text: str, parameters: Parameters | None, at_ms: int) -> Editions:
+        """These, and a whole policy after them as if it had been activated; it stays, whatever is commanded later.
+
+        Raises EditionError if it can't follow the one in force.
+        """
+        last = self._kept[-1]
+        base = _activated(text, parameters, last.policy.window.keep_ms)
+        found = obstacles(last.policy, base)
+        if (base.id, base.version) == (last.policy.id, last.policy.version):
+            found = ["it is in force; give another version"]
+        elif base.relative is not None:
+            found.append("its lines depend on all customers, and a census draws those of the policy in force only")
+        if found:
+            raise EditionError(f"{base.ref} can't follow {last.policy.ref}: {'; '.join(found)}")
+        effective_ms = max(at_ms, last.effective_ms)
+        tried = Edition(effective_ms, _drawn(base, last.number + 1, None), None, parameters, text)
+        return Editions([*self._kept, tried], is_last=True)
+
     def steps_from(self, number: int) -> Iterable[tuple[Policy, Edition]]:
         """What a customer of an older edition goes through: the policy before each later edition, and that edition."""
         for before, edition in zip(self._kept, self._kept[1:], strict=False):
@@ -105,7 +127,7 @@ class Editions:
 
     def settled(self) -> Editions:
         """When all customers are under the last one, only that is needed."""
-        return Editions(self._kept[-1:])
+        return Editions(self._kept[-1:], self._is_last)
 
     @property
     def needs_own(self) -> bool:
@@ -129,7 +151,7 @@ class Editions:
         ]
 
     @classmethod
-    def from_wire(cls, policy: Policy, wire: Sequence[dict[str, Any]]) -> Editions:
+    def from_wire(cls, policy: Policy, wire: Sequence[dict[str, Any]], is_last: bool = False) -> Editions:
         """The editions as a marker has them, `policy` being the table's own. Raises EditionError."""
         kept = []
         for one in wire:
@@ -146,7 +168,7 @@ class Editions:
         if not kept or (kept[0].number == 1 and "keep_ms" not in wire[0]):
             # Markers of version 0.2 leave edition 0 out.
             kept.insert(0, Edition(-1, policy))
-        return cls(kept)
+        return cls(kept, is_last)
 
 
 def _activated(text: str, parameters: Parameters | None, keep_ms: int) -> Policy:

@@ -38,6 +38,7 @@ class Alone:
         self.decoder = policy.decoder()
         self.stats = Stats(policy.ladder.tier_names, [level.name for level in policy.risk.levels])
         self.spans = None
+        self.shadow = None
         self.rebalancing = False
         self.consumer_generation_id = 0
         self.consumer = _Nobody()
@@ -111,7 +112,8 @@ class PartitionByHand(PartitionWorker):
         self._next = {topic: after.get(topic, -1) + 1 for topic in INPUTS}
         self._sources = {name: log.records(name, self.number, self.app.decoder, lambda _: None) for name in INPUTS}
         self._up_to_ms = until_ms
-        self._profiling_from = self._profiles_wait_until = 0.0
+        for profiles in self.profiles:
+            profiles.begin_at_once()
         try:
             while self._feed() or self._is_unfinished():
                 await self.step()
@@ -136,7 +138,7 @@ class PartitionByHand(PartitionWorker):
     def _is_unfinished(self) -> bool:
         state = self.held
         waits = self._redo or not self.merge.is_drained() or state.schedule.next_ms() <= self._up_to_ms
-        return bool(waits or not state.review.is_over() or self.unprofiled)
+        return bool(waits or not state.review.is_over() or any(profiles.due for profiles in self.profiles))
 
     def is_at_end(self, topic: str) -> bool:
         """Whether all of an input that is wanted is here."""

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from models.policy_file import SHIPPED
+from models.editions import EditionError, Editions
+from models.policy_file import SHIPPED, load_with_parameters
 from models.policy_problem import PolicyError
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.dead_letters_cli import dead_letters_app
@@ -91,6 +92,12 @@ def worker(
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy file or shipped id.")] = None,
     broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis for the serving view; none without it.")] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            help="A second policy beside the first: what it would bring goes to topics *-shadow, nothing else changes."
+        ),
+    ] = None,
     delivery: Annotated[str | None, typer.Option(help="exactly-once (default) or at-least-once.")] = None,
     clock: Annotated[str | None, typer.Option(help="wall (live) or event (backfill).")] = None,
     until: Annotated[
@@ -107,6 +114,7 @@ def worker(
     try:
         settings = load_settings(
             policy=policy,
+            shadow=shadow,
             broker=broker,
             redis_url=redis_url,
             delivery=delivery,
@@ -115,7 +123,10 @@ def worker(
             web_port=web_port,
         )
         chosen = models.load(settings.policy)
-    except (SettingsError, PolicyError) as error:
+        if settings.shadow is not None:
+            shadowing, parameters = load_with_parameters(settings.shadow)
+            Editions.of(chosen).tried_out(shadowing.text, parameters, -1)
+    except (SettingsError, PolicyError, EditionError) as error:
         raise refuse(str(error)) from None
     raise typer.Exit(run_worker(settings, chosen))
 

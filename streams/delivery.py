@@ -40,7 +40,7 @@ from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TI
 from streams.envelope import Headers
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
-from streams.topics import CENSUS, JOURNAL, changelog_topic
+from streams.topics import CENSUS, JOURNAL, SHADOWED, changelog_topic, shadow_changelog_topic, shadow_of
 from streams.transport import client_options, is_ended
 
 if TYPE_CHECKING:
@@ -64,8 +64,11 @@ takes the broker about as long.
 MOST_BACKOFF_MS: Final = 100
 sender.BACKOFF_OVERRIDE = MARKERS_BACKOFF_MS / 1000
 CHANGELOG: Final = "changelog"
+SHADOW_CHANGELOG: Final = shadow_of(CHANGELOG)
 BATCH_TOPICS: Final = (CHANGELOG, JOURNAL, TIER_CHANGES, CHURN_RISK)
 """What nearly every batch writes to."""
+SHADOW_BATCH_TOPICS: Final = (SHADOW_CHANGELOG, shadow_of(TIER_CHANGES), shadow_of(CHURN_RISK))
+"""And what nearly every batch with a shadow."""
 ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *ANNOUNCEMENTS, PROFILES, DEAD_LETTERS, CENSUS)
 CLOSE_SECONDS: Final = 5.0
 OWNER_POLL_SECONDS: Final = 0.1
@@ -142,7 +145,8 @@ class Delivery:
 
         The broker takes what the transactional id appended since for a part of its next transaction, which is this one.
         """
-        await self._begin(ALL_TOPICS)
+        shadows = (SHADOW_CHANGELOG, *map(shadow_of, SHADOWED)) if self.app.settings.shadow is not None else ()
+        await self._begin((*ALL_TOPICS, *shadows))
         if as_committed:
             await self._patiently(self.producer.commit_transaction())
         else:
@@ -169,6 +173,8 @@ class Delivery:
         if not self.is_exactly_once:
             return
         await self.settle()
+        if topics is BATCH_TOPICS and self.app.settings.shadow is not None:
+            topics = (*topics, *SHADOW_BATCH_TOPICS)
         await self._begin(topics)
 
     async def settle(self) -> None:
@@ -197,8 +203,14 @@ class Delivery:
 
     async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
         """The changed customers and how far they go, as one RecordBatch: appended whole or not at all."""
-        records: Iterable[Outgoing] = ((key, value, []) for key, value in changelog_records(changed, marker))
-        sent = await self._append(self._topic(CHANGELOG), records)
+        await self._append_table(CHANGELOG, changelog_records(changed, marker))
+
+    async def append_shadow(self, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Likewise under the shadow policy, before the table's own: then a table never goes further than its shadow."""
+        await self._append_table(SHADOW_CHANGELOG, records)
+
+    async def _append_table(self, name: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+        sent = await self._append(self._topic(name), ((key, value, []) for key, value in records))
         if len(sent) > 1 and not self.is_exactly_once:
             raise Refused(f"a changelog batch of partition {self.number} is larger than {MAX_RECORD_BATCH_BYTES} bytes")
         await self._acknowledged(sent)
@@ -263,7 +275,9 @@ class Delivery:
 
     def _topic(self, name: str) -> str:
         settings = self.app.settings
-        return changelog_topic(settings) if name == CHANGELOG else settings.topic(name)
+        if name in (CHANGELOG, SHADOW_CHANGELOG):
+            return changelog_topic(settings) if name == CHANGELOG else shadow_changelog_topic(settings)
+        return settings.topic(name)
 
     async def _append(self, topic: str, records: Iterable[Outgoing]) -> list[asyncio.Future[RecordMetadata]]:
         """Hand records to the producer in as few RecordBatches as hold them; gives what tells of their acknowledgement."""

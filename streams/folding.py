@@ -22,6 +22,7 @@ from models.fold import NOTHING, advance_own, apply_own, new_customer, switch_ow
 from models.outputs import Output
 from streams.merge import Record
 
+NOBODY: Final[Mapping[bytes, bytes]] = {}
 ROOM_PER_CUSTOMER: Final = 256
 ROOM_PER_EVENT: Final = 192
 """Bytes by which a customer's encoded state can be expected to grow, at the most, per batch and per event."""
@@ -54,11 +55,14 @@ class Plan(NamedTuple):
     review: list[bytes]
     """Customers of an older edition of the policy."""
     records: list[Record]
+    shadow: Plan | None = None
+    """What the table of the shadow policy does in the same batch, with the same records."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not self.due and not self.review and not self.records
+        shadow = self.shadow
+        return not self.due and not self.review and not self.records and (shadow is None or shadow.is_empty)
 
     def step(self, number: int) -> bytes | Record:
         """The customer or the record whose turn comes after so many others."""
@@ -104,11 +108,12 @@ def make_plan(
     records: Iterator[Record],
     max_events: int,
     max_bytes: int,
+    beside: Mapping[bytes, bytes] = NOBODY,
 ) -> Plan:
     """Some due customers, then as many records as fit into a batch whose customers take at most `max_bytes`.
 
     Not all who are due, if they are many: events don't wait until everybody's time has come. One whose event it is, is
-    advanced with it.
+    advanced with it. Where the records are folded into customers `beside` as well, those have to fit likewise.
     """
     due: list[bytes] = []
     taken: list[Record] = []
@@ -133,7 +138,7 @@ def make_plan(
         event = record.decoded
         if isinstance(event, Event) and event.key not in seen:
             seen.add(event.key)
-            left_bytes -= len(customers.get(event.key, b"")) + ROOM_PER_CUSTOMER
+            left_bytes -= max(len(customers.get(event.key, b"")), len(beside.get(event.key, b""))) + ROOM_PER_CUSTOMER
     return Plan(until_ms, due, reviewed, taken)
 
 
@@ -275,9 +280,9 @@ class Batch:
             return
         self._policy, self._edition = self.editions.current, self.editions.number
 
-    def changes(self) -> Changes:
-        """The customers that changed."""
-        changes = Changes(self._kept, self._advanced)
+    def changes(self, kept: Mapping[bytes, bytes] | None = None) -> Changes:
+        """The customers that changed; from what is `kept` in a table, if that is not where they were taken from."""
+        changes = Changes(self._kept if kept is None else kept, self._advanced)
         for key, customer in self._customers.items():
             changes.add(key, encode(customer))
         return changes

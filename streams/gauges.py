@@ -90,6 +90,8 @@ class Gauges(Collector):
             "unprofiled_customers", "Customers whose latest profile is still to be published.", "partition"
         )
         unjudged = _gauge("unjudged_customers", "Customers still to be judged under the edition in force.", "partition")
+        shadowed = _gauge("shadow_customers", "Customers judged under the shadow policy.", "partition")
+        unshadowed = _gauge("shadow_unjudged_customers", "Customers still to be judged under it.", "partition")
         edition = _gauge("edition", "The edition of the policy in force; 0 before the first.", "partition")
         lag = _gauge(
             "lag_records", "Offsets of an input from what was folded to its end, as last told by the broker.",
@@ -109,11 +111,15 @@ class Gauges(Collector):
             unprofiled.add_metric(here, len(state.unprofiled))
             unjudged.add_metric(here, len(state.review))
             edition.add_metric(here, state.editions.number)
+            shadow = worker.shadow
+            if shadow is not None and shadow.table is not None:
+                shadowed.add_metric(here, len(shadow.table.customers))
+                unshadowed.add_metric(here, len(shadow.waiting))
             for topic in INPUTS:
                 behind = worker.lag(topic)
                 if behind is not None:
                     lag.add_metric([topic, *here], behind)
-        yield from (folding, customers, delay, due, unprofiled, unjudged, edition, lag)
+        yield from (folding, customers, delay, due, unprofiled, unjudged, shadowed, unshadowed, edition, lag)
 
     def _of_the_view(self) -> Iterator[GaugeMetricFamily]:
         feed, sizes = self._app.feed, self._sizes

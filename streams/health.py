@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
+    from streams.partition import PartitionWorker
 
 
 def attach(app: TierstreamApp) -> None:
@@ -41,6 +43,7 @@ def attach(app: TierstreamApp) -> None:
                 "waits_for": waits_for,
                 "customers": sum(len(worker.state.customers) for worker in workers if worker.state is not None),
                 "policy": app.policy.ref,
+                "shadow": None if app.shadow is None else _shadow(app.shadow[0].ref, workers),
                 "policies_in_force": sorted(
                     {one.state.editions.current.ref for one in workers if one.state is not None}
                 ),
@@ -52,3 +55,12 @@ def attach(app: TierstreamApp) -> None:
         await app.gauges.ask_redis()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.bytes(encode(app.stats.registry), headers={"Content-Type": content_type})
+
+
+def _shadow(ref: str, workers: Iterable[PartitionWorker]) -> dict[str, Any]:
+    shadows = [one.shadow for one in workers if one.shadow is not None]
+    return {
+        "policy": ref,
+        "customers": sum(len(one.table.customers) for one in shadows if one.table is not None),
+        "off": sorted({one.why_off for one in shadows if one.why_off}),
+    }

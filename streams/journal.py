@@ -21,7 +21,16 @@ Run = tuple[str, int, int]
 offsets have gaps; there are never others."""
 
 
-class Entry(Struct, frozen=True):
+class ShadowEntry(Struct, frozen=True):
+    """What a batch does to the customers of a shadow policy: it advances so many, takes over those of `review`, and folds the
+    same records.
+    """
+
+    due: int
+    review: list[str]
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
     """What one batch does, in this order: under `policy`, advance `due` customers to `until_ms`, judge those of `review`
     under the edition in force, then fold `runs`.
     """
@@ -37,6 +46,8 @@ class Entry(Struct, frozen=True):
     runs: list[Run]
     review: list[str] = []
     """Customers of an older edition, by their ids."""
+    shadow: ShadowEntry | None = None
+    """Where a shadow policy is folded beside it. What becomes of the table does not depend on it."""
 
     def encode(self) -> bytes:
         """The journal record's value."""
@@ -58,7 +69,11 @@ def entry_of(plan: Plan, batch: int, generation: int, policy: str) -> Entry:
             runs[-1] = (record.topic, runs[-1][1], record.offset)
         else:
             runs.append((record.topic, record.offset, record.offset))
-    return Entry(batch, generation, policy, plan.until_ms, len(plan.due), runs, [key.decode() for key in plan.review])
+    shadow = None
+    if plan.shadow is not None:
+        shadow = ShadowEntry(len(plan.shadow.due), [key.decode() for key in plan.shadow.review])
+    review = [key.decode() for key in plan.review]
+    return Entry(batch, generation, policy, plan.until_ms, len(plan.due), runs, review, shadow)
 
 
 def plan_of(

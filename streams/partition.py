@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-import models
 from models.editions import Editions
 from models.outputs import DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_words
 from streams.envelope import dead_letter_record, output_record
-from streams.folding import STEPS_A_TURN, Batch, Changes, Plan, make_plan
+from streams.folding import Batch, Changes, Plan, make_plan
 from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
 from streams.merge import Merge, Record, records_of
+from streams.profiles import Profiles
+from streams.shadow import Shadow, ShadowBatch
 from streams.stats import BEGIN, COMMIT, FENCED, FOLD, INTERRUPTED, OUTPUTS, Watch
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
-from streams.topics import COMMANDS, INPUTS, JOURNAL, changelog_topic
+from streams.topics import COMMANDS, INPUTS, JOURNAL, changelog_topic, shadow_changelog_topic, shadow_of
 from streams.transport import BatchConsumer, Fetched, Read, read_to_end, read_undecided
 from streams.worker_log import told_customer
 
@@ -50,10 +51,8 @@ BATCH_SECONDS = 0.5
 FEWEST_RECORDS = 100
 BATCHES_IN_A_TRANSACTION = 8
 """RecordBatches of the changelog, at the most."""
-PROFILES_A_TURN = 200
-"""Profiles published at once; events wait that long."""
-PROFILE_SHARE = 0.02
-"""Of the time, what profiles get while there are events to fold."""
+SHARE_OF_SHADOW = 4
+"""One part in so many of a batch's room is for customers whom time, or their turn, moves under the shadow policy alone."""
 LAST_PROFILES_SECONDS = 1.0
 """How long a partition that is let go still publishes profiles; the next owner publishes the rest."""
 
@@ -100,11 +99,9 @@ class PartitionWorker:
         self._idle = False
         self._records_in_time = 10 * FEWEST_RECORDS
         """As many as can be folded within BATCH_SECONDS, by the latest batch."""
-        self._profiling: list[bytes] = []
-        """Customers whose profiles are being published, in this round."""
-        self._profiling_from = time.monotonic() + app.settings.profile_interval / 1000
-        """When the next round may begin."""
-        self._profiles_wait_until = 0.0
+        interval_seconds = app.settings.profile_interval / 1000
+        self.profiles = [Profiles(PROFILES, self.delivery, lambda: self.state, interval_seconds)]
+        """Of the table, then of the shadow."""
         self._task: asyncio.Task[None] | None = None
         self.spans = None if app.spans is None else app.spans.of_partition(number)
         self.census: PartitionCensus | None = None
@@ -112,6 +109,10 @@ class PartitionWorker:
             from streams.census import PartitionCensus  # it takes its time, and few policies need it
 
             self.census = PartitionCensus(self, self.policy.relative)
+        self.shadow: Shadow | None = None
+        if app.shadow is not None:
+            self.shadow = shadow = Shadow(*app.shadow, self.delivery, number)
+            self.profiles.append(Profiles(shadow_of(PROFILES), self.delivery, lambda: shadow.table, interval_seconds))
 
     # ------------------------------------------------------------ coming and going
     def take(self, generation: int) -> None:
@@ -184,7 +185,8 @@ class PartitionWorker:
             async with self.app.restoring:
                 self.state = await self._restore()
         marker = self.state.marker
-        self._profiling = []
+        for profiles in self.profiles:
+            profiles.forget_round()
         while self.app.rebalancing:
             # At the end of a rebalance Faust seeks to the committed positions; ours come after that.
             await asyncio.sleep(0.02)
@@ -207,9 +209,8 @@ class PartitionWorker:
             if self._idle:
                 await self._sleep()
         deadline = time.monotonic() + LAST_PROFILES_SECONDS
-        self._profiling = list(self.unprofiled)
-        while self._profiling and time.monotonic() < deadline:
-            await self.write_profiles(PROFILES_A_TURN)
+        for profiles in self.profiles:
+            self.app.stats.published(await profiles.last_ones(deadline))
 
     # ------------------------------------------------------------ restoring
     async def _restore(self) -> Partition:
@@ -231,12 +232,22 @@ class PartitionWorker:
         state = restoring.finished()
         await self._read_journal(state.marker)
         state.begin(self._editions_of(state.marker))
+        if self.shadow is not None:
+            await self._restore_shadow(self.shadow, state)
         seconds = time.monotonic() - started
         self.app.stats.restored(len(state.customers), seconds)
         if self.spans is not None:
             self.spans.restored(len(state.customers), seconds)
         self.log.info("partition %d: restored %d customers in %.1f s", self.number, len(state.customers), seconds)
         return state
+
+    async def _restore_shadow(self, shadow: Shadow, state: Partition) -> None:
+        """What is held under the shadow policy, if that goes as far as the table."""
+        topic = shadow_changelog_topic(self.app.settings)
+        restoring = shadow.restoring(topic)
+        async for records, _ in read_to_end(self.app, topic, self.number):
+            restoring.feed(records)
+        shadow.restored(restoring, state, self.policy)
 
     async def _decide_what_is_undecided(self, restoring: Restoring) -> None:
         """Restore, or undo, what is left of a transaction that neither has been committed nor can be any more.
@@ -248,10 +259,15 @@ class PartitionWorker:
         """
         undecided = await read_undecided(self.app, changelog_topic(self.app.settings), self.number)
         begun = self._entries(await read_undecided(self.app, self.app.settings.topic(JOURNAL), self.number))
-        if not undecided and not begun:
+        besides: Any = ()
+        if self.shadow is not None:
+            besides = await read_undecided(self.app, shadow_changelog_topic(self.app.settings), self.number)
+        if not undecided and not begun and not besides:
             return
         restoring.feed(undecided)
-        is_whole = not restoring.has_part_of_a_batch and all(entry.batch <= restoring.marker.batch for entry in begun)
+        # A shadow's alone is undone: it begins anew then.
+        is_whole = bool(undecided or begun) and not restoring.has_part_of_a_batch
+        is_whole = is_whole and all(entry.batch <= restoring.marker.batch for entry in begun)
         end = "committed" if is_whole else "aborted"
         self.log.warning("partition %d: the broker left a batch without an end; it is %s now", self.number, end)
         await self.delivery.end_undecided(as_committed=is_whole)
@@ -383,14 +399,19 @@ class PartitionWorker:
             found.append("a batch in hand")
         if not self.state.review.is_over():
             found.append(f"{len(self.state.review)} customers to be judged under edition {self.state.editions.number}")
-        if self.unprofiled:
-            found.append(f"{len(self.unprofiled)} profiles")
+        if self.shadow is not None:
+            found += self.shadow.waits_for(self.state.marker, self.clock_ms)
+        unprofiled = sum(len(profiles.due) for profiles in self.profiles)
+        if unprofiled:
+            found.append(f"{unprofiled} profiles")
         return [f"partition {self.number}: {what}" for what in found]
 
     # ------------------------------------------------------------ a batch
     async def step(self) -> bool:
         """Fold one batch, if there is anything to fold, and publish profiles; returns whether there was anything to do."""
         entry, waiting = self._redo[0] if self._redo else None, self.merge.sizes()
+        if self.shadow is not None and entry is None:
+            await self.shadow.keep_up(self.held, self.table_policy)
         plan = self.plan_new() if entry is None else self.plan_again(entry)
         if not plan.is_empty:
             taken = {topic: count - self.merge.size(topic) for topic, count in waiting.items()}
@@ -403,9 +424,12 @@ class PartitionWorker:
                 self._redo.popleft()
             self.read_on()
         self.caught_up = self.caught_up or self._has_caught_up()
-        published = await self.write_profiles_when_due(idle=plan.is_empty and self.merge.is_drained())
+        idle, published = plan.is_empty and self.merge.is_drained(), 0
+        for profiles in self.profiles:
+            published += await profiles.turn(idle)
+        self.app.stats.published(published)
         counted = self.census is not None and await self.census.turn(self.time_ms())
-        return published or counted or not plan.is_empty
+        return bool(published) or counted or not plan.is_empty
 
     def plan_new(self) -> Plan:
         """What to do next: advance who is due, then fold the records whose turn it is."""
@@ -414,15 +438,29 @@ class PartitionWorker:
         records = self.merge.take(time.monotonic())
         # In a transaction the changelog may take several RecordBatches; without, a batch has to fit into one.
         most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self.delivery.is_exactly_once else MAX_BATCH_BYTES
-        most_records = min(settings.max_batch, self._records_in_time)
-        return make_plan(state.customers, state.schedule, state.review, until_ms, records, most_records, most_bytes)
+        most_records, shadow = min(settings.max_batch, self._records_in_time), self.shadow
+        if shadow is None or shadow.table is None:
+            return make_plan(state.customers, state.schedule, state.review, until_ms, records, most_records, most_bytes)
+        room = most_bytes // SHARE_OF_SHADOW
+        plan = make_plan(
+            state.customers,
+            state.schedule,
+            state.review,
+            until_ms,
+            records,
+            most_records,
+            most_bytes - room,
+            shadow.customers,
+        )
+        return plan._replace(shadow=shadow.plan(plan, room))
 
     def plan_again(self, entry: Entry) -> Plan:
         """What the journal says was begun; nothing yet while not all of its records are here."""
         if any(self._next[topic] <= last for topic, _, last in entry.runs):
             return Plan(entry.until_ms, [], [], [])
-        state = self.held
-        return plan_of(entry, state.customers, state.schedule, self.merge.take_up_to, f"partition {self.number}")
+        state, where = self.held, f"partition {self.number}"
+        plan = plan_of(entry, state.customers, state.schedule, self.merge.take_up_to, where)
+        return plan if self.shadow is None else plan._replace(shadow=self.shadow.plan_again(entry, plan, where))
 
     def time_ms(self) -> int:
         """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""
@@ -458,15 +496,19 @@ class PartitionWorker:
         """The batch of an entry, which a repeat has in the journal already; and which customers changed."""
         state, delivery = self.held, self.delivery
         offsets = {topic: last for topic, _, last in entry.runs}
+        beside = None if self.shadow is None or plan.shadow is None else self.shadow.batch(plan.shadow)
         await delivery.begin()
         watch.lap(BEGIN)
         if not is_repeat:
             # The journal's append is under way while the batch is folded.
-            batch, _ = await asyncio.gather(self.fold(plan), delivery.append_journal(entry))
+            batch, _ = await asyncio.gather(self.fold(plan, beside), delivery.append_journal(entry))
         else:
-            batch = await self.fold(plan)
+            batch = await self.fold(plan, beside)
         watch.lap(FOLD)
-        await delivery.append_outputs(outputs_of(batch))
+        outputs = outputs_of(batch)
+        if beside is not None:
+            outputs |= beside.outputs(batch)
+        await delivery.append_outputs(outputs)
         watch.lap(OUTPUTS)
         changes = batch.changes()
         editions = batch.editions
@@ -484,24 +526,25 @@ class PartitionWorker:
             state.checksum ^ changes.checksum,
             editions.as_wire(),
         )
+        if beside is not None:
+            await beside.append(marker)
         await delivery.append_state(changes.states, marker)
         await delivery.commit(offsets)
+        if beside is not None:
+            self.app.stats.count_shadow(beside.apply())
         state.apply(changes, marker)
         state.follow(editions)
         self.clock_ms, self._latest_ms = clock_ms, max(self._latest_ms, batch.latest_ms)
         watch.lap(COMMIT)
         return batch, changes
 
-    async def fold(self, plan: Plan) -> Batch:
-        """The batch that a plan gives; others get their turn in between."""
+    async def fold(self, plan: Plan, beside: ShadowBatch | None = None) -> Batch:
+        """The batch that a plan gives, and the shadow's; others get their turn in between."""
         batch = Batch(self.held.editions, self.held.customers)
         began = time.monotonic()
-        try:
-            for _ in batch.fold(plan):
-                await asyncio.sleep(0)
-        except Exception as error:
-            error.add_note(_where(plan.step(batch.steps)))
-            raise
+        await _folded(batch, plan)
+        if beside is not None:
+            await _folded(beside.batch, beside.plan)
         seconds, records = time.monotonic() - began, len(plan.records)
         if records >= FEWEST_RECORDS:
             self._records_in_time = max(FEWEST_RECORDS, int(records * BATCH_SECONDS / max(seconds, 1e-6)))
@@ -513,51 +556,16 @@ class PartitionWorker:
             if self.merge.size(topic) < self.app.settings.max_batch:
                 self.consumer.release(tp)
 
-    # ------------------------------------------------------------ profiles
-    @property
-    def unprofiled(self) -> set[bytes]:
-        """Customers whose latest profile is still to be published."""
-        return set() if self.state is None else self.state.unprofiled
-
-    async def write_profiles_when_due(self, idle: bool) -> bool:
-        """Publish some of the latest profiles that are due, each customer's at most once per interval; returns whether any were.
-
-        With nothing else to do, until all are out; else for a small share of the time, so that events don't wait. So the
-        interval grows under load, and while catching up hardly any are written of what is history a moment later.
-        """
-        now = time.monotonic()
-        if not self._profiling and self.unprofiled and now >= self._profiling_from:
-            self._profiling = list(self.unprofiled)
-        if not self._profiling or not (idle or now >= self._profiles_wait_until):
-            return False
-        await self.write_profiles(PROFILES_A_TURN)
-        done = time.monotonic()
-        self._profiles_wait_until = done + (done - now) * (1 / PROFILE_SHARE - 1)
-        # Counted from the end of a round: who was last in one may be first in the next.
-        self._profiling_from = done + self.app.settings.profile_interval / 1000
-        return True
-
-    async def write_profiles(self, most: int) -> None:
-        """Publish the latest profile of so many customers whose turn it is."""
-        state, policy = self.held, self.held.editions.current
-        keys = self._profiling[-most:]
-        del self._profiling[-most:]
-        profiles: list[Outgoing] = []
-        for number, key in enumerate(keys, 1):
-            profiles.append((key, models.profile(models.decode(state.customers[key]), key.decode(), policy), []))
-            if number % STEPS_A_TURN == 0:
-                await asyncio.sleep(0)
-        await self.delivery.publish(PROFILES, profiles)
-        self.app.stats.published(len(keys))
-        state.unprofiled.difference_update(keys)
-
     # ------------------------------------------------------------ waiting
     async def _sleep(self) -> None:
         """Until there are records, a customer is due, or it is time to look at the inputs again."""
         held_up = self.merge.seconds_held_up(time.monotonic())
         seconds = min(IDLE_SECONDS, held_up) if held_up > 0 else IDLE_SECONDS
         if self.app.settings.clock == "wall":
-            due_in = (self.held.schedule.next_ms() - time.time_ns() // 1_000_000) / 1000
+            next_ms = self.held.schedule.next_ms()
+            if self.shadow is not None and self.shadow.table is not None:
+                next_ms = min(next_ms, self.shadow.table.schedule.next_ms())
+            due_in = (next_ms - time.time_ns() // 1_000_000) / 1000
             seconds = min(seconds, max(due_in, 0.001))
         try:
             await asyncio.wait_for(self._wake.wait(), seconds)
@@ -577,6 +585,16 @@ class PartitionWorker:
         """The app's consumer."""
         consumer: BatchConsumer = self.app.consumer
         return consumer
+
+
+async def _folded(batch: Batch, plan: Plan) -> None:
+    """Fold what a plan has into a batch. What goes wrong is told with whose turn it was."""
+    try:
+        for _ in batch.fold(plan):
+            await asyncio.sleep(0)
+    except Exception as error:
+        error.add_note(_where(plan.step(batch.steps)))
+        raise
 
 
 def names_it(activated: Policy, own: Policy) -> bool:

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     redis_url: str | None = None
     """None: no serving view is kept. `rediss://` for TLS; user and password in the URL for ACLs."""
     policy: str = "retail-three-tier"
+    shadow: str | None = None
+    """A second policy, which is folded beside the first and tells what it would bring in topics of its own; None: there is none."""
     app_id: str = Field("tierstream", pattern=r"^[A-Za-z0-9._-]{1,80}$")
     app_version: int = Field(1, ge=1)
     """A new version starts with empty tables and reads its inputs from the beginning."""

@@ -96,6 +96,9 @@ class Stats:
             "outcome",
         )
         self._outputs = self._counter("outputs", "Announcements, by output topic and change.", "topic", "change")
+        self._shadow_outputs = self._counter(
+            "shadow_outputs", "Announcements under the shadow policy, by output topic and change.", "topic", "change"
+        )
         self._tier_moves = self._counter(
             "tier_moves", "Customers who went from one tier to another.", "before", "after"
         )
@@ -185,6 +188,11 @@ class Stats:
             elif output.topic == CHURN_RISK and before.level != after.level:
                 self._risk_moves.labels(before.level or "", after.level or "").inc()
 
+    def count_shadow(self, batch: Batch) -> None:
+        """Add what a batch that is safely written brought under the shadow policy."""
+        for (topic, change), count in collections.Counter((one.topic, one.change) for one in batch.outputs).items():
+            self._shadow_outputs.labels(topic, change).inc(count)
+
     def skip(self, topic: str, count: int) -> None:
         """Records of a topic came again that the table already held."""
         if count:
@@ -217,6 +225,7 @@ class Stats:
             "batches": _observed(self._batch_records),
             "skipped": outcomes[SKIPPED],
             "profiles": _counted(self._profiles)[""],
+            "shadow_changes": dict(sorted(_counted(self._shadow_outputs, "topic", "change").items())),
             "changes": dict(sorted(_counted(self._outputs, "topic", "change").items())),
             "dead_letters": dict(sorted(_counted(self._dead_letters, "reason").items())),
             "busy_seconds": round(seconds, 3),

@@ -53,6 +53,8 @@ class Marker(Struct, frozen=True):
 
 
 NO_MARKER: Final = Marker(0, {}, -1, "", True)
+NOTHING_YET: Final = Marker(-1, {}, -1, "", True)
+"""Before a marker that may be of batch 0: one with which a table begins that is not empty."""
 
 
 class ChangelogError(RuntimeError):
@@ -127,6 +129,12 @@ class Restoring:
                 self._take_over(value, record.offset)
             else:
                 raise self._unreadable(record.offset, "neither a marker nor a customer of a known schema version")
+
+    def start_over(self) -> None:
+        """What came so far counts no more."""
+        self._staged.clear()
+        self._partition = Partition()
+        self._partition.marker = NOTHING_YET
 
     @property
     def marker(self) -> Marker:

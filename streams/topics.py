@@ -28,6 +28,9 @@ INPUTS: Final = tuple(TOPIC_BODIES)
 OUTPUTS: Final = (*ANNOUNCEMENTS, PROFILES)
 """The topics that feed the serving view."""
 
+SHADOWED: Final = (*OUTPUTS, DEAD_LETTERS)
+"""What a shadow policy brings, in topics of its own."""
+
 KEPT_FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1"}
 COMPACTED: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
 
@@ -47,13 +50,29 @@ def registry(settings: Settings) -> tuple[TopicSpec, ...]:
         **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL, AUDIT, UNDELIVERED), KEPT_FOREVER),
         **dict.fromkeys((PROFILES, CENSUS), COMPACTED),
     }
-    changelog = TopicSpec(changelog_topic(settings), COMPACTED)
-    return (*(TopicSpec(settings.topic(name), configs) for name, configs in names.items()), changelog)
+    changelogs = [changelog_topic(settings)]
+    if settings.shadow is not None:
+        names |= {shadow_of(name): names[name] for name in SHADOWED}
+        changelogs.append(shadow_changelog_topic(settings))
+    return (
+        *(TopicSpec(settings.topic(name), configs) for name, configs in names.items()),
+        *(TopicSpec(name, COMPACTED) for name in changelogs),
+    )
 
 
 def changelog_topic(settings: Settings) -> str:
     """The changelog of the customers' table, as Faust names it."""
     return f"{settings.table_app_id}-{TABLE}-changelog"
+
+
+def shadow_of(name: str) -> str:
+    """Where a shadow policy tells what the policy in force tells in an output topic."""
+    return f"{name}-shadow"
+
+
+def shadow_changelog_topic(settings: Settings) -> str:
+    """The changelog of the customers under the shadow policy."""
+    return f"{settings.table_app_id}-{shadow_of(TABLE)}-changelog"
 
 
 class TopicsError(RuntimeError):

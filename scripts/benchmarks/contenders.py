@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from scripts.benchmarks.cluster import BenchError, Cluster, say
 from scripts.benchmarks.machine import CACHE, ROOT
-from scripts.benchmarks.running import Running, Site, running
+from scripts.benchmarks.running import Running, Site, other_policy, running
 
 PEERS = ROOT / "scripts" / "peers"
 BUILT = CACHE.parent / "peers"
@@ -53,12 +53,17 @@ class Contender:
     """Left out of a quick run."""
 
 
-def tierstream(name: str, *, output: str = "tier-changes", is_extra: bool = False, **settings: object) -> Contender:
-    """Our worker, with its default settings but for `settings`. A new version begins with empty topics of its own."""
+def tierstream(
+    name: str, *, output: str = "tier-changes", is_extra: bool = False, with_shadow: bool = False, **settings: object
+) -> Contender:
+    """Our worker, with its default settings but for `settings`; perhaps with a shadow policy of other lines. A new version begins
+    with empty topics of its own.
+    """
 
     @contextmanager
     def started(turn: Turn) -> Iterator[Started]:
-        site = replace(turn.site, version=turn.number + 1, settings=settings)
+        given = {"shadow": other_policy(CACHE)} if with_shadow else {}
+        site = replace(turn.site, version=turn.number + 1, settings={**settings, **given})
         try:
             with site.worker() as worker:
                 yield Started(worker.running, site.group, site.topic(output))
@@ -106,6 +111,7 @@ _kafka_streams = [
 CONTENDERS = (
     tierstream("tierstream"),
     tierstream("tierstream_at_least_once", delivery="at-least-once"),
+    tierstream("tierstream_with_shadow", with_shadow=True, is_extra=True),
     peer("idiomatic_faust", *_python("idiomatic_faust.py")),
     peer("quix_streams", *_python("quix_streams.py", f"{BUILT}/venv/bin/python")),
     peer("kafka_streams", *_kafka_streams),

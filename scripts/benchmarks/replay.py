@@ -17,11 +17,9 @@ from scripts.benchmarks.cluster import BenchError, say
 from scripts.benchmarks.log import Log
 from scripts.benchmarks.machine import CORES, IS_PINNED, on_cores
 from scripts.benchmarks.report import Spread
-from scripts.benchmarks.running import POLICY
+from scripts.benchmarks.running import POLICY, other_policy
 
 TIERSTREAM = [sys.executable, "-m", "streams.cli"]
-HIGHER_LINES = (("version = 1", "version = 2"), ("300.00", "350.00"), ("1000.00", "900.00"))
-"""What the policy that is compared has in place of the other's."""
 
 
 def measure(log: Log, rounds: int) -> dict[str, Any]:
@@ -89,11 +87,7 @@ def _replay(log: Log, workers: int) -> Run:
 def _diff(log: Log) -> Run:
     """A comparison with a policy of other lines."""
     with tempfile.TemporaryDirectory(prefix="tierstream-bench-", ignore_cleanup_errors=True) as folder:
-        text = POLICY.read_text("utf-8")
-        for before, after in HIGHER_LINES:
-            text = text.replace(before, after)
-        other = Path(folder, "other.toml")
-        other.write_text(text, "utf-8")
+        other = other_policy(Path(folder))
         _, seconds, cpu_seconds, peak = _run(
             ["diff", str(log.path), "--policy", str(POLICY), "--policy", str(other)], 1
         )

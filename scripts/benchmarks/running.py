@@ -23,9 +23,22 @@ from scripts.benchmarks.cluster import BenchError, Cluster
 from scripts.benchmarks.machine import CORES, ROOT
 
 POLICY = Path(__file__).with_name("policy.toml")
+OTHER_LINES = (("version = 1", "version = 2"), ("300.00", "350.00"), ("1000.00", "900.00"))
+"""What the policy that is compared with it has in their place."""
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 SETTLE_SECONDS = 3.0
+
+
+def other_policy(folder: Path) -> Path:
+    """A policy of other lines, as a file in a folder."""
+    text = POLICY.read_text("utf-8")
+    for before, after in OTHER_LINES:
+        text = text.replace(before, after)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "other.toml"
+    path.write_text(text, "utf-8")
+    return path
 
 
 @dataclass

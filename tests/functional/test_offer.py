@@ -44,6 +44,8 @@ class App:
         self.consumer = Consumer()
         self.stats = Stats()
         self.spans: Any = None
+        self.shadow: Any = None
+        self.restoring = asyncio.Semaphore()
         self.spawned: list[Coroutine[Any, Any, Any]] = []
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
