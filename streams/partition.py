@@ -409,9 +409,10 @@ class PartitionWorker:
     # ------------------------------------------------------------ a batch
     async def step(self) -> bool:
         """Fold one batch, if there is anything to fold, and publish profiles; returns whether there was anything to do."""
-        entry, waiting = self._redo[0] if self._redo else None, self.merge.sizes()
+        entry = self._redo[0] if self._redo else None
         if self.shadow is not None and entry is None:
             await self.shadow.keep_up(self.held, self.table_policy)
+        waiting = self.merge.sizes()
         plan = self.plan_new() if entry is None else self.plan_again(entry)
         if not plan.is_empty:
             taken = {topic: count - self.merge.size(topic) for topic, count in waiting.items()}
