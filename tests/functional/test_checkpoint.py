@@ -136,7 +136,7 @@ def test_a_process_that_is_stopped_at_random_points_goes_on_to_the_same_bytes(
         process = command(
             log, *options, "-o", tmp_path / "found", "--checkpoint", checkpoint, "--checkpoint-every", "1ms"
         )
-        if stops < 4 and wait_for_change(checkpoint, before, process):
+        if stops < 3 and wait_for_change(checkpoint, before, process):
             time.sleep(chance.random() / 10)
             process.send_signal(blow)
         said = process.communicate(timeout=120)[1].decode()
