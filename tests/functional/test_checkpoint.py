@@ -20,7 +20,8 @@ from streams.sources.logs import LogError
 from streams.sources.opening import find_logs
 from streams.workshop import replay as replaying
 from streams.workshop.checkpoint import Checkpoints
-from streams.workshop.replay import Results, replay_logs
+from streams.workshop.replay import replay_logs
+from streams.workshop.results import Results
 from tests.builders import ROOT, cdnow, shipped_text, with_made_up_complaints
 from tests.functional.test_cli import run
 from tests.running import policy_of

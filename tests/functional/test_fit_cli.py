@@ -124,7 +124,7 @@ def test_parameters_fitted_to_the_outcomes_that_they_are_tested_on_are_called_ou
         (["fit", "--until", "1997-02-01"], "give a longer log or a shorter --horizon"),
         (["fit", "--out", "/no/such/folder/params.toml"], "give another --out"),
         (["fit", "--policy", "none.toml"], "Give the path of a TOML file"),
-        (["backtest", "--cut", "1998-06-01"], "can be cut between 1997-01-29 and 1998-04-01"),
+        (["backtest", "--cut", "1998-06-01"], "can be cut between 1997-01-29 and 1998-03-30"),
         (["backtest", "--cut", "soon"], "is not a time"),
         (["backtest", "--html", "/no/such/folder/report.html", "--cut", "1998-01-01"], "give another file"),
     ],
