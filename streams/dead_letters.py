@@ -24,7 +24,7 @@ from models.bodies import TOPIC_BODIES
 from models.events import Decoder, Event, Rejected
 from models.outputs import DEAD_LETTERS
 from streams.envelope import Headers
-from streams.librdkafka import quiet, reading, writing
+from streams.librdkafka import PATIENCE_SECONDS, Spans, quiet, reading, records_in, writing
 from streams.settings import Settings
 
 MESSAGES_A_POLL: Final = 100
@@ -33,16 +33,12 @@ BYTES_A_BATCH: Final = 8_000_000
 """Letters in hand at once, when many are sent."""
 LARGEST_BYTES: Final = 64_000_000
 """How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
-POLL_SECONDS: Final = 0.1
-PATIENCE_SECONDS: Final = 10.0
 SENDING_SECONDS: Final = 30.0
 
 Address = tuple[int, int]
 """Partition and offset of a record in the dead letters' topic."""
 Source = tuple[str, int, int]
 """Topic (without its prefix), partition and offset of the record that could not be used."""
-Spans = dict[int, tuple[int, int]]
-"""Per partition, the first offset wanted and the one after the last."""
 
 
 class DeadLettersError(RuntimeError):
@@ -431,29 +427,8 @@ class DeadLetters:
 
     def _read(self, topic: str, spans: Spans) -> Iterator[Any]:
         """The records in the spans; each partition in order."""
-        ends = {number: end for number, (first, end) in spans.items() if first < end}
         with closing(self._consumer()) as consumer:
-            consumer.assign([TopicPartition(topic, number, spans[number][0]) for number in ends])
-            answered = time.monotonic()
-            while ends:
-                # A poll waits until it is full; a short one also lets Ctrl-C through.
-                messages = consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)
-                if messages:
-                    answered = time.monotonic()
-                elif time.monotonic() > answered + PATIENCE_SECONDS:
-                    raise DeadLettersError(f"{topic} does not answer; is the broker at {self._settings.broker} well?")
-                for message in messages:
-                    number, error = message.partition(), message.error()
-                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                        raise DeadLettersError(f"{topic} can't be read: {error.str()}")
-                    if number not in ends:
-                        continue
-                    if error is None and message.offset() < ends[number]:
-                        yield message
-                    # The last offsets of a log may hold no records, as after a transaction: then its end is told.
-                    if error is not None or message.offset() + 1 >= ends[number]:
-                        del ends[number]
-                        consumer.pause([TopicPartition(topic, number)])
+            yield from records_in(consumer, topic, spans, DeadLettersError, MESSAGES_A_POLL)
 
     def _consumer(self) -> Any:
         options = {"queued.max.messages.kbytes": 16_384, "fetch.wait.max.ms": 100}
