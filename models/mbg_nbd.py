@@ -9,10 +9,9 @@ purchases, `t_x` the age at the last of them, `age` the time since the first pur
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-
-from scipy.special.cython_special import hyp2f1
 
 # The compiler knows math.log and math.exp, but looks for others at every call.
 _log1p: Final = math.log1p
@@ -63,13 +62,25 @@ class MbgNbd:
         """Expected purchases within `horizon` of a customer who has not left."""
         # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) by Euler's transformation: the same, and nothing overflows.
         rest = (self.alpha + age) / (self.alpha + age + horizon)
-        hyp: float = hyp2f1(self.a + self.b - self.r, self.a - 1.0, self.a + self.b + x, 1.0 - rest)
+        hyp = _hyp2f1(self.a + self.b - self.r, self.a - 1.0, self.a + self.b + x, 1.0 - rest)
         still: float = hyp * rest ** (self.a - 1)
         return (self.a + self.b + x) / (self.a - 1) * (1.0 - still)
 
     def _log_odds_left(self, x: int, t_x: float, age: float) -> float:
         n = self.r + x
         return math.log(self.a / (self.b + x)) + n * (math.log(self.alpha + age) - math.log(self.alpha + t_x))
+
+
+_loaded: Final[list[Callable[[float, float, float, float], float]]] = []
+
+
+def _hyp2f1(a: float, b: float, c: float, z: float) -> float:
+    """Gauss's function. SciPy's modules take longer to come than all others together, and not every command needs it."""
+    if not _loaded:
+        from scipy.special.cython_special import hyp2f1
+
+        _loaded.append(hyp2f1)
+    return _loaded[0](a, b, c, z)
 
 
 def _log_odds(log_left: float, log_q: float) -> float:

@@ -22,6 +22,7 @@ from streams import agents, health
 from streams.assignor import Held
 from streams.console import FAILED
 from streams.gauges import Gauges
+from streams.no_tables import NoTables
 from streams.partition import PartitionWorker
 from streams.settings import Settings
 from streams.stats import Stats
@@ -175,6 +176,7 @@ def create_app(settings: Settings, policy: Policy, spans: Spans | None = None) -
         broker_session_timeout=seconds,
         broker_heartbeat_interval=max(seconds / 5, 0.5),
         broker_request_timeout=max(3 * seconds, 30.0),
+        TableManager=NoTables,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         web_enabled=True,

@@ -28,7 +28,7 @@ from models.policy import Policy, Relative
 from models.relative import Census, ValueAt, breakpoints
 from streams.editions import EDITION, edition_body
 from streams.topics import CENSUS
-from streams.transport import read_to_end
+from streams.transport import read_all_to_end
 
 if TYPE_CHECKING:
     from streams.partition import PartitionWorker
@@ -153,17 +153,15 @@ class PartitionCensus:
 
     async def _read(self) -> tuple[list[Count], Command | None]:
         """The latest count of each partition, and the latest edition that was noted."""
-        app, counts, noted = self._worker.app, [], None
-        for number in range(app.settings.partitions):
-            latest = None
-            async for records, _ in read_to_end(app, app.settings.topic(CENSUS), number):
-                for record in records:
-                    if record.key == COUNT:
-                        latest = msgspec.json.decode(record.value, type=Count)
-                    elif record.key == EDITION:
-                        noted = msgspec.json.decode(record.value, type=Command)
-            counts += [] if latest is None else [latest]
-        return counts, noted
+        app, noted = self._worker.app, None
+        counts: dict[int, Count] = {}
+        async for number, records in read_all_to_end(app, app.settings.topic(CENSUS), range(app.settings.partitions)):
+            for record in records:
+                if record.key == COUNT:
+                    counts[number] = msgspec.json.decode(record.value, type=Count)
+                elif record.key == EDITION:
+                    noted = msgspec.json.decode(record.value, type=Command)
+        return list(counts.values()), noted
 
 
 def _as_of(editions: Editions) -> int:

@@ -383,7 +383,7 @@ def contracts(
 
 def main() -> None:
     """The console script."""
-    app()
+    app(prog_name="tierstream")
 
 
 if __name__ == "__main__":

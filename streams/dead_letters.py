@@ -1,4 +1,4 @@
-"""Dead letters: records that could not be used, how they are mended and sent again, and what became of them.
+"""Dead letters on the broker: read, sent again and settled; what they are is in streams/letters.py.
 
 The topic is its own ledger. A letter is open until a note settles it: a record in the same partition with the letter's
 key, no value, and headers that say which letter (`settles`) and how. Whoever reads dead letters passes over notes; they
@@ -8,23 +8,20 @@ have no header `reason`.
 from __future__ import annotations
 
 import signal
-import sys
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-import msgspec
-import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from msgspec import Struct
 
 from models.bodies import TOPIC_BODIES
 from models.events import Decoder, Event, Rejected
 from models.outputs import DEAD_LETTERS
 from streams.envelope import Headers
-from streams.librdkafka import quiet, reading, writing
+from streams.letters import Address, Cut, DeadLettersError, Ledger, Letter
+from streams.librdkafka import PATIENCE_SECONDS, Spans, quiet, reading, records_in, writing
 from streams.settings import Settings
 
 MESSAGES_A_POLL: Final = 100
@@ -33,216 +30,9 @@ BYTES_A_BATCH: Final = 8_000_000
 """Letters in hand at once, when many are sent."""
 LARGEST_BYTES: Final = 64_000_000
 """How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
-POLL_SECONDS: Final = 0.1
-PATIENCE_SECONDS: Final = 10.0
 SENDING_SECONDS: Final = 30.0
 
-Address = tuple[int, int]
-"""Partition and offset of a record in the dead letters' topic."""
-Source = tuple[str, int, int]
-"""Topic (without its prefix), partition and offset of the record that could not be used."""
-Spans = dict[int, tuple[int, int]]
-"""Per partition, the first offset wanted and the one after the last."""
 
-
-class DeadLettersError(RuntimeError):
-    """Something that can't be done, or a broker that fails; the message says what to do."""
-
-
-class Cut(DeadLettersError):
-    """A letter whose value was cut, and whose source record is gone."""
-
-
-def parse_address(text: str) -> Address:
-    """An address as it is written. Raises ValueError.
-
-    >>> parse_address("3:1042")
-    (3, 1042)
-    """
-    partition, _, offset = text.partition(":")
-    if not (text.isascii() and partition.isdigit() and offset.isdigit()):
-        raise ValueError(f"{text!r} is not a letter's address; write PARTITION:OFFSET as `list` shows it, as in 0:42")
-    return int(partition), int(offset)
-
-
-def format_address(address: Address) -> str:
-    """The way `parse_address` reads it."""
-    return f"{address[0]}:{address[1]}"
-
-
-# ------------------------------------------------------------ the ledger
-class Settled(Struct, frozen=True, gc=False):
-    """What became of a letter."""
-
-    how: str
-    """`resent`, `repaired` or `dismissed`."""
-    by: str
-    at_ms: int
-    note: str | None
-    to: str | None
-    """topic:partition:offset of the record that was sent for it."""
-
-
-class Letter(Struct):
-    """A dead letter without its value, so that many fit into memory."""
-
-    address: Address
-    at_ms: int
-    topic: str
-    source: Source | None
-    """None if its headers don't tell."""
-    key: str | None
-    """For people: decoded, and cut if it is longer than any id."""
-    reason: str
-    detail: str
-    value_bytes: int | None
-    """The whole length of a value that was cut."""
-    settled: Settled | None = None
-
-    @property
-    def name(self) -> str:
-        """Its address, written."""
-        return format_address(self.address)
-
-    @property
-    def where(self) -> str:
-        """Where it came from, written."""
-        return ":".join(map(str, self.source)) if self.source else f"{self.topic}:?"
-
-
-class Ledger:
-    """Letters, and what became of them. After a crash a letter may be there twice: it is one, at its first address."""
-
-    def __init__(self) -> None:
-        self._letters: dict[Address, Letter] = {}
-        self._by_source: dict[Source, Letter] = {}
-        self._repeats: dict[Address, Letter] = {}
-
-    def take(self, address: Address, at_ms: int, key: bytes | None, headers: Mapping[str, str]) -> None:
-        """Book the next record of a partition: a letter, a note, or something else, which is passed over."""
-        if "reason" in headers:
-            self._take_letter(address, at_ms, key, headers)
-        elif "settles" in headers:
-            self._take_note(at_ms, headers)
-
-    def letter(self, address: Address) -> Letter | None:
-        """The letter at an address, be it the letter's first or that of a repetition."""
-        return self._letters.get(address) or self._repeats.get(address)
-
-    def select(
-        self, reason: str | None = None, topic: str | None = None, since_ms: int = 0, settled: bool = False
-    ) -> list[Letter]:
-        """The open letters of a kind, in the order in which they came; with `settled`, those too."""
-        found = (
-            letter
-            for letter in self._letters.values()
-            if (settled or letter.settled is None)
-            and reason in (None, letter.reason)
-            and topic in (None, letter.topic)
-            and letter.at_ms >= since_ms
-        )
-        return sorted(found, key=lambda letter: (letter.at_ms, letter.address))
-
-    def _take_letter(self, address: Address, at_ms: int, key: bytes | None, headers: Mapping[str, str]) -> None:
-        topic, partition, offset = (headers.get(name, "") for name in ("topic", "partition", "offset"))
-        source = (
-            (sys.intern(topic), int(partition), int(offset)) if partition.isdecimal() and offset.isdecimal() else None
-        )
-        if source is not None and (first := self._by_source.get(source)) is not None:
-            self._repeats[address] = first
-            return
-        value_bytes = headers.get("value_bytes", "")
-        letter = self._letters[address] = Letter(
-            address,
-            at_ms,
-            sys.intern(topic),
-            source,
-            None if key is None else key[:128].decode(errors="replace"),
-            sys.intern(headers["reason"]),
-            headers.get("detail", "")[:1_000],
-            int(value_bytes) if value_bytes.isdecimal() else None,
-        )
-        if source is not None:
-            self._by_source[source] = letter
-
-    def _take_note(self, at_ms: int, headers: Mapping[str, str]) -> None:
-        try:
-            letter = self.letter(parse_address(headers["settles"]))
-        except ValueError:
-            return
-        if letter is not None:
-            letter.settled = Settled(
-                headers.get("how", "?"), headers.get("by", "?"), at_ms, headers.get("note"), headers.get("to")
-            )
-
-
-# ------------------------------------------------------------ mending
-def parse_assignment(text: str) -> tuple[str, str]:
-    """Field and what is written for it, of `field=value`. Raises ValueError."""
-    name, equals, written = text.partition("=")
-    if not (name and equals):
-        raise ValueError(f"--set {text}: write field=value, as in --set amount=12.50")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"--set {name}: what is given is not UTF-8") from None
-    return name, written
-
-
-def fields_of(value: bytes | None) -> dict[str, Any] | None:
-    """The fields of a JSON object; None if the value is none."""
-    try:
-        body = orjson.loads(value or b"")
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def mended(value: bytes | None, topic: str, assigned: Mapping[str, str], unset: Collection[str]) -> bytes | None:
-    """The value with fields set and taken away. Raises DeadLettersError if it has no fields.
-
-    What is written is JSON where that fits the field, else text: `order_id=7` is the order "7".
-    """
-    if not (assigned or unset):
-        return value
-    body = fields_of(value)
-    if body is None:
-        raise DeadLettersError(
-            "the value is not a JSON object, so it has no fields to set; give a whole body by --file"
-        )
-    types = {one.encode_name: one.type for one in msgspec.structs.fields(TOPIC_BODIES[topic])}
-    body |= {name: _field_value(written, types.get(name, Any)) for name, written in assigned.items()}
-    return orjson.dumps({name: body[name] for name in body if name not in unset})
-
-
-def changes(before: bytes | None, after: bytes | None) -> dict[str, tuple[Any, Any]]:
-    """Per field that differs, what it was and what it is, as JSON; None where there is no such field."""
-    old, new = (
-        {name: orjson.dumps(field).decode() for name, field in (fields_of(value) or {}).items()}
-        for value in (before, after)
-    )
-    return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
-
-
-def _field_value(written: str, field_type: Any) -> Any:
-    readings: list[Any] = [written]
-    try:
-        readings.insert(0, orjson.loads(written))
-    except orjson.JSONDecodeError:
-        return written
-    # If neither fits, the decoder says why the JSON doesn't.
-    return next((one for one in readings if _fits(one, field_type)), readings[0])
-
-
-def _fits(value: Any, field_type: Any) -> bool:
-    try:
-        msgspec.convert(value, field_type)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-# ------------------------------------------------------------ on the broker
 class Left(NamedTuple):
     """Why a letter was not sent again: a reason code, `cut`, or `unknown_topic`; and a sentence."""
 
@@ -431,29 +221,8 @@ class DeadLetters:
 
     def _read(self, topic: str, spans: Spans) -> Iterator[Any]:
         """The records in the spans; each partition in order."""
-        ends = {number: end for number, (first, end) in spans.items() if first < end}
         with closing(self._consumer()) as consumer:
-            consumer.assign([TopicPartition(topic, number, spans[number][0]) for number in ends])
-            answered = time.monotonic()
-            while ends:
-                # A poll waits until it is full; a short one also lets Ctrl-C through.
-                messages = consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)
-                if messages:
-                    answered = time.monotonic()
-                elif time.monotonic() > answered + PATIENCE_SECONDS:
-                    raise DeadLettersError(f"{topic} does not answer; is the broker at {self._settings.broker} well?")
-                for message in messages:
-                    number, error = message.partition(), message.error()
-                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                        raise DeadLettersError(f"{topic} can't be read: {error.str()}")
-                    if number not in ends:
-                        continue
-                    if error is None and message.offset() < ends[number]:
-                        yield message
-                    # The last offsets of a log may hold no records, as after a transaction: then its end is told.
-                    if error is not None or message.offset() + 1 >= ends[number]:
-                        del ends[number]
-                        consumer.pause([TopicPartition(topic, number)])
+            yield from records_in(consumer, topic, spans, DeadLettersError, MESSAGES_A_POLL)
 
     def _consumer(self) -> Any:
         options = {"queued.max.messages.kbytes": 16_384, "fetch.wait.max.ms": 100}

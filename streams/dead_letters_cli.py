@@ -24,7 +24,8 @@ from streams.console import FAILED, INTERRUPTED, JsonOption, confirm, fail, prin
 from streams.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from streams.dead_letters import Address, DeadLetters, Left, Letter, Settled
+    from streams.dead_letters import DeadLetters, Left
+    from streams.letters import Address, Letter, Settled
 
 MANY: Final = 5_000
 """From so many letters on, reading and sending take long enough to show a bar."""
@@ -87,7 +88,8 @@ def show(
 ) -> None:
     """One letter: what is wrong with it, what that means, where it came from, and the original value."""
     with _told():
-        from streams.dead_letters import Cut, headers_of
+        from streams.dead_letters import headers_of
+        from streams.letters import Cut
 
         letters = _dead_letters(broker)
         [letter] = _find(letters, [address])
@@ -151,7 +153,8 @@ def repair(
     a topic's event_id are not counted.
     """
     with _told():
-        from streams.dead_letters import Sending, changes, fields_of, mended, parse_assignment, unsendable
+        from streams.dead_letters import Sending, unsendable
+        from streams.mending import changes, fields_of, mended, parse_assignment
 
         if not (assigned or unset or file or key is not None):
             raise refuse("nothing is to be mended; give --set, --unset, --file or --key, or use `resend`")
@@ -276,7 +279,7 @@ def dismiss(
 @contextmanager
 def _told() -> Iterator[None]:
     """A user's mistake, a failure and Ctrl-C end with a sentence and a status."""
-    from streams.dead_letters import DeadLettersError
+    from streams.letters import DeadLettersError
 
     try:
         yield
@@ -313,7 +316,7 @@ def _check_kind(reason: str | None, topic: str | None) -> None:
 
 def _find(letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[Letter]:
     """The letters at some addresses, each once. With `settled` False they all have to be open."""
-    from streams.dead_letters import DeadLettersError, parse_address
+    from streams.letters import DeadLettersError, parse_address
 
     wanted = [parse_address(one) for one in addresses]
     # A letter's repetitions and notes are in its own partition.

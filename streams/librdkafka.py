@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.settings import Settings
+
+POLL_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 15.0
+
+Spans = dict[int, tuple[int, int]]
+"""Per partition, the first offset wanted and the one after the last."""
 
 quiet = logging.getLogger("tierstream.librdkafka")
 """Where librdkafka's own lines go: nowhere. What fails is told by whoever asked."""
@@ -39,3 +49,35 @@ def reading(settings: Settings, group: str) -> dict[str, Any]:
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
     }
+
+
+def records_in(
+    consumer: Consumer, topic: str, spans: Spans, failure: Callable[[str], Exception], most: int = 1_000
+) -> Iterator[Any]:
+    """The records in the spans of a topic, each partition in order; `most` at a time are taken from librdkafka.
+
+    What can't be read is raised as a `failure`, which is given the words for it.
+    """
+    ends = {number: end for number, (first, end) in spans.items() if first < end}
+    if ends:
+        consumer.assign([TopicPartition(topic, number, spans[number][0]) for number in ends])
+    answered = time.monotonic()
+    while ends:
+        # A poll waits until it is full; a short one also lets Ctrl-C through.
+        messages = consumer.consume(most, POLL_SECONDS)
+        if messages:
+            answered = time.monotonic()
+        elif time.monotonic() > answered + PATIENCE_SECONDS:
+            raise failure(f"{topic} does not answer; is the broker well?")
+        for message in messages:
+            number, error = message.partition(), message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise failure(f"{topic} can't be read: {error.str()}")
+            if message.topic() != topic or number not in ends:
+                continue  # of what was read before
+            if error is None and message.offset() < ends[number]:
+                yield message
+            # The last offsets of a log may hold no records, as after a transaction: then its end is told.
+            if error is not None or message.offset() + 1 >= ends[number]:
+                del ends[number]
+                consumer.pause([TopicPartition(topic, number)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from typing import Annotated, Any, Literal, TypeVar
 
-import httpx
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -31,6 +30,8 @@ def _host_and_port(written: str) -> str:
 
 def web_address(written: str, *, such_as: str = "https://example.com/alerts") -> str:
     """A URL that something can be sent to. Raises ValueError."""
+    import httpx
+
     try:
         url = httpx.URL(written)
     except httpx.InvalidURL as error:

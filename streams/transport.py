@@ -356,13 +356,25 @@ async def read_to_end(
     Belongs to no group. Raises KafkaError if the broker is away or refuses.
     """
     tp = TopicPartition(topic, number)
-    async with _reader(app, tp, "read_committed") as consumer:
+    async with _reader(app, [tp], "read_committed") as consumer:
         end = (await consumer.end_offsets([tp]))[tp]
         start = (await consumer.beginning_offsets([tp]))[tp]
         consumer.seek(tp, max(first, start))
         while (position := await consumer.position(tp)) < end:
             found = await consumer.getmany(tp, timeout_ms=200)
             yield found.get(tp, []), Read(start, position, end)
+
+
+async def read_all_to_end(app: TierstreamApp, topic: str, numbers: Iterable[int]) -> AsyncIterator[tuple[int, Records]]:
+    """The committed records of some partitions, each to where it ends now, as they come. Raises KafkaError as `read_to_end` does."""
+    tps = [TopicPartition(topic, number) for number in numbers]
+    async with _reader(app, tps, "read_committed") as consumer:
+        ends = await consumer.end_offsets(tps)
+        for tp, start in (await consumer.beginning_offsets(tps)).items():
+            consumer.seek(tp, start)
+        while left := [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+            for tp, records in (await consumer.getmany(*left, timeout_ms=200)).items():
+                yield tp.partition, records
 
 
 async def read_undecided(app: TierstreamApp, topic: str, number: int) -> Records:
@@ -372,9 +384,9 @@ async def read_undecided(app: TierstreamApp, topic: str, number: int) -> Records
     """
     tp = TopicPartition(topic, number)
     records: Records = []
-    async with _reader(app, tp, "read_committed") as committed:
+    async with _reader(app, [tp], "read_committed") as committed:
         stable = (await committed.end_offsets([tp]))[tp]
-    async with _reader(app, tp, "read_uncommitted") as consumer:
+    async with _reader(app, [tp], "read_uncommitted") as consumer:
         end = (await consumer.end_offsets([tp]))[tp]
         consumer.seek(tp, stable)
         while await consumer.position(tp) < end:
@@ -408,8 +420,10 @@ async def is_ended(client: AIOKafkaClient, appended: Mapping[TopicPartition, int
 
 
 @contextlib.asynccontextmanager
-async def _reader(app: TierstreamApp, tp: TopicPartition, isolation_level: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of one partition that belongs to no group."""
+async def _reader(
+    app: TierstreamApp, tps: Iterable[TopicPartition], isolation_level: str
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of partitions that belongs to no group."""
     consumer = AIOKafkaConsumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -417,7 +431,7 @@ async def _reader(app: TierstreamApp, tp: TopicPartition, isolation_level: str) 
         max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
         **client_options(app),
     )
-    consumer.assign([tp])
+    consumer.assign(tps)
     try:
         await consumer.start()
         yield consumer

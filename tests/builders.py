@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import tomllib
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,11 @@ def cdnow(currency: str = "USD", times: int = 1) -> list[Wire]:
         )
         for number, row in numbered
     ]
+
+
+def some_customers(log: list[Wire], one_in: int, turn: int = 0) -> list[Wire]:
+    """The whole history of one customer in so many; with each `turn` that of others."""
+    return [event for event in log if (zlib.crc32(event["customer_id"].encode()) + turn) % one_in == 0]
 
 
 def with_made_up_complaints(log: list[Wire]) -> list[Wire]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from kafka.partitioner.default import murmur2
 from redis.exceptions import RedisError
 
@@ -24,7 +24,7 @@ from models.customer import Customer
 from models.editions import Editions
 from models.outputs import ANNOUNCEMENTS
 from models.policy import Policy
-from streams.librdkafka import quiet, reading
+from streams.librdkafka import PATIENCE_SECONDS, quiet, reading, records_in
 from streams.queue import AlertQueue
 from streams.settings import Settings
 from streams.table import CUSTOMER, MARKER, NO_MARKER, Marker
@@ -33,9 +33,6 @@ from streams.view import RedisView
 from streams.workshop.explain import ExplainError, Story, Told
 from streams.workshop.explain_words import announcement_in_words
 
-MESSAGES_A_POLL: Final = 1_000
-POLL_SECONDS: Final = 0.1
-PATIENCE_SECONDS: Final = 15.0
 MOST_ANNOUNCED: Final = 10_000
 
 
@@ -129,29 +126,8 @@ def _partitions(consumer: Consumer, topic: str) -> list[int]:
 
 def _messages(consumer: Consumer, topic: str, number: int) -> Iterator[Any]:
     """The records of a partition, up to where it ends now."""
-    first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE_SECONDS)
-    following = first
-    if first < end:
-        consumer.assign([TopicPartition(topic, number, first)])
-    answered = time.monotonic()
-    while following < end:
-        messages = consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)  # waits until it is full
-        if messages:
-            answered = time.monotonic()
-        elif time.monotonic() > answered + PATIENCE_SECONDS:
-            raise ExplainError(f"{topic}, partition {number} does not answer; is the broker well?")
-        for message in messages:
-            if message.topic() != topic or message.partition() != number:
-                continue  # of the partition before
-            error = message.error()
-            if error is None:
-                following = message.offset() + 1
-                if following <= end:
-                    yield message
-            elif error.code() == KafkaError._PARTITION_EOF:
-                following = end  # the last offsets may hold no records, as after a transaction
-            else:
-                raise ExplainError(f"{topic}, partition {number}: {error.str()}")
+    span = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE_SECONDS)
+    return records_in(consumer, topic, {number: span}, ExplainError)
 
 
 # ---------------------------------------------------------------- the view

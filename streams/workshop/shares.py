@@ -26,7 +26,8 @@ from models.outputs import PROFILES
 from models.policy import Policy
 from streams.merge import Record
 from streams.sources.logs import Log, LogError
-from streams.workshop.replay import OUTPUT_FILES, Replay, ResultFiles, files_of, fold_all
+from streams.workshop.replay import Replay, fold_all
+from streams.workshop.results import OUTPUT_FILES, ResultFiles, files_of
 
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
 _CUSTOMER: Final = b'"customer_id"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,11 +42,12 @@ class Broker:
         self.census: list[list[Any]] = [[] for _ in range(partitions)]
         self.commands: list[bytes] = []
         self.looks = 0
-        monkeypatch.setattr(module, "read_to_end", self._read)
+        monkeypatch.setattr(module, "read_all_to_end", self._read)
 
-    async def _read(self, app: Any, topic: str, number: int) -> Any:
-        self.looks += number == 0
-        yield self.census[number], None
+    async def _read(self, app: Any, topic: str, numbers: Iterable[int]) -> Any:
+        self.looks += 1
+        for number in numbers:
+            yield number, self.census[number]
 
     def worker(self, number: int, held: dict[bytes, bytes]) -> Any:
         async def publish(name: str, records: list[Any]) -> None:

@@ -9,16 +9,9 @@ import pytest
 
 import models
 from streams import dead_letters
-from streams.dead_letters import (
-    Address,
-    DeadLettersError,
-    Ledger,
-    changes,
-    mended,
-    parse_address,
-    uninterrupted,
-    unsendable,
-)
+from streams.dead_letters import uninterrupted, unsendable
+from streams.letters import Address, DeadLettersError, Ledger, parse_address
+from streams.mending import changes, mended
 from tests.functional.test_cli import purchase, run
 
 ANN = {"USER": "ann", "TIERSTREAM_POLICY": "retail-three-tier"}

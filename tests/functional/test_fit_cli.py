@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from models import load
 from models.parameters import read_parameters
 from streams.cli import app
-from tests.builders import cdnow, shipped_text, with_made_up_complaints
+from tests.builders import cdnow, shipped_text, some_customers, with_made_up_complaints
 
 OWN = 'fitted_on = "CDNOW sample, 39 weeks of 1997"\nr = 0.525\nalpha_weeks = 6.183\na = 0.891\nb = 1.614\nhorizon = "90d"\n'
 
@@ -23,7 +23,8 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("log") / "cdnow.jsonl"
-    path.write_text("".join(json.dumps(wire) + "\n" for wire in with_made_up_complaints(cdnow())))
+    wires = some_customers(with_made_up_complaints(cdnow()), 2)
+    path.write_text("".join(json.dumps(wire) + "\n" for wire in wires))
     return path
 
 
@@ -87,7 +88,7 @@ def test_a_backtest_writes_what_it_prints(log: Path, tmp_path: Path) -> None:
         assert 0.5 < model["auc"] < 1
         assert len(model["by_origin"]) == len(body["origins"]) == 4
     annual, rhythm = body["policies"]
-    assert annual["alerts"] > 1000
+    assert annual["alerts"] > 500
     assert 0 < annual["precision"] < 1
     hasty = annual["without_grace_hold_and_hysteresis"]
     assert hasty["tier_changes_per_customer"] > annual["tier_changes_per_customer"]
@@ -123,7 +124,7 @@ def test_parameters_fitted_to_the_outcomes_that_they_are_tested_on_are_called_ou
         (["fit", "--until", "1997-02-01"], "give a longer log or a shorter --horizon"),
         (["fit", "--out", "/no/such/folder/params.toml"], "give another --out"),
         (["fit", "--policy", "none.toml"], "Give the path of a TOML file"),
-        (["backtest", "--cut", "1998-06-01"], "can be cut between 1997-01-29 and 1998-04-01"),
+        (["backtest", "--cut", "1998-06-01"], "can be cut between 1997-01-29 and 1998-03-30"),
         (["backtest", "--cut", "soon"], "is not a time"),
         (["backtest", "--html", "/no/such/folder/report.html", "--cut", "1998-01-01"], "give another file"),
     ],

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from streams.sources.logs import LogFile
-from streams.workshop.replay import OUTPUT_FILES, replay_logs
+from streams.workshop.replay import replay_logs
+from streams.workshop.results import OUTPUT_FILES
 from streams.workshop.shares import replay_in_shares
 from tests.builders import cdnow, shipped_text, with_made_up_complaints
 from tests.running import policy_of
