@@ -19,19 +19,21 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from models import decode
 from models.outputs import ANNOUNCEMENTS
 from models.policy import Policy
 from streams.delivery import Interrupted
 from streams.merge import Merge
 from streams.partition import PartitionWorker
 from streams.settings import load_settings
-from streams.table import changelog_records
+from streams.table import MARKER, changelog_records
 from streams.topics import INPUTS, JOURNAL, changelog_topic, shadow_changelog_topic, shadow_of
 from streams.transport import Fetched, Read
-from tests.builders import DAY, Wire, ms
+from tests.builders import DAY, Wire, ms, purchase, shipped_text
 from tests.functional.test_offer import App
 from tests.property.test_activation import activation, pairs, timely_logs
 from tests.property.test_editions import told
+from tests.running import policy_of
 
 STEPS = ("append_journal", "append_outputs", "append_shadow", "append_state", "commit")
 """Where a batch may be interrupted, before it is done."""
@@ -258,3 +260,63 @@ def at_the_end(broker: Broker, before: Policy, after: Policy, most: int, until_m
     site = Site(broker, before, after, max_batch=most)
     site.settings = site.settings.model_copy(update={"until": until_ms})
     return site
+
+
+def annual_spend(version: int, **lines: str) -> Policy:
+    text = shipped_text("annual-spend").replace("version = 1", f"version = {version}", 1)
+    for before, after in lines.items():
+        text = text.replace(f'"{before[1:]}.00"', f'"{after}.00"')
+    return policy_of(text)
+
+
+def some_purchases(first: int, count: int) -> list[Wire]:
+    return [purchase(f"c{n}", "230", on=ms("2024-01-01") + n, id=f"p{n}") for n in range(first, first + count)]
+
+
+def test_a_shadow_whose_changelog_is_damaged_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    before, after = annual_spend(1), annual_spend(2, _200="400")
+    broker = Broker(is_exactly_once=True)
+    give(broker, some_purchases(0, 5))
+    run_until_done(Site(broker, before, after))
+    changelog = broker.topics[shadow_changelog_topic(load_settings())]
+    place = next(number for number, (key, _) in enumerate(changelog) if key != MARKER)
+    del changelog[place]
+    with caplog.at_level("WARNING"):
+        worker = run_until_done(Site(broker, before, after))
+    assert "the shadow begins anew: the changelog" in caplog.text
+    assert worker.shadow is not None
+    assert {decode(state).edition for state in worker.shadow.customers.values()} == {1}
+    assert len(worker.shadow.held.customers) == 5
+
+
+def test_a_policy_that_can_not_follow_what_was_activated_meanwhile_casts_no_shadow_and_the_worker_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before, after = annual_spend(1), annual_spend(2, _200="400")
+    broker = Broker(is_exactly_once=True)
+    give(broker, [*some_purchases(0, 5), activation(1, ms("2024-01-02"), after.text), *some_purchases(5, 3)])
+    worker = run_until_done(Site(broker, before, after))
+    assert worker.held.editions.current.ref == "annual-spend@2"
+    assert worker.shadow is not None
+    assert len(worker.shadow.held.customers) == 8  # it was there first
+
+    broker.topics[shadow_changelog_topic(load_settings())].clear()
+    give(broker, some_purchases(8, 2))
+    worker = run_until_done(Site(broker, before, after))
+    assert len(worker.held.customers) == 10
+    assert worker.shadow is not None
+    assert worker.shadow.table is None
+    assert worker.shadow.why_off.endswith("it is in force; give another version")
+    assert "The worker goes on without it" in caplog.text
+
+
+def test_what_only_the_shadow_refuses_is_a_dead_letter_of_its_own() -> None:
+    before, after = annual_spend(1), annual_spend(2)
+    stricter = policy_of(after.text.replace('kind = "calendar-year"', 'kind = "calendar-year"\nlateness = "1d"'))
+    broker = Broker(is_exactly_once=True)
+    late = purchase("c1", "10", on="2024-01-10", id="late")
+    give(broker, [purchase("c1", "10", on="2024-02-01", id="first"), late, {"topic": "purchases", "customer_id": "c1"}])
+    run_until_done(Site(broker, before, stricter))
+    purchases = [value for _, value in broker.topics["purchases"]]
+    assert [value for _, value in broker.topics["dead-letters"]] == [purchases[2]]
+    assert [value for _, value in broker.topics["dead-letters-shadow"]] == [purchases[1]]
