@@ -61,6 +61,11 @@ class Editions:
         return cls([Edition(-1, policy)])
 
     @property
+    def kept(self) -> tuple[Edition, ...]:
+        """All of them."""
+        return self._kept
+
+    @property
     def current(self) -> Policy:
         """The policy in force."""
         return self._kept[-1].policy

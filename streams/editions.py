@@ -11,10 +11,10 @@ from msgspec import Struct
 from models import units
 from models.bodies import EVERYBODY, MAX_POLICY_CHARACTERS, Breakpoints, Command
 from models.parameters import Parameters
-from models.policy import Policy
-from models.policy_file import load_with_parameters, parse_with, with_parameters
+from models.policy_file import load, with_parameters
 from models.succession import obstacles
 from streams.librdkafka import quiet, writing
+from streams.rules import Rules
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import LogError
@@ -25,24 +25,6 @@ EDITION: Final = b"edition"
 ACTIVATION: Final = b"activation-"
 """What the keys of the notes of activated policies begin with, one note for each."""
 PATIENCE_SECONDS: Final = 30.0
-
-
-class Rules(Struct, frozen=True):
-    """A policy as it is sent: its file, and the fitted parameters that it names."""
-
-    ref: str
-    text: str
-    parameters: Parameters | None = None
-
-    @classmethod
-    def of(cls, name_or_path: str) -> Rules:
-        """A policy file's, or a shipped policy's. Raises PolicyError."""
-        policy, parameters = load_with_parameters(name_or_path)
-        return cls(policy.ref, policy.text, parameters)
-
-    def policy(self) -> Policy:
-        """The policy. Raises PolicyError."""
-        return parse_with(self.text, self.parameters, self.ref)
 
 
 class Activation(Struct, frozen=True):
@@ -119,7 +101,7 @@ def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
 
     Raises SwitchError if the broker refuses, PolicyError if the policy can't have them.
     """
-    now = in_force(settings, Rules.of(settings.policy))
+    now = in_force(settings, Rules.of(load(settings.policy)))
     with_parameters(now.rules.policy(), parameters)
     number = now.edition + 1
     _begin(settings, number, edition_body(number, at_ms, parameters=parameters), {})

@@ -183,6 +183,8 @@ class PartitionWorker:
         if self.state is None:
             async with self.app.restoring:
                 self.state = await self._restore()
+                if self.app.feed is not None:
+                    self.app.feed.wake()  # the view is to know its editions
         marker = self.state.marker
         self._profiling = []
         while self.app.rebalancing:

@@ -17,6 +17,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 import models
 from streams.queue import AlertQueue
+from streams.rulebook import Rulebook
 from streams.settings import Settings
 from streams.view import RedisView
 from streams.web import audit
@@ -61,7 +62,7 @@ def create_app(
         view=view,
         queue=AlertQueue(view),
         clock=Clock(settings, view),
-        policy=models.load(settings.policy),
+        rulebook=Rulebook(view, models.load(settings.policy)),
         users=users,
         sessions=Sessions(redis, prefix, users, console.session_idle, console.session_length, console.is_secure),
         throttle=Throttle(redis, prefix),

@@ -45,17 +45,20 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     customer, now_ms = orjson.loads(found.body), await here.clock.now_ms()
     story, alert = await here.queue.story(customer_id, count=STORY), await here.queue.alert(customer_id)
     profile = customer["profile"]
-    past = Hindsight([], []) if profile is None else look_back(profile, here.policy, now_ms)
+    policies = await here.rulebook.read()
+    policy = policies.current if profile is None else policies.named(profile["policy"])
+    past = Hindsight([], []) if profile is None else look_back(profile, policy, now_ms)
     t = words(language(request))
     if past.risk:
         customer["probability"] = past.risk[-1].value  # now; the profile's is as of when something last happened
     marks = [_mark(one, t) for one in story]
-    lines = [Line(probability_of(level.raise_at), level.name) for level in here.policy.risk.levels]
+    lines = [Line(probability_of(level.raise_at), level.name) for level in policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]
     largest = max([abs(one["log_odds"]) for one in contributions], default=0.0)
     return page(
         request,
         "customer.html",
+        policy=policy,
         seen=seen,
         customer_id=customer_id,
         customer=customer,

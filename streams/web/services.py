@@ -7,8 +7,8 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from models.policy import Policy
 from streams.queue import AlertQueue
+from streams.rulebook import Rulebook
 from streams.view import RedisView
 from streams.web.audit import Audit
 from streams.web.clock import Clock
@@ -31,7 +31,8 @@ class Services:
     view: RedisView
     queue: AlertQueue
     clock: Clock
-    policy: Policy
+    rulebook: Rulebook
+    """The policies that what is shown was judged under."""
     users: Users
     sessions: Sessions
     throttle: Throttle

@@ -51,7 +51,8 @@ def story_of_table(settings: Settings, policy: Policy, customer_id: str, at_ms: 
             raise ExplainError(
                 f"the broker at {settings.broker} does not answer: {error.args[0].str()}; check TIERSTREAM_BROKER"
             ) from None
-    if marker.policy not in ("", policy.ref):
+    editions = Editions.from_wire(policy, marker.editions)
+    if marker.policy not in ("", policy.ref) and editions.needs_own:
         raise ExplainError(
             f"the table was made under policy {marker.policy}, not {policy.ref}: give --policy {marker.policy}, or a log"
         )
@@ -62,7 +63,6 @@ def story_of_table(settings: Settings, policy: Policy, customer_id: str, at_ms: 
             f"something happened to {customer_id!r} at {units.format_time(customer.clock_ms)}, and the table knows nothing "
             "older: give a log, or a later --at"
         )
-    editions = Editions.from_wire(policy, marker.editions)
     told: list[Told] = []
     for before, edition in list(editions.steps_from(customer.edition)):
         moments = story.by_edition(customer, before, edition.policy, edition.effective_ms, customer_id)
