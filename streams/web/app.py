@@ -24,6 +24,7 @@ from streams.web import audit
 from streams.web.clock import Clock
 from streams.web.console_pages import answer_with_page, console_pages
 from streams.web.directory import Directory
+from streams.web.kept_customers import KeptCustomers
 from streams.web.keys import Keys
 from streams.web.lookups import lookups
 from streams.web.masking import Masks
@@ -67,6 +68,7 @@ def create_app(
         sessions=Sessions(redis, prefix, users, console.session_idle, console.session_length, console.is_secure),
         throttle=Throttle(redis, prefix),
         masks=Masks(redis, prefix),
+        table=KeptCustomers(settings),
         audit=audit.Audit(trail),
         commands=commands,
         oidc=None if console.oidc_issuer is None else OpenIdConnect(console, provider),

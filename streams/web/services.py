@@ -13,6 +13,7 @@ from streams.view import RedisView
 from streams.web.audit import Audit
 from streams.web.clock import Clock
 from streams.web.directory import Directory
+from streams.web.kept_customers import KeptCustomers
 from streams.web.keys import Keys
 from streams.web.masking import Masks
 from streams.web.oidc import OpenIdConnect
@@ -37,6 +38,7 @@ class Services:
     sessions: Sessions
     throttle: Throttle
     masks: Masks
+    table: KeptCustomers
     audit: Audit
     commands: Outbox
     oidc: OpenIdConnect | None
