@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -113,11 +113,8 @@ def _consumer(settings: Settings) -> Iterator[Consumer]:
 def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: float) -> Kept:
     """The customer's partition, their state and how far the table goes, by the time that a monotonic clock shows `deadline`."""
     topic, key = changelog_topic(settings), CUSTOMER + customer_id.encode()
-    numbers = _partitions(consumer, topic, deadline)
-    # A producer of Kafka's own chooses this partition; another may have chosen any.
-    likely = (murmur2(customer_id.encode()) & 0x7FFFFFFF) % len(numbers)
     customers = 0
-    for number in sorted(numbers, key=lambda one: one != likely):
+    for number in likely_first(customer_id, _partitions(consumer, topic, deadline)):
         marker, state, staged = NO_MARKER, None, None
         for message in _messages(consumer, topic, number, deadline):
             if message.key() == key:
@@ -131,6 +128,12 @@ def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: fl
             return Kept(number, models.decode(state), marker)
         customers += max(marker.customers, 0)
     raise NotInTable(f"the table has no customer {customer_id!r}; it has {customers:,} others")
+
+
+def likely_first(customer_id: str, numbers: Sequence[int]) -> list[int]:
+    """Partitions, that which a producer of Kafka's own chooses for a customer first; another may have chosen any."""
+    likely = (murmur2(customer_id.encode()) & 0x7FFFFFFF) % len(numbers)
+    return sorted(numbers, key=lambda one: one != likely)
 
 
 def _announced(consumer: Consumer, settings: Settings, number: int, customer_id: str, seq: int) -> list[dict[str, Any]]:
