@@ -63,6 +63,11 @@ class Editions:
         return cls([Edition(-1, policy)])
 
     @property
+    def kept(self) -> tuple[Edition, ...]:
+        """All of them."""
+        return self._kept
+
+    @property
     def current(self) -> Policy:
         """The policy in force."""
         return self._kept[-1].policy
@@ -101,13 +106,13 @@ class Editions:
         begun = Edition(effective_ms, _drawn(base, number, breakpoints), breakpoints, parameters, text)
         return Editions([*self._kept, begun])
 
-    def tried_out(self, text: str, parameters: Parameters | None, at_ms: int) -> Editions:
+    def tried_out(self, policy: Policy, at_ms: int) -> Editions:
         """These, and a whole policy after them as if it had been activated; it stays, whatever is commanded later.
 
         Raises EditionError if it can't follow the one in force.
         """
         last = self._kept[-1]
-        base = _activated(text, parameters, last.policy.window.keep_ms)
+        base = _activated(policy.text, policy.fitted, last.policy.window.keep_ms)
         found = obstacles(last.policy, base)
         if (base.id, base.version) == (last.policy.id, last.policy.version):
             found = ["it is in force; give another version"]
@@ -116,7 +121,7 @@ class Editions:
         if found:
             raise EditionError(f"{base.ref} can't follow {last.policy.ref}: {'; '.join(found)}")
         effective_ms = max(at_ms, last.effective_ms)
-        tried = Edition(effective_ms, _drawn(base, last.number + 1, None), None, parameters, text)
+        tried = Edition(effective_ms, _drawn(base, last.number + 1, None), None, policy.fitted, policy.text)
         return Editions([*self._kept, tried], is_last=True)
 
     def steps_from(self, number: int) -> Iterable[tuple[Policy, Edition]]:

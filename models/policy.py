@@ -14,6 +14,7 @@ from models.customer import Facts
 from models.events import Decoder
 from models.facts import Measures, View, Window, now_measured
 from models.life import LifeCycle
+from models.parameters import Parameters
 from models.risk import RiskModel
 from models.tiers import TierLadder
 from models.value import ValueModel
@@ -87,6 +88,8 @@ class Policy:
     """Which fitted parameters the policy uses, by their digest; empty where its own file has them."""
     fitted_until_ms: int = -1
     """The end of the log that they were fitted to."""
+    fitted: Parameters | None = None
+    """They themselves: with `text` they say all of the policy."""
     edition: int = 0
     """Which lines and parameters are in force: see models.editions."""
     decimals: int = field(init=False)

@@ -168,6 +168,7 @@ class Builder:
             value=self._value(tiers, risk.horizon_ms),
             parameters="" if self.parameters is None else self.parameters.digest,
             fitted_until_ms=-1 if self.parameters is None else self.parameters.fit.ends_ms,
+            fitted=self.parameters,
             actions=self._actions(tiers, levels),
             alerts=self._alerts(levels),
         )

@@ -27,24 +27,17 @@ def load(name_or_path: str | Path) -> Policy:
     >>> load("annual-spend").ref
     'annual-spend@1'
     """
-    return load_with_parameters(name_or_path)[0]
-
-
-def load_with_parameters(name_or_path: str | Path) -> tuple[Policy, Parameters | None]:
-    """`load`, and the fitted parameters that the policy names, if it does: with its text they say all of it. Raises PolicyError."""
     name = str(name_or_path)
     if name in SHIPPED:
         text = (resources.files("models") / "policies" / f"{name}.toml").read_text("utf-8")
-        return parse(text, f"{name}.toml"), None
+        return parse(text, f"{name}.toml")
     try:
         text = Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
         mend = f"Give the path of a TOML file or one of {', '.join(SHIPPED)}"
         raise PolicyError(name, [Problem(1, "", f"can't read it: {reason}", mend)]) from None
-    raw = read_toml(text, name)
-    parameters = _put_in_parameters(raw, text, name, Path(name).parent)
-    return _built(raw, text, name, parameters), parameters
+    return parse(text, name, Path(name).parent)
 
 
 def parse(text: str, source: str = "policy", folder: Path | None = None) -> Policy:

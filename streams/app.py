@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import faust
 from faust.types import TP
 
+import models
 from models.customer import BASE_LEVEL
 from models.events import Decoder
 from models.policy import Policy
-from models.policy_file import load_with_parameters
 from streams import agents, health
 from streams.assignor import Held
 from streams.console import FAILED
@@ -55,8 +55,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.decoder: Decoder = policy.decoder()
         levels = [level.name for level in policy.risk.levels]
         self.stats = Stats(policy.ladder.tier_names, [BASE_LEVEL, *levels])
-        self.shadow = None if settings.shadow is None else load_with_parameters(settings.shadow)
-        """The policy that is folded beside the first, and its fitted parameters."""
+        self.shadow = None if settings.shadow is None else models.load(settings.shadow)
+        """The policy that is folded beside the first."""
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.failure: BaseException | None = None
         """What stopped the worker, if it did not stop of its own accord."""

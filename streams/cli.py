@@ -14,7 +14,7 @@ from rich.table import Table
 
 import models
 from models.editions import EditionError, Editions
-from models.policy_file import SHIPPED, load_with_parameters
+from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.dead_letters_cli import dead_letters_app
@@ -32,6 +32,7 @@ from streams.sources.opening import (
     Sorting,
     SortMemoryOption,
     SortOption,
+    log_with_journal,
     open_logs,
 )
 from streams.web.cli import console_app
@@ -43,7 +44,7 @@ from streams.workshop.rebuild_cli import rebuild
 from streams.workshop.seek_cli import seek
 
 if TYPE_CHECKING:
-    from streams.sources.kafka_log import KafkaLog
+    pass
 
 app = typer.Typer(
     help="Keeps every customer's value tier and churn risk current, event by event.",
@@ -124,8 +125,7 @@ def worker(
         )
         chosen = models.load(settings.policy)
         if settings.shadow is not None:
-            shadowing, parameters = load_with_parameters(settings.shadow)
-            Editions.of(chosen).tried_out(shadowing.text, parameters, -1)
+            Editions.of(chosen).tried_out(models.load(settings.shadow), -1)
     except (SettingsError, PolicyError, EditionError) as error:
         raise refuse(str(error)) from None
     raise typer.Exit(run_worker(settings, chosen))
@@ -210,7 +210,7 @@ def replay(
         seeded = None if seed is None else read_seed(seed, chosen)
         with open_logs(logs, maps, sorting, shown, None if seeded is None else seeded.next_offsets) as opened:
             if by_journal:
-                summary = replay_journal(_only_kafka(opened, until), chosen, out, shown)
+                summary = replay_journal(log_with_journal(opened, until), chosen, out, shown)
             elif workers > 1:
                 summary = replay_in_shares(_only_files(opened), chosen, out, until_ms, shown, workers)
             else:
@@ -237,20 +237,6 @@ def _only_files(opened: list[Log]) -> list[Log]:
     if any(isinstance(log, KafkaLog) for log in opened):
         raise LogError("--workers is for files: a topic is read by one process")
     return opened
-
-
-def _only_kafka(opened: list[Log], until: str | None) -> KafkaLog:
-    """The one log with a journal. Raises LogError."""
-    from streams.sources.kafka_log import KafkaLog
-    from streams.sources.kafka_span import WHOLE
-
-    if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
-        raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
-    if opened[0].span != WHOLE:
-        raise LogError("--journal tells all that was folded: leave out what comes after the ? of the URL")
-    if until is not None:
-        raise LogError("--journal ends where the journal ends: leave --until out")
-    return opened[0]
 
 
 def _shown(value: Any) -> str:

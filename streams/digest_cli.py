@@ -60,7 +60,9 @@ def digest(
     console_url: Annotated[
         str | None, typer.Option(envvar="TIERSTREAM_CONSOLE_URL", help="Address of the console, for a link.")
     ] = None,
-    policy: Annotated[str | None, typer.Option("--policy", "-p", help="The policy that the workers run.")] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="The policy, if no worker has told Redis of its own.")
+    ] = None,
     redis_url: Annotated[str | None, typer.Option(help="The workers' Redis.")] = None,
 ) -> None:
     """The day in short, for a mailbox or a chat: what is open, what became of yesterday's, who is most urgent and why."""
@@ -108,14 +110,16 @@ def _check_web_address(option: str, url: str | None) -> None:
 
 
 async def _gather(
-    settings: Settings, policy: models.Policy, day: date, lang: str, console_url: str | None, masked: bool
+    settings: Settings, own: models.Policy, day: date, lang: str, console_url: str | None, masked: bool
 ) -> Digest:
     from streams.digest import gather
     from streams.queue import AlertQueue
+    from streams.rulebook import Rulebook
     from streams.view import RedisView
 
     view = RedisView(settings.redis_url or "", settings.redis_prefix)
     try:
+        policy = (await Rulebook(view, own).read()).current
         return await gather(AlertQueue(view), policy, day, lang, console_url, masked)
     finally:
         await view.redis.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -11,38 +12,21 @@ from msgspec import Struct
 from models import units
 from models.bodies import EVERYBODY, MAX_POLICY_CHARACTERS, Breakpoints, Command
 from models.parameters import Parameters
-from models.policy import Policy
-from models.policy_file import load_with_parameters, parse_with, with_parameters
+from models.policy_file import load, parse_with, with_parameters
+from models.policy_problem import PolicyError
 from models.succession import obstacles
 from streams.librdkafka import quiet, writing
+from streams.rules import Rules
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import LogError
-from streams.topics import CENSUS
+from streams.topics import CENSUS, COMMANDS
 
 EDITION: Final = b"edition"
 """Key, in the topic `census`, of the note of the latest edition that was begun."""
 ACTIVATION: Final = b"activation-"
 """What the keys of the notes of activated policies begin with, one note for each."""
 PATIENCE_SECONDS: Final = 30.0
-
-
-class Rules(Struct, frozen=True):
-    """A policy as it is sent: its file, and the fitted parameters that it names."""
-
-    ref: str
-    text: str
-    parameters: Parameters | None = None
-
-    @classmethod
-    def of(cls, name_or_path: str) -> Rules:
-        """A policy file's, or a shipped policy's. Raises PolicyError."""
-        policy, parameters = load_with_parameters(name_or_path)
-        return cls(policy.ref, policy.text, parameters)
-
-    def policy(self) -> Policy:
-        """The policy. Raises PolicyError."""
-        return parse_with(self.text, self.parameters, self.ref)
 
 
 class Activation(Struct, frozen=True):
@@ -96,22 +80,52 @@ def edition_body(
 
 
 def in_force(settings: Settings, own: Rules) -> InForce:
-    """What is in force on tables that were made under a policy of one's own. Raises SwitchError."""
+    """What is in force on tables that were made under a policy of one's own. Raises SwitchError.
+
+    By the commands, as the tables take them: an app version that was built later has the same behind it, and no notes. The notes
+    say who did it and why, and which number is taken though its commands are still to be sent.
+    """
     log = KafkaLog(settings)
     try:
-        log.begin([CENSUS])
+        log.begin([CENSUS, COMMANDS])
         notes = [(message.key() or b"", message.value()) for message in log.messages(CENSUS, 0)]
+        # Each goes to every partition, or to none.
+        sent = [message.value() for message in log.messages(COMMANDS, 0) if message.key() == EVERYBODY.encode()]
     except LogError as error:
         raise SwitchError(str(error)) from None
-    begun = [msgspec.json.decode(value, type=Command) for key, value in notes if key == EDITION]
     told = [msgspec.json.decode(value, type=Activation) for key, value in notes if key.startswith(ACTIVATION)]
-    activations = sorted({one.edition: one for one in told}.values(), key=lambda one: one.edition)
-    rules, since = (activations[-1].rules, activations[-1].edition) if activations else (own, 0)
-    latest = max(begun, key=lambda one: one.edition or 0, default=None)
-    number = max((latest.edition or 0) if latest is not None else 0, since)
-    if latest is not None and latest.parameters is not None and number > since:
-        rules = msgspec.structs.replace(rules, parameters=latest.parameters)
-    return InForce(number, rules, activations)
+    taken = [msgspec.json.decode(value, type=Command).edition or 0 for key, value in notes if key == EDITION]
+    now = InForce(0, own, [])
+    for value in sent:
+        now = _after(now, value, {one.edition: one for one in told})
+    return msgspec.structs.replace(now, edition=max(now.edition, *taken, *(one.edition for one in told), 0))
+
+
+def _after(now: InForce, value: bytes | None, told: Mapping[int, Activation]) -> InForce:
+    """What is in force after a command to everybody; what is none, or does not follow, changes nothing."""
+    try:
+        command = msgspec.json.decode(value or b"", type=Command)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return now
+    if command.edition != now.edition + 1:
+        return now
+    begun = msgspec.structs.replace(now, edition=command.edition)
+    if command.policy is None:
+        if command.parameters is None:
+            return begun
+        return msgspec.structs.replace(begun, rules=msgspec.structs.replace(now.rules, parameters=command.parameters))
+    note = told.get(command.edition)
+    if note is None:
+        if command.follows not in (None, _ref_in_force(now)):
+            return begun  # it was not meant for a table under this policy
+        try:
+            rules = Rules.of(parse_with(command.policy, command.parameters))
+        except PolicyError:
+            return begun
+        at = command.occurred_at
+        at_ms = at if isinstance(at, int) else units.ms_from_datetime(at)
+        note = Activation(command.edition, units.format_time(at_ms), rules, now.rules)
+    return InForce(command.edition, note.rules, [*now.activations, note])
 
 
 def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
@@ -119,7 +133,7 @@ def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
 
     Raises SwitchError if the broker refuses, PolicyError if the policy can't have them.
     """
-    now = in_force(settings, Rules.of(settings.policy))
+    now = in_force(settings, Rules.of(load(settings.policy)))
     with_parameters(now.rules.policy(), parameters)
     number = now.edition + 1
     _begin(settings, number, edition_body(number, at_ms, parameters=parameters), {})

@@ -44,7 +44,9 @@ class Gauges(Collector):
         if self._app.feed is None:
             return
         try:
-            tiers = self._app.policy.ladder.tier_names
+            states = [worker.state for worker in self._app.partition_workers.values()]
+            policies = [self._app.policy, *(state.editions.current for state in states if state is not None)]
+            tiers = dict.fromkeys(name for policy in policies for name in policy.ladder.tier_names)
             self._sizes = await asyncio.wait_for(self._app.feed.view.sizes(tiers), REDIS_SECONDS)
         except Exception as error:
             if not is_away(error):

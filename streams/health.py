@@ -43,7 +43,7 @@ def attach(app: TierstreamApp) -> None:
                 "waits_for": waits_for,
                 "customers": sum(len(worker.state.customers) for worker in workers if worker.state is not None),
                 "policy": app.policy.ref,
-                "shadow": None if app.shadow is None else _shadow(app.shadow[0].ref, workers),
+                "shadow": None if app.shadow is None else _shadow(app.shadow.ref, workers),
                 "policies_in_force": sorted(
                     {one.state.editions.current.ref for one in workers if one.state is not None}
                 ),

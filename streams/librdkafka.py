@@ -52,11 +52,16 @@ def reading(settings: Settings, group: str) -> dict[str, Any]:
 
 
 def records_in(
-    consumer: Consumer, topic: str, spans: Spans, failure: Callable[[str], Exception], most: int = 1_000
+    consumer: Consumer,
+    topic: str,
+    spans: Spans,
+    failure: Callable[[str], Exception],
+    most: int = 1_000,
+    deadline: float = float("inf"),
 ) -> Iterator[Any]:
     """The records in the spans of a topic, each partition in order; `most` at a time are taken from librdkafka.
 
-    What can't be read is raised as a `failure`, which is given the words for it.
+    What can't be read is raised as a `failure`, which is given the words for it; TimeoutError at a monotonic `deadline`.
     """
     ends = {number: end for number, (first, end) in spans.items() if first < end}
     if ends:
@@ -65,6 +70,8 @@ def records_in(
     while ends:
         # A poll waits until it is full; a short one also lets Ctrl-C through.
         messages = consumer.consume(most, POLL_SECONDS)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{topic} was not read to its end in time")
         if messages:
             answered = time.monotonic()
         elif time.monotonic() > answered + PATIENCE_SECONDS:

@@ -111,7 +111,7 @@ class PartitionWorker:
             self.census = PartitionCensus(self, self.policy.relative)
         self.shadow: Shadow | None = None
         if app.shadow is not None:
-            self.shadow = shadow = Shadow(*app.shadow, self.delivery, number)
+            self.shadow = shadow = Shadow(app.shadow, self.delivery, number)
             self.profiles.append(Profiles(shadow_of(PROFILES), self.delivery, lambda: shadow.table, interval_seconds))
 
     # ------------------------------------------------------------ coming and going
@@ -184,6 +184,8 @@ class PartitionWorker:
         if self.state is None:
             async with self.app.restoring:
                 self.state = await self._restore()
+                if self.app.feed is not None:
+                    self.app.feed.wake()  # the view is to know its editions
         marker = self.state.marker
         for profiles in self.profiles:
             profiles.forget_round()

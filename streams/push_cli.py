@@ -39,7 +39,8 @@ def push(
         bool, typer.Option("--retry-undelivered", help="Send again what was given up since the last time, and end.")
     ] = False,
     policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="With --agents: the policy that the workers run.")
+        str | None,
+        typer.Option("--policy", "-p", help="With --agents: the policy, if no worker has told Redis of its own."),
     ] = None,
     broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="With --agents: the workers' Redis.")] = None,
@@ -51,6 +52,7 @@ def push(
     """
     from streams.group_reader import PushError
     from streams.push import CHANGES, in_words
+    from streams.ration import BudgetError
     from streams.topics import TopicsError, create_topics
 
     try:
@@ -62,30 +64,27 @@ def push(
             raise SettingsError("--retry-undelivered sends all that was given up: leave --change and --agents out")
         changes = tuple(change or CHANGES)
         every_ms = units.parse_duration(every)
-        most_a_day = 0 if agents is None else agents * _budget(settings, changes)
+        own = None if agents is None else _own(settings, changes)
         _set_up_logging(settings.log_level)
         if settings.create_topics:
             create_topics(settings)
-        counts = asyncio.run(_push(settings, webhook, changes, most_a_day, every_ms / 1_000, retry_undelivered))
-    except (SettingsError, models.PolicyError, ValueError) as error:
+        counts = asyncio.run(_push(settings, webhook, changes, own, agents or 0, every_ms / 1_000, retry_undelivered))
+    except (SettingsError, models.PolicyError, BudgetError, ValueError) as error:
         raise refuse(str(error)) from None
     except (PushError, TopicsError) as error:
         raise fail(str(error)) from None
     (say if retry_undelivered else warn)(in_words(counts))
 
 
-def _budget(settings: Settings, changes: tuple[str, ...]) -> int:
-    """What an agent takes on a day. Raises SettingsError."""
+def _own(settings: Settings, changes: tuple[str, ...]) -> models.Policy:
+    """The policy whose budget counts until workers tell of another. Raises SettingsError, or PolicyError."""
     if "opened" not in changes:
         raise SettingsError("--agents limits how many new alerts are sent: add --change opened, or leave --agents out")
     if settings.redis_url is None:
         raise SettingsError(
             "--agents takes the most urgent from the workers' Redis; set TIERSTREAM_REDIS_URL, or give --redis-url"
         )
-    chosen = models.load(settings.policy)
-    if chosen.alerts is None or not chosen.alerts.budget:
-        raise SettingsError(f"{chosen.ref} has no budget: add `budget = 30` to its [alerts], or leave --agents out")
-    return chosen.alerts.budget
+    return models.load(settings.policy)
 
 
 def _set_up_logging(level: str) -> None:
@@ -99,7 +98,8 @@ async def _push(
     settings: Settings,
     given: PushSettings,
     changes: tuple[str, ...],
-    most_a_day: int,
+    own: models.Policy | None,
+    agents: int,
     every_seconds: float,
     retry_undelivered: bool,
 ) -> Counter[str]:
@@ -109,7 +109,8 @@ async def _push(
     from streams.lanes import Lanes
     from streams.push import Sender, Undelivered, run
     from streams.queue import AlertQueue
-    from streams.ration import Ration
+    from streams.ration import Budget, Ration
+    from streams.rulebook import Rulebook
     from streams.view import RedisView
     from streams.webhook import Webhook
 
@@ -120,17 +121,19 @@ async def _push(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    view = RedisView(settings.redis_url, settings.redis_prefix) if most_a_day and settings.redis_url else None
+    view = RedisView(settings.redis_url, settings.redis_prefix) if own is not None and settings.redis_url else None
     try:
         if retry_undelivered:
             handle = partial(sender.send_again, given.group)
             reader = Reader(settings, undelivered.topic, f"{group}-undelivered", handle, lanes, to_end=True)
             await run(reader, lanes, sender, stop)
-        elif view is None:
+        elif view is None or own is None:
             handle = partial(sender.send_chosen, changes)
             await run(Reader(settings, settings.topic(ALERTS), group, handle, lanes, to_end=False), lanes, sender, stop)
         else:
-            ration = Ration(AlertQueue(view), sender, lanes, given.group, changes, most_a_day)
+            budget = Budget(Rulebook(view, own), agents)
+            await budget.most_a_day()
+            ration = Ration(AlertQueue(view), sender, lanes, given.group, changes, budget.most_a_day)
             reader = Reader(settings, settings.topic(ALERTS), group, ration.handle, lanes, to_end=False)
             await run(reader, lanes, sender, stop, ration.run(every_seconds, lambda: reader.has_all))
     finally:

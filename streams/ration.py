@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, date, datetime
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,7 @@ from streams.group_reader import Record
 from streams.lanes import Lanes
 from streams.push import Announced, Sender, announced
 from streams.queue import AlertQueue
+from streams.rulebook import Rulebook
 from streams.view import ERASED_SECONDS, is_away
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,29 @@ def _today() -> date:
     return datetime.now(UTC).date()
 
 
+class BudgetError(Exception):
+    """There is no budget to go by; the message says what to do."""
+
+
+class Budget:
+    """What so many agents take on a day, by the policy in force."""
+
+    def __init__(self, rulebook: Rulebook, agents: int) -> None:
+        self._rulebook = rulebook
+        self._agents = agents
+        self._latest = 0
+
+    @patiently
+    async def most_a_day(self) -> int:
+        """How many alerts. Should another policy without a budget be put in force, as many as before. Raises BudgetError."""
+        policy = (await self._rulebook.read()).current
+        if policy.alerts is not None and policy.alerts.budget:
+            self._latest = self._agents * policy.alerts.budget
+        elif not self._latest:
+            raise BudgetError(f"{policy.ref} has no budget: add `budget = 30` to its [alerts], or leave --agents out")
+        return self._latest
+
+
 class Ration:
     """At most so many first announcements a day (UTC)."""
 
@@ -63,7 +87,7 @@ class Ration:
         lanes: Lanes,
         group: str,
         changes: Collection[str],
-        most_a_day: int,
+        most_a_day: Callable[[], Awaitable[int]],
         today: Callable[[], date] = _today,
     ) -> None:
         self._queue = queue
@@ -102,8 +126,8 @@ class Ration:
 
     async def hand_out(self) -> None:
         """Send alerts that the receiver has not heard of, the most urgent first, while the day's budget is left."""
-        first = 0
-        while (left := self._most_a_day - await self._given_today()) > 0:
+        first, most_a_day = 0, await self._most_a_day()
+        while (left := most_a_day - await self._given_today()) > 0:
             values = await self._values(first)
             if not values:
                 return

@@ -20,7 +20,6 @@ import msgspec
 
 from models.editions import EditionError, Editions
 from models.outputs import DEAD_LETTERS
-from models.parameters import Parameters
 from models.policy import Policy
 from streams.delivery import Delivery, Outgoing
 from streams.envelope import dead_letter_record, output_record
@@ -38,9 +37,8 @@ EPOCH_BYTES: Final = 8
 class Shadow:
     """The customers of one partition under the shadow policy."""
 
-    def __init__(self, policy: Policy, parameters: Parameters | None, delivery: Delivery, number: int) -> None:
+    def __init__(self, policy: Policy, delivery: Delivery, number: int) -> None:
         self.policy = policy
-        self._parameters = parameters
         self.delivery = delivery
         self.log = logging.LoggerAdapter(log, {"partition": number})
         self.number = number
@@ -67,7 +65,7 @@ class Shadow:
             self.log.warning("partition %d: the shadow begins anew: %s", self.number, error)
             return
         latest = editions.latest
-        if (latest.text, latest.parameters) != (self.policy.text, self._parameters):
+        if (latest.text, latest.parameters) != (self.policy.text, self.policy.fitted):
             return  # another policy was the shadow
         if editions.needs_own and table.marker.policy not in ("", own.ref):
             return
@@ -84,7 +82,7 @@ class Shadow:
     async def _begin(self, main: Partition, policy: str) -> None:
         """Begin with the table as it is now. If the policy can't follow the one in force there is no shadow, and the log says why."""
         try:
-            editions = main.editions.tried_out(self.policy.text, self._parameters, main.marker.clock_ms)
+            editions = main.editions.tried_out(self.policy, main.marker.clock_ms)
         except EditionError as error:
             self.why_off = str(error)
             self.log.error("partition %d: no shadow: %s. The worker goes on without it", self.number, error)

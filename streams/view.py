@@ -11,16 +11,17 @@ Keys:
     tierstream:at-risk         sorted set of the ids of customers with an alert, by value at stake
     tierstream:positions       hash: topic/partition -> the next offset to apply
 
-and what the retention team works with: see streams/queue.py.
+the policies that all of it was judged under (streams/rulebook.py), and what the retention team works with (streams/queue.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -32,6 +33,7 @@ from redis.exceptions import RedisError
 
 from models import units
 from models.customer import BASE_LEVEL
+from streams.rulebook import RulebookWriter
 from streams.transport import Fetched
 from streams.updates import Update, update_of
 
@@ -153,6 +155,7 @@ class ViewFeed:
     def __init__(self, app: TierstreamApp, view: RedisView) -> None:
         self.app = app
         self.view = view
+        self._rulebook = RulebookWriter(view)
         self._waiting: dict[TP, _Waiting] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -162,9 +165,14 @@ class ViewFeed:
         for tp in tps:
             self._waiting[tp] = _Waiting()
             self.app.consumer.withhold(tp)
+        self._rulebook.forget()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(self._ended)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look what there is to tell Redis."""
         self._wake.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -236,23 +244,32 @@ class ViewFeed:
             await asyncio.sleep(0.05)
         while mine is self._waiting:
             self._wake.clear()
+            await self._patiently(self._tell_rules)
             for tp, waiting in list(mine.items()):
-                await self._patiently(tp, waiting)
+                await self._patiently(partial(self._turn, tp, waiting))
             if not any(one.updates or not one.positioned for one in mine.values()):
                 await self._wake.wait()
 
-    async def _patiently(self, tp: TP, waiting: _Waiting) -> None:
-        """One turn of a partition, again and again while Redis is away."""
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something with Redis, again and again while it is away."""
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_away),
             wait=tenacity.wait_exponential_jitter(initial=0.25, max=10),
             before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
         ):
             with attempt:
-                if waiting.positioned:
-                    await self._apply(tp, waiting)
-                else:
-                    await self._seek(tp, waiting, await self.view.position(_field(tp)))
+                await work()
+
+    async def _tell_rules(self) -> None:
+        """The policies of the partitions that are here, before what is judged under them."""
+        states = [worker.state for worker in self.app.partition_workers.values()]
+        await self._rulebook.tell(state.editions for state in states if state is not None)
+
+    async def _turn(self, tp: TP, waiting: _Waiting) -> None:
+        if waiting.positioned:
+            await self._apply(tp, waiting)
+        else:
+            await self._seek(tp, waiting, await self.view.position(_field(tp)))
 
     async def _apply(self, tp: TP, waiting: _Waiting) -> None:
         turn = waiting.updates[:UPDATES_A_CALL]
@@ -266,6 +283,8 @@ class ViewFeed:
         if missing_from is not None:
             log.warning("Redis has lost what it had of %s; feeding it again from offset %d", tp.topic, missing_from)
             waiting.positioned = False
+            self._rulebook.forget()
+            self._wake.set()
             await self._seek(tp, waiting, missing_from)
             return
         waiting.applied = following

@@ -44,6 +44,19 @@ class Cohort(_Customers, frozen=True, kw_only=True):
     name: str
 
 
+class ByRegion(_Customers, frozen=True, kw_only=True):
+    """Customers of a region; None: of whom none is known."""
+
+    region: str | None
+
+
+class BySegment(_Customers, frozen=True, kw_only=True):
+    """Customers in a segment of one of the policies; None: in none of them."""
+
+    policy: str
+    segment: str | None
+
+
 class Moves(Struct, frozen=True, kw_only=True):
     """How many went up and down in a month."""
 
@@ -79,7 +92,14 @@ class Mover(Struct, frozen=True, kw_only=True):
     why: Why
 
 
-TABLES: Final[dict[str, type[Struct]]] = {"movers": Mover, "moves": Move, "cohorts": Cohort, "by_month": Month}
+TABLES: Final[dict[str, type[Struct]]] = {
+    "movers": Mover,
+    "moves": Move,
+    "cohorts": Cohort,
+    "by_month": Month,
+    "by_region": ByRegion,
+    "by_segment": BySegment,
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +121,7 @@ class Compared:
         return self.report.as_json()
 
     def to_arrow(self, name: str) -> Any:
-        """A part as an Arrow table: `movers` (the most valuable first), `moves`, `cohorts` or `by_month`."""
+        """A part as an Arrow table: `movers` (the most valuable first), `moves`, `cohorts`, `by_month`, `by_region` or `by_segment`."""
         if name not in TABLES:
             raise LookupError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
         rows = [msgspec.convert(row, TABLES[name]) for row in self.as_json()[name]]

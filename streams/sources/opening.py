@@ -17,6 +17,7 @@ from streams.sources.logs import JSONL, Log, LogError, LogFile
 from streams.sources.packed import PACKED, plain_name
 
 if TYPE_CHECKING:
+    from streams.sources.kafka_log import KafkaLog
     from streams.sources.kafka_span import Offsets
     from streams.sources.mapping import Mapping
 
@@ -216,3 +217,17 @@ def _check_names(logs: Sequence[Log]) -> None:
                 f"{count} files are called {name}, and their events are called after file and line: map event_id, "
                 "or give them other names"
             )
+
+
+def log_with_journal(opened: Sequence[Log], until: str | None = None) -> KafkaLog:
+    """The one log with a journal. Raises LogError."""
+    from streams.sources.kafka_log import KafkaLog
+    from streams.sources.kafka_span import WHOLE
+
+    if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
+        raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
+    if opened[0].span != WHOLE:
+        raise LogError("--journal tells all that was folded: leave out what comes after the ? of the URL")
+    if until is not None:
+        raise LogError("--journal ends where the journal ends: leave --until out")
+    return opened[0]

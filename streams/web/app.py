@@ -17,12 +17,14 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 import models
 from streams.queue import AlertQueue
+from streams.rulebook import Rulebook
 from streams.settings import Settings
 from streams.view import RedisView
 from streams.web import audit
 from streams.web.clock import Clock
 from streams.web.console_pages import answer_with_page, console_pages
 from streams.web.directory import Directory
+from streams.web.kept_customers import KeptCustomers
 from streams.web.keys import Keys
 from streams.web.lookups import lookups
 from streams.web.masking import Masks
@@ -61,11 +63,12 @@ def create_app(
         view=view,
         queue=AlertQueue(view),
         clock=Clock(settings, view),
-        policy=models.load(settings.policy),
+        rulebook=Rulebook(view, models.load(settings.policy)),
         users=users,
         sessions=Sessions(redis, prefix, users, console.session_idle, console.session_length, console.is_secure),
         throttle=Throttle(redis, prefix),
         masks=Masks(redis, prefix),
+        table=KeptCustomers(settings),
         audit=audit.Audit(trail),
         commands=commands,
         oidc=None if console.oidc_issuer is None else OpenIdConnect(console, provider),

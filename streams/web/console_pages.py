@@ -13,7 +13,7 @@ from litestar.static_files import create_static_files_router
 
 from streams.view import is_away
 from streams.web.acting import act
-from streams.web.customer_page import customer_page
+from streams.web.customer_page import customer_page, what_if_answer
 from streams.web.guards import OPEN_TO_ALL, SignInNeeded, Stale, protected
 from streams.web.overview_page import overview_page
 from streams.web.pages import FOLDER, guarded, language, page
@@ -83,7 +83,7 @@ def console_pages(is_secure: bool) -> list[Router]:
         "/",
         route_handlers=[
             home, signin_page, sign_in, sign_out, to_provider, from_provider, queue_page, queue_rows, queue_live, claim, customer_page,
-            overview_page, act,
+            what_if_answer,            overview_page, act,
         ],
         guards=[protected],
         after_request=headers,

@@ -11,14 +11,18 @@ from litestar.params import FromPath
 
 from models import units
 from models.alerts import CLOSED
+from models.bodies import SEVERITIES
 from models.customer import BASE_LEVEL
 from models.risk import probability_of
 from streams import charts
 from streams.charts import Line, Mark
+from streams.rulebook import PoliciesSeen
+from streams.web.directory import Found
 from streams.web.guards import person_of
 from streams.web.hindsight import Hindsight, look_back
 from streams.web.pages import language, page
 from streams.web.services import Services, address_of, services
+from streams.web.what_if import KINDS, Asked, NoAnswer, answer
 from streams.web.words import words
 
 STORY: Final = 50
@@ -32,30 +36,47 @@ def customer_of(request: Request[Any, Any, Any], reference: str) -> str:
     return customer_id
 
 
-@get("/customers/{reference:str}")
-async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any]) -> Response[str]:
-    """A customer, and a line in the audit trail that they were seen."""
-    here: Services = services(request)
-    customer_id, person = customer_of(request, reference), person_of(request)
-    seen = await here.queue.latest_change()
+async def seen_by(request: Request[Any, Any, Any], reference: str) -> tuple[str, Found]:
+    """Who an address names, and what is known of them; and a line in the audit trail that they were seen. Raises NotFoundException."""
+    here, person, customer_id = services(request), person_of(request), customer_of(request, reference)
     found = await here.directory.customer(customer_id)
     if found is None:
         raise NotFoundException("customer_unknown")
     here.audit.tell(person.name, "customer_seen", address_of(request), person.role, customer_id=customer_id)
+    return customer_id, found
+
+
+@get("/customers/{reference:str}")
+async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any]) -> Response[str]:
+    """A customer; and the answer, if the address asks what if."""
+    here: Services = services(request)
+    seen = await here.queue.latest_change()
+    customer_id, found = await seen_by(request, reference)
     customer, now_ms = orjson.loads(found.body), await here.clock.now_ms()
     story, alert = await here.queue.story(customer_id, count=STORY), await here.queue.alert(customer_id)
     profile = customer["profile"]
-    past = Hindsight([], []) if profile is None else look_back(profile, here.policy, now_ms)
+    policies = await here.rulebook.read()
+    policy = policies.current if profile is None else policies.named(profile["policy"])
+    past = Hindsight([], []) if profile is None else look_back(profile, policy, now_ms)
     t = words(language(request))
     if past.risk:
         customer["probability"] = past.risk[-1].value  # now; the profile's is as of when something last happened
     marks = [_mark(one, t) for one in story]
-    lines = [Line(probability_of(level.raise_at), level.name) for level in here.policy.risk.levels]
+    lines = [Line(probability_of(level.raise_at), level.name) for level in policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]
     largest = max([abs(one["log_odds"]) for one in contributions], default=0.0)
+    asked = Asked.of(request.query_params)
+    answered: dict[str, Any] = {"answer": None, "problem": None}
+    if profile is not None and "what" in request.query_params:
+        answered = await _answered(request, policies, customer_id, found, asked)
     return page(
         request,
         "customer.html",
+        policy=policy,
+        asked=asked,
+        kinds=KINDS,
+        severities=SEVERITIES,
+        **answered,
         seen=seen,
         customer_id=customer_id,
         customer=customer,
@@ -67,8 +88,29 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
         samples=orjson.dumps(_samples(past, story, customer, t)).decode(),
         bars=[(one, charts.signed_bar(one["log_odds"], largest)) for one in contributions],
         now_ms=now_ms,
-        may_act=person.may("agent"),
+        may_act=person_of(request).may("agent"),
     )
+
+
+@get("/customers/{reference:str}/what-if")
+async def what_if_answer(reference: FromPath[str], request: Request[Any, Any, Any]) -> Response[str]:
+    """The part of the page that says what would be."""
+    customer_id, found = await seen_by(request, reference)
+    policies = await services(request).rulebook.read()
+    asked = Asked.of(request.query_params)
+    answered = await _answered(request, policies, customer_id, found, asked)
+    return page(request, "what_if.html", policy=policies.current, asked=asked, **answered)
+
+
+async def _answered(
+    request: Request[Any, Any, Any], policies: PoliciesSeen, customer_id: str, found: Found, asked: Asked
+) -> dict[str, Any]:
+    """What the template is filled with."""
+    try:
+        told = await answer(services(request).table, policies, customer_id, found.etag, asked)
+    except NoAnswer as none:
+        return {"answer": None, "problem": words(language(request))(none.key, **none.values)}
+    return {"answer": told, "problem": None}
 
 
 def _mark(one: dict[str, Any], t: Any) -> Mark:

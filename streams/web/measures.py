@@ -14,6 +14,7 @@ from models import units
 from models.bodies import SEVERITIES
 from models.policy import Policy
 from models.profile import MOST_STRETCHES
+from streams.rulebook import PoliciesSeen
 from streams.view import RedisView
 
 SAMPLE: Final = 400
@@ -68,25 +69,26 @@ class TierMeasures:
     """By the names of Figures; None where nobody has what is measured."""
 
 
-async def draw(view: RedisView, policy: Policy, tier: str, now_ms: int) -> Sample:
-    """The figures of at most SAMPLE customers of a tier."""
+async def draw(view: RedisView, policies: PoliciesSeen, tier: str, now_ms: int) -> Sample:
+    """The figures of at most SAMPLE customers of a tier, of each by the policy that they were judged under."""
     key = f"{view.prefix}tier:{tier}"
     customers = int(await view.redis.zcard(key))
     drawn: list[bytes] = await view.redis.zrandmember(key, SAMPLE) if customers else []
     pipe = view.redis.pipeline(transaction=False)
     for one in drawn:
         pipe.hget(f"{view.prefix}customer:{one.decode()}", "profile")
-    sample, rank = Sample(tier, customers), policy.ladder.rank_of(tier)
+    sample = Sample(tier, customers)
     for found in await pipe.execute():
         if found is not None:
             profile = orjson.loads(found)
             sample.levels.append(profile["risk"]["level"])
-            sample.figures.append(figures_of(profile, policy, rank, now_ms))
+            sample.figures.append(figures_of(profile, policies.named(profile["policy"]), now_ms))
     return sample
 
 
-def figures_of(profile: dict[str, Any], policy: Policy, rank: int, now_ms: int) -> Figures:
-    """The figures of a customer whose tier has this rank."""
+def figures_of(profile: dict[str, Any], policy: Policy, now_ms: int) -> Figures:
+    """The figures of a customer."""
+    rank = policy.ladder.rank_of(profile["tier"])
     risk, minor, value = profile["risk"], 10**policy.decimals, policy.value
     is_buyer = profile["lifetime"]["purchase_days"] > 0
     complaints = [one for term in risk["contributions"] for one in term.get("complaints", ())]

@@ -38,10 +38,12 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
     days = int(asked) if asked.isdigit() and int(asked) in PERIODS_DAYS else PERIODS_DAYS[1]
     today = await here.clock.today()
     counts = await here.queue.days(today - timedelta(days=days - 1), today)
-    tiers = here.policy.ladder.tier_names
-    levels = [level.name for level in here.policy.risk.levels]
+    policies = await here.rulebook.read()
+    policy = policies.current
+    tiers = policy.ladder.tier_names
+    levels = [level.name for level in policy.risk.levels]
     now_ms = await here.clock.now_ms()
-    samples = await asyncio.gather(*(draw(here.view, here.policy, tier, now_ms) for tier in tiers))
+    samples = await asyncio.gather(*(draw(here.view, policies, tier, now_ms) for tier in tiers))
     measures = [measures_of(one.tier, [one]) for one in samples]
     at_risk = await here.view.redis.zcard(f"{here.view.prefix}at-risk")
     whole = _sum(counts)
@@ -52,25 +54,26 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
     return page(
         request,
         "overview.html",
+        policy=policy,
         periods=PERIODS_DAYS,
         days=days,
         today=today.isoformat(),
         measures=[*reversed(measures), measures_of(t("all"), list(samples))],
         columns=COLUMNS,
         said={
-            "horizon": t("days_n", n=f"{here.policy.risk.horizon_ms / units.DAY_MS:g}"),
-            "margin": f"{here.policy.value.margin:.0%}",
+            "horizon": t("days_n", n=f"{policy.risk.horizon_ms / units.DAY_MS:g}"),
+            "margin": f"{policy.value.margin:.0%}",
         },
         sample=SAMPLE,
         customers=sum(one.customers for one in measures),
         levels=levels,
         sizes=await here.queue.sizes(),
         owners=await here.queue.owners(),
-        incidents=[] if here.policy.alerts is None else await here.queue.incidents(here.policy.alerts),
+        incidents=[] if policy.alerts is None else await here.queue.incidents(policy.alerts),
         opened=whole.get("opened", 0.0),
         closed={name: whole.get(name, 0.0) for name in OUTCOMES},
         saved_value=whole.get("saved_value", 0.0),
-        currency=here.policy.currency,
+        currency=policy.currency,
         met_share=met / (met + breached) if met + breached else None,
         breached=breached,
         sizes_chart=charts.curves(

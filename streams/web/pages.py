@@ -11,6 +11,7 @@ from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.enums import MediaType
 
+from models.policy import Policy
 from streams.sentences import sentences
 from streams.web.guards import session_of
 from streams.web.services import services
@@ -50,9 +51,15 @@ def language(request: Request[Any, Any, Any]) -> Language:
     )
 
 
-def page(request: Request[Any, Any, Any], template: str, status_code: int = 200, **values: Any) -> Response[str]:
-    """A page of a template. Beside `values` it has `t` (words), `say` (what bodies say), `language`, `session` (None if nobody is signed in), `path`,
-    `shown(id)` and `reference(id)` of customers for who looks.
+def page(
+    request: Request[Any, Any, Any],
+    template: str,
+    status_code: int = 200,
+    policy: Policy | None = None,
+    **values: Any,
+) -> Response[str]:
+    """A page of a template. Beside `values` it has `t` (words), `say` (what bodies say, where a `policy` is given), `language`,
+    `session` (None if nobody is signed in), `path`, `shown(id)` and `reference(id)` of customers for who looks.
     """
     session = session_of(request)
     chosen = language(request)
@@ -60,13 +67,13 @@ def page(request: Request[Any, Any, Any], template: str, status_code: int = 200,
     person = None if session is None else session.person
     text = templates.get_template(template).render(
         t=words(chosen),
-        say=sentences(chosen, services(request).policy),
         language=chosen,
         session=session,
         path=request.url.path,
         switched=_switched(request, "zh" if chosen == "en" else "en"),
         shown=lambda id: "" if person is None else masks.shown(person, id),
         reference=lambda id: "" if person is None else masks.reference(person, id),
+        **({} if policy is None else {"say": sentences(chosen, policy)}),
         **values,
     )
     answer = Response(text, status_code=status_code, media_type=MediaType.HTML, headers=NOT_STORED)

@@ -54,7 +54,7 @@ async def queue_rows(request: Request[Any, Any, Any]) -> Response[str]:
 async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Response[Any]:
     """An alert for who asks: 202 with the customer; 404 if nobody waits, 409 if the day's budget is used up."""
     here, person, t = services(request), person_of(request), words(language(request))
-    rules = here.policy.alerts
+    rules = (await here.rulebook.read()).current.alerts
     wanted = "" if data.customer is None else customer_of(request, data.customer)
     try:
         alert = await here.queue.claim(
@@ -111,7 +111,8 @@ async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
     first = max(int(asked["first"]) if asked.get("first", "").isdigit() else 0, 0)
     seen = await here.queue.latest_change()
     found = await here.queue.page(state, **chosen, first=first, count=A_PAGE)  # type: ignore[arg-type]
-    rules = here.policy.alerts
+    policy = (await here.rulebook.read()).current
+    rules = policy.alerts
     budget = 0 if rules is None else rules.budget
     return {
         "seen": seen,
@@ -128,7 +129,8 @@ async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
         "mine": (await here.queue.owners()).get(person.name, 0),
         "incidents": [] if rules is None else await here.queue.incidents(rules),
         "states": STATES,
-        "tiers": here.policy.ladder.tier_names,
+        "policy": policy,
+        "tiers": policy.ladder.tier_names,
         "causes": CAUSES,
         "budget": budget,
         "left": max(budget - await here.queue.taken_today(person.name), 0) if budget else None,

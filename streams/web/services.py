@@ -7,12 +7,13 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 
-from models.policy import Policy
 from streams.queue import AlertQueue
+from streams.rulebook import Rulebook
 from streams.view import RedisView
 from streams.web.audit import Audit
 from streams.web.clock import Clock
 from streams.web.directory import Directory
+from streams.web.kept_customers import KeptCustomers
 from streams.web.keys import Keys
 from streams.web.masking import Masks
 from streams.web.oidc import OpenIdConnect
@@ -31,11 +32,13 @@ class Services:
     view: RedisView
     queue: AlertQueue
     clock: Clock
-    policy: Policy
+    rulebook: Rulebook
+    """The policies that what is shown was judged under."""
     users: Users
     sessions: Sessions
     throttle: Throttle
     masks: Masks
+    table: KeptCustomers
     audit: Audit
     commands: Outbox
     oidc: OpenIdConnect | None

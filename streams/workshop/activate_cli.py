@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+import models
 from models import units
 from models.policy_problem import PolicyError
 from streams import editions
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
-from streams.editions import InForce, Rules
+from streams.editions import InForce
+from streams.rules import Rules
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
 from streams.sources.opening import MapOption, find_logs
@@ -66,8 +68,8 @@ def activate(
     """
     with _told():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.in_force(settings, Rules.of(settings.policy))
-        _begin(settings, now, Rules.of(file), at, (log, maps) if diff else None, yes, by, reason, as_json)
+        now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
+        _begin(settings, now, Rules.of(models.load(file)), at, (log, maps) if diff else None, yes, by, reason, as_json)
 
 
 def rollback(
@@ -85,7 +87,7 @@ def rollback(
     """Put the policy back in force that was before the latest activation: as another edition, so nothing is undone or hidden."""
     with _told():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.in_force(settings, Rules.of(settings.policy))
+        now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
         if not now.activations:
             raise refuse(f"no policy was activated; {now.rules.ref} is in force since the beginning")
         before = now.activations[-1].before
@@ -96,7 +98,7 @@ def history(own: OwnOption = None, broker: BrokerOption = None, as_json: JsonOpt
     """Which policies were in force, since when, and why."""
     with _told():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.in_force(settings, Rules.of(settings.policy))
+        now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
     rows = [(0, now.activations[0].before.ref if now.activations else now.rules.ref, "the beginning", "", "")]
     rows += [(one.edition, one.rules.ref, one.at, one.actor or "", one.reason or "") for one in now.activations]
     names = ("edition", "policy", "since", "by", "reason")

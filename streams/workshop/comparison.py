@@ -36,6 +36,9 @@ OF_A_POLICY: Final = ("unknown_currency", "too_many_decimals", "amount_out_of_ra
 UNKNOWN: Final = "–"
 """The tier of a customer of whom a policy took no event: all were too late for it, or in a currency that it does not accept."""
 
+NOWHERE: Final = ""
+"""The region, or the segment, of customers who have none."""
+
 
 @dataclass
 class Group:
@@ -120,6 +123,9 @@ class Comparison:
     cohorts: dict[str, Group] = field(default_factory=dict)
     """By the month of the first purchase."""
     regions: dict[str, Group] = field(default_factory=dict)
+    """NOWHERE: of whom no region is known."""
+    segments: tuple[dict[str, Group], dict[str, Group]] = field(default_factory=lambda: ({}, {}))
+    """Under each policy; empty where it has none. NOWHERE: of who is in none of them."""
     movers: list[Mover] = field(default_factory=list)
     """The most valuable, the first of them first."""
 
@@ -132,6 +138,8 @@ class Comparison:
         _add_groups(self.flows, other.flows)
         _add_groups(self.cohorts, other.cohorts)
         _add_groups(self.regions, other.regions)
+        for segments, others in zip(self.segments, other.segments, strict=True):
+            _add_groups(segments, others)
         self.movers = heapq.nlargest(self.most_movers, [*self.movers, *other.movers])
 
     @property
@@ -228,12 +236,21 @@ class Comparing:
         found.flows.setdefault(tiers, Group()).add(group)
         if facts.first_purchase_ms >= 0:
             found.cohorts.setdefault(month_of(facts.first_purchase_ms), Group()).add(group)
-        if facts.region is not None:
-            found.regions.setdefault(facts.region.name, Group()).add(group)
+        region = NOWHERE if facts.region is None else facts.region.name
+        found.regions.setdefault(region, Group()).add(group)
+        for number, one in enumerate(pair):
+            if one is not None and self.policies[number].segments:
+                segment = self._segment(number, one, as_of_ms) or NOWHERE
+                found.segments[number].setdefault(segment, Group()).add(group)
         if not way:
             return None
         rank = policy.ladder.rank_of(customer.standing.tier)
         return policy.value.lifetime_minor(policy.risk, facts, rank, as_of_ms), revenue_minor
+
+    def _segment(self, number: int, customer: Customer, as_of_ms: int) -> str | None:
+        """The segment under one policy, by the lines in force; as the profile has it then."""
+        policy = self._replays[number].editions.current
+        return policy.segment_of(policy.view(customer.facts, as_of_ms).at(as_of_ms))
 
     def _mover(self, key: bytes, pair: Pair, lifetime_minor: int, revenue_minor: int) -> Mover:
         first, second = pair

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from models import units
 from models.policy import Policy
-from streams.workshop.comparison import MOVES, UNKNOWN, Comparison, Group, Side, direction, revenue_days
+from streams.workshop.comparison import MOVES, NOWHERE, UNKNOWN, Comparison, Group, Side, direction, revenue_days
 from streams.workshop.wording import date
 
 BY_QUARTERS_FROM: Final = 25
@@ -28,9 +28,14 @@ class Cohort:
     """Customers who began, or are, together."""
 
     kind: str
-    """What they have in common: `first purchase` or `region`."""
+    """What they have in common: `first purchase`, `region` or `segment`."""
     name: str
     group: Group
+
+    @property
+    def shown(self) -> str:
+        """Its name, or that it has none."""
+        return self.name or "none known" if self.kind == "region" else self.name or "none of them"
 
     @property
     def surely_down(self) -> float:
@@ -111,17 +116,34 @@ class Report:
 
     @property
     def cohorts(self) -> list[Cohort]:
-        """By first purchase, oldest first, then by region."""
+        """By first purchase, oldest first."""
         months = self.found.cohorts
         if len(months) >= BY_QUARTERS_FROM:
             months = _by_quarters(months)
-        found = [Cohort("first purchase", name, group) for name, group in sorted(months.items())]
-        return [*found, *(Cohort("region", name, group) for name, group in sorted(self.found.regions.items()))]
+        return [Cohort("first purchase", name, group) for name, group in sorted(months.items())]
+
+    @property
+    def regions(self) -> list[Cohort]:
+        """By region, and last those of whom none is known; nothing if that is everybody."""
+        return _named("region", sorted(self.found.regions), self.found.regions)
+
+    def segments(self, number: int) -> list[Cohort]:
+        """By the segments of a policy, in its order, and last those in none; nothing if it has no segments."""
+        names = [one.name for one in self.policies[number].segments]
+        return _named("segment", names, self.found.segments[number])
+
+    @property
+    def parts(self) -> list[tuple[str, list[Cohort]]]:
+        """Everybody by region, and by the segments of each policy, as far as there are any; each with its heading."""
+        found = [("by region", self.regions)]
+        found += [(f"by segment of {self.policies[number].ref}", self.segments(number)) for number in (0, 1)]
+        return [(heading, cohorts) for heading, cohorts in found if cohorts]
 
     @property
     def hardest_hit(self) -> Cohort | None:
         """The cohort of which the largest share is lower under the second policy, for sure."""
-        large = [one for one in self.cohorts if one.group.customers >= LEAST_OF_A_COHORT and one.group.down]
+        known = [*self.cohorts, *self.regions, *self.segments(0)]
+        large = [one for one in known if one.name and one.group.customers >= LEAST_OF_A_COHORT and one.group.down]
         return max(large, key=lambda one: one.surely_down, default=None)
 
     def months(self) -> list[str]:
@@ -193,6 +215,12 @@ class Report:
                 for month in self.months()
             ],
             "agents": self.agents,
+            "by_region": [{"region": one.name or None, **self._group(one.group)} for one in self.regions],
+            "by_segment": [
+                {"policy": name, "segment": one.name or None, **self._group(one.group)}
+                for number, name in enumerate(("a", "b"))
+                for one in self.segments(number)
+            ],
             "cohorts": [{"kind": one.kind, "name": one.name, **self._group(one.group)} for one in self.cohorts],
             "hardest_hit": None if (one := self.hardest_hit) is None else {"kind": one.kind, "name": one.name},
             "movers": [
@@ -264,6 +292,8 @@ class Report:
             console.print(line)
         console.print(self._matrix())
         console.print(self._figures())
+        for heading, cohorts in self.parts:
+            console.print(self._part(heading, cohorts))
         if self.found.movers:
             console.print(self._movers())
 
@@ -312,6 +342,22 @@ class Report:
         rows.append(("records not used", [f"{sum(side.rejected.values()):,}" for side in sides]))
         return rows
 
+    def _part(self, heading: str, cohorts: list[Cohort]) -> Table:
+        table = Table(heading.partition(" ")[2].split(" ")[0], title=f"Customers {heading}")
+        for name in ("customers", "revenue", "higher", "lower", "share lower"):
+            table.add_column(name, justify="right")
+        for one in cohorts:
+            group = one.group
+            table.add_row(
+                one.shown,
+                f"{group.customers:,}",
+                self.money(group.revenue_minor),
+                _coloured(group.up, 1),
+                _coloured(group.down, -1),
+                share(group.down, group.customers),
+            )
+        return table
+
     def _movers(self) -> Table:
         shown = self.found.movers[:SHOWN_IN_TERMINAL]
         table = Table(
@@ -349,6 +395,12 @@ def share(part: float, whole: float) -> str:
 def _coloured(value: int | str, way: int) -> str:
     text = f"{value:,}" if isinstance(value, int) else value
     return text if not way or not value else f"[{'green' if way > 0 else 'red'}]{text}[/]"
+
+
+def _named(kind: str, names: Sequence[str], groups: Mapping[str, Group]) -> list[Cohort]:
+    """Groups in the order of their names, and last those that have none; nothing if that is all."""
+    found = [Cohort(kind, name, groups[name]) for name in names if name and name in groups]
+    return [*found, *([Cohort(kind, NOWHERE, groups[NOWHERE])] if NOWHERE in groups else [])] if found else []
 
 
 def _by_quarters(months: Mapping[str, Group]) -> dict[str, Group]:

@@ -17,7 +17,7 @@ from models import units
 from models.policy_file import SHIPPED
 from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.settings import load_settings
-from streams.sources.opening import MapOption, find_logs
+from streams.sources.opening import MapOption, find_logs, log_with_journal
 
 if TYPE_CHECKING:
     from streams.workshop.explain import Story
@@ -61,6 +61,7 @@ class _Asked(NamedTuple):
     recorded_lines: bool
     as_json: bool
     broker: str | None
+    by_journal: bool = False
 
 
 def explain(
@@ -71,6 +72,12 @@ def explain(
     last: Annotated[int | None, typer.Option(min=1, help="Only so many moments, the latest.")] = None,
     maps: MapOption = [],  # noqa: B006
     recorded_lines: RecordedLinesOption = False,
+    journal: Annotated[
+        bool,
+        typer.Option(
+            "--journal", help="With --broker or kafka://: in the very batches and order in which the worker folded."
+        ),
+    ] = False,
     broker: BrokerOption = None,
     redis_url: Annotated[str | None, typer.Option(help="Without a log: the serving view's Redis.")] = None,
     as_json: JsonOption = False,
@@ -82,8 +89,10 @@ def explain(
     from streams.workshop.explain_page import print_story
 
     with _told():
-        asked = _Asked(customer_id, logs or [], at, maps, recorded_lines, as_json, broker)
-        story = _seen(asked, redis_url) or _story(asked, policy).as_json(last)
+        asked = _Asked(customer_id, logs or [], at, maps, recorded_lines, as_json, broker, journal)
+        if journal and recorded_lines:
+            raise refuse("--journal has the lines that the worker drew anyway: leave --recorded-lines out")
+        story = (None if journal else _seen(asked, redis_url)) or _story(asked, policy).as_json(last)
         if as_json:
             say_json(story, orjson.OPT_INDENT_2)
         else:
@@ -139,14 +148,18 @@ def whatif(
 
 def _story(asked: _Asked, policy: str | None) -> Story:
     """The customer's story by the logs, or by the table. Raises ValueError with what is wrong."""
+    from streams.sources.kafka_log import KafkaLog
     from streams.workshop.explain import story_of_log
+    from streams.workshop.explain_journal import story_by_journal
     from streams.workshop.live import story_of_table
 
     at_ms = None if asked.at is None else units.parse_time(asked.at)
+    shown = not asked.as_json and sys.stderr.isatty()
     if asked.logs:
         chosen = models.load(policy or "retail-three-tier")
         opened = find_logs(asked.logs, asked.maps)
-        shown = not asked.as_json and sys.stderr.isatty()
+        if asked.by_journal:
+            return story_by_journal(asked.customer_id, log_with_journal(opened), chosen, at_ms, shown)
         return story_of_log(asked.customer_id, opened, chosen, at_ms, shown, asked.recorded_lines)
     settings = load_settings(broker=asked.broker, policy=policy)
     if "broker" not in settings.model_fields_set:
@@ -154,7 +167,10 @@ def _story(asked: _Asked, policy: str | None) -> Story:
             "there is nothing to read: name log files or kafka://HOST:PORT; or, for how the customer is now, give --broker or "
             "set TIERSTREAM_BROKER (or, for explain, --redis-url or TIERSTREAM_REDIS_URL)"
         )
-    return story_of_table(settings, models.load(settings.policy), asked.customer_id, at_ms)
+    chosen = models.load(settings.policy)
+    if asked.by_journal:
+        return story_by_journal(asked.customer_id, KafkaLog(settings), chosen, at_ms, shown)
+    return story_of_table(settings, chosen, asked.customer_id, at_ms)
 
 
 def _seen(asked: _Asked, redis_url: str | None) -> dict[str, Any] | None:

@@ -333,12 +333,12 @@ def replay_partition(
     on_bytes: Callable[[int], None],
     on_batch: Callable[[Batch], None],
     entries: Iterable[Entry] | None = None,
+    replay: Replay | None = None,
 ) -> Replay:
-    """One partition's history by its journal, or by these entries of it; gives its customers as they are at the end.
-
-    Raises JournalError.
+    """One partition's history by its journal, or by these entries of it; gives its customers as they are at the end. It is folded
+    by `replay`, if that is given. Raises JournalError.
     """
-    replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
+    replay, decoder = replay or Replay(policy, with_recorded_lines=True), policy.decoder()
     inputs = {name: _Ahead(log.records(name, number, decoder, on_bytes)) for name in INPUTS}
     for entry in log.entries(number) if entries is None else entries:
         if entry.policy != policy.ref:

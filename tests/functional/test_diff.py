@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from streams.cli import app
+from streams.library import replay
 from tests.builders import cdnow, complaint, ms, purchase, shipped_text, with_made_up_complaints
 
 AS_OF = "1997-02-28T00:00:00Z"
@@ -66,6 +68,37 @@ def test_it_says_who_would_move_and_what_that_means(run: Callable[..., Result]) 
     assert months == sorted(months)
     assert found["verdict"][0] in page
     assert down["customer_id"] in page
+
+
+def test_who_goes_up_and_down_is_told_by_region_and_by_segment(run: Callable[..., Result], folder: Path) -> None:
+    regions = [None, "EU", "US"]
+    log = [
+        wire | ({} if (region := regions[int(wire["customer_id"]) % 3]) is None else {"region": region})
+        for wire in map(json.loads, (folder / "log.jsonl").read_text("utf-8").splitlines())
+        if wire["topic"] == "purchases"
+    ]
+    (folder / "regions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in log), "utf-8")
+    ours = ["-p", A, "-p", "rfm-quintiles", "--as-of", AS_OF]
+    said = run("regions.jsonl", *ours, "--json", "regions.json", "--html", "regions.html")
+    assert said.exit_code == 0, said.output
+    found = json.loads(Path("regions.json").read_text("utf-8"))
+    # As a replay under each policy has them.
+    replayed = replay([one for one in log if ms(one["occurred_at"]) <= ms(AS_OF)], "rfm-quintiles", until=AS_OF)
+    profiles = list(replayed.profiles)
+    assert {one["region"]: one["customers"] for one in found["by_region"]} == Counter(one.region for one in profiles)
+    assert [one["region"] for one in found["by_region"]] == ["EU", "US", None]
+    segments = {one["segment"]: one["customers"] for one in found["by_segment"]}
+    assert segments == Counter(one.segment for one in profiles)
+    assert {one["policy"] for one in found["by_segment"]} == {"b"}
+    for part in ("by_region", "by_segment"):
+        for number in ("customers", "up", "down"):
+            assert sum(one[number] for one in found[part]) == found["all"][number], part
+    page = Path("regions.html").read_text("utf-8")
+    for text in ("Customers by region", "Customers by segment of rfm-quintiles@1", "none known"):
+        assert text in page
+        assert text in said.output
+    assert "champions" in page
+    assert all(one["kind"] == "first purchase" for one in found["cohorts"])
 
 
 def test_the_same_log_gives_the_same_report_however_many_processes_read_it(run: Callable[..., Result]) -> None:

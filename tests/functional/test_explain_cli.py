@@ -276,3 +276,15 @@ def test_a_customer_whom_the_log_does_not_have_is_named_with_those_near_it(log: 
     assert (
         "the log has no customer 'adda' up to 2026-03-01T00:00:00Z; it has 2 others; near it are ada" in result.output
     )
+
+
+def test_only_a_worker_s_topics_have_a_journal(log: Path) -> None:
+    of_a_file = run("explain", "ada", log, "--journal")
+    assert of_a_file.exit_code == 2
+    assert "--journal needs one log, kafka://HOST:PORT: files have no journal" in of_a_file.output
+    nothing = run("explain", "ada", "--journal")
+    assert nothing.exit_code == 2
+    assert "there is nothing to read" in nothing.output
+    twice = run("explain", "ada", "--journal", "--recorded-lines")
+    assert twice.exit_code == 2
+    assert "leave --recorded-lines out" in twice.output

@@ -339,7 +339,7 @@ def test_two_policies_are_compared_as_the_command_does(tmp_path: Path) -> None:
     compared = compare(events, "annual-spend", "pyramid")
     assert compared.as_json() | {"logs": [str(log)]} == json.loads(file.read_text())
     assert "would be in another tier" in repr(compared)
-    for name in ("movers", "moves", "cohorts", "by_month"):
+    for name in ("movers", "moves", "cohorts", "by_month", "by_region", "by_segment"):
         assert compared.to_arrow(name).num_rows == len(compared.as_json()[name])
         assert compared.to_pandas(name).shape == compared.to_polars(name).shape
     with pytest.raises(LookupError, match="there are movers, moves"):

@@ -59,10 +59,14 @@ class Shop:
     def __init__(self, view: RedisView, most_a_day: int) -> None:
         self.view, self.fold, self.position = view, Fold(POLICY), 0
         self.webhook, self.lanes, self.today = Taking(), Lanes(1), date(2024, 1, 1)
+        self.most_a_day = most_a_day
         sender: Any = Sender(self.webhook, self.webhook)  # type: ignore[arg-type]
         self.ration = Ration(
-            AlertQueue(view), sender, self.lanes, "push", CHANGES, most_a_day, today=lambda: self.today
+            AlertQueue(view), sender, self.lanes, "push", CHANGES, self.budget, today=lambda: self.today
         )
+
+    async def budget(self) -> int:
+        return self.most_a_day
 
     def fold_only(self, *wires: dict[str, Any]) -> list[Output]:
         return [one for wire in wires for one in self.fold.apply(wire).outputs]

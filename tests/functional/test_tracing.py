@@ -505,7 +505,7 @@ def test_operations_tells_of_every_span_and_attribute() -> None:
 
 
 def test_the_entry_of_a_batch_whose_inputs_take_turns_gives_each_topic_its_first_and_last_offset() -> None:
-    turns = [SimpleNamespace(topic=topic, offset=offset) for topic, offset in
-             (("purchases", 5), ("purchases", 6), ("complaints", 1), ("purchases", 9), ("complaints", 4))]  # fmt: skip
-    plan: Any = SimpleNamespace(records=turns, until_ms=0, due=[], review=[])
+    turns: Any = [SimpleNamespace(topic=topic, offset=offset) for topic, offset in
+                  (("purchases", 5), ("purchases", 6), ("complaints", 1), ("purchases", 9), ("complaints", 4))]  # fmt: skip
+    plan: Any = SimpleNamespace(records=turns, until_ms=0, due=[], review=[], shadow=None)
     assert spans_module._offsets(entry_of(plan, 1, 1, "x@1")) == {"purchases": (5, 9), "complaints": (1, 4)}

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar.testing import TestClient
 from typer.testing import CliRunner, Result
 
 from models import units
 from streams.cli import app
+from streams.embedded import EmbeddedRedis
+from streams.web.app import create_app
+from streams.web.people import set_user
+from streams.web.settings import load_console_settings
 from tests.builders import ms, shipped_text
+from tests.functional.web.people import PASSWORD
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
 from tests.integration.test_recovery import announced, replayed_by_journal
@@ -66,18 +74,40 @@ def tierstream(here: Site, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["policy", *arguments], env=environment)
 
 
+@contextmanager
+def looking_at_the_queue(here: Site, folder: Path) -> Iterator[Callable[[], str]]:
+    """A console's page of the queue, looked at again and again by somebody who is signed in."""
+    set_user(folder / "users.toml", "lin", "agent", PASSWORD)
+    own = load_console_settings(users_file=folder / "users.toml", keys_file=folder / "keys.toml")
+    with TestClient(create_app(here.settings, own)) as client:
+        client.headers["Accept"] = "text/html"
+        client.post("/signin", data={"name": "lin", "password": PASSWORD, "after": ""})
+        yield lambda: str(client.get("/queue").text)
+
+
 def policies(here: Site) -> set[str]:
     return {json.loads(one)["policy"] for one in here.latest("profiles").values()}
 
 
 @pytest.mark.kafka
-def test_a_policy_is_activated_under_load_and_rolled_back(real_broker: Broker, tmp_path: Path) -> None:
+def test_a_policy_is_activated_under_load_and_rolled_back(
+    real_broker: Broker, redis: EmbeddedRedis, tmp_path: Path
+) -> None:
     text = shipped_text("annual-spend").replace("version = 1", "version = 2", 1)
     new = tmp_path / "new.toml"
     new.write_text(text.replace('min_spend = "200.00"', 'min_spend = "400.00"').replace('"75.00"', '"30.00"'), "utf-8")
+    new.write_text(new.read_text("utf-8").replace("budget = 40", "budget = 7", 1), "utf-8")
     with (
-        site(real_broker.address, tmp_path, partitions=2, policy="annual-spend", profile_interval=100) as here,
+        site(
+            real_broker.address,
+            tmp_path,
+            partitions=2,
+            policy="annual-spend",
+            profile_interval=100,
+            redis_url=redis.url,
+        ) as here,
         Shop(here) as shop,
+        looking_at_the_queue(here, tmp_path) as queue,
     ):
         first = here.start()
         wait_until(lambda: first.stats().get("events", 0) > 600, 60, "some events")
@@ -97,6 +127,8 @@ def test_a_policy_is_activated_under_load_and_rolled_back(real_broker: Broker, t
         first.process.wait()
         second = here.start()
         wait_until(lambda: policies(here) == {f"{NEW}/1"}, 60, "everybody is judged under the new one")
+        # The console goes by it too, and was not started again.
+        wait_until(lambda: "of 7 more today" in queue(), 60, "the console to go by the new one")
         sold = shop.close()
         here.wait_until_drained(0)
         told = check(here, sold, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1))])
@@ -123,6 +155,7 @@ def test_a_policy_is_activated_under_load_and_rolled_back(real_broker: Broker, t
         back = tierstream(here, "rollback", "--yes", "--no-diff", "--reason", "a mistake")
         assert back.exit_code == 0, back.output
         wait_until(lambda: policies(here) == {f"{OWN}/2"}, 60, "everybody is judged under the old one")
+        wait_until(lambda: "of 40 more today" in queue(), 60, "the console to go by the old one again")
         here.wait_until_drained(0)
         check(here, sold + 1, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1)), (f"{OWN}/2", activated_at(here, 2))])
         assert replayed_by_journal(here, tmp_path / "again") == announced(here)

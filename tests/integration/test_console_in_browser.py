@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -319,3 +320,36 @@ def test_the_past_is_looked_at_by_the_slider(desk: Desk) -> None:
     assert cursor.get_attribute("x1") == cursor.get_attribute("data-left")
     assert now() != latest
     assert page.get_attribute("#slider", "aria-valuetext") == now()
+
+
+def test_what_if_is_asked_and_answered_on_the_customer_s_page(desk: Desk) -> None:
+    desk.happens(*complaining("whatif-1", spent="190.00", category="what-if"))
+    page = desk.sign_in("mia", "/customers/whatif-1")
+    answer = page.locator("#what-if-answer")
+    expect(page.locator("#severity")).to_be_hidden()
+    # By keyboard alone, and without loading the page again.
+    page.evaluate("window.isTheSame = true")
+    page.focus("#amount")
+    page.keyboard.type("12o")
+    page.keyboard.press("Enter")
+    expect(answer).to_contain_text("Write an amount greater than zero, as in 1240.00.")
+    page.fill("#amount", "15.00")
+    page.keyboard.press("Enter")
+    expect(answer.locator("tr", has_text="Tier").first).to_contain_text("silvergold")
+    expect(answer).to_contain_text("one purchase of $10.00 reaches gold")
+    expect(answer).to_contain_text("Tier up silver → gold")
+    page.select_option("#what", "complaint")
+    expect(page.locator("#amount")).to_be_hidden()
+    page.select_option("#severity", "low")
+    page.click("#what-if button")
+    expect(answer.locator("tr.term", has_text="complaints")).to_contain_text("low complaint")
+    assert page.evaluate("window.isTheSame") is True
+    # Nothing happened to the customer; and the address asks the same again, without a script too.
+    assert not any(json.loads(one.value() or b"{}").get("amount") == "15.00" for one in desk.here.read("purchases"))
+    silent = desk.sign_in("vic", "/queue", java_script_enabled=False)
+    silent.click("text=wh•••-1")
+    assert "whatif-1" not in silent.content()
+    silent.fill("#amount", "15")
+    silent.click("#what-if button")
+    expect(silent.locator("#what-if-answer")).to_contain_text("one purchase of $10.00 reaches gold")
+    assert "whatif-1" not in silent.content()

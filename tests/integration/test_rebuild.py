@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from models.outputs import ANNOUNCEMENTS
 from streams.cli import app as cli
 from streams.versions import Versions
+from tests.builders import shipped_text
 from tests.integration.conftest import Broker
 from tests.integration.harness import ROOT, Line, Site, site, wait_until
 from tests.integration.test_recovery import shuffled_purchases
@@ -154,6 +155,62 @@ def test_readers_of_a_version_that_was_rebuilt_and_switched_to_see_every_announc
 
 
 @pytest.mark.kafka
+def test_a_policy_that_was_activated_is_in_force_in_a_version_that_is_rebuilt_and_can_be_rolled_back_there(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    lines, mine = in_order(1_200), tmp_path / "mine.toml"
+    text = shipped_text(POLICY).replace("version = 1", "version = 2", 1)
+    mine.write_text(text.replace('min_spend = "200.00"', 'min_spend = "400.00"'), "utf-8")
+    middle, late = lines[600][1]["occurred_at"], lines[1000][1]["occurred_at"]  # type: ignore[index]
+    with site(real_broker.address, tmp_path, partitions=2, clock="event", policy=POLICY, max_batch=50) as here:
+        new, group = of_version(here, 2), f"{here.settings.app_id}-{READER}"
+        here.produce(lines[:600])
+        serving = here.start()
+        here.wait_until_drained(600)
+        done = run(
+            here, "policy", "activate", str(mine), "--at", middle, "--yes", "--no-diff", "--reason", "gold is 400"
+        )
+        assert done.exit_code == 0, done.output
+        here.produce(lines[600:900])
+        here.wait_until_drained(900)
+        assert serving.stop() == 0
+        seen = [read_on(here)]
+        rebuilt = run(here, "rebuild", "--to-version", "2", "--yes", "--json", "--group", group)
+        assert rebuilt.exit_code == 0, rebuilt.output
+        assert json.loads(rebuilt.stdout)["comparison"]["compared"] == {"equal": 40}
+
+        new.start(app_version=2)
+        here.produce(lines[900:1000])
+        here.wait_until_drained(100)
+        # What is in force there, the new version's commands know as well.
+        history = json.loads(run(new, "policy", "history", "--json").output)
+        assert [(one["edition"], one["policy"]) for one in history] == [(0, "annual-spend@1"), (1, "annual-spend@2")]
+        back = run(new, "policy", "rollback", "--at", late, "--yes", "--no-diff")
+        assert back.exit_code == 0, back.output
+        assert "annual-spend@1 is in force as edition 2" in back.output
+        anew = purchase(5_000, "new", "2026-01-02T00:00:00Z", amount="250.00", currency="USD")
+        here.produce([*lines[1000:], ("purchases", anew)])  # gold under the old one, and not under the other
+
+        def profiles() -> set[str]:
+            return {json.loads(one)["policy"] for one in new.latest("profiles").values()}
+
+        wait_until(lambda: profiles() == {"annual-spend@1/2"}, 60, "everybody is judged under the old one again")
+        here.wait_until_drained(301)
+        seen.append(read_on(new))
+        bodies = [
+            [orjson.loads(body) for topic in whole.values() for body in topic.get(who, ())]
+            for whole in [together(*seen)]
+            for who in {who for topic in whole.values() for who in topic}
+        ]
+        assert {one["policy"] for of_one in bodies for one in of_one} == {
+            "annual-spend@1", "annual-spend@2/1", "annual-spend@1/2",
+        }  # fmt: skip
+        for of_one in bodies:
+            # Every number once, and none is missing.
+            assert sorted(one["seq"] for one in of_one) == list(range(1, len(of_one) + 1))
+
+
+@pytest.mark.kafka
 def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
     real_broker: Broker, tmp_path: Path
 ) -> None:
@@ -187,7 +244,7 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
         assert run(here, *arguments).exit_code == 0
         new.start(until=UNTIL, app_version=2)
         here.produce(lines[1100:])
-        here.wait_until_drained(400)
+        here.wait_until_drained(301)
         seen.append(read_on(new))
         assert together(*seen) == told_by_replay(lines, tmp_path)
 

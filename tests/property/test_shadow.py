@@ -139,7 +139,7 @@ class Site(App):
         self.decoder = before.decoder()
         shadow = None if after is None else "given"
         self.settings = load_settings(clock="event", shadow=shadow, profile_interval=0, **options)
-        self.shadow = None if after is None else (after, None)
+        self.shadow = after
         self.dies_at, self.steps_left = ("", 0), 0
 
     def die_at(self, step: str, batches: int) -> None:

@@ -6,8 +6,43 @@
   const live = alerts.live();
   const here = decodeURIComponent(location.pathname.split("/").pop());
   live.addEventListener("change", (event) => {
-    if (JSON.parse(event.data).customer === here && !document.querySelector("dialog[open]")) { location.reload(); }
+    if (JSON.parse(event.data).customer === here) { reload(); }
   });
+
+  // Not while somebody writes, or is asked: then once they are done.
+  const reload = () => {
+    if (document.querySelector("dialog[open]")) { return; }
+    const writes = document.activeElement?.closest("#what-if form");
+    if (writes) { writes.addEventListener("focusout", () => setTimeout(reload), { once: true }); } else { location.reload(); }
+  };
+
+  const form = document.querySelector("#what-if form");
+  if (form) {
+    const place = document.getElementById("what-if-answer"), what = document.getElementById("what");
+    const fit = () => {
+      for (const field of form.querySelectorAll("[data-for]")) { field.hidden = !field.dataset.for.split(" ").includes(what.value); }
+    };
+    what.addEventListener("change", fit);
+    fit();
+    let latest = 0;
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const asked = new URLSearchParams(new FormData(form)), turn = ++latest;
+      place.setAttribute("aria-busy", "true");
+      place.textContent = place.dataset.asking;
+      try {
+        const answer = await fetch(`${form.dataset.answers}?${asked}`, { headers: { "Accept": "text/html" } });
+        if (answer.redirected) { location.reload(); return; }
+        const text = await answer.text();
+        if (turn !== latest) { return; }
+        if (text.startsWith("<!doctype")) { throw new Error("a page, not an answer"); }
+        place.innerHTML = text;
+        // Loaded again, as when something happens to the customer, the page asks the same.
+        history.replaceState(null, "", `?${asked}#what-if`);
+      } catch { if (turn === latest) { place.textContent = place.dataset.failed; } }
+      place.removeAttribute("aria-busy");
+    });
+  }
 
   const slider = document.getElementById("slider");
   if (!slider) { return; }

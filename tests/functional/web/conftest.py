@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from litestar import Litestar
@@ -14,7 +15,10 @@ from litestar.testing import AsyncTestClient
 from redis import Redis
 
 import models
+from models.policy_file import parse
 from streams.embedded import EmbeddedRedis
+from streams.rulebook import KEY
+from streams.rules import Rules
 from streams.settings import load_settings
 from streams.web import outbox
 from streams.web.app import create_app
@@ -64,6 +68,11 @@ class Store:
         } | fields  # fmt: skip
         self.redis.hset(f"{PREFIX}customer:{id}", mapping=fields)
         self.redis.zadd(f"{PREFIX}tier:{tier}", {id: since_ms})
+
+    def rules(self, edition: int, text: str) -> None:
+        """A policy that is in force from an edition on, as a worker tells of it."""
+        policy = parse(text)
+        self.redis.hset(f"{PREFIX}{KEY}", edition, msgspec.json.encode(Rules.of(policy)))
 
     def alert(self, id: str, state: str = "open", urgency: float = 1.0, **more: Any) -> None:
         after = ALERT | {"state": state, "tier": "gold", "main_cause": "silence", "category": None} | more

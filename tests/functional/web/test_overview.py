@@ -95,13 +95,12 @@ def test_what_a_customer_costs_and_brings_in_a_year_by_hand() -> None:
     fold.apply(complaint("ada", "c1", on=NOW_MS - 9 * DAY, severity="high"))
     fold.apply(complaint("ada", "c2", on=NOW_MS - 8 * DAY, severity="low"))
     fold.apply(complaint("ada", "c2", on=NOW_MS - 7 * DAY, severity="low", status="resolved"))
-    gold = fold.policy.ladder.rank_of("gold")
-    found = figures_of(profile_of(fold, "ada"), fold.policy, gold, NOW_MS)
+    found = figures_of(profile_of(fold, "ada"), fold.policy, NOW_MS)
     # 80 and 40 within the year, half of which is earned; the tier costs 30, and of the complaints the open one 5.
     assert (found.cost, found.benefit) == (30.0, 0.5 * 120 - 30 - 5)
     assert found.churn is not None and found.retention == pytest.approx(1 - found.churn)
     assert (found.repeat_rate, found.frequency, found.spend) == (1.0, 2, 120.0)
-    later = figures_of(profile_of(fold, "ada"), fold.policy, gold, NOW_MS + 365 * DAY)
+    later = figures_of(profile_of(fold, "ada"), fold.policy, NOW_MS + 365 * DAY)
     assert later.benefit == -30 - 5  # who buys no more costs what they cost
 
 
