@@ -24,15 +24,13 @@ from models.bodies import TOPIC_BODIES
 from models.events import Decoder, Event, Rejected
 from models.outputs import DEAD_LETTERS
 from streams.envelope import Headers
-from streams.librdkafka import quiet, reading, writing
+from streams.librdkafka import LARGEST_BYTES, quiet, reading, writing
 from streams.settings import Settings
 
 MESSAGES_A_POLL: Final = 100
 LETTERS_A_BATCH: Final = 500
 BYTES_A_BATCH: Final = 8_000_000
 """Letters in hand at once, when many are sent."""
-LARGEST_BYTES: Final = 64_000_000
-"""How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
 POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 10.0
 SENDING_SECONDS: Final = 30.0

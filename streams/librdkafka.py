@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from streams.settings import Settings
+
+LARGEST_BYTES: Final = 64_000_000
+"""How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
 
 quiet = logging.getLogger("tierstream.librdkafka")
 """Where librdkafka's own lines go: nowhere. What fails is told by whoever asked."""
@@ -38,4 +41,15 @@ def reading(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
+    }
+
+
+def tailing(settings: Settings, group: str) -> dict[str, Any]:
+    """A member of a group that commits by hand, or in a producer's transactions, and is soon told of what comes."""
+    return reading(settings, group) | {
+        "session.timeout.ms": settings.session_timeout,
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": 100,
+        "fetch.queue.backoff.ms": 10,
+        "queued.max.messages.kbytes": 16_384,
     }

@@ -51,6 +51,11 @@ class Mapping:
         """Whether rows have no ids of their own, so that their events are called after file and line."""
         return any(not event.has_id for event in self._rules)
 
+    @property
+    def reads(self) -> set[str]:
+        """The names of all columns that are looked at, as the mapping has them."""
+        return {name for event in self._rules for name in event.read}
+
     def missing_column(self, there: Collection[str]) -> str | None:
         """A column that is needed but not among those that are there."""
         for event in self._rules:
@@ -61,8 +66,7 @@ class Mapping:
 
     def columns(self, there: Collection[str]) -> list[str]:
         """Those of the columns that are there which are read."""
-        wanted = {name for event in self._rules for name in event.read}
-        heads = {name if name in there else name.partition(".")[0] for name in wanted}
+        heads = {name if name in there else name.partition(".")[0] for name in self.reads}
         return [name for name in there if name in heads]
 
     def events(self, row: Row[str, Any]) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
