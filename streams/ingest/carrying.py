@@ -89,6 +89,7 @@ class Ingest:
             self._map()
             self._pause()
             self._write()
+            self._counts.note_caught_up(self._pace.drained)
             self._tell()
         except Interrupted as error:
             self._counts.interrupted()
@@ -112,8 +113,8 @@ class Ingest:
             if error is not None:
                 self._note_error(place, error)
                 continue
-            if place not in self._next or self._must_begin:
-                continue
+            if self._must_begin or message.offset() < self._next.get(place, message.offset() + 1):
+                continue  # on its way before it was known where to begin
             kind, timestamp_ms = message.timestamp()
             self._next[place] = message.offset() + 1
             self._unmapped.setdefault(place, []).append(
@@ -128,7 +129,6 @@ class Ingest:
         if error.code() == KafkaError._PARTITION_EOF:
             if place in self._next:
                 self._pace.note_end(place, True)
-                self._counts.caught_up[place] = True
             return
         give_up_if_fatal(error, f"{place[0] or 'a source'} can't be read")
         log.debug("%s: %s", place[0], error.str())  # the client gets over it by itself
@@ -165,8 +165,6 @@ class Ingest:
         for place, offset in committed.items():
             end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1]
             self._counts.lag[place] = max(end - offset, 0)
-            if self._pace.is_at_end(place):
-                self._counts.caught_up[place] = True
 
     def _pause(self) -> None:
         wanted = self._pace.to_pause(self._paused)
@@ -200,15 +198,15 @@ class Ingest:
             self._writer.begin(self._is_over)
             known = self._consumer.committed([TopicPartition(*place) for place in self._ours], timeout=TRY_SECONDS)
             for one in known:
-                first = self._consumer.get_watermark_offsets(
-                    TopicPartition(one.topic, one.partition), timeout=TRY_SECONDS
-                )[0]
+                place = (one.topic, one.partition)
+                first, end = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=TRY_SECONDS)
                 if 0 <= one.offset < first:
                     log.warning(
                         "%s, partition %d: records %d to %d were deleted before they were ingested; keep them for longer",
                         one.topic, one.partition, one.offset, first - 1,
                     )  # fmt: skip
-                one.offset = first if one.offset < first else one.offset
+                one.offset = max(one.offset, first)
+                self._counts.lag[place] = max(end - one.offset, 0)
                 self._consumer.seek(one)
         except KafkaException as error:
             self._writer.drop()
@@ -242,7 +240,7 @@ class Ingest:
         self._unmapped.clear()
         self._paused.clear()
         self._pace.begin([])
-        self._counts.caught_up, self._counts.lag = {}, {}
+        self._counts.caught_up, self._counts.lag = None, {}
 
     def _tell(self) -> None:
         if time.monotonic() >= self._tell_at:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -50,8 +50,8 @@ class Counts(Collector):
                 self._records.labels(topic, outcome)
         self.outcomes: Counter[str] = Counter()
         self.lag: dict[Place, int] = {}
-        self.caught_up: dict[Place, bool] = {}
-        """By partition that is here: whether it was read to its end since it came."""
+        self.caught_up: dict[Place, bool] | None = None
+        """By partition that is here: whether it was read to its end since it came. None: the group has not said which are."""
         self.trouble: str | None = None
         """What it waits for, in words; None while nothing is wrong."""
         self.registry.register(self)
@@ -70,13 +70,19 @@ class Counts(Collector):
         self._batch_records.observe(len(items))
         self._batch_seconds.observe(seconds)
 
+    def note_caught_up(self, is_drained: Callable[[Place], bool]) -> None:
+        """Some partitions may have been read to their ends, with all of it written."""
+        for place, is_caught_up in (self.caught_up or {}).items():
+            if not is_caught_up and is_drained(place):
+                self.caught_up[place] = True  # type: ignore[index]
+
     def interrupted(self) -> None:
         """A batch was given up."""
         self._interruptions.inc()
 
     def is_ready(self) -> bool:
         """Whether all partitions that are here were read to their ends at least once; one may have none, as a spare."""
-        return self.trouble is None and all(self.caught_up.values())
+        return self.trouble is None and self.caught_up is not None and all(self.caught_up.values())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """How it stands now."""

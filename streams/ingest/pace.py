@@ -64,9 +64,10 @@ class Pace:
         """Whether a partition was read to where it ends now."""
         self._waiting[place].is_at_end = is_at_end
 
-    def is_at_end(self, place: Place) -> bool:
-        """As it was noted."""
-        return self._waiting[place].is_at_end
+    def drained(self, place: Place) -> bool:
+        """Whether a partition is at its end, and nothing of it in hand."""
+        one = self._waiting[place]
+        return one.is_at_end and not one.items
 
     def to_pause(self, paused: set[Place]) -> set[Place]:
         """The partitions not to be read on, given those that aren't now."""

@@ -90,7 +90,6 @@ class Writer:
             "linger.ms": 5,
             "message.max.bytes": LARGEST_BYTES,
             "queue.buffering.max.messages": 2_000_000,
-            "compression.type": "lz4",
         }
         producer = Producer(writing(self._settings) | options, logger=quiet)
         self._tried(lambda: producer.init_transactions(TRY_SECONDS), until, "a transaction can't be begun")

@@ -225,6 +225,11 @@ TYPED = ORDERS.replace('time_format = "epoch-ms"\nminor_units = true\n', "").rep
 ).replace("[constants]", '[constants]\ncurrency = "USD"')  # fmt: skip
 
 
+JSON_SCHEMA = (
+    '{"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": {"no": {"type": "string"}}}'
+)
+
+
 def framed(schema_id: int, payload: bytes, head: bytes = b"") -> bytes:
     return struct.pack(">bI", 0, schema_id) + head + payload
 
@@ -276,7 +281,7 @@ def in_protobuf(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
 def in_json_schema(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
     from confluent_kafka.schema_registry import Schema
 
-    schema_id = client.register_schema(f"{topic}-value", Schema('{"type": "object"}', "JSON"))
+    schema_id = client.register_schema(f"{topic}-value", Schema(JSON_SCHEMA, "JSON"))
 
     def write(one: dict[str, Any]) -> bytes:
         value = one | {"sum": one["total"]["cents"] / 100, "at": units.format_time(one["at"])}
@@ -297,8 +302,8 @@ def test_avro_protobuf_and_json_schema_give_the_tiers_that_the_same_orders_in_a_
     with (
         running_registry(tmp_path) as url,
         site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here,
+        SchemaRegistryClient({"url": url}) as client,
     ):
-        client = SchemaRegistryClient({"url": url})
         # A third of the orders in each form; each customer's in one, so that its order is that of the file.
         forms = (in_avro, in_protobuf, in_json_schema)
         topics = [topic_of(here, form.__name__, 1) for form in forms]
