@@ -79,7 +79,7 @@ class Schemas(dict[int, Read | Rejected]):
             from streams.ingest.protobuf import protobuf_reader
 
             return protobuf_reader(schema.schema_str or "", dict(self._references(schema)))
-        return _avro_reader(schema.schema_str or "", self._references(schema))
+        return avro_reader(schema.schema_str or "", self._references(schema))
 
     def _references(self, schema: Schema) -> list[tuple[str, str]]:
         """Names and texts of the schemas that one refers to, and those that these do, first of all those without any."""
@@ -139,7 +139,8 @@ def _client(settings: RegistrySettings) -> Any:
         ) from None
 
 
-def _avro_reader(text: str, references: list[tuple[str, str]]) -> Read:
+def avro_reader(text: str, references: list[tuple[str, str]]) -> Read:
+    """What reads the records of a schema, given what it refers to. Raises whatever its library does."""
     from fastavro import parse_schema, schemaless_reader
 
     named: dict[str, Any] = {}
