@@ -122,7 +122,10 @@ class _Event:
 
     def is_in(self, row: Row[str, Any]) -> bool:
         """Whether a row is such an event."""
-        return all(test(column(row)) for column, test in self._when)
+        for column, test in self._when:  # a generator would take as long as the tests
+            if not test(column(row)):
+                return False
+        return True
 
     def body(self, row: Row[str, Any], number: int) -> dict[str, Any]:
         """The body of a row that is. Raises Unmappable."""
@@ -185,8 +188,11 @@ def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
     ending, letters = rules.endings.get(name, ""), rules.letters.get(name)
     translations = rules.values.get(name)
     is_integer, is_boolean = name in INTEGERS, name in BOOLEANS
+    is_plain = not (ending or letters or translations or is_integer or is_boolean or name == AMOUNT)
 
     def write(value: Any) -> Any:
+        if is_plain and isinstance(value, str):
+            return value.strip()
         if not isinstance(value, str):
             if isinstance(value, dict | list):
                 raise Unmappable("wrong_type", f"{name}: {shown(value)} is not one value")
@@ -239,9 +245,9 @@ def _single_column(name: str) -> Callable[[Row[str, Any]], Any]:
     def look_up(row: Row[str, Any]) -> Any:
         if name in row:
             return row[name]
-        found: Any = row
-        for step in path:
-            if isinstance(found, Row):
+        found: Any = row.get(path[0])
+        for step in path[1:]:
+            if isinstance(found, dict):
                 found = found.get(step)
             elif isinstance(found, list) and step.isdigit() and int(step) < len(found):
                 found = found[int(step)]
@@ -280,6 +286,9 @@ def _test(wanted: Wanted, numbers: Numbers) -> Callable[[Any], bool]:
     if not isinstance(wanted, Condition):
         wanted = Condition(among=[wanted] if isinstance(wanted, str) else wanted)
     condition = wanted
+    if condition in (Condition(among=condition.among), Condition(not_among=condition.not_among)):
+        words, is_among = frozenset(condition.among or condition.not_among or ()), condition.among is not None
+        return lambda value: (("" if is_empty(value) else as_text(value).strip()) in words) is is_among
     begins, ends = _several(condition.begins), _several(condition.ends)
 
     def holds(value: Any) -> bool:
