@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -24,8 +25,10 @@ from streams.ingest.pace import Pace, Place
 from streams.ingest.protobuf import compiled, protobuf_reader
 from streams.ingest.registry import avro_reader
 from streams.ingest.rows import Incoming, Readers
+from streams.settings import IngestSettings, RegistrySettings
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import parse_mapping
+from tests.integration.harness import ROOT
 
 MAPPING = """
 topic = "purchases"
@@ -316,3 +319,17 @@ def test_a_worker_s_map_is_refused_like_the_command_s(tmp_path: Path) -> None:
     answer = CliRunner().invoke(cli, ["worker", "--map", "orders.toml"], env={"TIERSTREAM_CREATE_TOPICS": "false"})
     assert answer.exit_code == 2
     assert "write TOPIC=FILE" in answer.output
+
+
+def test_the_page_s_example_is_as_it_says() -> None:
+    page = (ROOT / "docs" / "live-sources.md").read_text()
+    record = re.search(r"```json\n(.+?)```", page, re.DOTALL)
+    mapping = re.search(r"```toml\n(.+?)```", page, re.DOTALL)
+    assert record and mapping
+    body = body_of(item_of(record[1].encode(), mapping[1]))
+    assert body == {
+        "event_id": "A-1001", "order_id": "A-1001", "customer_id": "ada", "amount": "312.50", "currency": "USD", "kind": "purchase",
+        "occurred_at": "2026-01-31T12:00:00Z",
+    }  # fmt: skip
+    for name in {*IngestSettings.model_fields, *(f"registry_{one}" for one in RegistrySettings.model_fields)}:
+        assert f"_{name.removeprefix('registry_').upper()}`" in page, name
