@@ -81,13 +81,16 @@ class Ingest:
 
     def _step(self) -> None:
         try:
-            self._take(self._poll())
+            messages = self._poll()
+            self._take(messages)
             if not self._ours or time.monotonic() < self._waits_until:
                 return
             if self._must_begin:
                 self._begin()
             self._map()
             self._pause()
+            if len(messages) == MESSAGES_A_POLL and len(self._pace) < self._settings.max_batch:
+                return  # there is more at once: larger batches take less time
             self._write()
             self._counts.note_caught_up(self._pace.drained)
             self._tell()
@@ -102,7 +105,7 @@ class Ingest:
         """What is here, at once; else the first that comes."""
         messages: list[Any] = self._consumer.consume(MESSAGES_A_POLL, 0)
         if not messages:
-            first = self._consumer.poll(POLL_SECONDS if self._pace.is_empty() else PATIENT_POLL_SECONDS)
+            first = self._consumer.poll(POLL_SECONDS if not self._pace else PATIENT_POLL_SECONDS)
             messages = [] if first is None else [first]
         return messages
 

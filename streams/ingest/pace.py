@@ -56,9 +56,8 @@ class Pace:
         waiting.items.extend(items)
         waiting.bytes += sum(len(item.record.value or b"") for item in items)
 
-    def is_empty(self) -> bool:
-        """Whether nothing is in hand."""
-        return not any(one.items for one in self._waiting.values())
+    def __len__(self) -> int:
+        return sum(len(one.items) for one in self._waiting.values())
 
     def note_end(self, place: Place, is_at_end: bool) -> None:
         """Whether a partition was read to where it ends now."""
@@ -78,7 +77,7 @@ class Pace:
     def take(self, now: float, most: int) -> list[Item]:
         """The records whose turn it is, at most so many. `now` is a monotonic time in seconds."""
         behind = any(not one.items and not one.is_at_end for one in self._waiting.values())
-        if not behind or self.is_empty():
+        if not behind or not self:
             self._held_up_since = None
         elif self._held_up_since is None:
             self._held_up_since = now

@@ -87,7 +87,9 @@ class Writer:
         options = {
             "transactional.id": self._id,
             "transaction.timeout.ms": self._settings.request_timeout_ms,
-            "linger.ms": 5,
+            "linger.ms": 1,
+            # A transaction that begins right after another waits for the markers of that one: looked at soon again.
+            "retry.backoff.ms": 5,
             "message.max.bytes": LARGEST_BYTES,
             "queue.buffering.max.messages": 2_000_000,
         }
