@@ -339,6 +339,9 @@ class DeadLetters:
 
         with closing(self.records(letters)) as records:
             for letter, message in records:
+                if letter.topic not in TOPIC_BODIES:
+                    yield letter, foreign(letter)
+                    continue
                 try:
                     value = self.original(letter, message.value())
                 except Cut as error:
@@ -503,12 +506,21 @@ def judge(topic: str, value: bytes | None, key: bytes | None, decoder: Decoder) 
     return decoder.decode(topic, value, key or b"", time.time_ns() // 1_000_000)
 
 
+def foreign(letter: Letter) -> Left:
+    """Why a letter of somebody else's topic can't be sent again."""
+    return Left(
+        "unknown_topic",
+        f"its topic {letter.topic!r} is not among {', '.join(TOPIC_BODIES)}; if it is a live source, mend its mapping, ingest "
+        "it again with another --group, and dismiss the letter",
+    )
+
+
 def unsendable(
     letter: Letter, value: bytes | None, key: bytes | None, decoder: Decoder, force: bool = False
 ) -> Left | None:
     """Why a letter would only come back; None if it can be sent again."""
     if letter.topic not in TOPIC_BODIES:
-        return Left("unknown_topic", f"its topic {letter.topic!r} is not among {', '.join(TOPIC_BODIES)}")
+        return foreign(letter)
     if force:
         return None
     judged = judge(letter.topic, value, key, decoder)

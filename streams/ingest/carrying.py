@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.ingest.counts import Counts
 from streams.ingest.mapped import Source
@@ -61,6 +61,7 @@ class Ingest:
         self._unmapped: dict[Place, list[Incoming]] = {}
         """What waits for the registry."""
         self._paused: set[Place] = set()
+        self._left_aside: list[Place] = []
         self._must_begin = False
         self._waits_until = 0.0
         self._wait_seconds = FIRST_WAIT_SECONDS
@@ -155,6 +156,10 @@ class Ingest:
 
     def _write(self) -> None:
         items = self._pace.take(time.monotonic(), self._settings.max_batch)
+        if (left_aside := self._pace.left_aside) != self._left_aside:
+            self._left_aside = left_aside
+            if left_aside:
+                log.warning("not waited for any longer, though there is more of it: %s", _by_topic(left_aside))
         if not items:
             self._all_well()
             return
@@ -210,7 +215,7 @@ class Ingest:
                     )  # fmt: skip
                 one.offset = max(one.offset, first)
                 self._counts.lag[place] = max(end - one.offset, 0)
-                self._consumer.seek(one)
+            self._consumer.assign(known)
         except KafkaException as error:
             self._writer.drop()
             give_up_if_fatal(error.args[0], "the sources can't be read")
@@ -219,14 +224,13 @@ class Ingest:
         self._unmapped.clear()
         self._latest_ms.clear()
         self._next = {(one.topic, one.partition): one.offset for one in known}
-        self._consumer.resume([TopicPartition(*place) for place in self._ours])
         self._paused.clear()
         self._must_begin = False
 
     # ------------------------------------------------------------ partitions come and go
     def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
-        # Where each begins is found out after this, when what somebody else left open is ended.
-        consumer.assign([TopicPartition(one.topic, one.partition, OFFSET_BEGINNING) for one in partitions])
+        # Where each begins is found out after this, when what somebody else left open is ended. Till then nothing is read.
+        consumer.assign([])
         self._let_go()
         self._ours = sorted((one.topic, one.partition) for one in partitions)
         self._counts.caught_up = dict.fromkeys(self._ours, False)

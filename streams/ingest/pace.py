@@ -44,6 +44,8 @@ class Pace:
         self._max_idle_seconds = max_idle_seconds
         self._waiting: dict[Place, _Waiting] = {}
         self._held_up_since: float | None = None
+        self.left_aside: list[Place] = []
+        """The partitions that have more and bring nothing, once the patience for them is used up."""
 
     def begin(self, places: list[Place]) -> None:
         """These partitions are read from now on, and nothing of them is in hand."""
@@ -76,13 +78,15 @@ class Pace:
 
     def take(self, now: float, most: int) -> list[Item]:
         """The records whose turn it is, at most so many. `now` is a monotonic time in seconds."""
-        behind = any(not one.items and not one.is_at_end for one in self._waiting.values())
+        behind = [place for place, one in self._waiting.items() if not one.items and not one.is_at_end]
+        self.left_aside = []
         if not behind or not self:
             self._held_up_since = None
         elif self._held_up_since is None:
             self._held_up_since = now
         if behind and (self._held_up_since is None or now < self._held_up_since + self._max_idle_seconds):
             return []
+        self.left_aside = behind
         # What else one that is not at its end brings is not before its last; one whose patience is used up is left aside.
         open_ends = [one.items[-1].at_ms for one in self._waiting.values() if one.items and not one.is_at_end]
         horizon_ms = min(open_ends, default=NEVER_MS)

@@ -28,8 +28,8 @@ MEMBERS_THERE: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERAT
 
 
 @contextmanager
-def _consumer(settings: Settings, group: str) -> Iterator[Any]:
-    with closing(Consumer(reading(settings, group), logger=quiet)) as consumer:
+def _consumer(settings: Settings, group: str, options: dict[str, Any] | None = None) -> Iterator[Any]:
+    with closing(Consumer(reading(settings, group) | (options or {}), logger=quiet)) as consumer:
         try:
             yield consumer
         except KafkaException as error:
@@ -43,9 +43,10 @@ def note_beginning(settings: Settings, group: str, topics: Collection[str], sinc
     """Have a group that has been nowhere in a topic begin where it shall. Raises IngestError.
 
     Before it joins: the broker refuses this to who is no member once another is, who has done the same then.
-    A partition that is added to a topic later is read from its beginning.
+    A partition that is added to a topic later is read from its beginning. As a beginning is there before any transaction, one
+    that a dead process left open does not matter here, and is not waited for.
     """
-    with _consumer(settings, group) as consumer:
+    with _consumer(settings, group, {"isolation.level": "read_uncommitted"}) as consumer:
         for topic in topics:
             places = _places(consumer, settings, topic)
             known = consumer.committed(places, timeout=PATIENCE_SECONDS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -179,15 +181,16 @@ def assert_each_customer_in_order(here: Site, topic: str) -> None:
 
 
 @pytest.mark.kafka
-def test_a_worker_with_a_map_ingests_beside_itself_and_both_stop_together(real_broker: Broker, tmp_path: Path) -> None:
+def test_a_worker_with_a_map_ingests_beside_itself_and_neither_goes_on_without_the_other(
+    real_broker: Broker, tmp_path: Path
+) -> None:
     records = orders(400)
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here:
         topic, mapping = topic_of(here), map_file(tmp_path)
         send(here, topic, records)
         port = free_port()
-        worker = here.start(
-            environment={"TIERSTREAM_INGEST_SOURCES": f"{topic}={mapping}", "TIERSTREAM_INGEST_WEB_PORT": str(port)}
-        )
+        environment = {"TIERSTREAM_INGEST_SOURCES": f"{topic}={mapping}", "TIERSTREAM_INGEST_WEB_PORT": str(port)}
+        worker = here.start(environment=environment)
         wanted = sum(one["state"] != "CANCELLED" for one in records)  # type: ignore[index,call-overload]
         wait_until(lambda: worker.stats().get("events", 0) >= wanted, 90, worker.said)
         here.wait_until_drained(wanted)
@@ -197,6 +200,25 @@ def test_a_worker_with_a_map_ingests_beside_itself_and_both_stop_together(real_b
         assert worker.stop() == 0
         assert "stopped: " in worker.said()
         assert beside.page("stats") == (0, {})
+
+        killed = here.start(environment=environment)
+        beside.process = killed.process
+        wait_until(lambda: beside.page("healthz")[0] == 200, 60, killed.said)
+        killed.process.kill()
+        wait_until(lambda: beside.page("healthz")[0] == 0, 60, "the ingest ended with its worker")
+        killed.process.wait()
+
+        left = here.start(environment=environment)
+        wait_until(lambda: beside.page("healthz")[0] == 200, 60, left.said)
+        os.kill(child_of(left.process.pid), signal.SIGKILL)
+        assert left.process.wait(60) == 1
+        assert "the ingest beside it ended" in left.said()
+
+
+def child_of(pid: int) -> int:
+    """The ingest beside a worker."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return next(int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes())
 
 
 AVRO = {
