@@ -48,6 +48,7 @@ def tailing(settings: Settings, group: str) -> dict[str, Any]:
     """A member of a group that commits by hand, or in a producer's transactions, and is soon told of what comes."""
     return reading(settings, group) | {
         "session.timeout.ms": settings.session_timeout,
+        "heartbeat.interval.ms": max(settings.session_timeout // 5, 500),
         "auto.offset.reset": "earliest",
         "fetch.wait.max.ms": 100,
         "fetch.queue.backoff.ms": 10,
