@@ -7,19 +7,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.cluster import BenchError, Cluster
-from scripts.benchmarks.latency import PERCENTILES, WARM_UP_SHARE, percentiles
+from scripts.benchmarks.latency import PERCENTILES, WARM_UP_SHARE, latencies_ms, load_on, percentiles
+from scripts.benchmarks.load import read_sent, sending
 from scripts.benchmarks.report import Spread
 from scripts.benchmarks.running import Running, Site, Worker, free_port, running, site
 
 SOURCE_PARTITIONS = 3
 MAPPING = Path(__file__).with_name("ingest.toml")
+LOAD_MAPPING = Path(__file__).with_name("ingest_load.toml")
 FIRST_MS = 1_735_689_600_000
-PROBE_EVERY = 50
+CUSTOMERS = 1_000
 CATCH_UP_SECONDS = 600
 
 
@@ -43,11 +45,11 @@ def measure(cluster: Cluster, sizes: Sizes, rounds: int) -> dict[str, Any]:
             for number in range(sizes.records):
                 producer.send(source, *_record(number, f"c{number % (sizes.records // 30 + 1)}"))
             producer.flush()
-            with _ingesting(here, source) as process:
+            with _ingesting(here, source, MAPPING) as process:
                 rate, cpu_us = _catching_up(process, sizes.records)
                 rates.append(rate)
                 cpu.append(cpu_us)
-                latencies.append(_following(cluster, here, source, sizes))
+            latencies.append(_following(cluster, here, sizes))
     return {
         "records": sizes.records,
         "records_per_second": Spread.of(rates).as_dict(),
@@ -58,10 +60,10 @@ def measure(cluster: Cluster, sizes: Sizes, rounds: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _ingesting(here: Site, source: str) -> Iterator[Worker]:
+def _ingesting(here: Site, source: str, mapping: Path) -> Iterator[Worker]:
     port = free_port()
     environment = here.environment() | {"TIERSTREAM_INGEST_WEB_PORT": str(port)}
-    command = [sys.executable, "-m", "streams.cli", "ingest", f"{source}={MAPPING}"]
+    command = [sys.executable, "-m", "streams.cli", "ingest", f"{source}={mapping}"]
     with running("ingest", command, environment, here.cluster.folder / f"{here.group}-{port}") as process:
         yield Worker(process, port)
 
@@ -78,25 +80,22 @@ def _catching_up(ingest: Worker, records: int) -> tuple[float, float]:
     return done / (time.monotonic() - began), 1e6 * (process.cpu_seconds - cpu_began) / done
 
 
-def _following(cluster: Cluster, here: Site, source: str, sizes: Sizes) -> dict[str, float]:
+def _following(cluster: Cluster, here: Site, sizes: Sizes) -> dict[str, float]:
     """From when a record is given to the producer to when its event is read, committed."""
-    producer, sent_at = cluster.producer(**{"linger.ms": 0}), {}
-    count = int(sizes.records_per_second * sizes.seconds)
-    with cluster.tail(here.purchases) as tail:
-        began = time.monotonic()
-        for number in range(count):
-            while (ahead := began + number / sizes.records_per_second - time.monotonic()) > 0:
-                time.sleep(ahead)
-            is_probe = number % PROBE_EVERY == 0
-            customer = f"probe-{number}" if is_probe else f"c{number % 1_000}"
-            if is_probe and number > WARM_UP_SHARE * count:
-                sent_at[customer.encode()] = time.monotonic()
-            producer.send(source, *_record(sizes.records + number, customer))
-        producer.flush()
-        deadline = time.monotonic() + CATCH_UP_SECONDS
-        while sent_at.keys() - tail.seen_at.keys() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return percentiles([1_000 * (tail.seen_at.get(one, deadline) - at) for one, at in sent_at.items()])
+    source = f"{here.prefix}shop.sales"
+    cluster.create_topic(source, SOURCE_PARTITIONS)
+    with _ingesting(here, source, LOAD_MAPPING) as ingest:
+        ingest.running.wait_until(lambda: bool(ingest.stats().get("ready")), CATCH_UP_SECONDS, "ready")
+        load = replace(load_on(here, sizes.records_per_second, sizes.seconds, CUSTOMERS), topic=source)
+        with cluster.tail(here.purchases) as tail:
+            with sending(load) as process:
+                process.wait()
+            sent = read_sent(load)
+            counted = dict(list(sent.probes.items())[int(WARM_UP_SHARE * len(sent.probes)) :])
+            deadline = time.monotonic() + CATCH_UP_SECONDS
+            while counted.keys() - tail.seen_at.keys() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            return percentiles(latencies_ms(counted, tail))
 
 
 def _record(number: int, customer: str) -> tuple[bytes, bytes]:
