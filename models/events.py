@@ -34,6 +34,8 @@ FUTURE_TOLERANCE_MS: Final = units.DAY_MS
 REASONS: Final = {
     "not_json": "the value is not JSON",
     "not_an_object": "the value is JSON, but not an object",
+    "unknown_schema": "of a live source: the registry has no schema of that id, or none that can be used",
+    "unreadable": "of a live source: the value is not as its schema says",
     "too_large": "the value is longer than an event can be",
     "missing_field": "a field that must be there is not",
     "wrong_type": "a field has another type than the contract gives it",

@@ -20,8 +20,9 @@ from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.dead_letters_cli import dead_letters_app
 from streams.digest_cli import digest
 from streams.doctor_cli import doctor
+from streams.ingest.cli import RegistryOption, ingest
 from streams.push_cli import push
-from streams.settings import SettingsError, load_settings
+from streams.settings import SettingsError, load_ingest_settings, load_registry_settings, load_settings
 from streams.sources.cli import sources_app
 from streams.sources.logs import Log, LogError
 from streams.sources.opening import (
@@ -79,6 +80,9 @@ app.command(
     epilog="Example: tierstream digest --format email --from alerts@example.com --to team@example.com | sendmail -t"
 )(digest)
 
+app.command(
+    epilog="Example: tierstream ingest shop.orders=orders.toml shop.returns=returns.toml --registry http://127.0.0.1:8081 --check 5"
+)(ingest)
 app.command(epilog="Example: tierstream rebuild --to-version 2 --policy mine.toml --group my-app")(rebuild)
 app.command(epilog="Example: tierstream seek --to 2026-01-31T08:00:00Z --to-version 2")(seek)
 app.command(epilog="Example: tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")(doctor)
@@ -105,6 +109,13 @@ def worker(
         str | None, typer.Option(help="With --clock event: advance customers to this time at the end.")
     ] = None,
     web_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz, /stats and /metrics.")] = None,
+    maps: Annotated[
+        list[str],
+        typer.Option(
+            "--map", help="TOPIC=FILE: also do what `tierstream ingest TOPIC=FILE` does, in a process beside this one."
+        ),
+    ] = [],  # noqa: B006
+    registry: RegistryOption = None,
 ) -> None:
     """Fold the input topics into tier changes and churn alerts, until stopped (Ctrl-C finishes the batch in hand).
 
@@ -126,9 +137,11 @@ def worker(
         chosen = models.load(settings.policy)
         if settings.shadow is not None:
             Editions.of(chosen).tried_out(models.load(settings.shadow), -1)
-    except (SettingsError, PolicyError, EditionError) as error:
+        ingests = load_ingest_settings(sources=" ".join(maps) or None)
+        asked = load_registry_settings(url=registry)
+        raise typer.Exit(run_worker(settings, chosen, ingests, asked))
+    except (SettingsError, PolicyError, EditionError, LogError) as error:
         raise refuse(str(error)) from None
-    raise typer.Exit(run_worker(settings, chosen))
 
 
 @app.command(

@@ -21,15 +21,13 @@ from models.events import Decoder, Event, Rejected
 from models.outputs import DEAD_LETTERS
 from streams.envelope import Headers
 from streams.letters import Address, Cut, DeadLettersError, Ledger, Letter
-from streams.librdkafka import PATIENCE_SECONDS, Spans, quiet, reading, records_in, writing
+from streams.librdkafka import LARGEST_BYTES, PATIENCE_SECONDS, Spans, quiet, reading, records_in, writing
 from streams.settings import Settings
 
 MESSAGES_A_POLL: Final = 100
 LETTERS_A_BATCH: Final = 500
 BYTES_A_BATCH: Final = 8_000_000
 """Letters in hand at once, when many are sent."""
-LARGEST_BYTES: Final = 64_000_000
-"""How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
 SENDING_SECONDS: Final = 30.0
 
 
@@ -131,6 +129,9 @@ class DeadLetters:
 
         with closing(self.records(letters)) as records:
             for letter, message in records:
+                if letter.topic not in TOPIC_BODIES:
+                    yield letter, foreign(letter)
+                    continue
                 try:
                     value = self.original(letter, message.value())
                 except Cut as error:
@@ -274,12 +275,21 @@ def judge(topic: str, value: bytes | None, key: bytes | None, decoder: Decoder) 
     return decoder.decode(topic, value, key or b"", time.time_ns() // 1_000_000)
 
 
+def foreign(letter: Letter) -> Left:
+    """Why a letter of somebody else's topic can't be sent again."""
+    return Left(
+        "unknown_topic",
+        f"its topic {letter.topic!r} is not among {', '.join(TOPIC_BODIES)}; if it is a live source, mend its mapping, ingest "
+        "it again with another --group, and dismiss the letter",
+    )
+
+
 def unsendable(
     letter: Letter, value: bytes | None, key: bytes | None, decoder: Decoder, force: bool = False
 ) -> Left | None:
     """Why a letter would only come back; None if it can be sent again."""
     if letter.topic not in TOPIC_BODIES:
-        return Left("unknown_topic", f"its topic {letter.topic!r} is not among {', '.join(TOPIC_BODIES)}")
+        return foreign(letter)
     if force:
         return None
     judged = judge(letter.topic, value, key, decoder)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.lanes import Lanes
-from streams.librdkafka import quiet, reading
+from streams.librdkafka import quiet, tailing
 from streams.offsets import Offsets
 from streams.settings import Settings
 
@@ -66,8 +66,7 @@ class Reader:
         self._is_paused = False
         self._commit_at = 0.0
         self._failure: Exception | None = None
-        options = {"session.timeout.ms": settings.session_timeout, "queued.max.messages.kbytes": 16_384}
-        self._consumer = Consumer(reading(settings, group) | options, logger=quiet)
+        self._consumer = Consumer(tailing(settings, group), logger=quiet)
         self._ends = self._find_ends()
         self._reached: set[int] = set()
 

@@ -11,6 +11,8 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.settings import Settings
 
+LARGEST_BYTES: Final = 64_000_000
+"""How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
 POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 15.0
 
@@ -88,3 +90,15 @@ def records_in(
             if error is not None or message.offset() + 1 >= ends[number]:
                 del ends[number]
                 consumer.pause([TopicPartition(topic, number)])
+
+
+def tailing(settings: Settings, group: str) -> dict[str, Any]:
+    """A member of a group that commits by hand, or in a producer's transactions, and is soon told of what comes."""
+    return reading(settings, group) | {
+        "session.timeout.ms": settings.session_timeout,
+        "heartbeat.interval.ms": max(settings.session_timeout // 5, 500),
+        "auto.offset.reset": "earliest",
+        "fetch.wait.max.ms": 100,
+        "fetch.queue.backoff.ms": 10,
+        "queued.max.messages.kbytes": 16_384,
+    }

@@ -20,7 +20,7 @@ from msgspec import Struct
 from streams.envelope import Headers
 from streams.group_reader import PushError, Reader, Record
 from streams.lanes import STOP_SECONDS, Lanes
-from streams.librdkafka import quiet, writing
+from streams.librdkafka import LARGEST_BYTES, quiet, writing
 from streams.settings import Settings
 from streams.topics import UNDELIVERED
 from streams.webhook import GivenUp, Webhook
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 CHANGES: Final = ("opened", "updated", "woke", "breached")
 """What is sent if nothing else is asked for."""
 TELL_SECONDS: Final = 10.0
-LARGEST_BYTES: Final = 64_000_000
 
 
 class _After(Struct, gc=False):

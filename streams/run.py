@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import faust
@@ -12,7 +13,8 @@ from models.policy import Policy
 from streams.app import TierstreamApp, create_app
 from streams.console import FAILED, WRONG_USE
 from streams.garbage import collect_rarely
-from streams.settings import Settings, SettingsError
+from streams.ingest.run import ingest_beside
+from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
 from streams.topics import TopicsError, create_topics
 from streams.tracing import WORKER, open_tracing
 from streams.worker_log import last_words, set_up_logging
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from streams.spans import Spans
 
 
-def run_worker(settings: Settings, policy: Policy) -> int:
-    """Fold until a signal or a failure; returns the exit status."""
+def run_worker(
+    settings: Settings, policy: Policy, ingests: IngestSettings | None = None, registry: RegistrySettings | None = None
+) -> int:
+    """Fold until a signal or a failure, with an ingest beside it if it names sources; returns the exit status."""
     set_up_logging(settings)
     try:
         spans = open_tracing(settings, WORKER)
@@ -30,13 +34,19 @@ def run_worker(settings: Settings, policy: Policy) -> int:
         last_words(settings, str(error))
         return WRONG_USE
     try:
-        return _fold(settings, policy, spans)
+        return _fold(settings, policy, spans, ingests, registry)
     finally:
         if spans is not None:
             spans.close()
 
 
-def _fold(settings: Settings, policy: Policy, spans: Spans | None) -> int:
+def _fold(
+    settings: Settings,
+    policy: Policy,
+    spans: Spans | None,
+    ingests: IngestSettings | None,
+    registry: RegistrySettings | None,
+) -> int:
     if settings.create_topics:
         try:
             create_topics(settings)
@@ -46,7 +56,10 @@ def _fold(settings: Settings, policy: Policy, spans: Spans | None) -> int:
     uvloop.install()
     app = create_app(settings, policy, spans)
     collect_rarely()
-    return _run(app)
+    with ExitStack() as beside:
+        if ingests is not None and registry is not None and ingests.sources:
+            beside.enter_context(ingest_beside(settings, ingests, registry, app.fail))
+        return _run(app)
 
 
 class _Worker(faust.Worker):  # type: ignore[misc]

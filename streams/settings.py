@@ -45,6 +45,19 @@ def _collector(written: str | None) -> str | None:
     return web_address(written, such_as="http://127.0.0.1:4318") if written else None
 
 
+def _registry(written: str | None) -> str | None:
+    if not written:
+        return None
+    urls = [one.strip() for one in written.split(",")]
+    return ",".join(web_address(one, such_as="http://127.0.0.1:8081") for one in urls)
+
+
+def _beginning(written: str) -> str:
+    if written not in ("beginning", "now"):
+        units.parse_time(written)
+    return written
+
+
 DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
 TimeMs = Annotated[int, BeforeValidator(_time_ms)]
 
@@ -194,9 +207,52 @@ class PushSettings(BaseSettings):
     """Each webhook of an installation has its own."""
 
 
+class RegistrySettings(BaseSettings):
+    """How a schema registry is asked, named `TIERSTREAM_REGISTRY_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="TIERSTREAM_REGISTRY_", extra="forbid", frozen=True)
+
+    url: Annotated[str | None, AfterValidator(_registry)] = None
+    """Several of one cluster with commas; None: records are JSON."""
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RegistrySettings:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together: give both, or neither")
+        return self
+
+
+class IngestSettings(BaseSettings):
+    """Settings of `tierstream ingest`, named `TIERSTREAM_INGEST_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="TIERSTREAM_INGEST_", extra="forbid", frozen=True)
+
+    sources: str = ""
+    """`shop.orders=orders.toml shop.returns=returns.toml`."""
+    group: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,120}$")
+    """The consumer group; None: the app's id, and `-ingest`."""
+    since: Annotated[str, AfterValidator(_beginning)] = "beginning"
+    """Where a group begins that has been nowhere: beginning, now, or a time."""
+    web_port: int = Field(6067, ge=0, le=65535)
+    """Of its pages; 0: it has none."""
+
+
 def load_settings(**overrides: Any) -> Settings:
     """The settings from the environment, with what the command line gave in their place. Raises SettingsError."""
     return _load(Settings, overrides)
+
+
+def load_registry_settings(**overrides: Any) -> RegistrySettings:
+    """How the schema registry is asked, likewise. Raises SettingsError."""
+    return _load(RegistrySettings, overrides)
+
+
+def load_ingest_settings(**overrides: Any) -> IngestSettings:
+    """The live sources' settings, likewise. Raises SettingsError."""
+    return _load(IngestSettings, overrides)
 
 
 def load_push_settings(**overrides: Any) -> PushSettings:

@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks import growth, latency, lookups, machine, rebalance, replay, table, throughput
+from scripts.benchmarks import growth, ingest, latency, lookups, machine, rebalance, replay, table, throughput
 from scripts.benchmarks.cluster import BenchError, Cluster, running_cluster, say
 from scripts.benchmarks.contenders import CONTENDERS
 from scripts.benchmarks.log import Log
 from scripts.benchmarks.report import keys, show
 from scripts.benchmarks.states import is_compiled
 
-DEFAULT_ROWS = ("throughput", "latency", "memory", "timers", "rebalance", "dead_letters", "replay", "growth")
+DEFAULT_ROWS = ("throughput", "latency", "memory", "timers", "rebalance", "dead_letters", "ingest", "replay", "growth")
 ROWS = (*DEFAULT_ROWS[:3], "recovery", *DEFAULT_ROWS[3:], "lookups", "batch")
 EXAMPLES = """examples:
   scripts/bench --quick                              everything, small, in about five minutes
@@ -48,6 +48,7 @@ class Sizes:
     waves: tuple[table.Wave, ...]
     join: rebalance.Join
     broken_events: int
+    ingest: ingest.Sizes
     replay_events: int
     growth: growth.Sizes
     lookups: lookups.Sizes
@@ -64,6 +65,7 @@ FULL = Sizes(
     waves=tuple(table.Wave(due, 1_000_000, 60, 10_000, 5_000) for due in (1_000_000, 100_000)),
     join=rebalance.Join(200_000, 4, 5_000, 25),
     broken_events=1_000_000,
+    ingest=ingest.Sizes(1_000_000, 5_000, 20),
     replay_events=1_000_000,
     growth=growth.Sizes((10_000, 1_000_000), (1, 32), 600_000, 40),
     lookups=lookups.Sizes(100_000, 2_000, 20),
@@ -79,6 +81,7 @@ QUICK = Sizes(
     waves=(table.Wave(50_000, 50_000, 6, 10_000, 500),),
     join=rebalance.Join(50_000, 4, 5_000, 15),
     broken_events=200_000,
+    ingest=ingest.Sizes(200_000, 2_000, 6),
     replay_events=200_000,
     growth=growth.Sizes((10_000, 100_000), (1, 8), 100_000, 6),
     lookups=lookups.Sizes(10_000, 2_000, 6),
@@ -158,6 +161,15 @@ class Bench:
         found = throughput.measure_dead_letters(self.cluster, log, self._rounds, self._sizes.limit_seconds)
         return {"events": log.events, "customers": log.customers, "shares": found}
 
+    def ingest(self) -> dict[str, Any]:
+        sizes = self._sizes.ingest
+        sizes = replace(
+            sizes,
+            records=self._args.events or sizes.records,
+            records_per_second=self._args.load or sizes.records_per_second,
+        )
+        return ingest.measure(self.cluster, sizes, self._rounds)
+
     def replay(self) -> dict[str, Any]:
         return replay.measure(self._log_of(self._sizes.replay_events), self._rounds)
 
@@ -203,14 +215,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller numbers and one round: five minutes for all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument("--rounds", type=positive, help="default: 3, or 1 with --quick; growth: 1")
-    parser.add_argument("--events", type=positive, help="in throughput, batch, dead_letters and replay")
+    parser.add_argument("--events", type=positive, help="in throughput, batch, dead_letters, ingest and replay")
     parser.add_argument("--customers", type=positive, help="in these and rebalance")
     parser.add_argument("--contenders", type=names_of, default=[], metavar="NAMES", help="of throughput, with commas")
     parser.add_argument(
         "--load",
         type=positive,
         metavar="EVENTS",
-        help="per second, in latency (default: 20000) and lookups (2000 requests)",
+        help="per second, in latency (default: 20000), ingest (5000) and lookups (2000 requests)",
     )
     parser.add_argument("--sweep", action="store_true", help="latency at several loads instead of one")
     args = parser.parse_args(arguments)

@@ -137,6 +137,11 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         for delivery, one in found.items():
             yield f"{float(share):.0%} dead letters, {delivery}", one["events_per_second"], "records/s"
             yield "  CPU", one["cpu_us_per_event"], "µs per record"
+    if one := results.get("ingest"):
+        yield "ingest", one["records_per_second"], "records/s"
+        yield "  CPU", one["cpu_us_per_record"], "µs per record"
+        for percentile in ("p50", "p99"):
+            yield f"  {percentile} at {one['load']:,} records/s", one[f"{percentile}_ms"], "ms"
     if one := results.get("replay"):
         yield "replay", one["events_per_second"], "events/s"
         yield "  memory at most", one["peak_memory_bytes"] / 2**20, "MiB"

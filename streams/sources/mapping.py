@@ -51,6 +51,11 @@ class Mapping:
         """Whether rows have no ids of their own, so that their events are called after file and line."""
         return any(not event.has_id for event in self._rules)
 
+    @property
+    def reads(self) -> set[str]:
+        """The names of all columns that are looked at, as the mapping has them."""
+        return {name for event in self._rules for name in event.read}
+
     def missing_column(self, there: Collection[str]) -> str | None:
         """A column that is needed but not among those that are there."""
         for event in self._rules:
@@ -61,8 +66,7 @@ class Mapping:
 
     def columns(self, there: Collection[str]) -> list[str]:
         """Those of the columns that are there which are read."""
-        wanted = {name for event in self._rules for name in event.read}
-        heads = {name if name in there else name.partition(".")[0] for name in wanted}
+        heads = {name if name in there else name.partition(".")[0] for name in self.reads}
         return [name for name in there if name in heads]
 
     def events(self, row: Row[str, Any]) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
@@ -118,7 +122,10 @@ class _Event:
 
     def is_in(self, row: Row[str, Any]) -> bool:
         """Whether a row is such an event."""
-        return all(test(column(row)) for column, test in self._when)
+        for column, test in self._when:  # a generator would take as long as the tests
+            if not test(column(row)):
+                return False
+        return True
 
     def body(self, row: Row[str, Any], number: int) -> dict[str, Any]:
         """The body of a row that is. Raises Unmappable."""
@@ -181,8 +188,11 @@ def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
     ending, letters = rules.endings.get(name, ""), rules.letters.get(name)
     translations = rules.values.get(name)
     is_integer, is_boolean = name in INTEGERS, name in BOOLEANS
+    is_plain = not (ending or letters or translations or is_integer or is_boolean or name == AMOUNT)
 
     def write(value: Any) -> Any:
+        if is_plain and isinstance(value, str):
+            return value.strip()
         if not isinstance(value, str):
             if isinstance(value, dict | list):
                 raise Unmappable("wrong_type", f"{name}: {shown(value)} is not one value")
@@ -235,9 +245,9 @@ def _single_column(name: str) -> Callable[[Row[str, Any]], Any]:
     def look_up(row: Row[str, Any]) -> Any:
         if name in row:
             return row[name]
-        found: Any = row
-        for step in path:
-            if isinstance(found, Row):
+        found: Any = row.get(path[0])
+        for step in path[1:]:
+            if isinstance(found, dict):
                 found = found.get(step)
             elif isinstance(found, list) and step.isdigit() and int(step) < len(found):
                 found = found[int(step)]
@@ -276,6 +286,9 @@ def _test(wanted: Wanted, numbers: Numbers) -> Callable[[Any], bool]:
     if not isinstance(wanted, Condition):
         wanted = Condition(among=[wanted] if isinstance(wanted, str) else wanted)
     condition = wanted
+    if condition in (Condition(among=condition.among), Condition(not_among=condition.not_among)):
+        words, is_among = frozenset(condition.among or condition.not_among or ()), condition.among is not None
+        return lambda value: (("" if is_empty(value) else as_text(value).strip()) in words) is is_among
     begins, ends = _several(condition.begins), _several(condition.ends)
 
     def holds(value: Any) -> bool:

@@ -113,6 +113,8 @@ def time_reader(file: MappingFile) -> Callable[[Any], str]:
 
 
 def _epoch_ms(text: str, unit: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 20:
+        return int(text) * (1000 if unit == "epoch-s" else 1)
     number = Decimal(text)
     if not number.is_finite():
         raise ValueError(text)

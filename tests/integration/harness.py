@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,12 +84,14 @@ class Worker:
         return self.process.wait(seconds)
 
 
-def start_worker(settings: Settings, log: Path, module: str = "streams.cli", **environment: str) -> Worker:
-    """A worker's process, in the folder of its log; `module` is what runs it."""
+def start_worker(
+    settings: Settings, log: Path, module: str = "streams.cli", command: Sequence[str] = ("worker",), **environment: str
+) -> Worker:
+    """A process of a worker, or of another command, in the folder of its log; `module` is what runs it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, "worker"],
+            [sys.executable, "-m", module, *command],
             env=inherited | settings.environment() | {"PYTHONPATH": str(ROOT)} | environment,
             stdout=sink,
             stderr=sink,
@@ -141,12 +143,12 @@ class Site:
         assert producer.flush(30) == 0
 
     # ------------------------------------------------------------ the worker
-    def start(self, module: str = "streams.cli", **settings: Any) -> Worker:
+    def start(self, module: str = "streams.cli", environment: Mapping[str, str] = {}, **settings: Any) -> Worker:
         port = free_port()
         chosen = load_settings(
             **self.settings.model_dump(include=self.settings.model_fields_set) | {"web_port": port} | settings
         )
-        worker = start_worker(chosen, self.folder / f"worker-{len(self.workers)}.log", module)
+        worker = start_worker(chosen, self.folder / f"worker-{len(self.workers)}.log", module, **environment)
         self.workers.append(worker)
         return worker
 
@@ -171,8 +173,8 @@ class Site:
         """Everything committed on one of the installation's topics, partition by partition."""
         return self.read_topic(self.settings.topic(name))
 
-    def read_topic(self, topic: str) -> list[confluent_kafka.Message]:
-        """Everything committed on a topic, partition by partition."""
+    def read_topic(self, topic: str, count: int | None = None) -> list[confluent_kafka.Message]:
+        """Everything committed on a topic, partition by partition; of as many partitions as our own, or `count`."""
         consumer = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": self.settings.broker,
@@ -181,7 +183,7 @@ class Site:
                 "isolation.level": "read_committed",
             }
         )
-        partitions = range(self.settings.partitions)
+        partitions = range(count or self.settings.partitions)
         consumer.assign([confluent_kafka.TopicPartition(topic, number, 0) for number in partitions])
         found: list[confluent_kafka.Message] = []
         ended: set[int] = set()

@@ -1,0 +1,132 @@
+"""The command `tierstream ingest`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import orjson
+import typer
+
+import models
+from models.events import Event, Rejected
+from streams.console import FAILED, JsonOption, fail, printable, refuse, say, say_json
+from streams.settings import Settings, SettingsError, load_ingest_settings, load_registry_settings, load_settings
+
+if TYPE_CHECKING:
+    from streams.ingest.mapped import Item
+    from streams.sources.logs import Decodes
+
+MOST_SHOWN: Final = 2_000
+"""Characters of a row that gives no event."""
+
+RegistryOption = Annotated[
+    str | None, typer.Option("--registry", help="A schema registry's URL, as http://127.0.0.1:8081.")
+]
+
+
+def ingest(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="TOPIC=FILE: a topic, and the mapping of its records (or a preset).")
+    ] = None,
+    registry: RegistryOption = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", help="Where a group that has been nowhere begins: beginning (default), now, or a time."),
+    ] = None,
+    check: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only show what so many records of each topic become: the first from --from on, without it the latest.",
+        ),
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group; default: the app's id and -ingest.")] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="With --check: whose currencies are known.")
+    ] = None,
+    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
+    web_port: Annotated[
+        int | None, typer.Option(help="Port of /healthz, /readyz, /stats and /metrics; 0: none.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry the records of other topics into the input topics, mapped and keyed by customer, until stopped (Ctrl-C).
+
+    Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of
+    `replay --map`; see docs/live-sources.md.
+    """
+    from streams.ingest.registry import Schemas
+    from streams.ingest.run import run_ingest
+    from streams.ingest.sources import find_sources
+    from streams.ingest.writer import IngestError
+    from streams.sources.logs import LogError
+    from streams.topics import TopicsError
+
+    try:
+        settings = load_settings(broker=broker, policy=policy)
+        given = load_ingest_settings(
+            sources=" ".join(sources) if sources else None, since=since, group=group, web_port=web_port
+        )
+        asked = load_registry_settings(url=registry)
+        if check is None:
+            raise typer.Exit(run_ingest(settings, given, asked))
+        found = find_sources(given.sources.split(), settings)
+        decoder = models.load(settings.policy).decoder()
+        refused = 0
+        for topic, source in found.items():
+            for item in _sampled(settings, source, Schemas(asked), check, since or "now"):
+                refused += _show(topic, item, decoder, as_json)
+    except (SettingsError, LogError, models.PolicyError) as error:
+        raise refuse(str(error)) from None
+    except (IngestError, TopicsError) as error:
+        raise fail(str(error)) from None
+    if refused:
+        raise typer.Exit(FAILED)
+
+
+def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[Item]:
+    from streams.ingest.reaching import sample
+    from streams.ingest.registry import RegistryAway
+    from streams.ingest.writer import IngestError
+
+    records = sample(settings, source.topic, count, since)
+    try:
+        schemas.learn(source.schema_ids(records))
+    except RegistryAway as error:
+        raise IngestError(str(error)) from None
+    found: list[Item] = source.items(records, schemas)
+    if not found:
+        say(f"{source.topic} has no records there")
+    return found
+
+
+def _show(topic: str, item: Item, decoder: Decodes, as_json: bool) -> int:
+    """What became of a record; returns in how many ways it is refused."""
+    where = item.record.origin
+    lines: list[tuple[str, Any]] = []
+    refused = list(item.refused)
+    for made in item.made:
+        judged: Event | Rejected = decoder.decode(made.topic, made.value, made.key, item.record.timestamp_ms)
+        lines.append((made.topic, orjson.loads(made.value)))
+        if isinstance(judged, Rejected):
+            refused.append(judged)
+    if not item.made and not item.refused:
+        lines.append((item.outcome.replace("_", " "), None))
+    if as_json:
+        say_json(
+            {
+                "record": where,
+                "events": [{"topic": name, "body": body} for name, body in lines if body is not None],
+                "refused": [{"reason": one.code, "detail": one.detail} for one in refused],
+                "outcome": "refused" if refused else item.outcome,
+            }
+        )
+        return len(refused)
+    for name, body in lines:
+        say(printable(f"{where}  {name}" + (f"  {orjson.dumps(body).decode()}" if body is not None else "")))
+    for one in refused:
+        say(printable(f"{where}  refused, {one.code}: {one.detail}"))
+    if item.refused:
+        value = (item.record.value or b"")[:MOST_SHOWN].decode(errors="backslashreplace")
+        say(printable(f"    the record: {value}"))
+    return len(refused)

@@ -1,0 +1,115 @@
+"""Run an ingest from start to a clean stop: as a process of its own, or beside a worker."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from streams.console import FAILED, WRONG_USE
+from streams.garbage import collect_rarely
+from streams.ingest.carrying import Ingest, log
+from streams.ingest.counts import Counts, serve_pages
+from streams.ingest.reaching import note_beginning
+from streams.ingest.registry import Schemas
+from streams.ingest.sources import find_sources
+from streams.ingest.writer import IngestError
+from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
+from streams.sources.logs import LogError
+from streams.topics import TopicsError, create_topics
+from streams.worker_log import last_words, set_up_logging
+
+STOP_SECONDS: Final = 20.0
+LOOK_SECONDS: Final = 0.5
+
+
+class IngestEnded(RuntimeError):
+    """The ingest beside a worker ended by itself."""
+
+
+def run_ingest(settings: Settings, given: IngestSettings, registry: RegistrySettings) -> int:
+    """Carry until a signal or a failure; returns the exit status."""
+    set_up_logging(settings)
+    collect_rarely()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return _carry(settings, given, registry, stop.is_set)
+
+
+def _carry(settings: Settings, given: IngestSettings, registry: RegistrySettings, is_over: Callable[[], bool]) -> int:
+    group = given.group or f"{settings.app_id}-ingest"
+    try:
+        sources = find_sources(given.sources.split(), settings)
+        schemas = Schemas(registry)
+        if settings.create_topics:
+            create_topics(settings)
+        note_beginning(settings, group, list(sources), given.since)
+        counts = Counts(sources)
+        pages = serve_pages(counts, settings.web_host, given.web_port) if given.web_port else None
+        try:
+            Ingest(settings, sources, schemas, group, counts, is_over).run()
+        finally:
+            if pages is not None:
+                pages.shutdown()
+                pages.server_close()
+    except (SettingsError, LogError) as error:
+        last_words(settings, str(error))
+        return WRONG_USE
+    except (IngestError, TopicsError) as error:
+        last_words(settings, str(error))
+        return FAILED
+    log.info("stopped: %s", counts.in_words())
+    return 0
+
+
+# ------------------------------------------------------------ beside a worker
+@contextmanager
+def ingest_beside(
+    settings: Settings, given: IngestSettings, registry: RegistrySettings, on_end: Callable[[Exception], None]
+) -> Iterator[None]:
+    """An ingest in a process of its own, since it would share its one processor with the fold. It ends with this one.
+
+    If it ends by itself, `on_end` is told, from another thread. Raises SettingsError or LogError for what can be seen before.
+    """
+    find_sources(given.sources.split(), settings)
+    Schemas(registry)
+    # A new interpreter: one that was forked from a process with threads is good for nothing.
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_beside, args=(settings, given, registry), name="ingest", daemon=True
+    )
+    process.start()
+    stopping = threading.Event()
+
+    def watch() -> None:
+        process.join()
+        if not stopping.is_set():
+            on_end(IngestEnded(f"the ingest beside it ended with status {process.exitcode}; its last line says why"))
+
+    watching = threading.Thread(target=watch, name="ingest", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        process.terminate()
+        process.join(STOP_SECONDS)
+        if process.is_alive():
+            process.kill()  # what it did not commit is done again
+
+
+def _run_beside(settings: Settings, given: IngestSettings, registry: RegistrySettings) -> None:
+    """In the process beside a worker, which ends when the worker does, however that was."""
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    raise SystemExit(run_ingest(settings, given, registry))
