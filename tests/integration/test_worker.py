@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import orjson
 import pytest
 
@@ -324,3 +325,19 @@ def test_without_a_broker_the_worker_says_what_to_do(tmp_path: Path) -> None:
     assert "no Kafka answers" in worker.said()
     assert "scripts/kafka up" in worker.said()
     assert "Traceback" not in worker.said()
+
+
+@pytest.mark.kafka
+def test_records_are_read_however_their_producer_packed_them(real_broker: Broker, tmp_path: Path) -> None:
+    codecs = ("none", "gzip", "snappy", "lz4", "zstd")
+    with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
+        for number, codec in enumerate(codecs):
+            producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker, "compression.type": codec})
+            for one in range(50):
+                body = purchase(100 * number + one, codec)
+                producer.produce(here.settings.topic("purchases"), json.dumps(body).encode(), codec)
+            assert producer.flush(30) == 0
+        here.start()
+        here.wait_until_drained(50 * len(codecs))
+        orders = {key: json.loads(value)["lifetime"]["orders"] for key, value in here.latest("profiles").items()}
+        assert orders == dict.fromkeys(codecs, 50)
