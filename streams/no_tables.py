@@ -10,11 +10,11 @@ POLL_SECONDS = 0.01
 
 
 class NoTables(TableManager):  # type: ignore[misc]
-    """Lets the worker subscribe as soon as its agent reads; Faust gives agents and tables a whole second to come forward."""
+    """Lets the worker subscribe as soon as its agents read; Faust gives agents and tables a whole second to come forward."""
 
     async def on_start(self) -> None:
-        """Wait for the one stream of the inputs, not for a time."""
-        while not self.should_stop and not len(self.app.topics):
+        """Wait for the agents' streams, not for a time: all of them, else the group would have to be joined once more."""
+        while not self.should_stop and len(self.app.topics) < len(self.app.agents):
             await asyncio.sleep(POLL_SECONDS)
         if not self.should_stop:
             await self._update_channels()

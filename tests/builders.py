@@ -27,6 +27,9 @@ _numbers = itertools.count(1)
 
 Wire = dict[str, Any]
 
+FROM_LIVE_SOURCES = {"unknown_schema", "unreadable"}
+"""Reason codes that only an ingest gives: no record of an input topic can have them."""
+
 
 def ms(at: str | int) -> int:
     """Milliseconds since 1970 of a date (its midnight), an RFC 3339 time, or milliseconds as they are."""

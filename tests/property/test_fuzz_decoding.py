@@ -24,6 +24,7 @@ from models.events import MAX_DETAIL_CHARACTERS, MAX_RECORD_BYTES, REASONS
 from models.units import LATEST_MS
 from tests.builders import (
     DAY,
+    FROM_LIVE_SOURCES,
     SHIPPED,
     Wire,
     act_on_alert,
@@ -384,9 +385,10 @@ def test_no_record_within_the_limit_takes_longer_than_as_many_bytes_of_ordinary_
     assert MAX_RATIO < MAX_RECORD_BYTES / len(written(fields_of(ORDINARY)))
     records = nasty_records()
     slow = {name: ratio for name, ratio in ratios(records, rounds=3).items() if ratio > MAX_RATIO / 2}
-    # Only those that come near are worth many rounds.
-    slow = ratios({name: records[name] for name in slow})
-    assert {name: ratio for name, ratio in slow.items() if ratio > MAX_RATIO} == {}
+    # Only those that come near are worth many rounds; and what others on the machine took for a while is not there twice.
+    for _ in range(3):
+        slow = {name: ratio for name, ratio in ratios({one: records[one] for one in slow}).items() if ratio > MAX_RATIO}
+    assert slow == {}
 
 
 def test_a_record_over_the_limit_is_rejected_unread_however_long_it_is() -> None:
@@ -439,7 +441,7 @@ def test_rejecting_takes_at_most_six_times_as_long_as_accepting_whatever_the_rea
     late = SHOP.decoder.decode("purchases", other(bought, "occurred_at", "2010-01-01T00:00:00Z"))
     assert isinstance(late, Event)
     assert isinstance(apply(SHOP.customer, late, SHOP.policy)[1], Rejected)
-    assert {*rejected, "too_late", "bad_edition", "unknown_tier"} == set(REASONS)
+    assert {*rejected, "too_late", "bad_edition", "unknown_tier"} == set(REASONS) - FROM_LIVE_SOURCES
 
     cases = {code: partial(SHOP.decoder.decode, *record) for code, record in rejected.items()}
     good = partial(SHOP.decoder.decode, "purchases", whole, b"ada", NOW_MS)
