@@ -295,7 +295,8 @@ def kept(here: Site) -> list[tuple[str, int]]:
     if not path.exists():
         return []
     with sqlite3.connect(path) as database:
-        return database.execute("select customer_id, seq from got").fetchall()
+        is_there = database.execute("select count(*) from sqlite_master where name = 'got'").fetchone() == (1,)
+        return database.execute("select customer_id, seq from got").fetchall() if is_there else []
 
 
 def everything(told: list[Told]) -> list[tuple[str, int]]:

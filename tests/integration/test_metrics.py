@@ -42,9 +42,11 @@ def test_the_metrics_say_what_was_folded_and_announced(
 ) -> None:
     policy = tmp_path / "small.toml"
     policy.write_text(policy_text())
+    shadow = tmp_path / "shadow.toml"
+    shadow.write_text(policy_text().replace("version = 1", "version = 2", 1))
     lines = sent()
     with site(
-        real_broker.address, tmp_path, partitions=PARTITIONS, policy=str(policy), clock="event",
+        real_broker.address, tmp_path, partitions=PARTITIONS, policy=str(policy), shadow=str(shadow), clock="event",
         until="2028-01-01T00:00:00Z", redis_url=redis.url,
     ) as here:  # fmt: skip
         here.produce(lines)
@@ -87,6 +89,12 @@ def test_the_metrics_say_what_was_folded_and_announced(
         assert found["tierstream_ready",] == found["tierstream_redis_up",] == 1
         assert found["tierstream_rebalances_total",] >= 1
         assert found["tierstream_restore_seconds_count",] == PARTITIONS
+
+        shadowed = {name[1:]: value for name, value in found.items() if name[0] == "tierstream_shadow_outputs_total"}
+        assert shadowed == {name: float(count) for name, count in changes.items()}, "the same rules under another version"
+        under_it = [found["tierstream_shadow_customers", str(number)] for number in range(PARTITIONS)]
+        assert sum(under_it) == len(CUSTOMERS)
+        assert all(found["tierstream_shadow_unjudged_customers", str(number)] == 0 for number in range(PARTITIONS))
 
         wait_until(lambda: not view_lag(worker.metrics()), 30, "Redis has everything")
         assert sum(value for name, value in found.items() if name[0] == "tierstream_view_customers") == len(CUSTOMERS)

@@ -167,7 +167,7 @@ def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (3, 2), (8, 1), (8, 2)])
+@pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (3, 2), (8, 2)])
 def test_the_worker_gives_the_bytes_of_the_replay_whatever_the_partitions_and_workers(
     partitions: int, workers: int, real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
