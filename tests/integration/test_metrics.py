@@ -91,7 +91,9 @@ def test_the_metrics_say_what_was_folded_and_announced(
         assert found["tierstream_restore_seconds_count",] == PARTITIONS
 
         shadowed = {name[1:]: value for name, value in found.items() if name[0] == "tierstream_shadow_outputs_total"}
-        assert shadowed == {name: float(count) for name, count in changes.items()}, "the same rules under another version"
+        assert shadowed == {name: float(count) for name, count in changes.items()}, (
+            "the same rules under another version"
+        )
         under_it = [found["tierstream_shadow_customers", str(number)] for number in range(PARTITIONS)]
         assert sum(under_it) == len(CUSTOMERS)
         assert all(found["tierstream_shadow_unjudged_customers", str(number)] == 0 for number in range(PARTITIONS))
