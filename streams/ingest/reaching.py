@@ -16,6 +16,7 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from models import units
 from streams.ingest.rows import Incoming
@@ -24,6 +25,13 @@ from streams.librdkafka import quiet, reading
 from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
+COORDINATOR_SECONDS: Final = 30.0
+"""How long a broker that was started just now may take until it knows of its groups."""
+COORDINATOR_TO_COME: Final = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 MEMBERS_THERE: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
 
 
@@ -48,15 +56,28 @@ def note_beginning(settings: Settings, group: str, topics: Collection[str], sinc
     """
     with _consumer(settings, group, {"isolation.level": "read_uncommitted"}) as consumer:
         for topic in topics:
-            places = _places(consumer, settings, topic)
-            known = consumer.committed(places, timeout=PATIENCE_SECONDS)
-            if any(one.offset != OFFSET_INVALID for one in known):
-                continue
-            try:
-                consumer.commit(offsets=_beginnings(consumer, places, since), asynchronous=False)
-            except KafkaException as error:
-                if error.args[0].code() not in MEMBERS_THERE:
-                    raise
+            _note_beginning(consumer, _places(consumer, settings, topic), since)
+
+
+def _has_no_coordinator(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in COORDINATOR_TO_COME
+
+
+@retry(
+    retry=retry_if_exception(_has_no_coordinator),
+    stop=stop_after_delay(COORDINATOR_SECONDS),
+    wait=wait_fixed(0.2),
+    reraise=True,
+)
+def _note_beginning(consumer: Any, places: Sequence[Any], since: str) -> None:
+    known = consumer.committed(list(places), timeout=PATIENCE_SECONDS)
+    if any(one.offset != OFFSET_INVALID for one in known):
+        return
+    try:
+        consumer.commit(offsets=_beginnings(consumer, places, since), asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() not in MEMBERS_THERE:
+            raise
 
 
 def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incoming]:

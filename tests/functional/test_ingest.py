@@ -9,10 +9,12 @@ import struct
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fastavro
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from google.protobuf import descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from typer.testing import CliRunner
 
 from models.events import REASONS, Rejected
 from streams.cli import app as cli
+from streams.ingest import reaching
 from streams.ingest.mapped import Item, Made, Source
 from streams.ingest.pace import Pace, Place
 from streams.ingest.protobuf import compiled, protobuf_reader
@@ -333,3 +336,20 @@ def test_the_page_s_example_is_as_it_says() -> None:
     }  # fmt: skip
     for name in {*IngestSettings.model_fields, *(f"registry_{one}" for one in RegistrySettings.model_fields)}:
         assert f"_{name.removeprefix('registry_').upper()}`" in page, name
+
+
+def test_a_broker_whose_groups_are_not_loaded_yet_is_asked_again() -> None:
+    class JustStarted:
+        def __init__(self) -> None:
+            self.refusals = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
+            self.asked = 0
+
+        def committed(self, places: list[Any], timeout: float) -> list[Any]:
+            self.asked += 1
+            if self.refusals:
+                raise KafkaException(KafkaError(self.refusals.pop()))
+            return [SimpleNamespace(offset=5)]
+
+    consumer = JustStarted()
+    reaching._note_beginning(consumer, [], "beginning")
+    assert consumer.asked == 3

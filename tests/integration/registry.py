@@ -15,7 +15,7 @@ from tests.integration.harness import ROOT, free_port, wait_until
 
 POM = Path(__file__).with_name("registry.pom.xml")
 CACHE = ROOT / ".cache" / "registry"
-FETCH_SECONDS = 280
+FETCH_SECONDS = 700
 
 
 def can_run() -> bool:

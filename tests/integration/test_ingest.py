@@ -312,6 +312,7 @@ def in_json_schema(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]
     return write
 
 
+@pytest.mark.timeout(900)  # the registry may have to be fetched
 @pytest.mark.kafka
 def test_avro_protobuf_and_json_schema_give_the_tiers_that_the_same_orders_in_a_file_give(
     real_broker: Broker, tmp_path: Path
