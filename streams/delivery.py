@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -36,8 +36,9 @@ from aiokafka.structs import RecordMetadata
 from faust.types import TP
 
 from models.bodies import EVERYBODY
-from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES
-from streams.envelope import Headers
+from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES, Output
+from streams.envelope import Headers, dead_letter_record, output_record
+from streams.folding import DeadLetter
 from streams.journal import Entry
 from streams.table import Marker, changelog_records
 from streams.topics import CENSUS, JOURNAL, SHADOWED, changelog_topic, shadow_changelog_topic, shadow_of
@@ -338,6 +339,16 @@ class Delivery:
         manager = self._producer._txn_manager if self._producer is not None else None
         waiter = getattr(manager, "_transaction_waiter", None)
         return waiter.exception() if waiter is not None and waiter.done() and not waiter.cancelled() else None
+
+
+def by_topic(outputs: Iterable[Output], dead_letters: Sequence[DeadLetter]) -> dict[str, list[Outgoing]]:
+    """Announcements and dead letters as records, as `append_outputs` takes them."""
+    found: dict[str, list[Outgoing]] = {}
+    for output in outputs:
+        found.setdefault(output.topic, []).append(output_record(output))
+    if dead_letters:
+        found[DEAD_LETTERS] = [dead_letter_record(letter) for letter in dead_letters]
+    return found
 
 
 def in_our_words(error: BaseException, number: int) -> Fenced | Interrupted | Refused:

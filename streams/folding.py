@@ -70,34 +70,57 @@ class Plan(NamedTuple):
         return customers[number] if number < len(customers) else self.records[number - len(customers)]
 
 
-class Review:
-    """The customers who are still to be judged under the edition in force."""
+class Turns:
+    """Customers who are dealt with one after the other, unless that happens in the meantime for an event of theirs."""
 
-    def __init__(self, customers: Mapping[bytes, bytes], number: int) -> None:
-        self._customers = customers
-        self._number = number
-        # No more than a copy of references, so that an edition does not stop the stream; who is left is found out bit by bit.
-        self._waiting = list(customers) if number else []
+    def __init__(self, waiting: list[bytes]) -> None:
+        self._waiting = waiting
+
+    def _is_done(self, key: bytes) -> bool:
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, most: int) -> list[bytes]:
-        """The next so many; who was judged in the meantime, for an event of theirs, is left out."""
-        found: list[bytes] = []
-        for _ in range(min(LOOKS_PER_REVIEW * most, len(self._waiting))):
-            if len(found) == most:
-                break
+    def take(self, most: int) -> Iterator[bytes]:
+        """The next so many, removed as they are asked for; who is done with is passed over, a few for each."""
+        looks = LOOKS_PER_REVIEW * most
+        while self._waiting and most > 0 and looks > 0:
+            looks -= 1
             key = self._waiting.pop()
-            if edition_of(self._customers[key]) != self._number:
-                found.append(key)
-        return found
+            if not self._is_done(key):
+                most -= 1
+                yield key
 
     def is_over(self) -> bool:
-        """Whether everybody was judged; looks at those whose turn is next."""
-        while self._waiting and edition_of(self._customers[self._waiting[-1]]) == self._number:
+        """Whether everybody is done with; looks at those whose turn is next."""
+        while self._waiting and self._is_done(self._waiting[-1]):
             self._waiting.pop()
         return not self._waiting
+
+
+class Review(Turns):
+    """The customers who are still to be judged under the edition in force."""
+
+    def __init__(self, customers: Mapping[bytes, bytes], number: int) -> None:
+        # No more than a copy of references, so that an edition does not stop the stream; who is left is found out bit by bit.
+        super().__init__(list(customers) if number else [])
+        self._customers = customers
+        self._number = number
+
+    def _is_done(self, key: bytes) -> bool:
+        return edition_of(self._customers[key]) == self._number
+
+
+class Unseen(Turns):
+    """The customers whom a shadow has still to take over from the table."""
+
+    def __init__(self, own: Mapping[bytes, bytes], main: Mapping[bytes, bytes]) -> None:
+        super().__init__([key for key in main if key not in own])
+        self._own = own
+
+    def _is_done(self, key: bytes) -> bool:
+        return key in self._own
 
 
 def make_plan(
@@ -125,7 +148,7 @@ def make_plan(
         left_bytes -= len(customers[key]) + ROOM_PER_CUSTOMER
         if left_bytes <= 0 or len(due) >= MOST_DUE:
             break
-    reviewed = review.take(MOST_DUE - len(due)) if left_bytes > 0 else []
+    reviewed = list(review.take(MOST_DUE - len(due))) if left_bytes > 0 else []
     for key in reviewed:
         seen.add(key)
         left_bytes -= len(customers[key]) + ROOM_PER_CUSTOMER

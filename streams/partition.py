@@ -20,15 +20,14 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from models.editions import Editions
-from models.outputs import DEAD_LETTERS, PROFILES
+from models.outputs import PROFILES
 from models.policy import Policy
-from streams.delivery import Delivery, Fenced, Interrupted, Outgoing, in_our_words
-from streams.envelope import dead_letter_record, output_record
-from streams.folding import Batch, Changes, Plan, make_plan
+from streams.delivery import Delivery, Fenced, Interrupted, by_topic, in_our_words
+from streams.folding import NOBODY, Batch, Changes, Plan, make_plan
 from streams.journal import Entry, decode_entry, entry_of, one_entry_a_batch, plan_of
 from streams.merge import Merge, Record, records_of
 from streams.profiles import Profiles
-from streams.shadow import Shadow, ShadowBatch
+from streams.shadow import RestoringShadow, Shadow, ShadowBatch
 from streams.stats import BEGIN, COMMIT, FENCED, FOLD, INTERRUPTED, OUTPUTS, Watch
 from streams.table import MAX_BATCH_BYTES, START_OVER, ChangelogError, Marker, Partition, Restoring
 from streams.topics import COMMANDS, INPUTS, JOURNAL, changelog_topic, shadow_changelog_topic, shadow_of
@@ -246,7 +245,7 @@ class PartitionWorker:
     async def _restore_shadow(self, shadow: Shadow, state: Partition) -> None:
         """What is held under the shadow policy, if that goes as far as the table."""
         topic = shadow_changelog_topic(self.app.settings)
-        restoring = shadow.restoring(topic)
+        restoring = RestoringShadow(topic, self.number)
         async for records, _ in read_to_end(self.app, topic, self.number):
             restoring.feed(records)
         shadow.restored(restoring, state, self.policy)
@@ -402,7 +401,7 @@ class PartitionWorker:
         if not self.state.review.is_over():
             found.append(f"{len(self.state.review)} customers to be judged under edition {self.state.editions.number}")
         if self.shadow is not None:
-            found += self.shadow.waits_for(self.state.marker, self.clock_ms)
+            found += self.shadow.waits_for(self.clock_ms)
         unprofiled = sum(len(profiles.due) for profiles in self.profiles)
         if unprofiled:
             found.append(f"{unprofiled} profiles")
@@ -441,21 +440,14 @@ class PartitionWorker:
         records = self.merge.take(time.monotonic())
         # In a transaction the changelog may take several RecordBatches; without, a batch has to fit into one.
         most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self.delivery.is_exactly_once else MAX_BATCH_BYTES
-        most_records, shadow = min(settings.max_batch, self._records_in_time), self.shadow
-        if shadow is None or shadow.table is None:
-            return make_plan(state.customers, state.schedule, state.review, until_ms, records, most_records, most_bytes)
-        room = most_bytes // SHARE_OF_SHADOW
+        most_records = min(settings.max_batch, self._records_in_time)
+        shadow = None if self.shadow is None or self.shadow.table is None else self.shadow
+        room, beside = (0, NOBODY) if shadow is None else (most_bytes // SHARE_OF_SHADOW, shadow.customers)
+        most_bytes -= room
         plan = make_plan(
-            state.customers,
-            state.schedule,
-            state.review,
-            until_ms,
-            records,
-            most_records,
-            most_bytes - room,
-            shadow.customers,
+            state.customers, state.schedule, state.review, until_ms, records, most_records, most_bytes, beside
         )
-        return plan._replace(shadow=shadow.plan(plan, room))
+        return plan if shadow is None else plan._replace(shadow=shadow.plan(plan, room))
 
     def plan_again(self, entry: Entry) -> Plan:
         """What the journal says was begun; nothing yet while not all of its records are here."""
@@ -499,7 +491,7 @@ class PartitionWorker:
         """The batch of an entry, which a repeat has in the journal already; and which customers changed."""
         state, delivery = self.held, self.delivery
         offsets = {topic: last for topic, _, last in entry.runs}
-        beside = None if self.shadow is None or plan.shadow is None else self.shadow.batch(plan.shadow)
+        beside = None if self.shadow is None or plan.shadow is None else ShadowBatch(self.shadow, plan.shadow)
         await delivery.begin()
         watch.lap(BEGIN)
         if not is_repeat:
@@ -508,7 +500,7 @@ class PartitionWorker:
         else:
             batch = await self.fold(plan, beside)
         watch.lap(FOLD)
-        outputs = outputs_of(batch)
+        outputs = by_topic(batch.outputs, batch.dead_letters)
         if beside is not None:
             outputs |= beside.outputs(batch)
         await delivery.append_outputs(outputs)
@@ -566,8 +558,8 @@ class PartitionWorker:
         seconds = min(IDLE_SECONDS, held_up) if held_up > 0 else IDLE_SECONDS
         if self.app.settings.clock == "wall":
             next_ms = self.held.schedule.next_ms()
-            if self.shadow is not None and self.shadow.table is not None:
-                next_ms = min(next_ms, self.shadow.table.schedule.next_ms())
+            if self.shadow is not None:
+                next_ms = min(next_ms, self.shadow.next_ms())
             due_in = (next_ms - time.time_ns() // 1_000_000) / 1000
             seconds = min(seconds, max(due_in, 0.001))
         try:
@@ -603,16 +595,6 @@ async def _folded(batch: Batch, plan: Plan) -> None:
 def names_it(activated: Policy, own: Policy) -> bool:
     """Whether a policy is the one that was activated: the same version, of the same text."""
     return (activated.id, activated.version, activated.text) == (own.id, own.version, own.text)
-
-
-def outputs_of(batch: Batch) -> dict[str, list[Outgoing]]:
-    """A batch's announcements and dead letters as records, by topic."""
-    by_topic: dict[str, list[Outgoing]] = {}
-    for output in batch.outputs:
-        by_topic.setdefault(output.topic, []).append(output_record(output))
-    if batch.dead_letters:
-        by_topic[DEAD_LETTERS] = [dead_letter_record(letter) for letter in batch.dead_letters]
-    return by_topic
 
 
 def _where(at: bytes | Record) -> str:

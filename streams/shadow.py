@@ -18,12 +18,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from models.customer import NEVER_MS
 from models.editions import EditionError, Editions
-from models.outputs import DEAD_LETTERS
 from models.policy import Policy
-from streams.delivery import Delivery, Outgoing
-from streams.envelope import dead_letter_record, output_record
-from streams.folding import LOOKS_PER_REVIEW, MOST_DUE, ROOM_PER_CUSTOMER, Batch, Changes, Plan
+from streams.delivery import Delivery, Outgoing, by_topic
+from streams.folding import MOST_DUE, ROOM_PER_CUSTOMER, Batch, Changes, Plan, Unseen
 from streams.journal import Entry, JournalError
 from streams.table import ChangelogError, Marker, Partition, Restoring, changelog_records
 from streams.topics import shadow_of
@@ -88,8 +87,9 @@ class Shadow:
             self.log.error("partition %d: no shadow: %s. The worker goes on without it", self.number, error)
             return
         self._epoch_ms = max(time.time_ns() // 1_000_000, self._epoch_ms + 1)
-        at = main.marker
-        marker = Marker(at.batch, at.offsets, at.clock_ms, policy, True, 0, 0, 0, editions.as_wire())
+        marker = msgspec.structs.replace(
+            main.marker, policy=policy, profiled=True, journal=0, customers=0, checksum=0, editions=editions.as_wire()
+        )
         await self.delivery.begin([])
         await self.delivery.append_shadow(self.records({}, marker))
         await self.delivery.commit({})
@@ -104,10 +104,6 @@ class Shadow:
         self.table, self.why_off = table, ""
         self._beside = Beside(table.customers, main.customers)
         self.waiting = Unseen(table.customers, main.customers)
-
-    def restoring(self, topic: str) -> RestoringShadow:
-        """What its changelog's records are fed to."""
-        return RestoringShadow(topic, self.number)
 
     # ------------------------------------------------------------ a batch
     @property
@@ -149,18 +145,18 @@ class Shadow:
             )
         return Plan(main.until_ms, due, review, main.records)
 
-    def batch(self, plan: Plan) -> ShadowBatch:
-        """What folds a plan."""
-        return ShadowBatch(self, plan)
+    def next_ms(self) -> int:
+        """Nobody is due under it before this."""
+        return NEVER_MS if self.table is None else self.table.schedule.next_ms()
 
-    def waits_for(self, main: Marker, clock_ms: int) -> list[str]:
+    def waits_for(self, clock_ms: int) -> list[str]:
         """What is still to be done, in words."""
         if self.table is None:
             return [] if self.why_off else ["the shadow to begin"]
         found = []
         if not self.waiting.is_over():
             found.append(f"{len(self.waiting)} customers to be judged under the shadow policy")
-        if self.table.schedule.next_ms() <= clock_ms:
+        if self.next_ms() <= clock_ms:
             found.append("customers who are due under the shadow policy")
         return found
 
@@ -188,14 +184,9 @@ class ShadowBatch:
 
     def outputs(self, main: Batch) -> dict[str, list[Outgoing]]:
         """Its announcements as records by topic, and the dead letters that are not the table's as well."""
-        by_topic: dict[str, list[Outgoing]] = {}
-        for output in self.batch.outputs:
-            by_topic.setdefault(shadow_of(output.topic), []).append(output_record(output))
         known = {(one.code, id(one.record)) for one in main.dead_letters}
         letters = [one for one in self.batch.dead_letters if (one.code, id(one.record)) not in known]
-        if letters:
-            by_topic[shadow_of(DEAD_LETTERS)] = [dead_letter_record(one) for one in letters]
-        return by_topic
+        return {shadow_of(topic): records for topic, records in by_topic(self.batch.outputs, letters).items()}
 
     async def append(self, main: Marker) -> None:
         """Write its customers, beside what gets the marker `main` in the table."""
@@ -243,33 +234,6 @@ class Beside(Mapping[bytes, bytes]):
 
     def __len__(self) -> int:
         return len(self._main)
-
-
-class Unseen:
-    """The customers who are still to be taken over."""
-
-    def __init__(self, own: Mapping[bytes, bytes], main: Mapping[bytes, bytes]) -> None:
-        self._own = own
-        self._waiting = [key for key in main if key not in own]
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def take(self, most: int) -> Iterator[bytes]:
-        """The next so many; who was taken over in the meantime is passed over, a few for each."""
-        looks = LOOKS_PER_REVIEW * most
-        while self._waiting and most > 0 and looks > 0:
-            looks -= 1
-            key = self._waiting.pop()
-            if key not in self._own:
-                most -= 1
-                yield key
-
-    def is_over(self) -> bool:
-        """Whether everybody was; looks at those whose turn is next."""
-        while self._waiting and self._waiting[-1] in self._own:
-            self._waiting.pop()
-        return not self._waiting
 
 
 class _Record(NamedTuple):

@@ -119,14 +119,8 @@ class Ingest:
                 continue
             if self._must_begin or message.offset() < self._next.get(place, message.offset() + 1):
                 continue  # on its way before it was known where to begin
-            kind, timestamp_ms = message.timestamp()
             self._next[place] = message.offset() + 1
-            self._unmapped.setdefault(place, []).append(
-                Incoming(
-                    *place, message.offset(), message.key(), message.value(), timestamp_ms if kind else None,
-                    message.headers(),
-                )
-            )  # fmt: skip
+            self._unmapped.setdefault(place, []).append(Incoming.of(message))
         self._note_ends()
 
     def _note_error(self, place: Place, error: KafkaError) -> None:

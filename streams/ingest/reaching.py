@@ -103,13 +103,7 @@ def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incom
             if number not in left:
                 continue
             if error is None:
-                kind, timestamp_ms = message.timestamp()
-                found.append(
-                    Incoming(
-                        topic, number, message.offset(), message.key(), message.value(), timestamp_ms if kind else None,
-                        message.headers(),
-                    )
-                )  # fmt: skip
+                found.append(Incoming.of(message))
                 left[number] -= 1
             if error is not None or not left[number]:
                 del left[number]

@@ -36,6 +36,15 @@ class Incoming(NamedTuple):
     timestamp_ms: int | None
     headers: list[tuple[str, bytes | None]] | None
 
+    @classmethod
+    def of(cls, message: Any) -> Incoming:
+        """As librdkafka gives it."""
+        kind, timestamp_ms = message.timestamp()
+        return cls(
+            message.topic(), message.partition(), message.offset(), message.key(), message.value(),
+            timestamp_ms if kind else None, message.headers(),
+        )  # fmt: skip
+
     @property
     def origin(self) -> str:
         """Where it lies: the id of its event, if it has no other."""

@@ -117,7 +117,7 @@ class Replay:
     def _fold(self, records: list[Record]) -> Batch:
         if self._relative is not None:
             records = [record for record in records if not self._is_drawn_by_a_worker(record)]
-        reviewed = self.review.take(len(self.review))
+        reviewed = list(self.review.take(len(self.review)))
         return self.do(Plan(self.clock_ms, list(self.schedule.due(self.clock_ms)), reviewed, records))
 
     # ------------------------------------------------------------ lines that depend on all customers
