@@ -34,7 +34,10 @@ def _jar() -> Path:
             partial = CACHE / "partial"
             shutil.rmtree(partial, ignore_errors=True)
             subprocess.run(
-                ["mvn", "-q", "-B", "-f", str(POM), "dependency:unpack-dependencies", f"-DoutputDirectory={partial}"],
+                [
+                    "mvn", "-q", "-B", "-f", str(POM), "dependency:unpack-dependencies", f"-DoutputDirectory={partial}",
+                    f"-DmarkersDirectory={partial}",  # by which Maven knows what it need not unpack again: with what it unpacked
+                ],
                 check=True, timeout=FETCH_SECONDS, stdin=subprocess.DEVNULL,
             )  # fmt: skip
             partial.rename(folder)
