@@ -116,7 +116,7 @@ def book_refund(facts: Facts, window: Window, booked_at_ms: int, amount_minor: i
 
 def would_overflow(facts: Facts, window: Window, booked_at_ms: int, amount_minor: int) -> bool:
     """Whether a sum would leave the 64 bits in which it is kept."""
-    in_bucket = buckets.at(facts.buckets, booked_at_ms // window.bucket_ms)[3]
+    in_bucket = int(buckets.at(facts.buckets, booked_at_ms // window.bucket_ms)[3])
     largest = max(abs(facts.spend_minor), abs(facts.window_spend_minor), abs(in_bucket), facts.last_day_minor)
     return largest + amount_minor > MAX_SUM_MINOR
 

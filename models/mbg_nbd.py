@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from mypy_extensions import i64
+
 # The compiler knows math.log and math.exp, but looks for others at every call.
 _log1p: Final = math.log1p
 _expm1: Final = math.expm1
@@ -176,10 +178,13 @@ class LeastSilence:
         if line < -LARGEST_LINE:
             return 0.0
         # What is left of t_x after the shift is less than T_X_CELLS.
-        shift = max(t_x_ms.bit_length() - T_X_BITS, 0)
-        width = t_x_ms >> shift
-        line_cell = math.floor(min(line, LARGEST_LINE) * LINE_CELLS)
-        key = ((x * 64 + shift) * T_X_CELLS + width) * 65536 + (line_cell & 65535)
+        shift: i64 = max(t_x_ms.bit_length() - T_X_BITS, 0)
+        width = i64(t_x_ms) >> shift
+        cells = min(line, LARGEST_LINE) * LINE_CELLS
+        line_cell = i64(cells)
+        if float(line_cell) > cells:
+            line_cell -= 1  # down, not towards zero
+        key = ((i64(x) * 64 + shift) * T_X_CELLS + width) * 65536 + (line_cell & 65535)
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= MOST_BOUNDS:

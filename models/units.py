@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Final
 
+from mypy_extensions import i64
+
 SECOND_MS: Final[int] = 1_000
 MINUTE_MS: Final[int] = 60 * SECOND_MS
 HOUR_MS: Final[int] = 60 * MINUTE_MS
@@ -191,15 +193,16 @@ def parse_plain_minor(amount: bytes, decimals: int) -> int:
     >>> parse_plain_minor(b'"29.33"', 2), parse_plain_minor(b"29.3", 2), parse_plain_minor(b"2e3", 2)
     (2933, 2930, -1)
     """
-    begin, end = 0, len(amount)
+    begin: i64 = 0
+    end: i64 = len(amount)
     if end > MOST_PLAIN_CHARACTERS:
         return NOT_PLAIN
     if end > 1 and amount[0] == QUOTE:
         begin, end = 1, end - 1
-    minor = 0
-    point = -1
+    minor: i64 = 0
+    point: i64 = -1
     for at in range(begin, end):
-        digit = amount[at] - ZERO
+        digit = i64(amount[at]) - ZERO
         if 0 <= digit <= 9:
             minor = minor * 10 + digit
         elif digit == POINT - ZERO and point < 0 and at > begin:

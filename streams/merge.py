@@ -7,6 +7,7 @@ outrun the complaints.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,46 @@ def records_of(found: Sequence[Any], topic: str, partition: int, decoder: Decode
         decoded = decoder.decode(topic, value, key or b"", timestamp_ms if timestamp_ms >= 0 else None)
         records.append(Record(topic, partition, one.offset, key, value, timestamp_ms, decoded))
     return records
+
+
+def records_of_lines(
+    lines: Sequence[bytes],
+    number: int,
+    topic: str,
+    partition: int,
+    decode: Callable[[str, bytes], Event | Rejected],
+) -> list[Record]:
+    """Lines of a file, the first of which has this number, as records of a topic, decoded; without those that are empty."""
+    records = []
+    for line in lines:
+        value = line.rstrip(b"\r\n")
+        if value and not value.isspace():
+            records.append(Record(topic, partition, number, None, value, None, decode(topic, value)))
+        number += 1
+    return records
+
+
+def merged(streams: Sequence[Iterator[Record]], topics: Sequence[str]) -> Iterator[Record]:
+    """Streams merged by time, each in its own order; of equal times the topics' order decides, then the streams'."""
+    return streams[0] if len(streams) == 1 else _merged(streams, {topic: rank for rank, topic in enumerate(topics)})
+
+
+def _merged(streams: Sequence[Iterator[Record]], ranks: dict[str, int]) -> Iterator[Record]:
+    firsts: list[tuple[int, int, int, Record]] = []
+    for number, stream in enumerate(streams):
+        first = next(stream, None)
+        if first is not None:
+            firsts.append((first.occurred_at_ms, ranks.get(first.topic, 0), number, first))
+    heapq.heapify(firsts)
+    while firsts:
+        _, _, number, record = firsts[0]
+        yield record
+        following = next(streams[number], None)
+        if following is None:
+            heapq.heappop(firsts)
+        else:
+            rank = ranks.get(following.topic, 0)
+            heapq.heapreplace(firsts, (following.occurred_at_ms, rank, number, following))
 
 
 class Merge:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from models.events import Event, Rejected
-from streams.merge import Record
+from streams.merge import Record, records_of_lines
 from streams.sources.packed import FAILURES, opened, plain_name
 from streams.topics import INPUTS
 
-LINES_A_REPORT: Final = 1_000
+LINES_AT_ONCE: Final = 1_000
 JSONL: Final = (".jsonl", ".ndjson")
 
 
@@ -99,23 +100,33 @@ class LogFile:
         return [self._records(decoder, on_bytes)]
 
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
-        number = 0
+        number = read = 0
         try:
             with opened(self.path) as (lines, file):
-                read = 0
-                for number, line in enumerate(lines, 1):
-                    if number % LINES_A_REPORT == 0:
-                        on_bytes(file.tell() - read)
-                        read = file.tell()
-                    value = line.rstrip(b"\r\n")
-                    if value.strip():
-                        yield self._record(number, value, decoder)
-                on_bytes(file.tell() - read)
+                while True:
+                    found: list[bytes] = []
+                    try:
+                        found.extend(islice(lines, LINES_AT_ONCE))
+                    finally:
+                        # Lines that were read before a failure come before it.
+                        yield from self._decoded(found, number + 1, decoder)
+                        number += len(found)
+                    if not found:
+                        return
+                    on_bytes(file.tell() - read)
+                    read = file.tell()
         except FAILURES as error:
             raise LogError(f"{self.path}, after line {number}: {error}; is it a whole file?") from None
 
+    def _decoded(self, lines: list[bytes], number: int, decoder: Decodes) -> list[Record]:
+        """Lines, the first of which has this number, decoded; empty ones are left out."""
+        if self.topic is not None:
+            return records_of_lines(lines, number, self.topic, self.partition, decoder.decode)
+        values = ((at, line.rstrip(b"\r\n")) for at, line in enumerate(lines, number))
+        return [self._record(at, value, decoder) for at, value in values if value and not value.isspace()]
+
     def _record(self, number: int, value: bytes, decoder: Decodes) -> Record:
-        topic = self._topic(value)
+        topic = _topic_named(value)
         if topic in INPUTS:
             return Record(topic, self.partition, number, None, value, None, decoder.decode(topic, value))
         named = "names no topic" if topic is None else f"names the topic {topic!r}"
@@ -123,10 +134,9 @@ class LogFile:
         code = "missing_field" if topic is None else "unknown_value"
         return Record(topic or "", self.partition, number, None, value, None, Rejected(code, detail))
 
-    def _topic(self, value: bytes) -> str | None:
-        if self.topic is not None:
-            return self.topic
-        try:
-            return _topic_of_line(value).topic
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
+
+def _topic_named(value: bytes) -> str | None:
+    try:
+        return _topic_of_line(value).topic
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

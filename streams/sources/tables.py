@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import orjson
 
 from models.events import Rejected
-from streams.sources.logs import LINES_A_REPORT, LogError
+from streams.sources.logs import LINES_AT_ONCE, LogError
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import WHITESPACE
 from streams.sources.packed import FAILURES, opened
@@ -38,7 +38,7 @@ def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> R
             _check_columns(path, mapping, header, "line 1: ")
             read, line = 0, lines.line_num
             for number, cells in enumerate(lines):
-                if number % LINES_A_REPORT == 0:
+                if number % LINES_AT_ONCE == 0:
                     on_bytes(raw.tell() - read)
                     read = raw.tell()
                 begins, line = line + 1, lines.line_num
@@ -80,7 +80,7 @@ def json_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> 
             lines, raw = files.enter_context(opened(path))
             read = 0
             for number, line in enumerate(lines, 1):
-                if number % LINES_A_REPORT == 0:
+                if number % LINES_AT_ONCE == 0:
                     on_bytes(raw.tell() - read)
                     read = raw.tell()
                 if line.strip():

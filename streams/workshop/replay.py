@@ -6,7 +6,6 @@ kept. Customers are held in memory, as bytes.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,8 +19,9 @@ from models.events import Event
 from models.policy import Policy
 from models.relative import Census
 from streams.folding import Batch, Plan, Review, Schedule
+from streams.garbage import collecting_rarely
 from streams.journal import Entry, JournalError, plan_of
-from streams.merge import Record
+from streams.merge import Record, merged
 from streams.progress import progress_over
 from streams.sources.kafka_span import Offsets
 from streams.sources.logs import Decodes, Log
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from streams.sources.kafka_log import KafkaLog
     from streams.workshop.seed import Seed
 
-EVENTS_A_BATCH: Final = 2_000
+EVENTS_A_BATCH: Final = 16_000
+"""A customer is decoded and encoded once a batch, as in a worker (TIERSTREAM_MAX_BATCH)."""
 
 
 class Replay:
@@ -168,22 +169,6 @@ class Replay:
                 yield profile
 
 
-def merged(streams: Sequence[Iterator[Record]]) -> Iterator[Record]:
-    """Streams merged by time, each in its own order; of equal times the topics' order decides, then the streams'."""
-    if len(streams) == 1:
-        yield from streams[0]
-        return
-    rank = {topic: number for number, topic in enumerate(INPUTS)}
-
-    def ranked(number: int, records: Iterator[Record]) -> Iterator[tuple[int, int, int, Record]]:
-        for record in records:
-            yield record.occurred_at_ms, rank.get(record.topic, 0), number, record
-
-    entries = [ranked(number, records) for number, records in enumerate(streams)]
-    for *_, record in heapq.merge(*entries, key=lambda entry: entry[:3]):
-        yield record
-
-
 def replay_logs(
     logs: Sequence[Log],
     policy: Policy,
@@ -300,12 +285,12 @@ def in_turns(
     """The records of logs, each decoded by its own decoder, merged by time; per log those to `keep`, and of all of them not the
     first `begin`. Raises LogError.
     """
-    with progress_over(logs, progress, what) as reading:
+    with progress_over(logs, progress, what) as reading, collecting_rarely():
         streams = []
         for number, log in enumerate(logs):
             for stream in log.streams(decoders[number], reading.on_bytes):
                 streams.append(stream if keep is None else filter(keep[number], stream))
-        records = islice(merged(streams), begin, None)
+        records = islice(merged(streams, INPUTS), begin, None)
         while turn := list(islice(records, EVENTS_A_BATCH)):
             yield turn
             reading.on_events(len(turn))

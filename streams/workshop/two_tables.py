@@ -21,10 +21,11 @@ from models.editions import Editions
 from models.policy import Policy
 from streams.by_hand import Stretch, table_of
 from streams.folding import Review
+from streams.merge import merged
 from streams.settings import Settings
 from streams.table import Marker, Partition
 from streams.topics import INPUTS
-from streams.workshop.replay import EVENTS_A_BATCH, Replay, merged
+from streams.workshop.replay import EVENTS_A_BATCH, Replay
 
 EXAMPLES: Final = 5
 """Customers named of each kind of difference."""
@@ -154,7 +155,7 @@ def _taken_to(
     replay.review = Review(replay.customers, replay.editions.number)
     folded = 0
     with closing(Stretch(version.settings, number, marker.offsets, offsets)) as log:
-        records = merged(log.streams(policy.decoder(), lambda _: None))
+        records = merged(log.streams(policy.decoder(), lambda _: None), INPUTS)
         while turn := list(islice(records, EVENTS_A_BATCH)):
             folded += len(turn)
             for _ in replay.fold(turn):

@@ -22,9 +22,9 @@ import pytest
 
 from models import _compiled
 from models.policy import Policy
-from streams.merge import records_of
+from streams.merge import merged, records_of
 from streams.topics import INPUTS
-from streams.workshop.replay import Replay, merged
+from streams.workshop.replay import Replay
 from tests import builders
 from tests.builders import DAY, ROOT, SHIPPED, Wire, ms, policy_text, shipped_text
 from tests.running import policy_of
@@ -143,7 +143,7 @@ def results(policy: Policy) -> dict[str, Any]:
         )
         for topic, found in values_of(log_for(policy)).items()
     ]
-    records = list(merged(streams))
+    records = list(merged(streams, INPUTS))
     replay = Replay(policy)
     batches = [
         batch for begin in range(0, len(records), A_BATCH) for batch in replay.fold(records[begin : begin + A_BATCH])
