@@ -9,7 +9,7 @@ from models import _compiled
 __path__[:0] = _compiled.find("models")
 
 # ruff: noqa: E402
-from models.customer import Customer, decode, encode
+from models.customer import Customer
 from models.events import Decoder, Event, Rejected
 from models.fold import advance, advance_own, apply, apply_own, new_customer, next_change_ms
 from models.outputs import Output
@@ -17,6 +17,7 @@ from models.policy import Policy
 from models.policy_file import load
 from models.policy_problem import PolicyError
 from models.profile import profile
+from models.state import decode, encode
 
 __all__ = [
     "Customer",

@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 MODULES: Final = {
     "models": (
         "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd", "outputs", "policy", "profile",
-        "risk", "tiers", "units", "value",
+        "risk", "state", "tiers", "units", "value",
     ),
     "streams": ("envelope", "folding", "merge"),
 }  # fmt: skip

@@ -178,11 +178,11 @@ def active_periods(data: bytes, begin: i64, buckets_a_period: i64) -> int:
 def add(data: bytes, number: i64, purchases: i64, orders: i64, spend_minor: i64) -> bytes:
     """The buckets with so much added to that of `number`. What is in one fits into 64 bits (models.facts.would_overflow)."""
     if not data:
-        return packed([(number, purchases, orders, spend_minor)]) if purchases or orders or spend_minor else EMPTY
+        data = _IS_NARROW
     index = count(data)
     is_there = False
     # What is added to is nearly always the last, or comes after it.
-    last = number_at(data, index - 1)
+    last = number_at(data, index - 1) if index else i64(-1)
     if last >= number:
         index = index - 1 if last == number else first_from(data, number)
         is_there = number_at(data, index) == number

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from mypy_extensions import mypyc_attr
 from xxhash import xxh3_64_digest
 
 from models import units
@@ -56,10 +57,12 @@ REASONS: Final = {
 }
 """Every reason code, with what it means. Codes are a contract: they are added, never renamed."""
 
+_digest: Final = xxh3_64_digest
 # No int: its digits, up to 4,300, would cost their square. A float tells every accepted amount from every other.
 _decode_amount: Final = msgspec.json.Decoder(str | float).decode
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Event:
     """A valid event, ready to be folded: times in ms, money in minor units of the policy's currency.
@@ -111,6 +114,7 @@ class Event:
         self.until_ms = -1
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Rejected:
     """A record that can't be used, and why."""
@@ -173,7 +177,7 @@ class Decoder:
                 f"the record's timestamp {units.format_time(timestamp_ms)}",
             )
         event_id = body.event_id
-        event_hash = xxh3_64_digest(f"{topic}/{event_id}".encode())
+        event_hash = _digest(f"{topic}/{event_id}".encode())
         event = Event(topic, customer_id, key, event_id, occurred_at_ms, event_hash)
         if isinstance(body, Purchase):
             if body.region is not None:

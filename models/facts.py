@@ -12,6 +12,8 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Final, Literal
 
+from mypy_extensions import i64, mypyc_attr
+
 from models import buckets, units
 from models.buckets import Total
 from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Facts
@@ -50,7 +52,7 @@ class Window:
     def first_number(self, facts: Facts, at_ms: int) -> int:
         """The number of the earliest bucket that counts at `at_ms`."""
         if self.kind == "trailing":
-            return (at_ms - self.length_ms) // self.bucket_ms + 1
+            return int((i64(at_ms) - self.length_ms) // i64(self.bucket_ms) + 1)
         return self.period(facts, at_ms)[0] // self.bucket_ms
 
     def end_ms(self, facts: Facts, at_ms: int) -> int:
@@ -86,15 +88,17 @@ def _year(day_number: int, month: int, day: int) -> tuple[int, int]:
 
 def book_purchase(facts: Facts, window: Window, at_ms: int, amount_minor: int, clock_ms: int) -> None:
     """Count one purchase. `clock_ms` is the customer's clock, at or after `at_ms`."""
-    number = at_ms // window.bucket_ms
-    buckets_a_day = units.DAY_MS // window.bucket_ms
-    day_first = number - number % buckets_a_day
+    at = i64(at_ms)
+    bucket_ms = i64(window.bucket_ms)
+    number = at // bucket_ms
+    day = at // units.DAY_MS
+    day_first = day * units.DAY_MS // bucket_ms
+    buckets_a_day = units.DAY_MS // bucket_ms
     if not buckets.has_purchase(facts.buckets, day_first, day_first + buckets_a_day):
         facts.purchase_days += 1
     facts.orders += 1
     facts.spend_minor += amount_minor
-    day = at_ms // units.DAY_MS
-    last_day = facts.last_purchase_ms // units.DAY_MS
+    last_day = i64(facts.last_purchase_ms) // units.DAY_MS
     if day >= last_day:
         facts.last_day_minor = amount_minor if day > last_day else facts.last_day_minor + amount_minor
     facts.last_purchase_ms = max(facts.last_purchase_ms, at_ms)
@@ -153,7 +157,7 @@ def slide(facts: Facts, window: Window, clock_ms: int) -> None:
         facts.window_first = first
         facts.window_spend_minor, facts.window_orders = spend_minor, orders
         facts.window_refunded_minor, facts.window_refunded_orders = refunded_minor, refunded_orders
-    facts.buckets = buckets.since(facts.buckets, (clock_ms - window.keep_ms) // window.bucket_ms + 1)
+    facts.buckets = buckets.since(facts.buckets, (i64(clock_ms) - window.keep_ms) // i64(window.bucket_ms) + 1)
 
 
 def _total_from(facts: Facts, first: int) -> Total:
@@ -233,6 +237,7 @@ def _active_periods(facts: Facts, window: Window, first: int, gone: int, period_
     return buckets.active_periods(facts.buckets, begin, period_ms // window.bucket_ms)
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Measures:
     """What a tier's rule looks at, at one instant."""
 
@@ -255,6 +260,7 @@ class Measures:
         self.satisfaction = satisfaction
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class View:
     """The facts through the window, now and at any later instant with no further events.
 
@@ -328,6 +334,7 @@ class View:
         return self._later
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class _Later:
     """The buckets of a window as they will leave it."""
 

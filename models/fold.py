@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from librt.strings import read_i64_le
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from models import alerts, explain
 from models.alerts import Change, Seen
@@ -175,6 +175,7 @@ def _is_repeat(recent: bytes, event_hash: bytes) -> bool:
     return False
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class _Step:
     """One call of the fold at work on a customer."""
 
@@ -547,6 +548,7 @@ class _Step:
         return self.policy.view(self.facts, at_ms)
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class _QuietStep(_Step):
     """One that says what happened, and not why."""
 

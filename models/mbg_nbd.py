@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 # The compiler knows math.log and math.exp, but looks for others at every call.
 _log1p: Final = math.log1p
@@ -91,6 +91,7 @@ def _log_odds(log_left: float, log_q: float) -> float:
     return more + _log1p(math.exp(less - more)) - math.log(-_expm1(log_q))
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Silence:
     """How a customer's score grows with their age until they buy again: a weight times the log-odds of no purchase within
     a horizon, and another times ln(1 + silence / horizon).
@@ -171,26 +172,30 @@ class LeastSilence:
         self._longest = longest
         self._found: dict[int, float] = {}
 
-    def weeks(self, x: int, t_x_ms: int, ms_per_week: int, line: float) -> float:
+    def weeks(self, x: i64, t_x_ms: i64, ms_per_week: int, line: float) -> float:
         """A silence in weeks at which, as at any shorter one, the log-odds are below `line`; infinite if at all up to
         the longest.
         """
         if line < -LARGEST_LINE:
             return 0.0
         # What is left of t_x after the shift is less than T_X_CELLS.
-        shift: i64 = max(t_x_ms.bit_length() - T_X_BITS, 0)
-        width = i64(t_x_ms) >> shift
+        shift: i64 = 0
+        while t_x_ms >> shift + 8 >= T_X_CELLS:
+            shift += 8
+        while t_x_ms >> shift >= T_X_CELLS:
+            shift += 1
+        width = t_x_ms >> shift
         cells = min(line, LARGEST_LINE) * LINE_CELLS
         line_cell = i64(cells)
         if float(line_cell) > cells:
             line_cell -= 1  # down, not towards zero
-        key = ((i64(x) * 64 + shift) * T_X_CELLS + width) * 65536 + (line_cell & 65535)
+        key = ((x * 64 + shift) * T_X_CELLS + width) * 65536 + (line_cell & 65535)
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= MOST_BOUNDS:
                 self._found.clear()
-            begin, end = (width << shift) / ms_per_week, ((width + 1 << shift) - 1) / ms_per_week
-            found = self._found[key] = self._least(x, begin, end, line_cell / LINE_CELLS)
+            begin, end = int(width << shift) / ms_per_week, int((width + 1 << shift) - 1) / ms_per_week
+            found = self._found[key] = self._least(int(x), begin, end, int(line_cell) / LINE_CELLS)
         return found
 
     def _least(self, x: int, begin: float, end: float, line: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from mypy_extensions import mypyc_attr
 from xxhash import xxh3_128_hexdigest
 
 from models import units
@@ -25,6 +26,7 @@ CLOCK_CAUSE: Final = "clock"
 """The cause of an output that no event brought about, only time."""
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Output:
     """One event that leaves: `body` is its value on `topic`, keyed by the customer."""

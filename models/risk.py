@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from models import units
 from models.bodies import STATUSES
 from models.customer import NEVER_MS, Facts
@@ -91,6 +93,7 @@ class Complaint:
     log_odds: float
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 @dataclass(init=False, slots=True)
 class Score:
     """A risk score taken apart. `log_odds` is the sum of the terms."""

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
-from xxhash import xxh3_64_intdigest
+from librt.strings import read_i64_be
+from mypy_extensions import i64
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from models import units
 from models.bodies import EVERYBODY, Command
-from models.customer import NEVER_MS, Customer, decode, due_at_ms_of, edition_of, encode
+from models.customer import NEVER_MS, Customer
 from models.editions import Editions
 from models.events import Event, Rejected
 from models.fold import NOTHING, advance_own, apply_own, new_customer, switch_own
 from models.outputs import Output
+from models.state import decode, due_at_ms_of, edition_of, encode
 from streams.merge import Record
 
 NOBODY: Final[Mapping[bytes, bytes]] = {}
 ROOM_PER_CUSTOMER: Final = 256
 ROOM_PER_EVENT: Final = 192
 """Bytes by which a customer's encoded state can be expected to grow, at the most, per batch and per event."""
+_ALL_BITS: Final = 2**64 - 1
+# Final, so that compiled code need not look for them.
+_digest: Final = xxh3_64_digest
+_digest_of_key: Final[Callable[[bytes], Any]] = xxh3_64_intdigest
 EVERYBODY_KEY: Final = EVERYBODY.encode()
 SLOT_MS: Final = units.HOUR_MS
 ENTRIES_AHEAD: Final = 500
@@ -167,41 +174,49 @@ def make_plan(
 
 def fingerprint(key: bytes, state: bytes) -> int:
     """64 bits that stand for a customer's id and state."""
-    found: int = xxh3_64_intdigest(state, xxh3_64_intdigest(key))
-    return found
+    return unsigned(read_i64_be(_digest(state, _digest_of_key(key)), 0))
+
+
+def unsigned(word: i64) -> int:
+    """A machine word's 64 bits as a number that is not negative."""
+    return int(word) & _ALL_BITS
 
 
 class Changes:
     """Customers that changed, as they are kept, and what the table has to know about that."""
 
     def __init__(self, kept: Mapping[bytes, bytes], advanced: Iterable[bytes] = ()) -> None:
-        self._kept = kept
+        self._kept_of: Callable[[bytes], bytes | None] = kept.get
         self._advanced = set(advanced)
         """Whose entries in the schedule are gone."""
         self.states: dict[bytes, bytes] = {}
         self.new = 0
         """How many of them were not there before."""
-        self.checksum = 0
-        """The fingerprints of their states before and after, xored."""
+        self._checksum: i64 = 0
         self.due: list[tuple[int, bytes]] = []
         """The entries that the schedule lacks: one that moved later keeps its own."""
 
     def add(self, key: bytes, state: bytes) -> None:
         """A customer's state; nothing if it is as before."""
-        kept = self._kept.get(key)
+        kept = self._kept_of(key)
         if kept == state and key not in self._advanced:
             return
         due_at_ms = due_at_ms_of(state)
-        seed: int = xxh3_64_intdigest(key)  # as in `fingerprint`, once for both
+        seed = _digest_of_key(key)  # as in `fingerprint`, once for both
         if kept is None:
             self.new += 1
             self.due.append((due_at_ms, key))
         else:
-            self.checksum ^= xxh3_64_intdigest(kept, seed)
+            self._checksum ^= read_i64_be(_digest(kept, seed), 0)
             if due_at_ms < due_at_ms_of(kept) or key in self._advanced:
                 self.due.append((due_at_ms, key))
-        self.checksum ^= xxh3_64_intdigest(state, seed)
+        self._checksum ^= read_i64_be(_digest(state, seed), 0)
         self.states[key] = state
+
+    @property
+    def checksum(self) -> int:
+        """The fingerprints of their states before and after, xored."""
+        return unsigned(self._checksum)
 
 
 class Batch:
@@ -215,6 +230,7 @@ class Batch:
         self._policy = editions.current
         self._edition = editions.number
         self._kept = customers
+        self._kept_of: Callable[[bytes], bytes | None] = customers.get
         self._advanced: list[bytes] = []
         self._customers: dict[bytes, Customer] = {}
         self.outputs: list[Output] = []
@@ -281,7 +297,7 @@ class Batch:
     def _customer(self, key: bytes) -> Customer | None:
         customer = self._customers.get(key)
         if customer is None:
-            kept = self._kept.get(key)
+            kept = self._kept_of(key)
             if kept is None:
                 return None
             customer = self._customers[key] = decode(kept)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mypy_extensions import mypyc_attr
+
 from models.customer import NEVER_MS
 from models.events import Decoder, Event, Rejected
 
@@ -20,6 +22,7 @@ BEFORE_ALL_MS: Final = -1
 """Where a record without a usable time goes: at once, nothing can be behind it."""
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Record:
     """A record of an input topic, decoded, with what a dead letter needs."""

@@ -16,8 +16,8 @@ import msgspec
 from aiokafka import ConsumerRecord
 from msgspec import Struct
 
-from models.customer import SCHEMA_VERSION
 from models.editions import Editions
+from models.state import SCHEMA_VERSION
 from streams.folding import Changes, Review, Schedule, fingerprint
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ class LogError(ValueError):
 
 
 class Decodes(Protocol):
-    """What makes events of a log's records."""
+    """What makes events of a log's records. It is asked for them in their order, of some ahead."""
 
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None

@@ -59,18 +59,12 @@ _kept = msgspec.msgpack.Decoder(_Kept).decode
 class _Times:
     """A decoder that only looks for the time."""
 
-    def __init__(self) -> None:
-        self.passes_over = False
-        """Whether it does not even do that."""
-
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
     ) -> Event | Rejected:
         """An event with its time and nothing else; NOT_READ without one."""
-        if self.passes_over or value is None:
-            return NOT_READ
         try:
-            at = _when(value).occurred_at
+            at = _when(value or b"").occurred_at
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return NOT_READ
         at_ms = at if isinstance(at, int) else units.ms_from_datetime(at)
@@ -191,7 +185,6 @@ class SortedLog:
     def _make_runs(self, reading: Reading) -> None:
         manifest, times, frames = self._manifest, _Times(), Frames(self._memory_bytes)
         number = 0
-        times.passes_over = manifest.records > 0
         for log in self._logs:
             for stream in log.streams(times, reading.on_bytes):
                 for record in stream:
@@ -199,8 +192,7 @@ class SortedLog:
                     if number % RECORDS_A_REPORT == 0:
                         reading.on_events(RECORDS_A_REPORT)
                     if number <= manifest.records:
-                        times.passes_over = number < manifest.records
-                        continue
+                        continue  # it is in a run already
                     frames.add(_frame(record, number))
                     if frames.is_full:
                         self._add_run(frames.take_sorted(), number)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import heapq
 import multiprocessing
-import re
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
 import orjson
+from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
 from models import units
+from models.bodies import Time
 from models.events import Decoder, Event, Rejected
 from models.outputs import PROFILES
 from models.policy import Policy
@@ -30,77 +32,71 @@ from streams.workshop.replay import Replay, fold_all
 from streams.workshop.results import OUTPUT_FILES, ResultFiles, files_of
 
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
-_CUSTOMER: Final = b'"customer_id"'
-_TIME: Final = b'"occurred_at"'
-_PLAIN_TIME: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z")
+
+
+class _Glance(Struct):
+    customer_id: str
+    occurred_at: Time
+
+
+_glance_at = msgspec.json.Decoder(_Glance).decode
 
 
 class Share:
     """A decoder for one log that only looks closely at the records of its share of the customers.
 
-    A record whose customer or time can't be told at a glance is decoded by all, and one that is no event belongs to the first.
+    A record that names no customer or time belongs to the first.
     """
 
     def __init__(self, decoder: Decoder, number: int, shares: int) -> None:
         self._decoder = decoder
         self._number = number
         self._shares = shares
-        self._decided: Event | Rejected | None = None
-        self._latest = b""
+        self._latest_ms = -1
+        self._rejected: deque[Rejected] = deque()
+        """Records of its share that can't be used, in their order, until `is_mine` was asked about them."""
 
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
     ) -> Event | Rejected:
         """As `Decoder.decode`, or NOT_MINE. Raises LogError if the log goes back in time."""
-        glanced = _at_a_glance(value)
-        if glanced is not None:
-            customer, time = glanced
-            self._check_order(time)
-            if self._share_of(customer) != self._number:
-                return NOT_MINE
-        decoded = self._decided = self._decoder.decode(topic, value, key, timestamp_ms)
-        if glanced is None:
-            if isinstance(decoded, Event):
-                self._check_order(units.format_time(decoded.occurred_at_ms)[:-1].encode())
-            share = self._share_of(decoded.key) if isinstance(decoded, Event) else 0
-            if share != self._number:
-                return NOT_MINE
+        share = 0
+        try:
+            glance = _glance_at(value or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # the decoder says what is wrong with it
+        else:
+            at = glance.occurred_at
+            self._check_order(at if isinstance(at, int) else units.ms_from_datetime(at))
+            share = xxh3_64_intdigest(glance.customer_id.encode()) % self._shares
+        if share != self._number:
+            return NOT_MINE
+        decoded = self._decoder.decode(topic, value, key, timestamp_ms)
+        if isinstance(decoded, Rejected):
+            self._rejected.append(decoded)
         return decoded
 
     def is_mine(self, record: Record) -> bool:
-        """Whether a record, just decoded, is of the share."""
-        if record.decoded is NOT_MINE:
+        """Whether a record is of the share; asked of each in the order in which they were decoded."""
+        decoded = record.decoded
+        if isinstance(decoded, Event):
+            return True
+        if decoded is NOT_MINE:
             return False
-        # What the log itself rejected never came here.
-        return record.decoded is self._decided or self._number == 0
+        if self._rejected and self._rejected[0] is decoded:
+            self._rejected.popleft()
+            return True
+        return self._number == 0  # the log itself rejected it
 
-    def _check_order(self, time: bytes) -> None:
-        """Times in RFC 3339 without their Z are in the order of their characters."""
-        if time < self._latest:
+    def _check_order(self, at_ms: int) -> None:
+        if not 0 <= at_ms < units.LATEST_MS:
+            return  # the decoder says so
+        if at_ms < self._latest_ms:
             raise LogError(
-                f"the log goes back in time, from {self._latest.decode()}Z to {time.decode()}Z: several --workers need it in order; "
-                "sort it, or leave --workers out"
+                f"the log goes back in time, from {units.format_time(self._latest_ms)} to {units.format_time(at_ms)}: "
+                "several --workers need it in order; sort it, or leave --workers out"
             )
-        self._latest = time
-
-    def _share_of(self, customer: bytes) -> int:
-        return xxh3_64_intdigest(customer) % self._shares
-
-
-def _at_a_glance(value: bytes | None) -> tuple[bytes, bytes] | None:
-    """The customer's id and the time without its Z of a record, if both are written once and plainly."""
-    if value is None or b"\\" in value:
-        return None
-    customer, time = _text_of(_CUSTOMER, value), _text_of(_TIME, value)
-    return (customer, time[:-1]) if customer is not None and time is not None and _PLAIN_TIME.fullmatch(time) else None
-
-
-def _text_of(name: bytes, value: bytes) -> bytes | None:
-    if value.count(name) != 1:
-        return None
-    before, _, rest = value.partition(name)[2].partition(b'"')
-    text, quote, _ = rest.partition(b'"')
-    return text if quote and before.strip() == b":" else None
+        self._latest_ms = at_ms
 
 
 Agree = Callable[[int], int]

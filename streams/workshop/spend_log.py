@@ -82,14 +82,13 @@ class _Currency(msgspec.Struct):
     currency: str = ""
 
 
-_currency_of = msgspec.json.Decoder(_Currency).decode
+_decode_currency = msgspec.json.Decoder(_Currency).decode
 
 
 class AnyCurrency:
-    """A decoder of purchases in whatever currency; `currency` is that of the one decoded last."""
+    """A decoder of purchases in whatever currency."""
 
     def __init__(self) -> None:
-        self.currency = ""
         self._decoders: dict[str, Decoder] = {}
 
     def decode(
@@ -98,16 +97,20 @@ class AnyCurrency:
         """As `Decoder.decode`, of purchases."""
         if topic != "purchases":
             return NOT_A_PURCHASE
-        try:
-            self.currency = _currency_of(value or b"").currency
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            self.currency = ""
-        if self.currency not in self._decoders:
-            rates = {self.currency: (1, 1)} if re.fullmatch("[A-Z]{3}", self.currency) else {}
-            if not rates:
-                return Rejected("unknown_currency", f"{self.currency[:20]!r} is not a currency")
-            self._decoders[self.currency] = Decoder(rates)
-        return self._decoders[self.currency].decode(topic, value, key, timestamp_ms)
+        currency = _currency_of(value)
+        if currency not in self._decoders:
+            if not re.fullmatch("[A-Z]{3}", currency):
+                return Rejected("unknown_currency", f"{currency[:20]!r} is not a currency")
+            self._decoders[currency] = Decoder({currency: (1, 1)})
+        return self._decoders[currency].decode(topic, value, key, timestamp_ms)
+
+
+def _currency_of(value: bytes | None) -> str:
+    """What a record calls its currency; empty if it does not."""
+    try:
+        return _decode_currency(value or b"").currency
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def read_spend(logs: Sequence[Log], shown: bool) -> tuple[dict[str, Spend], int]:
@@ -122,7 +125,7 @@ def read_spend(logs: Sequence[Log], shown: bool) -> tuple[dict[str, Spend], int]
             for stream in log.streams(decoder, reading.on_bytes):
                 for record in stream:
                     if isinstance(record.decoded, Event):
-                        found.setdefault(decoder.currency, Spend()).add(record.decoded)
+                        found.setdefault(_currency_of(record.value), Spend()).add(record.decoded)
                     else:
                         unusable += record.decoded is not NOT_A_PURCHASE
     found = {name: one for name, one in found.items() if one.purchases}

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 import models
-from models.customer import Customer, copied, encode
+from models.customer import Customer, copied
 from models.editions import Editions
 from models.policy import Policy
 from streams.by_hand import Stretch, table_of
@@ -198,4 +198,4 @@ def _without_bounds(customer: Customer) -> bytes:
     """A state but for when to look at it next, which any earlier instant will do for."""
     plain = copied(customer)
     plain.due_at_ms = plain.tier_due_ms = 0
-    return encode(plain)
+    return models.encode(plain)

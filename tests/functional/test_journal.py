@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.customer import NEVER_MS, Customer, Facts, Standing, encode
+from models.customer import NEVER_MS, Customer, Facts, Standing
 from models.events import Rejected
+from models.state import encode
 from streams.folding import ROOM_PER_CUSTOMER, ROOM_PER_EVENT, Plan, Review, Schedule, make_plan
 from streams.journal import Entry, JournalError, decode_entry, entry_of, one_entry_a_batch
 from streams.merge import Record

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from models import decode, encode, profile
 from models.bodies import SEVERITIES
-from models.customer import Facts, due_at_ms_of
+from models.customer import Facts
 from models.facts import book_complaint
 from models.remembered import ComplaintStep
+from models.state import due_at_ms_of
 from tests.builders import DAY, Wire, complaint, ms, policy_text, purchase
 from tests.running import Fold, policy_of, run
 from tests.strategies import customer_logs, policy_texts

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import models
 from models import Customer, decode, encode, load
-from models.customer import NEVER_MS, SCHEMA_VERSION, Facts, Standing, StateError, due_at_ms_of
+from models.customer import NEVER_MS, Facts, Standing
+from models.state import SCHEMA_VERSION, StateError, due_at_ms_of
 from tests.builders import complaint, feedback, lock, ms, purchase
 from tests.running import run
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from models import Output, decode, encode, next_change_ms
-from models.customer import NEVER_MS, SCHEMA_VERSION, Customer
+from models.customer import NEVER_MS, Customer
 from models.outputs import ANNOUNCEMENTS
+from models.state import SCHEMA_VERSION
 from tests.builders import (
     DAY,
     Wire,
@@ -136,7 +137,33 @@ VERSION_3: dict[str, str] = {
     ),
 }
 
-WRITTEN = {1: VERSION_1, 2: VERSION_2, 3: VERSION_3}
+# And the one at commit e75c47c.
+VERSION_4: dict[str, str] = {
+    "plain": (
+        "0400000192026dbff30000dc0018cf0000018f317370000405c428eccc62b994f7b5f5b0ae4aab76adb9c5b9a2c46280"
+        "d21d3b7f4a3b61f2ac243c303f4b42d58be8f3cf000001944a4abe80cf0000018cf2b509c0cf0000018f317370000405"
+        "cd2f11c43d00e939070001000100b80b0000ea3c070001000100c6110000f23c070001000100b80b0000584307000100"
+        "0100e70300006044070001000100f4010000ce00072229cd2f1105a4676f6c64cf0000018d99537500a46e6f6e65cf00"
+        "00018d979c0100cf0000018d8a15067acd01f4c09404030000c0c0"
+    ),
+    "troubled": (
+        "04000001910ebe041d0000dc0018cf0000018e5adfcc00090bc458eccc62b994f7b5f59d028879ff15bea8b0ae4aab76"
+        "adb9c5b43001ecdb5a665096cf65f031857a86ff919ef18499c8ab29da3a254f7211114e3814e4f91bcf38fd8db92d8b"
+        "ed85a613979f1e768b64e3b9a2c46280d21d3bffcf0000018cf2b509c0cf0000018e5adfcc000301cd2328c43100e939"
+        "07000100000000000000fc3b070001000100401f0000683c07000000ffff24faffff7840070001000100c4090000ce00"
+        "071e41cd232801a4676f6c64cf0000018e019c3c00a57761746368cf0000018e5adfcc00cf0000018dc3cfec00cd09c4"
+        "c09408090000c09aff9395cf0000018d0a6afc00a263310002a864656c697665727995cf0000018d90505400a2633101"
+        "03a095cf0000018dc3cfec00a263320000a093cf0000018df74f840023a463736174d1fa24ffcf3fffffffffffffff93"
+        "cf0000018e019c3c00a9612070726f6d697365a3626f62c0c0a0"
+    ),
+    "erased": (
+        "043fffffffffffffff0000dc0018cf0000018d61f718010304c408d05096490600f7a1ffffff000000c400000000a66d"
+        "656d626572cf0000018d61f71801a46e6f6e6500ff00c09403020000c09acf0000018d61f7180190c00000cf3fffffff"
+        "ffffffffc0c0c0a0"
+    ),
+}
+
+WRITTEN = {1: VERSION_1, 2: VERSION_2, 3: VERSION_3, 4: VERSION_4}
 CASES = [(version, name) for version in WRITTEN for name in LOGS]
 BOUGHT_LAST_MINOR = {"plain": 500, "troubled": 2500, "erased": 0}
 """What versions 1 and 2 do not know."""
