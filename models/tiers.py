@@ -6,6 +6,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from models.customer import NEVER_MS, Standing
 from models.facts import Measures, View
 
@@ -65,7 +67,8 @@ class ScoreCard:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@mypyc_attr(acyclic=True)
+@dataclass(init=False, slots=True)
 class Requirement:
     """One thing a tier asks for, and how the customer does on it. Values are in the measure's own unit."""
 
@@ -73,6 +76,13 @@ class Requirement:
     needed: int
     actual: int | None
     met: bool
+
+    # Written out, as for all that is made often: the one that dataclass writes is not compiled.
+    def __init__(self, measure: str, needed: int, actual: int | None, met: bool) -> None:
+        self.measure = measure
+        self.needed = needed
+        self.actual = actual
+        self.met = met
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ ONE_MS: Final = timedelta(milliseconds=1)
 _EPOCH_ORDINAL: Final = EPOCH.toordinal()
 _TIMES: Final = [f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(24 * 60)]
 _SECONDS: Final = [f"{second:02d}" for second in range(60)]
+_HUNDREDTHS: Final = [f"{part:02d}" for part in range(100)]
+_UNIT: Final = [1, 10, 100, 1_000, 10_000]
+"""Minor units of one, by decimals."""
 _MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 _MOST_DATES: Final = 50_000
 _dates: Final[dict[int, str]] = {}
@@ -240,8 +243,14 @@ def format_minor(minor: int, decimals: int) -> str:
     """
     if not decimals:
         return str(minor)
-    digits = str(-minor if minor < 0 else minor).rjust(decimals + 1, "0")
-    return ("-" if minor < 0 else "") + digits[:-decimals] + "." + digits[-decimals:]
+    return _decimal(str(-minor // _UNIT[decimals] if minor < 0 else minor // _UNIT[decimals]), minor, decimals)
+
+
+def _decimal(whole: str, minor: int, decimals: int) -> str:
+    """A decimal of so many minor units, whose whole part is written already, without its sign."""
+    part = (-minor if minor < 0 else minor) % _UNIT[decimals]
+    fraction = _HUNDREDTHS[part] if decimals == 2 else str(part).rjust(decimals, "0")
+    return f"-{whole}.{fraction}" if minor < 0 else f"{whole}.{fraction}"
 
 
 def money_in_words(minor: int, currency: str) -> str:
@@ -251,6 +260,8 @@ def money_in_words(minor: int, currency: str) -> str:
     ('¥1,240.00', '1.50 SEK')
     """
     decimals = currency_decimals(currency)
-    text = f"{Decimal(minor).scaleb(-decimals):,.{decimals}f}"
-    symbol = _SYMBOLS.get(currency)
-    return f"{symbol}{text}".replace(f"{symbol}-", f"-{symbol}") if symbol else f"{text} {currency}"
+    whole = -minor // _UNIT[decimals] if minor < 0 else minor // _UNIT[decimals]
+    written = str(whole) if whole < 1000 else f"{whole:,}"
+    symbol = _SYMBOLS.get(currency, "")
+    text = _decimal(symbol + written, minor, decimals) if decimals else ("-" if minor < 0 else "") + symbol + written
+    return text if symbol else f"{text} {currency}"
