@@ -14,6 +14,7 @@ import json
 import tomllib
 import zlib
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ FROM_LIVE_SOURCES = {"unknown_schema", "unreadable"}
 """Reason codes that only an ingest gives: no record of an input topic can have them."""
 
 
+@cache
 def ms(at: str | int) -> int:
     """Milliseconds since 1970 of a date (its midnight), an RFC 3339 time, or milliseconds as they are."""
     if isinstance(at, int):
@@ -39,6 +41,7 @@ def ms(at: str | int) -> int:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
 
 
+@cache
 def rfc3339(at: str | int) -> str:
     """The time on the wire."""
     moment = EPOCH + timedelta(milliseconds=ms(at))

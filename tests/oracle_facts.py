@@ -10,6 +10,7 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 DAY = 86_400_000
@@ -90,10 +91,15 @@ class Rules:
 
     def minor(self, amount: str | float, currency: str) -> int:
         """An amount in minor units of the policy's currency, rounded half to even."""
-        exact = Fraction(Decimal(str(amount))) * self.rates.get(currency, 1) * 10 ** DECIMALS.get(self.currency, 2)
-        return round(exact)
+        return rounded(str(amount), self.rates.get(currency, 1), DECIMALS.get(self.currency, 2))
 
 
+@cache
+def rounded(amount: str, rate: Fraction | int, decimals: int) -> int:
+    return round(Fraction(Decimal(amount)) * rate * 10**decimals)
+
+
+@cache
 def duration(text: str) -> int:
     digits = text.rstrip("mshdw").strip()
     return int(digits) * UNITS[text[len(digits) :].strip()]
@@ -339,6 +345,8 @@ class Known:
         return max(found, default=None)
 
     def complaints_score(self, t: int) -> list[float]:
+        if not self.steps:
+            return []
         rules = self.rules
         x = max(self.purchase_days - 1, 0)
         remembered = [step for step in self.steps if step[0] + rules.forget_after > t]

@@ -87,13 +87,16 @@ class Proxy:
             writer.transport.abort()
 
     async def _close(self) -> None:
-        self._server.close()
+        # The server is closed last: it would disown a connection that is just being accepted, whose socket would stay open.
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening.fileno())
         self._cut()
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             # One that is just being accepted is not ours to cancel: its socket would stay open.
             for task in tasks & self._serving:
                 task.cancel()
             await asyncio.wait(tasks)
+        self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
