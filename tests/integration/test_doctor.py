@@ -15,7 +15,7 @@ from streams.embedded import EmbeddedRedis
 from streams.topics import changelog_topic
 from tests.builders import purchase
 from tests.integration.conftest import Broker
-from tests.integration.harness import Site, site
+from tests.integration.harness import Site, site, wait_until
 
 
 def examined(here: Site, *arguments: str, **settings: str) -> tuple[int, list[dict[str, str]]]:
@@ -72,6 +72,8 @@ def test_topics_that_are_not_as_they_have_to_be_are_named_and_left_as_they_are(
         ]
         for created in admin.create_topics(wrong).values():
             created.result()
+        # The broker knows of a new topic a moment later than it says so.
+        wait_until(lambda: set(names[1:]) <= set(everything_on(real_broker.address)), 60, "the topics are there")
         before = everything_on(real_broker.address)
         status, findings = examined(here)
         assert everything_on(real_broker.address) == before
