@@ -19,7 +19,6 @@ from models.events import Event
 from models.policy import Policy
 from models.relative import Census
 from streams.folding import Batch, Plan, Review, Schedule
-from streams.garbage import collecting_rarely
 from streams.journal import Entry, JournalError, plan_of
 from streams.merge import Record, merged
 from streams.progress import progress_over
@@ -285,7 +284,7 @@ def in_turns(
     """The records of logs, each decoded by its own decoder, merged by time; per log those to `keep`, and of all of them not the
     first `begin`. Raises LogError.
     """
-    with progress_over(logs, progress, what) as reading, collecting_rarely():
+    with progress_over(logs, progress, what) as reading:
         streams = []
         for number, log in enumerate(logs):
             for stream in log.streams(decoders[number], reading.on_bytes):
