@@ -1,7 +1,7 @@
 """The bodies of the output topics, for whoever reads them: what each field is, and in which unit.
 
 The fold builds these bodies as they are told (`fold`, `explain`, `profile`, `outputs`); a test holds every output against the
-classes here, so they can't drift apart. The documents in docs/ are made of them, and streams.client decodes into them.
+classes here, so they can't drift apart. The documents in docs/ are made of them, and streams.client.changes decodes into them.
 
 A reader passes over fields that it does not know: fields are added, never renamed. Where a field may be left out, it is
 `UNSET`; that is something else than null. Times are RFC 3339 in UTC, money is a decimal in major units of `currency`.

@@ -41,11 +41,11 @@ from models import units
 from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
 from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
-from streams import embedded
+from streams.broker import embedded
+from streams.broker.topic_creation import TopicsError, create_topics
 from streams.settings import Settings, load_settings
-from streams.topics import TopicsError, create_topics
-from streams.view import RedisView
-from streams.web.people import set_user
+from streams.view.customers import RedisView
+from streams.web.signin.people import set_user
 
 UNTIL = units.format_time(units.ms_from_datetime(cdnow_log.END))
 QUIET = logging.getLogger("tierstream.demo.librdkafka")

@@ -16,12 +16,11 @@ import models
 from models.editions import EditionError, Editions
 from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
-from streams.console import INTERRUPTED, JsonOption, fail, refuse, say, say_json
-from streams.dead_letters_cli import dead_letters_app
-from streams.digest_cli import digest
-from streams.doctor_cli import doctor
+from streams.dead_letters.cli import dead_letters_app
+from streams.doctor.cli import doctor
 from streams.ingest.cli import RegistryOption, ingest
-from streams.push_cli import push
+from streams.notify.digest_cli import digest
+from streams.notify.push_cli import push
 from streams.settings import SettingsError, load_ingest_settings, load_registry_settings, load_settings
 from streams.sources.cli import sources_app
 from streams.sources.logs import Log, LogError
@@ -36,13 +35,15 @@ from streams.sources.opening import (
     log_with_journal,
     open_logs,
 )
+from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json
+from streams.versions.activate_cli import activate, history, rollback, switch
+from streams.versions.rebuild_cli import rebuild
+from streams.versions.seek_cli import seek
 from streams.web.cli import console_app
-from streams.workshop.diff_cli import diff
-from streams.workshop.explain_cli import explain, whatif
-from streams.workshop.fit_cli import backtest, fit
-from streams.workshop.policy_cli import policy_app
-from streams.workshop.rebuild_cli import rebuild
-from streams.workshop.seek_cli import seek
+from streams.workshop.compare.cli import diff
+from streams.workshop.explain.cli import explain, whatif
+from streams.workshop.fitting.cli import backtest, fit
+from streams.workshop.policies.cli import policy_app
 
 if TYPE_CHECKING:
     pass
@@ -56,6 +57,14 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="Create Tierstream's topics.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
+policy_app.command(
+    epilog="Example: tierstream policy activate mine.toml --broker 127.0.0.1:9092 --reason 'gold is 250 now'"
+)(activate)
+policy_app.command(epilog="Example: tierstream policy rollback --broker 127.0.0.1:9092 --yes")(rollback)
+policy_app.command(epilog="Example: tierstream policy history --broker 127.0.0.1:9092")(history)
+policy_app.command(
+    epilog="Example: TIERSTREAM_BROKER=127.0.0.1:9092 tierstream policy switch --parameters params.toml"
+)(switch)
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(console_app, name="console")
@@ -121,7 +130,7 @@ def worker(
 
     Every option is also a setting TIERSTREAM_...; see docs/operations.md for all of them.
     """
-    from streams.run import run_worker
+    from streams.worker.run import run_worker
 
     try:
         settings = load_settings(
@@ -200,11 +209,11 @@ def replay(
     Writes tier-changes.jsonl, churn-risk.jsonl, life-cycle.jsonl, alerts.jsonl, profiles.jsonl and dead-letters.jsonl.
     """
     from models import units
-    from streams.garbage import collect_rarely
-    from streams.workshop.checkpoint import Checkpoints
-    from streams.workshop.replay import replay_journal, replay_logs
-    from streams.workshop.seed import read_seed
-    from streams.workshop.shares import replay_in_shares
+    from streams.engine.gc_tuning import collect_rarely
+    from streams.workshop.replay.checkpoint import Checkpoints
+    from streams.workshop.replay.run import replay_journal, replay_logs
+    from streams.workshop.replay.seed import read_seed
+    from streams.workshop.replay.shares import replay_in_shares
 
     try:
         chosen = models.load(policy)
@@ -264,7 +273,8 @@ def create(
     partitions: Annotated[int | None, typer.Option(help="Partitions of every topic.")] = None,
 ) -> None:
     """Create every topic that is missing, with the same number of partitions everywhere; harmless to repeat."""
-    from streams.topics import TopicsError, create_topics, registry
+    from streams.broker.topic_creation import TopicsError, create_topics
+    from streams.topics import registry
 
     try:
         settings = load_settings(broker=broker, partitions=partitions)
@@ -293,9 +303,9 @@ def migrate(
     """
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from streams.migrate import MigrationError
-    from streams.migrate import migrate as copy_inputs
-    from streams.topics import TopicsError
+    from streams.broker.topic_creation import TopicsError
+    from streams.versions.migrate import MigrationError
+    from streams.versions.migrate import migrate as copy_inputs
 
     try:
         source = load_settings(broker=broker)
@@ -336,7 +346,7 @@ def customer(
     """What a customer is now, from the serving view: tier, risk, value at stake and the whole profile, as JSON."""
     from redis.exceptions import RedisError
 
-    from streams.view import RedisView
+    from streams.view.customers import RedisView
 
     try:
         settings = load_settings(redis_url=redis_url)
@@ -359,25 +369,6 @@ def customer(
     if found is None:
         raise fail(f"no customer {customer_id!r} is known")
     say_json(found, orjson.OPT_INDENT_2)
-
-
-@app.command(epilog="Example: tierstream contracts --out docs")
-def contracts(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for asyncapi.json and schemas/.")] = Path("docs"),
-    as_json: JsonOption = False,
-) -> None:
-    """Write what the topics carry as documents: an AsyncAPI 3.0 document, and a JSON Schema for each topic."""
-    from streams import documents
-
-    try:
-        written = documents.write(out)
-    except OSError as error:
-        raise refuse(f"{error.filename}: {error.strerror}; give another folder by --out") from None
-    if as_json:
-        say_json({"written": [str(path) for path in written]})
-    else:
-        for path in written:
-            say(str(path))
 
 
 def main() -> None:

@@ -1,12 +1,9 @@
-"""The registry of topics, and their creation: one list, one partition count, one place.
-
-Kafka's client comes in only with who creates topics: their names are also for who has no broker.
-"""
+"""The registry of topics: their names, and how each has to be on the broker. One list, one place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from models.bodies import TOPIC_BODIES
 from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
@@ -14,7 +11,6 @@ from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 if TYPE_CHECKING:
     from streams.settings import Settings
 
-BOOTSTRAP_TIMEOUT_MS: Final = 10_000
 TABLE: Final = "customers"
 JOURNAL: Final = "journal"
 COMMANDS: Final = "commands"
@@ -73,56 +69,3 @@ def shadow_of(name: str) -> str:
 def shadow_changelog_topic(settings: Settings) -> str:
     """The changelog of the customers under the shadow policy."""
     return f"{settings.table_app_id}-{shadow_of(TABLE)}-changelog"
-
-
-class TopicsError(RuntimeError):
-    """Topics that are not there and can't be made, or that don't fit; the message says what to do."""
-
-
-def create_topics(settings: Settings) -> list[str]:
-    """Create the topics that are missing and check the partition count of those that are there. Raises TopicsError.
-
-    Returns the names of the topics that it created.
-    """
-    from kafka.admin import KafkaAdminClient
-    from kafka.errors import KafkaError
-
-    try:
-        admin = KafkaAdminClient(bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS, **settings.client_options())
-    except (KafkaError, OSError, ValueError) as error:
-        raise TopicsError(
-            f"no Kafka answers at {settings.broker} ({error}). Start one with ./scripts/kafka up, or set TIERSTREAM_BROKER"
-        ) from None
-    try:
-        return _create(admin, settings)
-    except KafkaError as error:
-        raise TopicsError(f"the broker at {settings.broker} refused: {error}") from None
-    finally:
-        admin.close()
-
-
-def _create(admin: Any, settings: Settings) -> list[str]:
-    from kafka.admin import NewTopic
-    from kafka.errors import TopicAlreadyExistsError
-
-    wanted = registry(settings)
-    existing = set(admin.list_topics())
-    created = []
-    for topic in wanted:
-        if topic.name in existing:
-            continue
-        try:
-            admin.create_topics([NewTopic(topic.name, settings.partitions, settings.replication, None, topic.configs)])
-            created.append(topic.name)
-        except TopicAlreadyExistsError:
-            continue  # another worker was quicker
-    admin.wait_for_topics([topic.name for topic in wanted])
-    for described in admin.describe_topics([topic.name for topic in wanted]):
-        count = len(described["partitions"])
-        if count != settings.partitions:
-            raise TopicsError(
-                f"topic {described['name']} has {count} partitions, but TIERSTREAM_PARTITIONS is {settings.partitions}. "
-                f"Every topic needs the same number: set TIERSTREAM_PARTITIONS={count}, or start over under another "
-                "TIERSTREAM_TOPIC_PREFIX and TIERSTREAM_APP_VERSION"
-            )
-    return created

@@ -2,7 +2,7 @@
 
 The fold knows a customer as of now. To fit a score and to test it one asks of many instants, about all customers at once;
 so purchases are sorted once, and an instant is a cut through the columns. What it gives is what the fold's facts would
-say (tests/property/test_history.py holds it against them).
+say (tests/models/test_history.py holds it against them).
 """
 
 from __future__ import annotations

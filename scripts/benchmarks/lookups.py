@@ -27,9 +27,9 @@ from scripts.benchmarks.machine import ROOT
 from scripts.benchmarks.report import Spread
 from scripts.benchmarks.running import Running, free_port, running
 from scripts.benchmarks.states import ordinary_states, policy
-from streams.embedded import EmbeddedRedis
-from streams.view import RedisView, update_of
-from streams.web.keys import add_key
+from streams.broker.embedded import EmbeddedRedis
+from streams.view.customers import RedisView, update_of
+from streams.web.signin.keys import add_key
 
 LETTER = "c"
 STATES = 2_000

@@ -12,10 +12,11 @@ import models
 from models.outputs import CHURN_RISK
 from scripts.benchmarks.log import DAY_MS, Array, customer_id, draw_amounts, line, now_ms, partitions_of, written
 from scripts.benchmarks.running import POLICY, Site
-from streams.folding import fingerprint
+from streams.broker.topic_creation import create_topics
+from streams.engine.batch import fingerprint
+from streams.engine.table import Marker, changelog_records
 from streams.settings import load_settings
-from streams.table import Marker, changelog_records
-from streams.topics import changelog_topic, create_topics
+from streams.topics import changelog_topic
 
 PURCHASES_MEDIAN, PURCHASES_SIGMA = 5, 0.8
 """Purchases per customer, log-normal, over a year."""

@@ -9,8 +9,8 @@ import typer
 
 import models
 from models.events import Event, Rejected
-from streams.console import FAILED, JsonOption, fail, printable, refuse, say, say_json
 from streams.settings import Settings, SettingsError, load_ingest_settings, load_registry_settings, load_settings
+from streams.terminal import FAILED, JsonOption, fail, printable, refuse, say, say_json
 
 if TYPE_CHECKING:
     from streams.ingest.mapped import Item
@@ -55,12 +55,12 @@ def ingest(
     Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of
     `replay --map`; see docs/live-sources.md.
     """
+    from streams.broker.topic_creation import TopicsError
     from streams.ingest.registry import Schemas
     from streams.ingest.run import run_ingest
     from streams.ingest.sources import find_sources
     from streams.ingest.writer import IngestError
     from streams.sources.logs import LogError
-    from streams.topics import TopicsError
 
     try:
         settings = load_settings(broker=broker, policy=policy)
@@ -85,7 +85,7 @@ def ingest(
 
 
 def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[Item]:
-    from streams.ingest.reaching import sample
+    from streams.ingest.group import sample
     from streams.ingest.registry import RegistryAway
     from streams.ingest.writer import IngestError
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from streams.ingest.mapped import OUTCOMES, Item
 from streams.ingest.pace import Place
 from streams.settings import SettingsError
-from streams.stats import BATCH_SECONDS, RECORDS_A_BATCH
+from streams.telemetry.stats import BATCH_SECONDS, RECORDS_A_BATCH
 
 
 class Counts(Collector):

@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from streams.console import FAILED, WRONG_USE
-from streams.garbage import collect_rarely
-from streams.ingest.carrying import Ingest, log
+from streams.broker.topic_creation import TopicsError, create_topics
+from streams.engine.gc_tuning import collect_rarely
 from streams.ingest.counts import Counts, serve_pages
-from streams.ingest.reaching import note_beginning
+from streams.ingest.group import note_beginning
+from streams.ingest.pipeline import Ingest, log
 from streams.ingest.registry import Schemas
 from streams.ingest.sources import find_sources
 from streams.ingest.writer import IngestError
 from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
 from streams.sources.logs import LogError
-from streams.topics import TopicsError, create_topics
-from streams.worker_log import last_words, set_up_logging
+from streams.telemetry.logs import last_words, set_up_logging
+from streams.terminal import FAILED, WRONG_USE
 
 STOP_SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 0.5

@@ -11,12 +11,12 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from models.bodies import EVERYBODY
 from models.events import Rejected
 from models.outputs import DEAD_LETTERS
-from streams.envelope import dead_letter_record
-from streams.folding import DeadLetter
+from streams.broker.librdkafka import LARGEST_BYTES, quiet, writing
+from streams.engine.batch import DeadLetter
+from streams.engine.envelope import dead_letter_record
+from streams.engine.merge import Record
 from streams.ingest.mapped import Item
 from streams.ingest.pace import Place
-from streams.librdkafka import LARGEST_BYTES, quiet, writing
-from streams.merge import Record
 from streams.settings import Settings
 from streams.topics import COMMANDS, INPUTS
 

@@ -17,7 +17,7 @@ from streams.library import columns, frames
 from streams.library.given import Events, instant_of, logs_of, policy_of
 
 if TYPE_CHECKING:
-    from streams.workshop.comparison_report import Report
+    from streams.workshop.compare.report import Report
 
 
 class _Customers(Struct, frozen=True, kw_only=True):
@@ -151,8 +151,8 @@ def compare(
     Events and policies are given as to `replay`; `as_of` leaves out what came later. `agents` share the alerts; `top` of the most valuable movers are
     listed. Raises ValueError with what is wrong and how to mend it.
     """
-    from streams.workshop import comparison
-    from streams.workshop.comparison_report import Report
+    from streams.workshop.compare import comparison
+    from streams.workshop.compare.report import Report
 
     policies = policy_of(a), policy_of(b)
     found, until_ms = comparison.compare(logs_of(events, maps), policies, instant_of(as_of), top, 1, False)

@@ -20,7 +20,7 @@ from models.bodies import TOPIC_BODIES
 from models.events import Rejected
 from models.policy import Policy
 from models.policy_file import parse
-from streams.merge import Record
+from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError, file_partition
 
 Events = Any

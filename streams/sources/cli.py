@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streams.console import JsonOption, refuse, say, say_json
+from streams.terminal import JsonOption, refuse, say, say_json
 
 sources_app = typer.Typer(help="The presets for --map: exports of common shops.", no_args_is_help=True)
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streams.journal import Entry, decode_entry, one_entry_a_batch
-from streams.librdkafka import quiet, reading
-from streams.merge import Record
+from streams.broker.librdkafka import quiet, reading
+from streams.engine.journal import Entry, decode_entry, one_entry_a_batch
+from streams.engine.merge import Record
 from streams.settings import Settings
 from streams.sources.kafka_span import SCHEME, WHOLE, Span
 from streams.sources.logs import Decodes, LogError

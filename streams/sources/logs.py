@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from models.events import Event, Rejected
-from streams.merge import Record, records_of_lines
+from streams.engine.merge import Record, records_of_lines
 from streams.sources.packed import FAILURES, opened, plain_name
 from streams.topics import INPUTS
 

@@ -13,7 +13,7 @@ import orjson
 from xxhash import xxh3_64_hexdigest
 
 from models.events import Rejected
-from streams.merge import Record
+from streams.engine.merge import Record
 from streams.sources.logs import Decodes, LogError, file_identity, file_partition
 from streams.sources.mapping import AMOUNT, ORIGIN, Mapping
 from streams.sources.tables import Rows

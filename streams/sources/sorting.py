@@ -19,9 +19,9 @@ from msgspec import Struct
 from models import units
 from models.bodies import Time
 from models.events import Event, Rejected
-from streams.merge import BEFORE_ALL_MS, Record
-from streams.progress import Reading, progress_over
+from streams.engine.merge import BEFORE_ALL_MS, Record
 from streams.sources.logs import Decodes, Log, LogError
+from streams.sources.progress import Reading, progress_over
 from streams.sources.runs import Frames, disk_error, merged_runs, most_at_once, write_run
 from streams.topics import INPUTS
 

@@ -16,28 +16,28 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 import models
-from streams.queue import AlertQueue
-from streams.rulebook import Rulebook
 from streams.settings import Settings
-from streams.view import RedisView
-from streams.web import audit
-from streams.web.clock import Clock
-from streams.web.console_pages import answer_with_page, console_pages
-from streams.web.directory import Directory
-from streams.web.kept_customers import KeptCustomers
-from streams.web.keys import Keys
-from streams.web.lookups import lookups
-from streams.web.masking import Masks
-from streams.web.oidc import OpenIdConnect
-from streams.web.outbox import Outbox
-from streams.web.people import Users
-from streams.web.services import Services
-from streams.web.sessions import Sessions
+from streams.view.customers import RedisView
+from streams.view.queue import AlertQueue
+from streams.view.rulebook import Rulebook
+from streams.web.api.lookups import lookups
+from streams.web.pages.console_pages import answer_with_page, console_pages
+from streams.web.services import audit
+from streams.web.services.clock import Clock
+from streams.web.services.directory import Directory
+from streams.web.services.kept_customers import KeptCustomers
+from streams.web.services.masking import Masks
+from streams.web.services.outbox import Outbox
+from streams.web.services.services import Services
 from streams.web.settings import ConsoleSettings
-from streams.web.throttle import Throttle
+from streams.web.signin.keys import Keys
+from streams.web.signin.oidc import OpenIdConnect
+from streams.web.signin.people import Users
+from streams.web.signin.sessions import Sessions
+from streams.web.signin.throttle import Throttle
 
 if TYPE_CHECKING:
-    from streams.spans import Spans
+    from streams.telemetry.spans import Spans
 
 API_VERSION = "1.0.0"
 

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from models.policy_problem import PolicyError
-from streams.console import JsonOption, fail, refuse, say, say_json
 from streams.settings import SettingsError, load_settings
-from streams.web.keys import SCOPES, Scope, add_key, read_keys, remove_key
-from streams.web.people import Role, read_users, remove_user, set_user
-from streams.web.private_file import FileError
-from streams.web.settings import load_console_settings
+from streams.terminal import JsonOption, fail, refuse, say, say_json
+from streams.web.settings import Role, load_console_settings
+from streams.web.signin.keys import SCOPES, Scope, add_key, read_keys, remove_key
+from streams.web.signin.people import read_users, remove_user, set_user
+from streams.web.signin.private_file import FileError
 
 console_app = typer.Typer(
     help="Look-ups for programs and a console for people, over Redis.",

@@ -9,12 +9,12 @@ from typing import Any
 
 import uvicorn
 
-from streams.console import FAILED
-from streams.garbage import collect_rarely
+from streams.engine.gc_tuning import collect_rarely
 from streams.settings import Settings
-from streams.tracing import CONSOLE, open_tracing
+from streams.telemetry.tracing import CONSOLE, open_tracing
+from streams.terminal import FAILED
+from streams.web.api.fast_lookup import Quick
 from streams.web.app import create_app
-from streams.web.quick import Quick
 from streams.web.settings import ConsoleSettings
 from streams.web.traced import Traced
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.settings import DurationMs, SettingsError, in_words
-from streams.web.people import Role
 
 PREFIX = "TIERSTREAM_CONSOLE_"
+Role = Literal["viewer", "agent", "manager"]
+ROLES: Final[tuple[Role, ...]] = ("viewer", "agent", "manager")
+"""What somebody may do in the console: each may do what those before it may."""
 
 
 def _address(written: str) -> str:

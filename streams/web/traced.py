@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from streams.web.lookups import header
-from streams.web.quick import ROUTE
+from streams.web.api.fast_lookup import ROUTE
+from streams.web.api.lookups import header
 
 if TYPE_CHECKING:
-    from streams.spans import Spans
+    from streams.telemetry.spans import Spans
 
 
 class Traced:

@@ -1,1 +1,1 @@
-"""What is done with a log and a policy without a worker: replay, fit, backtest."""
+"""Tools over logs, without a worker: replay, compare, explain, policies and their cases, fitting."""

@@ -18,9 +18,10 @@ import confluent_kafka
 import models
 from models.bodies import EVERYBODY
 from models.parameters import FORM, About, CardTable, Metrics, Parameters, Purchases
-from streams.editions import edition_body
+from streams.broker.topic_creation import create_topics
+from streams.engine.policy_on_wire import edition_body
 from streams.settings import Settings, load_settings
-from streams.topics import INPUTS, create_topics
+from streams.topics import INPUTS
 from tests.chaos.broker import Broker, Steps, finish
 from tests.chaos.crew import Crew
 from tests.chaos.faults import FAULTS, Fault, Stage

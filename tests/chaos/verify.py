@@ -17,11 +17,11 @@ import models
 from models.bodies import EVERYBODY
 from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from models.policy import Policy
-from streams.folding import Batch
+from streams.engine.batch import Batch
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, JOURNAL, changelog_topic
-from streams.workshop.replay import replay_partition
+from streams.workshop.replay.run import replay_partition
 from tests.chaos.story import Story
 from tests.integration.harness import Site
 from tests.integration.test_worker_equals_replay import assert_redis_equals

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 POINTS = {
-    "journal": ("streams.delivery", "Delivery.append_journal"),
-    "outputs": ("streams.delivery", "Delivery.append_outputs"),
-    "state": ("streams.delivery", "Delivery.append_state"),
-    "commit": ("streams.delivery", "Delivery.commit"),
-    "profiles": ("streams.delivery", "Delivery.publish"),
-    "fenced": ("streams.delivery", "Delivery.open"),
-    "restore": ("streams.partition", "PartitionWorker._restore"),
+    "journal": ("streams.worker.delivery", "Delivery.append_journal"),
+    "outputs": ("streams.worker.delivery", "Delivery.append_outputs"),
+    "state": ("streams.worker.delivery", "Delivery.append_state"),
+    "commit": ("streams.worker.delivery", "Delivery.commit"),
+    "profiles": ("streams.worker.delivery", "Delivery.publish"),
+    "fenced": ("streams.worker.delivery", "Delivery.open"),
+    "restore": ("streams.worker.partition", "PartitionWorker._restore"),
 }
 """Where a worker may be told to die: module and async method, which may be overridden in subclasses."""
 
@@ -51,7 +51,7 @@ def arm(order: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     # Everything that the worker is made of has to be imported, or subclasses would be missed.
-    importlib.import_module("streams.run")
+    importlib.import_module("streams.worker.run")
     module, path = POINTS[point]
     name = path.rpartition(".")[2]
     for owner in _owners(module, path):
@@ -110,8 +110,8 @@ def main() -> int:
     if order := os.environ.get("CHAOS_KILL"):
         arm(order)
     import models
-    from streams.run import run_worker
     from streams.settings import load_settings
+    from streams.worker.run import run_worker
 
     settings = load_settings()
     return run_worker(settings, models.load(settings.policy))

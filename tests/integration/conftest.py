@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from streams.embedded import EmbeddedBroker, EmbeddedRedis
+from streams.broker.embedded import EmbeddedBroker, EmbeddedRedis
 from tests.integration.harness import running_kafka
 
 ROOT = Path(__file__).parents[2]

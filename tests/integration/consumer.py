@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from streams.client import Changes, tier_changes
+from streams.client.changes import Changes, tier_changes
 
 QUICK = {"session.timeout.ms": 6_000}
 """So that the partitions of one who was killed are soon given to another."""

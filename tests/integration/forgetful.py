@@ -20,9 +20,9 @@ from typing import Any
 from aiokafka.producer.transaction_manager import TransactionManager
 
 import models
-from streams.delivery import BATCH_TOPICS, Delivery
-from streams.run import run_worker
 from streams.settings import load_settings
+from streams.worker.delivery import BATCH_TOPICS, Delivery
+from streams.worker.run import run_worker
 
 END_SECONDS = 2.0
 

@@ -22,8 +22,8 @@ from typing import Any
 import confluent_kafka
 from prometheus_client.parser import text_string_to_metric_families
 
+from streams.broker.topic_creation import create_topics
 from streams.settings import Settings, load_settings
-from streams.topics import create_topics
 
 ROOT = Path(__file__).parents[2]
 Line = tuple[str, dict[str, Any] | bytes]

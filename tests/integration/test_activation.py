@@ -15,17 +15,17 @@ from litestar.testing import TestClient
 from typer.testing import CliRunner, Result
 
 from models import units
+from streams.broker.embedded import EmbeddedRedis
 from streams.cli import app
-from streams.embedded import EmbeddedRedis
 from streams.web.app import create_app
-from streams.web.people import set_user
 from streams.web.settings import load_console_settings
+from streams.web.signin.people import set_user
 from tests.builders import ms, shipped_text
-from tests.functional.web.people import PASSWORD
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
 from tests.integration.test_recovery import announced, replayed_by_journal
 from tests.integration.test_worker import purchase
+from tests.web.people import PASSWORD
 
 CUSTOMERS = 120
 OWN, NEW = "annual-spend@1", "annual-spend@2"

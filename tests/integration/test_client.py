@@ -22,8 +22,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from models.contracts import Erasure, RiskChange, TierChange
-from streams.client import Changes, Gap, Unreadable, churn_risk, raise_gap, tier_changes
-from streams.following import ClientError
+from streams.client.changes import Changes, Gap, Unreadable, churn_risk, raise_gap, tier_changes
+from streams.client.following import ClientError
 from tests.builders import DAY, cdnow, erase, ms, policy_text, rfc3339
 from tests.chaos import broker as own_broker
 from tests.chaos.proxy import Proxy, low_port
@@ -219,9 +219,9 @@ def test_a_gap_is_logged_and_the_announcement_given_all_the_same(
 ) -> None:
     log, (_, customer_id, body), _ = with_one_missing(told)
     announce(here, log)
-    with caplog.at_level(logging.WARNING, "streams.client"), tier_changes(**options(here)) as changes:
+    with caplog.at_level(logging.WARNING, "streams.client.changes"), tier_changes(**options(here)) as changes:
         assert got(given(changes, len(log))) == seqs(log)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "streams.client"]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "streams.client.changes"]
     missing = json.loads(body)
     assert f"of customer {customer_id!r} announcement {missing['seq']} should have come before" in said
     assert f"the latest seen is {missing['previous_seq']}" in said
@@ -449,7 +449,7 @@ def test_a_broker_that_goes_away_is_waited_for(
         broker = own_broker.Broker(tmp_path / "kafka", proxy)
         own_broker.finish(broker.coming_up())
         try:
-            with site(proxy.address, tmp_path) as here, caplog.at_level(logging.INFO, "streams.following"):
+            with site(proxy.address, tmp_path) as here, caplog.at_level(logging.INFO, "streams.client.following"):
                 announce(here, tiers[:100])
                 member = tier_changes(group="app", on_gap=raise_gap, **options(here, idle_seconds=None))
 

@@ -12,15 +12,15 @@ from typing import Any
 from litestar.testing import AsyncTestClient
 from redis import Redis
 
-from streams.embedded import EmbeddedRedis
+from streams.broker.embedded import EmbeddedRedis
 from streams.topics import AUDIT
 from streams.web.app import create_app
-from streams.web.people import set_user
 from streams.web.settings import load_console_settings
-from tests.functional.web.conftest import Store
-from tests.functional.web.people import PASSWORD, sign_in, token_of
+from streams.web.signin.people import set_user
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site
+from tests.web.conftest import Store
+from tests.web.people import PASSWORD, sign_in, token_of
 
 
 @asynccontextmanager

@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from models import units
-from streams.embedded import EmbeddedRedis
-from streams.web.people import Role, set_user
+from streams.broker.embedded import EmbeddedRedis
+from streams.web.signin.people import Role, set_user
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, Site, free_port, site, wait_until
 

@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from typer.testing import CliRunner
 
+from streams.broker.embedded import EmbeddedRedis
 from streams.cli import app
-from streams.embedded import EmbeddedRedis
 from streams.topics import changelog_topic
 from tests.builders import purchase
 from tests.integration.conftest import Broker

@@ -27,7 +27,7 @@ from models.outputs import ANNOUNCEMENTS
 from streams.sources.mapped_log import MappedLog
 from streams.sources.mapping import Mapping
 from streams.sources.tables import json_rows
-from streams.workshop.replay import replay_logs
+from streams.workshop.replay.run import replay_logs
 from tests.integration import registry
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, Worker, free_port, site, start_worker, wait_until

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from models.outputs import ANNOUNCEMENTS
-from streams.embedded import EmbeddedRedis
-from streams.stats import STEPS
+from streams.broker.embedded import EmbeddedRedis
+from streams.telemetry.stats import STEPS
 from streams.topics import INPUTS, OUTPUTS
 from tests.builders import Wire, complaint, policy_text, purchase
 from tests.integration.conftest import Broker

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.test_push import changes, complaining, pushing, retry
 from tests.integration.conftest import Broker
 from tests.integration.harness import site, wait_until
+from tests.notify.test_push import changes, complaining, pushing, retry
 from tests.receiver import Answer, receiving
 
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from models.outputs import ANNOUNCEMENTS
 from streams.cli import app as cli
-from streams.versions import Versions
+from streams.versions.app_versions import Versions
 from tests.builders import shipped_text
 from tests.integration.conftest import Broker
 from tests.integration.harness import ROOT, Line, Site, site, wait_until
@@ -226,10 +226,10 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
         seen = [read_on(here)]
         arguments = ("rebuild", "--to-version", "2", "--yes", "--json", "--group", group)
         deaths = (
-            "streams.workshop.rebuild:compare:1",
-            "streams.by_hand:PartitionByHand.fold_up_to:4",
-            "streams.delivery:Delivery.append_state:2",
-            "streams.versions:Versions.keep_cut:1",
+            "streams.versions.rebuild:compare:1",
+            "streams.versions.by_hand:PartitionByHand.fold_up_to:4",
+            "streams.worker.delivery:Delivery.append_state:2",
+            "streams.versions.app_versions:Versions.keep_cut:1",
         )
         for number, death in enumerate(deaths):
             # Both versions are behind the inputs, each by something else, whenever it is killed.

@@ -21,10 +21,10 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 import models
 from models.outputs import ANNOUNCEMENTS, TIER_CHANGES
-from streams.journal import decode_entry
+from streams.engine.journal import decode_entry
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, changelog_topic
-from streams.workshop.replay import replay_journal
+from streams.workshop.replay.run import replay_journal
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, Site, site, wait_until
 from tests.integration.test_worker import purchase

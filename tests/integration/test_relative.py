@@ -15,7 +15,7 @@ from tests.integration.conftest import Broker
 from tests.integration.harness import Line, Site, site, wait_until
 from tests.integration.test_recovery import announced, replayed_by_journal
 from tests.integration.test_worker import purchase
-from tests.unit.test_parameters import FITTED
+from tests.models.test_parameters import FITTED
 
 DELIVERIES = ("exactly-once", "at-least-once")
 PARTITIONS = 2

@@ -17,10 +17,9 @@ from models.outputs import ANNOUNCEMENTS
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.kafka_span import parse_kafka_url
 from streams.sources.logs import LogError
-from streams.workshop.replay import replay_logs
-from streams.workshop.seed import read_seed
+from streams.workshop.replay.run import replay_logs
+from streams.workshop.replay.seed import read_seed
 from tests.builders import ms, purchase
-from tests.functional.test_cli import run
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site
 from tests.integration.test_worker_equals_replay import (
@@ -31,6 +30,7 @@ from tests.integration.test_worker_equals_replay import (
     profiles,
     replayed,
 )
+from tests.test_cli import run
 
 FIRST_MS = ms("2026-01-01")
 DAYS = 40

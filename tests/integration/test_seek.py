@@ -11,7 +11,7 @@ import pytest
 
 from models.outputs import ANNOUNCEMENTS
 from streams.topics import changelog_topic
-from streams.versions import Versions
+from streams.versions.app_versions import Versions
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
 from tests.integration.test_rebuild import POLICY, UNTIL, in_order, of_version, run, running, told_by_replay
@@ -72,13 +72,13 @@ def test_a_seek_that_was_killed_is_either_undone_or_done(real_broker: Broker, tm
         serving = here.start()
         here.wait_until_drained(600)
         arguments = ("seek", "--to", "2030-01-01T00:00:00Z", "--to-version", "2", "--yes", "--json")
-        for death in ("streams.workshop.seek:_add_offsets:1", "streams.workshop.seek:commit:1"):
+        for death in ("streams.versions.seek:_add_offsets:1", "streams.versions.seek:commit:1"):
             with running(here, *arguments, DIE_AT=death) as (process, said):
                 process.communicate(timeout=60)
                 assert process.returncode == -signal.SIGKILL, said.read_text()
             assert here.read_topic(changelog_topic(new.settings)) == []
             assert new.read("journal") == []
-        with running(here, *arguments, DIE_AT="streams.workshop.seek_cli:say_json:1") as (process, said):
+        with running(here, *arguments, DIE_AT="streams.versions.seek_cli:say_json:1") as (process, said):
             process.communicate(timeout=60)
             assert process.returncode == -signal.SIGKILL, said.read_text()
         refused = run(here, *arguments)

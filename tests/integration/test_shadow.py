@@ -12,13 +12,13 @@ import pytest
 from models import load, units
 from models.outputs import ANNOUNCEMENTS
 from streams.topics import shadow_of
-from streams.workshop.replay import Replay
+from streams.workshop.replay.run import Replay
 from tests.builders import DAY, ms, shipped_text
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, Site, site, wait_until
 from tests.integration.test_recovery import DELIVERIES, announced, replayed_by_journal
 from tests.integration.test_worker import purchase
-from tests.property.test_editions import records
+from tests.models.test_editions import records
 
 CUSTOMERS, PURCHASES = 120, 3_000
 UNTIL_MS = ms("2026-06-01")

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
-from streams.embedded import EmbeddedRedis
-from streams.stats import STEPS
-from streams.tracing import CONSOLE, open_tracing
+from streams.broker.embedded import EmbeddedRedis
+from streams.telemetry.stats import STEPS
+from streams.telemetry.tracing import CONSOLE, open_tracing
 from streams.web.app import create_app
-from streams.web.people import set_user
 from streams.web.settings import load_console_settings
+from streams.web.signin.people import set_user
 from streams.web.traced import Traced
 from tests.builders import complaint, policy_text, purchase
 from tests.collector import Told, collecting
-from tests.functional.web.people import PASSWORD, sign_in, token_of
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, Site, site, wait_until
+from tests.web.people import PASSWORD, sign_in, token_of
 
 CUSTOMERS = [f"somebody-{number:03d}" for number in range(30)]
 

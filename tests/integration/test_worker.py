@@ -14,10 +14,11 @@ import pytest
 
 from models import units
 from models.events import REASONS
-from streams.embedded import EmbeddedRedis
+from streams.broker.embedded import EmbeddedRedis
+from streams.broker.topic_creation import TopicsError, create_topics
 from streams.settings import load_settings
-from streams.topics import INPUTS, TopicsError, changelog_topic, create_topics, registry
-from streams.view import RedisView
+from streams.topics import INPUTS, changelog_topic, registry
+from streams.view.customers import RedisView
 from tests.builders import FROM_LIVE_SOURCES
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, free_port, site, wait_until

@@ -16,12 +16,12 @@ import pytest
 import models
 from models import units
 from models.outputs import ANNOUNCEMENTS
-from streams.queue import AlertQueue
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import LogFile
 from streams.topics import INPUTS
-from streams.view import RedisView
-from streams.workshop.replay import replay_logs
+from streams.view.customers import RedisView
+from streams.view.queue import AlertQueue
+from streams.workshop.replay.run import replay_logs
 from tests.integration.conftest import Broker
 from tests.integration.harness import ROOT, Line, Site, site, wait_until
 

@@ -1,0 +1,330 @@
+"""The contracts as documents, made of the code: JSON Schemas of the topics' records, and one AsyncAPI document of all topics.
+
+Whatever a document says is read where it is decided: bodies and their words from the classes and their docstrings, headers
+from streams.engine.envelope, partitions and cleanup from streams.topics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from models import bodies, contracts, parameters
+from models.bodies import TOPIC_BODIES
+from models.contracts import OUTPUT_BODIES, changes_of
+from models.events import MAX_RECORD_BYTES, REASONS
+from models.outputs import ALERTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES, Output
+from streams.engine import journal
+from streams.engine.envelope import output_record
+from streams.settings import Settings
+from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, changelog_topic, registry
+
+VERSION: Final = "1.0.0"
+"""Of the contracts: the second number for what is added, the first for what readers have to be changed for."""
+DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+ASYNCAPI_FILE: Final = "asyncapi.json"
+SCHEMAS_FOLDER: Final = "schemas"
+BINDING_VERSION: Final = "0.5.0"
+
+Json = dict[str, Any]
+
+MODULES: Final[tuple[ModuleType, ...]] = (bodies, contracts, parameters, journal)
+"""Where the classes are that bodies are made of."""
+TOPICS: Final = {
+    "purchases": "What customers buy, and what they get back.",
+    "complaints": "What customers complain of, step by step.",
+    "feedback": "What customers answer when they are asked how satisfied they are.",
+    "prospects": "What is known of people before their first purchase.",
+    "commands": "What people decide about a customer. `use_edition` is for the customer `*`: it is sent to every partition.",
+    TIER_CHANGES: "Every change of a customer's tier, once and in order, and erasures.",
+    CHURN_RISK: "Every change of a customer's risk level, with what it rests on.",
+    LIFE_CYCLE: "Every change of a customer's stage, behaviour, or qualification as a prospect; for policies with a life cycle.",
+    ALERTS: "What becomes of alerts, from opening to closing; for policies with alerts.",
+    PROFILES: "What each customer is. Compacted: the latest always follows; not every state in between is told.",
+    DEAD_LETTERS: "Records that could not be used, and notes that settle them.",
+    JOURNAL: "Internal: which records were folded in which order, batch by batch.",
+    AUDIT: "Internal: who signed in to the console, saw which customer, and did what; keyed by who.",
+    UNDELIVERED: "Alerts that a webhook did not take: the original key and bytes, why in the headers.",
+    CENSUS: "Internal: how customers are distributed, per partition, for policies whose lines depend on all of them.",
+}
+CHANGELOG: Final = "Internal: the customers' table, in a binary form."
+INTERNAL: Final = (JOURNAL, CENSUS, AUDIT, UNDELIVERED)
+
+OVERLAYS: Final[dict[tuple[str, str], Json]] = {
+    ("Purchase", "amount"): {
+        "anyOf": [{"type": "string"}, {"type": "number"}],
+        "description": "A decimal in major units of `currency`, as text (best) or number, with at most as many decimals as the currency has.",
+    },
+}
+"""What a class can't say, as it leaves a field unread."""
+
+
+# ---------------------------------------------------------------- schemas of bodies
+def schemas() -> dict[str, Json]:
+    """By topic, a JSON Schema of what it carries."""
+    found = {}
+    for topic, classes in _carried().items():
+        heads, definitions = _components(classes, "#/$defs/{name}")
+        head = heads[0] if len(heads) == 1 else {"anyOf": heads}
+        found[topic] = {"$schema": DRAFT, "title": topic, "description": TOPICS[topic], **head, "$defs": definitions}
+    return found
+
+
+def _carried() -> dict[str, tuple[type[Struct], ...]]:
+    """Per topic, the bodies that it may carry."""
+    return {**{topic: (body,) for topic, body in TOPIC_BODIES.items()}, **OUTPUT_BODIES}
+
+
+def _components(classes: tuple[type[Struct], ...], refer: str) -> tuple[list[Json], dict[str, Json]]:
+    """References to the classes' schemas, and those of all that they are made of, in the words of their docstrings."""
+    heads, definitions = msgspec.json.schema_components(classes, ref_template=refer)
+    for name, schema in definitions.items():
+        found = next(getattr(module, name) for module in MODULES if hasattr(module, name))
+        for field in msgspec.structs.fields(found) if "properties" in schema else ():
+            is_described = _described(schema["properties"][field.encode_name], _words(found, field.name))
+            schema["properties"][field.encode_name] = OVERLAYS.get((name, field.encode_name), is_described)
+    return list(heads), definitions
+
+
+def _described(schema: Json, words: str) -> Json:
+    if not words:
+        return schema
+    # Beside a $ref, older readers of schemas see nothing.
+    return {"description": words, **({"allOf": [schema]} if "$ref" in schema else schema)}
+
+
+def _words(of: type[Struct], field: str) -> str:
+    """The docstring of a field, also an inherited one."""
+    return next((words[field] for one in of.__mro__ if field in (words := _docstrings().get(one.__name__, {}))), "")
+
+
+@cache
+def _docstrings() -> dict[str, dict[str, str]]:
+    """Per class, the docstrings of its fields: Python keeps them only in the source."""
+    found: dict[str, dict[str, str]] = {}
+    for module in MODULES:
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = {
+                    field.target.id: " ".join(inspect.cleandoc(said.value.value).split())
+                    for field, said in zip(node.body, node.body[1:], strict=False)
+                    if isinstance(field, ast.AnnAssign)
+                    and isinstance(field.target, ast.Name)
+                    and isinstance(said, ast.Expr)
+                    and isinstance(said.value, ast.Constant)
+                    and isinstance(said.value.value, str)
+                }
+    return found
+
+
+# ---------------------------------------------------------------- AsyncAPI
+def asyncapi() -> Json:
+    """The AsyncAPI 3.0 document of an installation with default settings."""
+    settings = Settings.model_construct()
+    carried = _carried()
+    every: tuple[type[Struct], ...] = (*(one for classes in carried.values() for one in classes), journal.Entry)
+    messages = {
+        one.__name__: _message(one, _headers(topic, one)) for topic, classes in carried.items() for one in classes
+    }
+    messages |= {
+        "ErasedProfile": _plain("The customer was erased: forget them.", {"type": "null"}),
+        "DeadLetter": _plain(
+            "The original key and bytes; why and where from is in the headers.",
+            {"description": "Any bytes."},
+            _dead_letter(),
+        )
+        | {"contentType": "application/octet-stream"},
+        "Note": _plain("Settles a dead letter; it has the letter's key.", {"type": "null"}, _note()),
+        "Entry": _plain("One batch.", {"$ref": "#/components/schemas/Entry"}),
+    }
+    of_topic = {topic: [one.__name__ for one in classes] for topic, classes in carried.items()}
+    of_topic[PROFILES].append("ErasedProfile")
+    of_topic |= {DEAD_LETTERS: ["DeadLetter", "Note"], JOURNAL: ["Entry"]}
+    changelog = changelog_topic(settings)
+    channels = {
+        topic.name: _channel(
+            topic, settings, CHANGELOG if topic.name == changelog else TOPICS[topic.name], of_topic.get(topic.name, [])
+        )
+        for topic in registry(settings)
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tierstream",
+            "version": VERSION,
+            "description": f"Keeps every customer's value tier and churn risk current, event by event. Every topic is keyed by customer_id and has the same "
+            "number of partitions (TIERSTREAM_PARTITIONS). Names may have a prefix (TIERSTREAM_TOPIC_PREFIX), those of outputs a "
+            f"version (TIERSTREAM_APP_VERSION). An input record has at most {MAX_RECORD_BYTES} bytes. Announcements carry CloudEvents 1.0 headers "
+            "(binary mode). Consumers read committed records, pass over fields that they do not know, and forget whom an erasure names.",
+            "license": {"name": "Apache 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": {
+            f"{action}-{topic}": {"action": action, "channel": _ref("channels", topic), "summary": TOPICS[topic]}
+            for topic in TOPICS
+            if topic not in INTERNAL
+            for action in ("receive" if topic in TOPIC_BODIES else "send",)
+        },
+        "components": {
+            "schemas": _draft_07(_components(every, "#/components/schemas/{name}")[1]),
+            "messages": messages,
+        },
+    }
+
+
+def _draft_07(schema: Any) -> Any:
+    """AsyncAPI's schemas are of an older draft, with another word for arrays whose places differ."""
+    if isinstance(schema, list):
+        return [_draft_07(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _draft_07(one) for name, one in schema.items() if name != "prefixItems"}
+    return found | ({"items": _draft_07(schema["prefixItems"])} if "prefixItems" in schema else {})
+
+
+def _channel(topic: TopicSpec, settings: Settings, words: str, messages: list[str]) -> Json:
+    configs: Json = dict(topic.configs)
+    configs["cleanup.policy"] = configs["cleanup.policy"].split(",")
+    if "retention.ms" in configs:
+        configs["retention.ms"] = int(configs["retention.ms"])
+    return {
+        "address": topic.name,
+        "description": words,
+        "messages": {name: _ref("components/messages", name) for name in messages},
+        "bindings": {
+            "kafka": {
+                "topic": topic.name,
+                "partitions": settings.partitions,
+                "replicas": settings.replication,
+                "topicConfiguration": configs,
+                "bindingVersion": BINDING_VERSION,
+            }
+        },
+    }
+
+
+def _message(body: type[Struct], headers: Json | None) -> Json:
+    return {
+        "name": body.__name__,
+        "summary": inspect.cleandoc(body.__doc__ or "").split("\n\n", maxsplit=1)[0].replace("\n", " "),
+        **({"headers": headers} if headers else {}),
+        "payload": _ref("components/schemas", body.__name__),
+        "bindings": _KEYED,
+    }
+
+
+def _plain(words: str, payload: Json, headers: Json | None = None) -> Json:
+    return {"summary": words, **({"headers": headers} if headers else {}), "payload": payload}
+
+
+def _headers(topic: str, body: type[Struct]) -> Json | None:
+    """The headers of an announcement, as they are written."""
+    changes = changes_of(body)
+    if topic in TOPIC_BODIES or not changes:
+        return None
+    written = [dict(output_record(Output(topic, "", "", 1, change, 0, b""))[2]) for change in changes]
+    about: Json = {
+        "ce_id": {"type": "string", "description": "The body's id."},
+        "ce_type": {"enum": [one["ce_type"].decode() for one in written]},
+        "ce_subject": {"type": "string", "description": "The customer_id."},
+        "ce_time": {"type": "string", "format": "date-time", "description": "The body's occurred_at."},
+    }
+    return {
+        "type": "object",
+        "required": list(written[0]),
+        "properties": {name: about.get(name, {"const": value.decode()}) for name, value in written[0].items()},
+    }
+
+
+def _dead_letter() -> Json:
+    return _texts(
+        ("topic", "partition", "offset", "reason", "detail"),
+        topic={"type": "string", "description": "Where the record came from, with partition and offset."},
+        partition=_DIGITS,
+        offset=_DIGITS,
+        reason={"enum": list(REASONS), "description": "; ".join(f"{code}: {words}" for code, words in REASONS.items())},
+        detail={"type": "string", "description": "What is wrong, in a sentence."},
+        value_bytes=_DIGITS | {"description": "The whole length of a value that was cut."},
+    )
+
+
+def _note() -> Json:
+    return _texts(
+        ("settles", "how", "by"),
+        settles={"type": "string", "description": "partition:offset of the letter in this topic."},
+        how={"enum": ["resent", "repaired", "dismissed"]},
+        by={"type": "string"},
+        note={"type": "string"},
+        to={"type": "string", "description": "topic:partition:offset of the record that was sent for it."},
+    )
+
+
+def _texts(required: tuple[str, ...], **properties: Json) -> Json:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+def _ref(where: str, name: str) -> Json:
+    return {"$ref": f"#/{where}/{name}"}
+
+
+_DIGITS: Final[Json] = {"type": "string", "pattern": "^[0-9]+$"}
+_KEYED: Final[Json] = {
+    "kafka": {
+        "key": {"type": "string", "minLength": 1, "maxLength": 128, "description": "The customer_id, as UTF-8."},
+        "bindingVersion": BINDING_VERSION,
+    }
+}
+
+
+# ---------------------------------------------------------------- files
+def files() -> dict[str, bytes]:
+    """Every document, by its path in the documents' folder."""
+    found = {f"{SCHEMAS_FOLDER}/{topic}.json": schema for topic, schema in schemas().items()}
+    return {name: _pretty(document) for name, document in {ASYNCAPI_FILE: asyncapi(), **found}.items()}
+
+
+def write(folder: Path) -> list[Path]:
+    """Write every document into a folder; returns where."""
+    written = []
+    for name, content in files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        written.append(path)
+    return written
+
+
+def _pretty(document: Json) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write them where the command line says; a folder that can't be written is told, with status 2."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/documents",
+        description="Write what the topics carry as documents: an AsyncAPI 3.0 document, and a JSON Schema for each topic.",
+        epilog="Example: scripts/documents --out docs",
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for asyncapi.json and schemas/ (docs)")
+    folder = parser.parse_args(arguments).out
+    try:
+        written = write(folder)
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}; give another folder by --out")
+    for path in written:
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Creating Tierstream's topics on the broker, and checking those that are there."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streams.broker.librdkafka import connection, quiet
+from streams.settings import Settings
+from streams.topics import registry
+
+PATIENCE_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 0.05
+
+
+class TopicsError(RuntimeError):
+    """Topics that are not there and can't be made, or that don't fit; the message says what to do."""
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing and check the partition count of those that are there. Raises TopicsError.
+
+    Returns the names of the topics that it created.
+    """
+    try:
+        # Closed at the end: else its threads would go on asking for as long as somebody holds on to an exception of it.
+        with AdminClient(connection(settings), logger=quiet) as admin:
+            return _create(admin, settings)
+    except KafkaException as error:
+        raise TopicsError(f"the broker at {settings.broker} refused: {error.args[0].str()}") from None
+
+
+def _create(admin: AdminClient, settings: Settings) -> list[str]:
+    existing = _partition_counts(admin, settings)
+    missing = [
+        NewTopic(topic.name, settings.partitions, settings.replication, config=topic.configs)
+        for topic in registry(settings)
+        if topic.name not in existing
+    ]
+    created = []
+    if missing:
+        for name, done in admin.create_topics(missing, operation_timeout=PATIENCE_SECONDS).items():
+            try:
+                done.result()
+                created.append(name)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
+                    raise
+    _check_counts(_wait_for_all(admin, settings), settings)
+    return created
+
+
+def _partition_counts(admin: AdminClient, settings: Settings) -> dict[str, int]:
+    """How many partitions each topic on the broker has. Raises TopicsError if no broker answers."""
+    try:
+        found = admin.list_topics(timeout=PATIENCE_SECONDS).topics
+    except KafkaException as error:
+        raise TopicsError(
+            f"no Kafka answers at {settings.broker} ({error.args[0].str()}). Start one with ./scripts/kafka up, or set "
+            "TIERSTREAM_BROKER"
+        ) from None
+    return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None and topic.partitions}
+
+
+def _wait_for_all(admin: AdminClient, settings: Settings) -> dict[str, int]:
+    """The partition counts, once the broker shows all of our topics. Raises TopicsError if it does not in time."""
+    wanted, deadline = {topic.name for topic in registry(settings)}, time.monotonic() + PATIENCE_SECONDS
+    while not wanted <= (found := _partition_counts(admin, settings)).keys():
+        if time.monotonic() > deadline:
+            raise TopicsError(
+                f"the broker at {settings.broker} does not show {', '.join(sorted(wanted - found.keys()))} after "
+                f"{PATIENCE_SECONDS:.0f} s; is it well? Try again, or run tierstream doctor"
+            )
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def _check_counts(found: dict[str, int], settings: Settings) -> None:
+    for topic in registry(settings):
+        if found[topic.name] != settings.partitions:
+            raise TopicsError(
+                f"topic {topic.name} has {found[topic.name]} partitions, but TIERSTREAM_PARTITIONS is "
+                f"{settings.partitions}. Every topic needs the same number: set TIERSTREAM_PARTITIONS={found[topic.name]}, "
+                "or start over under another TIERSTREAM_TOPIC_PREFIX and TIERSTREAM_APP_VERSION"
+            )

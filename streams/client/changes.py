@@ -1,0 +1,304 @@
+"""Reading announcements in a program of your own: typed, in order, without repeats, and with gaps noticed.
+
+    from models.contracts import Erasure
+    from streams.client.changes import tier_changes
+
+    with tier_changes(broker="kafka:9092", group="my-app") as changes:
+        for change in changes:
+            if isinstance(change, Erasure):
+                forget(change.customer_id)
+            else:
+                print(change.customer_id, change.before.tier, "->", change.after.tier, change.occurred_at)
+
+`churn_risk`, `life_cycle` and `alerts` are the same for the other topics. An announcement is a class of models.contracts.
+
+Once. A worker that delivers at least once repeats a batch after a crash; what is repeated has a `seq` that is not beyond the
+customer's latest, and is passed over. For that the latest `seq` of the last `remember` customers of each partition is kept. A
+repeat reaches back over one batch of the worker: not more customers than TIERSTREAM_MAX_BATCH and 500 whose time has come. Also
+after a start or a rebalance: as many records before the position are read again first, and only looked at.
+
+Whole. `previous_seq` names the customer's announcement before; if that one was never seen, `on_gap` is called with a `Gap`. By
+default that is a warning in the log, and the announcement is given out all the same. `on_gap=raise_gap` raises the Gap.
+
+At least once, with a group: an announcement counts as done when the next one is asked for, and what is done is committed every
+second and at the end. After a crash the announcements since then come again; of those that came to another process before, nobody
+here knows. Exactly once, without a group: keep `changes.position` in the same transaction as what the announcement brought
+about, and begin with `from_position` there.
+
+A broker that is away is waited for. Ctrl-C ends the loop as always, and the announcement in hand counts as not done; `stop()`, as
+from a handler of SIGTERM, ends it after the one in hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from models import contracts
+from models.contracts import (
+    AlertChange,
+    Announcement,
+    BehaviourChange,
+    Erasure,
+    QualificationChange,
+    RiskChange,
+    StageChange,
+    TierChange,
+)
+from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
+from streams.client.following import POLL_SECONDS, ClientError, Follower, Position, Start
+from streams.settings import load_settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Announcement)
+
+REMEMBER: Final = 50_000
+"""Three batches of a worker with default settings; a customer takes about 200 bytes."""
+
+
+class Gap(Exception):
+    """Announcements of a customer that are missing: those after `seen`, up to and including `previous_seq`."""
+
+    def __init__(self, change: Announcement, seen: int, where: str) -> None:
+        self.change = change
+        """The announcement that tells of the gap. It is itself complete."""
+        self.customer_id = change.customer_id
+        self.seen = seen
+        """The customer's latest `seq` that was seen; 0 if there was none."""
+        self.previous_seq = change.previous_seq
+        super().__init__(
+            f"{where}: of customer {self.customer_id!r} announcement {self.previous_seq} should have come before "
+            f"{change.seq}, but the latest seen is {seen or 'none'}; was something deleted from the topic, or passed over?"
+        )
+
+
+class Unreadable(ClientError):
+    """A record that breaks the contract. Whoever asks for the next one passes over it."""
+
+
+def log_gap(gap: Gap) -> None:
+    """Log a gap, and go on."""
+    log.warning("%s", gap)
+
+
+def raise_gap(gap: Gap) -> None:
+    """Raise a gap. Whoever asks for the next announcement goes on after the one that told of it (`gap.change`)."""
+    raise gap
+
+
+class _Numbered(Struct):
+    """What has to be known of an announcement that is only looked at."""
+
+    customer_id: str
+    seq: int
+
+
+_numbered: Final = msgspec.json.Decoder(_Numbered).decode
+
+
+class Taken(NamedTuple):
+    """What a memory says of an announcement."""
+
+    is_new: bool
+    gap_after: int | None = None
+    """The latest `seq` that was seen, if something is missing after it."""
+
+
+NEWS: Final = Taken(True)
+REPEAT: Final = Taken(False)
+
+
+class Memory:
+    """The latest `seq` of the customers of one partition, as far as it reaches back."""
+
+    def __init__(self, most: int, is_whole: bool) -> None:
+        self._most = most
+        self._is_whole = is_whole
+        """Whether all customers who were ever announced are in it."""
+        self._latest: OrderedDict[str, int] = OrderedDict()
+
+    def take(self, customer_id: str, seq: int, previous_seq: int) -> Taken:
+        """Note an announcement, and say what it is."""
+        latest = self._latest.get(customer_id, 0 if self._is_whole else None)
+        if latest is not None and seq <= latest:
+            self.note(customer_id, latest)
+            return REPEAT
+        self.note(customer_id, seq)
+        return NEWS if latest is None or previous_seq <= latest else Taken(True, latest)
+
+    def note(self, customer_id: str, seq: int) -> None:
+        """The customer's announcements up to this one have come."""
+        latest = self._latest
+        latest[customer_id] = max(seq, latest.get(customer_id, 0))
+        latest.move_to_end(customer_id)
+        if len(latest) > self._most:
+            latest.popitem(last=False)
+            self._is_whole = False
+
+
+class Changes(Generic[T]):
+    """The announcements of one topic: an iterator, and a context that closes it.
+
+    Without a group or a position it begins at the beginning, and keeps no position. Settings besides the broker are those of
+    Tierstream, from the environment or by name (`topic_prefix`, `security_protocol`, and so on).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        broker: str | None = None,
+        group: str | None = None,
+        from_position: Mapping[int, int] | Mapping[str, int] | None = None,
+        partitions: Collection[int] | None = None,
+        start: Start = "beginning",
+        on_gap: Callable[[Gap], None] = log_gap,
+        remember: int = REMEMBER,
+        idle_seconds: float | None = None,
+        kafka: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        if group is not None and (from_position is not None or partitions is not None):
+            raise ClientError(
+                "a group keeps its own positions and shares partitions itself: leave out group, or both others"
+            )
+        self._name = name
+        self._on_gap = on_gap
+        self._remember = remember
+        self._idle_seconds = idle_seconds
+        self._memories: dict[int, Memory] = {}
+        self._in_hand: tuple[int, int] | None = None
+        """Partition of what the caller has, and the offset after it."""
+        self._is_stopped = False
+        chosen = load_settings(broker=broker, **settings)
+        # Not a method of ours: whoever forgets to close is then closed as soon as nobody holds on to them.
+        memories = self._memories
+        self._follower = Follower(
+            chosen,
+            name,
+            group,
+            from_position,
+            partitions,
+            start,
+            remember,
+            kafka,
+            lambda taken, lost: _forget(memories, lost),
+        )
+        self._finalizer = weakref.finalize(self, self._follower.close)
+
+    # ------------------------------------------------------------ iterating
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        self._settle()
+        waiting_since = time.monotonic()
+        while not self._is_stopped and self._finalizer.alive:
+            left = POLL_SECONDS
+            if self._idle_seconds is not None and self._follower.has_joined:
+                left = min(left, waiting_since + self._idle_seconds - time.monotonic())
+                if left <= 0:
+                    break
+            had_joined = self._follower.has_joined
+            message = self._follower.poll(left)
+            if message is not None and (found := self._news(message)) is not None:
+                return found
+            if message is not None or not had_joined:
+                waiting_since = time.monotonic()
+        raise StopIteration
+
+    def _news(self, message: Any) -> T | None:
+        """The announcement of a record; None if it is none, or not a new one."""
+        number, offset = message.partition(), message.offset()
+        span = self._follower.spans.get(number)
+        if span is None:
+            return None  # of a partition that was lost meanwhile
+        memory = self._memories.get(number)
+        if memory is None:
+            memory = self._memories[number] = Memory(self._remember, is_whole=span.read_from == 0)
+        value = message.value() or b""
+        if offset < span.begin:
+            with contextlib.suppress(msgspec.MsgspecError):  # it was told of when it was news
+                seen = _numbered(value)
+                memory.note(seen.customer_id, seen.seq)
+            return None
+        span.next = offset + 1
+        self._in_hand = (number, offset + 1)
+        where = f"{self._follower.topic}, partition {number}, offset {offset}"
+        try:
+            change = contracts.decode(self._name, value)
+        except msgspec.MsgspecError as error:
+            raise Unreadable(f"{where}: {error}; is this client older than the worker?") from None
+        taken = memory.take(change.customer_id, change.seq, change.previous_seq)
+        if not taken.is_new:
+            self._settle()
+            return None
+        if taken.gap_after is not None:
+            self._on_gap(Gap(change, taken.gap_after, where))
+        return change  # type: ignore[no-any-return]
+
+    def _settle(self) -> None:
+        """What was in hand is done."""
+        if self._in_hand is not None:
+            (number, offset), self._in_hand = self._in_hand, None
+            if number in self._follower.spans:
+                self._follower.store(number, offset)
+
+    # ------------------------------------------------------------ positions
+    @property
+    def position(self) -> Position:
+        """Per partition the next offset, after the announcement in hand: keep it together with what that brought about."""
+        return {number: span.next for number, span in self._follower.spans.items()}
+
+    # ------------------------------------------------------------ ending
+    def stop(self) -> None:
+        """End the loop after the announcement in hand; from any thread, or a signal's handler."""
+        self._is_stopped = True
+
+    def close(self) -> None:
+        """Commit what is done, and leave the group. The announcement in hand is not done."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _forget(memories: dict[int, Memory], lost: Iterable[int]) -> None:
+    for number in lost:
+        memories.pop(number, None)
+
+
+# ---------------------------------------------------------------- the topics
+def tier_changes(**options: Any) -> Changes[TierChange | Erasure]:
+    """Every change of a tier, and every erasure. Options as of `Changes`."""
+    return Changes(TIER_CHANGES, **options)
+
+
+def churn_risk(**options: Any) -> Changes[RiskChange]:
+    """Every change of a risk level. Options as of `Changes`."""
+    return Changes(CHURN_RISK, **options)
+
+
+def life_cycle(**options: Any) -> Changes[StageChange | BehaviourChange | QualificationChange]:
+    """Every change of a stage, a behaviour, or a prospect's qualification. Options as of `Changes`."""
+    return Changes(LIFE_CYCLE, **options)
+
+
+def alerts(**options: Any) -> Changes[AlertChange]:
+    """Everything that becomes of an alert. Options as of `Changes`."""
+    return Changes(ALERTS, **options)

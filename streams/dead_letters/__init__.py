@@ -1,0 +1,1 @@
+"""Records that could not be used: listing, mending, sending again, and what became of each."""

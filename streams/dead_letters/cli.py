@@ -1,0 +1,472 @@
+"""The command line for dead letters: `tierstream dead-letters list | show | repair | resend | dismiss`."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+import models
+from models import units
+from models.bodies import TOPIC_BODIES
+from models.events import REASONS
+from streams.settings import SettingsError, load_settings
+from streams.terminal import FAILED, INTERRUPTED, JsonOption, confirm, fail, printable, refuse, say, say_json, warn
+
+if TYPE_CHECKING:
+    from streams.dead_letters.ledger import Address, Letter, Settled
+    from streams.dead_letters.on_broker import DeadLetters, Left
+
+MANY: Final = 5_000
+"""From so many letters on, reading and sending take long enough to show a bar."""
+SHOWN_CHARACTERS: Final = 4_000
+SHOWN_LEFT: Final = 20
+PIPE_WIDTH: Final = 160
+
+dead_letters_app = typer.Typer(
+    help="Records that could not be used: see them, mend them, send them again.", no_args_is_help=True
+)
+
+BrokerOption = Annotated[str | None, typer.Option(help="Kafka, as host:port.")]
+PolicyOption = Annotated[
+    str | None, typer.Option("--policy", "-p", help="Policy file or shipped id that judges them now.")
+]
+ReasonOption = Annotated[str | None, typer.Option(help="Only letters with this reason code.")]
+TopicOption = Annotated[str | None, typer.Option(help="Only letters from this input topic.")]
+SinceOption = Annotated[str | None, typer.Option(help="Only letters set aside since this time.")]
+ByOption = Annotated[str | None, typer.Option(envvar="USER", help="Who settles, for the ledger.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and send nothing.")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Also if it is settled.")]
+AddressArgument = Annotated[str, typer.Argument(help="PARTITION:OFFSET in the dead letters' topic.")]
+
+
+@dead_letters_app.command("list", epilog="Example: tierstream dead-letters list --reason unknown_currency")
+def list_letters(
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    since: SinceOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also settled letters, with how they were settled.")
+    ] = False,
+    counts: Annotated[bool, typer.Option("--counts", help="Only how many, by topic and reason.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show, the oldest first.")] = 50,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The open letters."""
+    with _told():
+        _check_kind(reason, topic)
+        since_ms = 0 if since is None else units.parse_time(since)
+        letters = _dead_letters(broker)
+        with _bar("reading") as told:
+            found = letters.ledger(None, told).select(reason, topic, since_ms, everything)
+        if counts:
+            _show_counts(found, as_json)
+        elif as_json:
+            say_json({"letters": [_as_json(one) for one in found[:limit]], "more": max(0, len(found) - limit)})
+        else:
+            _show_letters(found, limit, everything)
+
+
+@dead_letters_app.command(epilog="Example: tierstream dead-letters show 0:42 --raw > record.json")
+def show(
+    address: AddressArgument,
+    raw: Annotated[bool, typer.Option("--raw", help="Only the original bytes, unchanged.")] = False,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One letter: what is wrong with it, what that means, where it came from, and the original value."""
+    with _told():
+        from streams.dead_letters.ledger import Cut
+        from streams.dead_letters.on_broker import headers_of
+
+        letters = _dead_letters(broker)
+        [letter] = _find(letters, [address])
+        record = letters.record(letter)
+        value, cut = record.value(), None
+        try:
+            value = letters.original(letter, value)
+        except Cut as error:
+            cut = str(error)
+        if raw:
+            sys.stdout.buffer.write(value or b"")
+            sys.stdout.buffer.flush()
+            if cut is not None:
+                raise fail(f"{cut} (this is its beginning)")
+            return
+        if as_json:
+            whole = {"means": REASONS.get(letter.reason), "headers": headers_of(record), "cut": cut is not None}
+            say_json(_as_json(letter) | whole | {"value": _text(value)}, orjson.OPT_INDENT_2)
+            return
+        rows = {
+            "letter": letter.name,
+            "reason": letter.reason,
+            "means": REASONS.get(letter.reason, "a reason that this version does not know"),
+            "detail": letter.detail,
+            "set aside": units.format_time(letter.at_ms),
+            "from": letter.where,
+            "key": "none" if letter.key is None else letter.key,
+            "headers": "\n".join(f"{name}: {text}" for name, text in headers_of(record).items()),
+            "state": "open" if letter.settled is None else _in_words(letter.settled),
+        }
+        table = Table(show_header=False)
+        for name, text in rows.items():
+            table.add_row(name, Text(printable(text)))
+        _console().print(table)
+        say(_shown_value(value))
+        if cut is not None:
+            warn(f"tierstream: {cut}")
+
+
+@dead_letters_app.command(epilog="Example: tierstream dead-letters repair 0:42 --set amount=12.50 --unset channel")
+def repair(
+    address: AddressArgument,
+    assigned: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
+    unset: Annotated[list[str] | None, typer.Option(help="A field to take away; repeatable.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file with the whole body, instead of the original.")] = None,
+    key: Annotated[str | None, typer.Option(help="The record's key, if the original one is wrong.")] = None,
+    by: ByOption = None,
+    policy: PolicyOption = None,
+    again: AgainOption = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Mend a letter's record and send it to the topic it came from.
+
+    It is judged first, as a worker would; one that would be rejected again is not sent. What --set gives is JSON where
+    that fits the field, else text. The key is the customer_id where the repair changes that, else the record's own.
+
+    Sending twice is harmless as long as the first is among the last 64 events counted for the customer: repetitions of
+    a topic's event_id are not counted.
+    """
+    with _told():
+        from streams.dead_letters.on_broker import Sending, unsendable
+        from streams.dead_letters.repair import changes, fields_of, mended, parse_assignment
+
+        if not (assigned or unset or file or key is not None):
+            raise refuse("nothing is to be mended; give --set, --unset, --file or --key, or use `resend`")
+        sets = dict(parse_assignment(one) for one in assigned or [])
+        body = None if file is None else _read_file(file)
+        name = _by(by)
+        letters, decoder = _dead_letters(broker), _decoder(policy)
+        [letter] = _find(letters, [address], again)
+        if letter.topic not in TOPIC_BODIES:
+            raise fail(f"{letter.name}: its topic {letter.topic!r} is not among {', '.join(TOPIC_BODIES)}; dismiss it")
+        record = letters.record(letter)
+        # A whole new body needs nothing of the old one.
+        before = record.value() if body is not None else letters.original(letter, record.value())
+        after = mended(before if body is None else body, letter.topic, sets, unset or [])
+        changed = changes(before, after)
+        new_key = record.key() if key is None else key.encode()
+        customer_id = (fields_of(after) or {}).get("customer_id")
+        if key is None and isinstance(customer_id, str) and ("customer_id" in changed or not record.key()):
+            new_key = customer_id.encode()
+        left = unsendable(letter, after, new_key, decoder)
+        if left is not None and left.code != "too_late":
+            hint = "; give --key, or --set customer_id" if left.code == "key_mismatch" else ""
+            raise fail(f"{letter.name} would be rejected again: {left.code}: {left.detail}{hint}. Nothing was sent")
+        if not as_json:
+            _show_changes(changed, record.key(), new_key)
+        place = None
+        if not dry_run:
+            confirm(f"Send it to {letter.topic}?", yes, "nothing was sent; --yes sends without asking")
+            place = letters.repair(Sending(letter, record.key(), new_key, after), name)
+        if as_json:
+            shown = {field: {"before": was, "after": now} for field, (was, now) in changed.items()}
+            say_json({"address": letter.name, "to": place, "changed": shown})
+        else:
+            say(f"{letter.name} can be sent" if place is None else f"{letter.name} is repaired and sent: {place}")
+
+
+@dead_letters_app.command(
+    epilog="Example: tierstream dead-letters resend --reason unknown_currency --policy my-policy.toml"
+)
+def resend(
+    addresses: Annotated[list[str] | None, typer.Argument(help="PARTITION:OFFSET, several with spaces.")] = None,
+    reason: ReasonOption = None,
+    topic: TopicOption = None,
+    since: SinceOption = None,
+    all_open: Annotated[bool, typer.Option("--all-open", help="All open letters.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what would be rejected again, or may be too late.")
+    ] = False,
+    by: ByOption = None,
+    policy: PolicyOption = None,
+    again: AgainOption = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send the original bytes again, once the cause is mended elsewhere: a currency or a tier in the policy.
+
+    Each is judged first, as a worker would under the policy of now; those that would be rejected again stay open.
+
+    Sending twice is harmless as long as the first is among the last 64 events counted for the customer: repetitions of
+    a topic's event_id are not counted.
+    """
+    with _told():
+        if [bool(addresses), reason is not None, all_open].count(True) != 1:
+            raise refuse("say which letters: their addresses, or --reason, or --all-open")
+        if addresses and (topic is not None or since is not None):
+            raise refuse("--topic and --since go with --reason or --all-open, not with addresses")
+        if again and not addresses:
+            raise refuse("--again goes with addresses: name the settled letters that are to be sent again")
+        _check_kind(reason, topic)
+        since_ms = 0 if since is None else units.parse_time(since)
+        name = _by(by)
+        letters, decoder = _dead_letters(broker), _decoder(policy)
+        if addresses:
+            chosen: Sequence[Letter] = _find(letters, addresses, again)
+        else:
+            with _bar("reading") as told:
+                chosen = letters.ledger(None, told).select(reason, topic, since_ms)
+        if chosen and not dry_run:
+            confirm(f"Send {_letters(len(chosen))} again?", yes, "nothing was sent; --yes sends without asking")
+        resent, left = 0, Counter[str]()
+        try:
+            with _bar("sending") as told:
+                for letter, why in letters.resend(chosen, decoder, name, force=force, dry_run=dry_run):
+                    if why is None:
+                        resent += 1
+                    else:
+                        left[why.code] += 1
+                        _tell_left(letter, why, left.total())
+                    told(resent + left.total(), len(chosen))
+        finally:
+            _summarize(resent, left, dry_run, as_json)
+        if addresses and left:
+            raise typer.Exit(FAILED)
+
+
+@dead_letters_app.command(epilog='Example: tierstream dead-letters dismiss 0:42 0:43 --note "test data of the shop"')
+def dismiss(
+    addresses: Annotated[list[str], typer.Argument(help="PARTITION:OFFSET, several with spaces.")],
+    note: Annotated[str, typer.Option(help="Why.")],
+    by: ByOption = None,
+    again: AgainOption = False,
+    broker: BrokerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Settle letters without sending anything."""
+    with _told():
+        if not note.strip():
+            raise refuse("--note is empty; say why these letters need nothing")
+        name = _by(by)
+        letters = _dead_letters(broker)
+        chosen = _find(letters, addresses, again)
+        letters.dismiss(chosen, name, note)
+        if as_json:
+            say_json({"dismissed": [letter.name for letter in chosen]})
+        else:
+            say(f"dismissed {_letters(len(chosen))}")
+
+
+# ------------------------------------------------------------ what the commands share
+@contextmanager
+def _told() -> Iterator[None]:
+    """A user's mistake, a failure and Ctrl-C end with a sentence and a status."""
+    from streams.dead_letters.ledger import DeadLettersError
+
+    try:
+        yield
+    except (SettingsError, models.PolicyError, ValueError) as error:
+        raise refuse(str(error)) from None
+    except DeadLettersError as error:
+        raise fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise fail("stopped; what was sent is settled, the rest is open", INTERRUPTED) from None
+
+
+def _dead_letters(broker: str | None) -> DeadLetters:
+    from streams.dead_letters.on_broker import DeadLetters
+
+    return DeadLetters(load_settings(broker=broker))
+
+
+def _decoder(policy: str | None) -> models.Decoder:
+    return models.load(load_settings(policy=policy).policy).decoder()
+
+
+def _by(name: str | None) -> str:
+    if not name:
+        raise refuse("who settles? Give --by NAME, or set USER")
+    return name
+
+
+def _check_kind(reason: str | None, topic: str | None) -> None:
+    if reason is not None and reason not in REASONS:
+        raise refuse(f"{reason!r} is no reason code; they are {', '.join(REASONS)}")
+    if topic is not None and topic not in TOPIC_BODIES:
+        raise refuse(f"{topic!r} is no input topic; they are {', '.join(TOPIC_BODIES)}")
+
+
+def _find(letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[Letter]:
+    """The letters at some addresses, each once. With `settled` False they all have to be open."""
+    from streams.dead_letters.ledger import DeadLettersError, parse_address
+
+    wanted = [parse_address(one) for one in addresses]
+    # A letter's repetitions and notes are in its own partition.
+    with _bar("reading") as told:
+        ledger = letters.ledger({partition for partition, _ in wanted}, told)
+    found: dict[Address, Letter] = {}
+    for written, address in zip(addresses, wanted, strict=True):
+        letter = ledger.letter(address)
+        if letter is None:
+            raise DeadLettersError(
+                f"there is no dead letter at {written}; `tierstream dead-letters list` shows the open ones"
+            )
+        if settled is False and letter.settled is not None:
+            raise DeadLettersError(
+                f"{letter.name} is settled: {_in_words(letter.settled)}. Nothing was done; --again does it all the same"
+            )
+        found[letter.address] = letter
+    return list(found.values())
+
+
+def _read_file(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise refuse(f"{file}: {error.strerror}; give a file with the whole body") from None
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's standard error, once there is much to do."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total >= MANY)
+
+
+# ------------------------------------------------------------ showing
+def _console() -> Console:
+    """Standard output; a pipe has no width of its own."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def _letters(count: int) -> str:
+    return "1 letter" if count == 1 else f"{count:,} letters"
+
+
+def _in_words(settled: Settled) -> str:
+    words = f"{settled.how} by {settled.by} at {units.format_time(settled.at_ms)}"
+    return words + (f", as {settled.to}" if settled.to else "") + (f": {settled.note}" if settled.note else "")
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="backslashreplace")
+
+
+def _shown_value(value: bytes | None) -> str:
+    if value is None:
+        return "(no value)"
+    try:
+        text = orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        text = value.decode(errors="backslashreplace")
+    if len(text) > SHOWN_CHARACTERS:
+        text = f"{text[:SHOWN_CHARACTERS]}…\n({len(value):,} bytes; --raw gives them all)"
+    return printable(text)
+
+
+def _as_json(letter: Letter) -> dict[str, Any]:
+    settled = letter.settled
+    topic, partition, offset = letter.source or (letter.topic, None, None)
+    return {
+        "address": letter.name,
+        "at": units.format_time(letter.at_ms),
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "key": letter.key,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "settled": settled
+        and {
+            "how": settled.how,
+            "by": settled.by,
+            "at": units.format_time(settled.at_ms),
+            "note": settled.note,
+            "to": settled.to,
+        },
+    }
+
+
+def _show_letters(letters: Sequence[Letter], limit: int, with_settled: bool) -> None:
+    if not letters:
+        say("no such dead letters")
+        return
+    table = Table()
+    for heading in ("address", "when"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("from", "key", "reason"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("detail", no_wrap=True, overflow="ellipsis", min_width=20)
+    if with_settled:
+        table.add_column("settled", overflow="fold")
+    for one in letters[:limit]:
+        cells = [one.name, units.format_time(one.at_ms)[:19] + "Z", one.where, one.key or "", one.reason, one.detail]
+        if with_settled:
+            cells.append("" if one.settled is None else f"{one.settled.how} by {one.settled.by}")
+        table.add_row(*(Text(printable(cell.replace("\n", " "))) for cell in cells))
+    _console().print(table)
+    if len(letters) > limit:
+        say(f"and {len(letters) - limit:,} more; see more by --limit, or fewer by --reason, --topic or --since")
+
+
+def _show_counts(letters: Sequence[Letter], as_json: bool) -> None:
+    counted = sorted(Counter((one.topic, one.reason) for one in letters).items(), key=lambda item: (-item[1], item[0]))
+    if as_json:
+        say_json([{"topic": topic, "reason": reason, "letters": count} for (topic, reason), count in counted])
+        return
+    table = Table("topic", "reason", "letters", "means")
+    table.columns[2].justify = "right"
+    for (topic, reason), count in counted:
+        table.add_row(*map(Text, (printable(topic), printable(reason), f"{count:,}", REASONS.get(reason, ""))))
+    _console().print(table)
+
+
+def _show_changes(changed: dict[str, tuple[Any, Any]], key: bytes | None, new_key: bytes | None) -> None:
+    table = Table("field", "before", "after")
+    rows = dict(changed)
+    if key != new_key:
+        rows["(key)"] = _text(key), _text(new_key)
+    for name, (was, now) in rows.items():
+        table.add_row(*(Text(printable(_short("—" if one is None else one))) for one in (name, was, now)))
+    _console().print(table)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _tell_left(letter: Letter, left: Left, number: int) -> None:
+    if number <= SHOWN_LEFT:
+        warn(f"{letter.name} is left, {left.code}: {printable(_short(left.detail))}")
+    elif number == SHOWN_LEFT + 1:
+        warn("more are left; the summary counts them")
+
+
+def _summarize(resent: int, left: Counter[str], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        say_json({"can_be_resent" if dry_run else "resent": resent, "left": dict(left.most_common())})
+        return
+    reasons = ", ".join(f"{count:,} {code}" for code, count in left.most_common())
+    done = f"{_letters(resent)} can be resent" if dry_run else f"resent {_letters(resent)}"
+    say(f"{done}, left {left.total():,}" + (f" ({reasons})" if reasons else ""))

@@ -1,0 +1,1 @@
+"""Examines an installation: broker, topics, Redis, clock, policy. Says what is wrong and what to do; changes nothing."""

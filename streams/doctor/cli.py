@@ -1,0 +1,53 @@
+"""`tierstream doctor`."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from streams.doctor.finding import Finding, counted, problem
+from streams.settings import SettingsError, load_settings
+from streams.terminal import FAILED, JsonOption, say, say_json
+
+
+def doctor(
+    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy file or shipped id.")] = None,
+    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="The serving view's Redis.")] = None,
+    worker: Annotated[str | None, typer.Option(help="A worker's pages, as http://127.0.0.1:6066.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine everything that a worker needs, and say what is wrong and what to do about it. Changes nothing.
+
+    Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1. Warnings are no problems.
+    """
+    from streams.doctor.checks import examine
+
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it has to say is among the findings
+    findings: list[Finding] = []
+    try:
+        for found in examine(load_settings(policy=policy, broker=broker, redis_url=redis_url), worker):
+            findings.append(found)
+            if not as_json:
+                _show(found)
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            findings.append(problem("settings", line, "Mend it; docs/operations.md has all settings"))
+            if not as_json:
+                _show(findings[-1])
+    counts = Counter(found.status for found in findings)
+    if as_json:
+        say_json({"ok": not counts["problem"], "findings": [asdict(found) for found in findings]})
+    else:
+        say(f"{counted(counts['problem'], 'problem')}, {counted(counts['warning'], 'warning')}")
+    raise typer.Exit(FAILED if counts["problem"] else 0)
+
+
+def _show(found: Finding) -> None:
+    say(f"{found.status:8} {found.about:13} {found.what}")
+    if found.do:
+        say(f"{'':22} -> {found.do}")

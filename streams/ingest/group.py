@@ -1,0 +1,143 @@
+"""What is asked of the broker before an ingest begins: are the topics there, and where does the group begin?"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Final
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+
+from models import units
+from streams.broker.librdkafka import quiet, reading
+from streams.ingest.rows import Incoming
+from streams.ingest.writer import IngestError
+from streams.settings import Settings
+
+PATIENCE_SECONDS: Final = 10.0
+COORDINATOR_SECONDS: Final = 30.0
+"""How long a broker that was started just now may take until it knows of its groups."""
+COORDINATOR_TO_COME: Final = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+MEMBERS_THERE: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+
+
+@contextmanager
+def _consumer(settings: Settings, group: str, options: dict[str, Any] | None = None) -> Iterator[Any]:
+    with closing(Consumer(reading(settings, group) | (options or {}), logger=quiet)) as consumer:
+        try:
+            yield consumer
+        except KafkaException as error:
+            raise IngestError(
+                f"no Kafka answers at {settings.broker} ({error.args[0].str()}). "
+                "Start one with ./scripts/kafka up, or set TIERSTREAM_BROKER"
+            ) from None
+
+
+def note_beginning(settings: Settings, group: str, topics: Collection[str], since: str) -> None:
+    """Have a group that has been nowhere in a topic begin where it shall. Raises IngestError.
+
+    Before it joins: the broker refuses this to who is no member once another is, who has done the same then.
+    A partition that is added to a topic later is read from its beginning. As a beginning is there before any transaction, one
+    that a dead process left open does not matter here, and is not waited for.
+    """
+    with _consumer(settings, group, {"isolation.level": "read_uncommitted"}) as consumer:
+        for topic in topics:
+            _note_beginning(consumer, _places(consumer, settings, topic), since)
+
+
+def _has_no_coordinator(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in COORDINATOR_TO_COME
+
+
+@retry(
+    retry=retry_if_exception(_has_no_coordinator),
+    stop=stop_after_delay(COORDINATOR_SECONDS),
+    wait=wait_fixed(0.2),
+    reraise=True,
+)
+def _note_beginning(consumer: Any, places: Sequence[Any], since: str) -> None:
+    known = consumer.committed(list(places), timeout=PATIENCE_SECONDS)
+    if any(one.offset != OFFSET_INVALID for one in known):
+        return
+    try:
+        consumer.commit(offsets=_beginnings(consumer, places, since), asynchronous=False)
+    except KafkaException as error:
+        if error.args[0].code() not in MEMBERS_THERE:
+            raise
+
+
+def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incoming]:
+    """Some records of a topic: the first from a time or the beginning on; with `now` the latest. Raises IngestError."""
+    with _consumer(settings, f"tierstream-check-{uuid.uuid4()}") as consumer:
+        places = _places(consumer, settings, topic)
+        if since == "now":
+            for one in places:
+                first, end = consumer.get_watermark_offsets(one, timeout=PATIENCE_SECONDS)
+                one.offset = max(first, end - count)
+        else:
+            places = _beginnings(consumer, places, since)
+        consumer.assign(places)
+        found: list[Incoming] = []
+        left = {one.partition: count for one in places}
+        while left:
+            message = consumer.poll(PATIENCE_SECONDS)
+            if message is None:
+                raise IngestError(f"{topic} does not answer; is the broker at {settings.broker} well?")
+            number, error = message.partition(), message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise IngestError(f"{topic} can't be read: {error.str()}")
+            if number not in left:
+                continue
+            if error is None:
+                found.append(Incoming.of(message))
+                left[number] -= 1
+            if error is not None or not left[number]:
+                del left[number]
+                consumer.pause([TopicPartition(topic, number)])
+        found.sort(key=lambda record: (record.timestamp_ms or 0, record.partition, record.offset))
+        return found[-count:] if since == "now" else found[:count]
+
+
+def _places(consumer: Any, settings: Settings, topic: str) -> list[Any]:
+    found = consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic]
+    if found.error is not None:
+        raise IngestError(
+            f"there is no topic {topic} at {settings.broker}, or this user may not read it ({found.error.str()})"
+        )
+    return [TopicPartition(topic, number) for number in sorted(found.partitions)]
+
+
+def _beginnings(consumer: Any, places: Sequence[Any], since: str) -> list[Any]:
+    """Where each partition begins, as an offset that can be committed."""
+    found = []
+    at = {} if since in ("beginning", "now") else _offsets_at(consumer, places, units.parse_time(since))
+    for one in places:
+        first, end = consumer.get_watermark_offsets(one, timeout=PATIENCE_SECONDS)
+        offset = {"beginning": first, "now": end}.get(since, at.get(one.partition, end))
+        found.append(TopicPartition(one.topic, one.partition, max(first, offset)))
+    return found
+
+
+def _offsets_at(consumer: Any, places: Sequence[Any], at_ms: int) -> dict[int, int]:
+    """Per partition the first offset whose record is not earlier; none where all are."""
+    asked = [TopicPartition(one.topic, one.partition, at_ms) for one in places]
+    answered = consumer.offsets_for_times(asked, timeout=PATIENCE_SECONDS)
+    return {
+        one.partition: one.offset
+        for one in answered
+        if one.offset not in (OFFSET_BEGINNING, OFFSET_END) and one.offset >= 0
+    }

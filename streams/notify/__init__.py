@@ -1,0 +1,1 @@
+"""What leaves by itself for people: alerts to a webhook within a daily budget, the digest of a day."""

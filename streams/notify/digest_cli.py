@@ -1,0 +1,141 @@
+"""The command `tierstream digest`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+import orjson
+import typer
+
+import models
+from streams.settings import Settings, SettingsError, load_settings, web_address
+from streams.terminal import fail, refuse, say
+
+if TYPE_CHECKING:
+    from streams.notify.digest import Digest
+
+POST_SECONDS: Final = 15.0
+
+
+class Format(StrEnum):
+    """How the digest leaves."""
+
+    TEXT = "text"
+    HTML = "html"
+    EMAIL = "email"
+    CHAT = "chat"
+
+
+class Language(StrEnum):
+    """What it is written in."""
+
+    EN = "en"
+    ZH = "zh"
+
+
+def digest(
+    format_: Annotated[
+        Format, typer.Option("--format", help="email: a whole message, for sendmail -t; chat: JSON for a webhook.")
+    ] = Format.TEXT,
+    sender: Annotated[str | None, typer.Option("--from", help="With --format email: who sends it.")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option(help="With --format email: to whom, several times for several.")
+    ] = None,
+    post: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TIERSTREAM_DIGEST_URL",
+            help="With --format chat: send it to this webhook (Slack, Mattermost, Teams).",
+        ),
+    ] = None,
+    lang: Annotated[Language, typer.Option(help="Language.")] = Language.EN,
+    mask: Annotated[bool, typer.Option("--mask", help="Show only the ends of customers' ids.")] = False,
+    day: Annotated[
+        str | None, typer.Option(help="Whose counts are told, as in 2026-01-31; default: yesterday (UTC).")
+    ] = None,
+    console_url: Annotated[
+        str | None, typer.Option(envvar="TIERSTREAM_CONSOLE_URL", help="Address of the console, for a link.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="The policy, if no worker has told Redis of its own.")
+    ] = None,
+    redis_url: Annotated[str | None, typer.Option(help="The workers' Redis.")] = None,
+) -> None:
+    """The day in short, for a mailbox or a chat: what is open, what became of yesterday's, who is most urgent and why."""
+    from redis.exceptions import RedisError
+
+    from streams.notify import digest as digests
+
+    try:
+        settings = load_settings(policy=policy, redis_url=redis_url)
+        if settings.redis_url is None:
+            raise SettingsError("no Redis is named; give --redis-url or set TIERSTREAM_REDIS_URL")
+        if format_ is Format.EMAIL and not (sender and to):
+            raise SettingsError("an e-mail needs --from and --to")
+        _check_web_address("TIERSTREAM_CONSOLE_URL", console_url)
+        _check_web_address("--post", post if format_ is Format.CHAT else None)
+        chosen = models.load(settings.policy)
+        found = asyncio.run(_gather(settings, chosen, _day(day), lang, console_url, mask))
+        if format_ is Format.EMAIL:
+            sys.stdout.buffer.write(digests.as_email(found, lang, sender or "", to or []))
+        elif format_ is Format.CHAT:
+            _chat(digests.as_chat(found, lang), post)
+        else:
+            say((digests.as_html if format_ is Format.HTML else digests.as_text)(found, lang).rstrip("\n"))
+    except (SettingsError, models.PolicyError, digests.DigestError) as error:
+        raise refuse(str(error)) from None
+    except (RedisError, OSError, ValueError) as error:
+        raise fail(f"Redis does not answer: {error}; check TIERSTREAM_REDIS_URL") from None
+
+
+def _day(written: str | None) -> date:
+    if written is None:
+        return datetime.now(UTC).date() - timedelta(days=1)
+    try:
+        return date.fromisoformat(written)
+    except ValueError:
+        raise SettingsError(f"--day {written!r} is no date; write one, as in 2026-01-31") from None
+
+
+def _check_web_address(option: str, url: str | None) -> None:
+    try:
+        if url is not None:
+            web_address(url)
+    except ValueError as error:
+        raise SettingsError(f"{option}: {error}") from None
+
+
+async def _gather(
+    settings: Settings, own: models.Policy, day: date, lang: str, console_url: str | None, masked: bool
+) -> Digest:
+    from streams.notify.digest import gather
+    from streams.view.customers import RedisView
+    from streams.view.queue import AlertQueue
+    from streams.view.rulebook import Rulebook
+
+    view = RedisView(settings.redis_url or "", settings.redis_prefix)
+    try:
+        policy = (await Rulebook(view, own).read()).current
+        return await gather(AlertQueue(view), policy, day, lang, console_url, masked)
+    finally:
+        await view.redis.aclose()
+
+
+def _chat(payload: dict[str, str], post: str | None) -> None:
+    if post is None:
+        say(orjson.dumps(payload).decode())
+        return
+    import httpx
+
+    from streams.notify.webhook import shown_host
+
+    try:
+        answer = httpx.post(post, json=payload, timeout=POST_SECONDS)
+    except httpx.HTTPError as error:
+        raise fail(f"{shown_host(post)} did not take the digest: {type(error).__name__}; check --post") from None
+    if not answer.is_success:
+        raise fail(f"{shown_host(post)} did not take the digest: it answered {answer.status_code}; check --post")

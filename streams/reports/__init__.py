@@ -1,0 +1,1 @@
+"""What reports share: charts and plots as SVG, how numbers are written, writing files without overwriting any."""

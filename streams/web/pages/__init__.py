@@ -1,0 +1,1 @@
+"""The console's pages for people, and the templates and files that they are made of."""

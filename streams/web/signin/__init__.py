@@ -1,0 +1,1 @@
+"""Who may come in: people and programs, passwords, OpenID Connect, sessions, throttling."""

@@ -1,0 +1,362 @@
+"""How what a batch brings leaves, for one partition: journal, outputs, changelog.
+
+    exactly-once    all of it in one Kafka transaction, under a transactional id that belongs to the source partition:
+                    a new owner of the partition fences the old one, whatever that one still believes
+    at-least-once   journal acknowledged -> outputs acknowledged -> changelog acknowledged; before each step the worker
+                    makes sure that it still is the partition's owner
+
+Where to read on is part of the changelog; the group's offsets, for lag monitors, follow in either. A producer serves one
+partition, from taking it to losing it, and nothing that it still holds is sent after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IllegalOperation,
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+    UnsupportedVersionError,
+)
+from aiokafka.structs import RecordMetadata
+from faust.types import TP
+
+from models.bodies import EVERYBODY
+from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES, Output
+from streams.broker.aiokafka_patches import TRANSACTION_BACKOFF_SECONDS
+from streams.broker.aiokafka_readers import connection, is_ended
+from streams.engine.batch import DeadLetter
+from streams.engine.envelope import Headers, dead_letter_record, output_record
+from streams.engine.journal import Entry
+from streams.engine.table import Marker, changelog_records
+from streams.topics import CENSUS, JOURNAL, SHADOWED, changelog_topic, shadow_changelog_topic, shadow_of
+
+if TYPE_CHECKING:
+    from streams.worker.app import TierstreamApp
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_RECORD_BATCH_BYTES: Final = 1_000_000
+MAX_REQUEST_BYTES: Final = 2_000_000
+TRANSACTION_TIMEOUT_MS: Final = 60_000
+"""The broker aborts a transaction that is open for longer."""
+RETRY_BACKOFF_MS: Final = 20
+END_SECONDS: Final = 1.0
+"""How long the end of a transaction may take to be written into its partitions before it is written once more."""
+MOST_BACKOFF_MS: Final = 100
+CHANGELOG: Final = "changelog"
+SHADOW_CHANGELOG: Final = shadow_of(CHANGELOG)
+BATCH_TOPICS: Final = (CHANGELOG, JOURNAL, TIER_CHANGES, CHURN_RISK)
+"""What nearly every batch writes to."""
+SHADOW_BATCH_TOPICS: Final = (SHADOW_CHANGELOG, shadow_of(TIER_CHANGES), shadow_of(CHURN_RISK))
+"""And what nearly every batch with a shadow."""
+ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *ANNOUNCEMENTS, PROFILES, DEAD_LETTERS, CENSUS)
+CLOSE_SECONDS: Final = 5.0
+OWNER_POLL_SECONDS: Final = 0.1
+
+Outgoing = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record to produce."""
+
+
+REFUSALS: Final[dict[type[KafkaError], str]] = {
+    MessageSizeTooLargeError: "Raise max.message.bytes of the topic to Kafka's default, 1048588, or more",
+    TopicAuthorizationFailedError: "Give this user the right to write to the topic (docs/operations.md)",
+    GroupAuthorizationFailedError: "Give this user the right to read in the group (docs/operations.md)",
+    ClusterAuthorizationFailedError: "Give this user the right to write idempotently (docs/operations.md)",
+    TransactionalIdAuthorizationFailed: "Give this user the right to the transactional ids, or set "
+    "TIERSTREAM_DELIVERY=at-least-once (docs/operations.md)",
+    AuthenticationFailedError: "Look at TIERSTREAM_SASL_USERNAME and TIERSTREAM_SASL_PASSWORD",
+    UnsupportedVersionError: "Use Kafka 2.5 or newer, or set TIERSTREAM_DELIVERY=at-least-once",
+}
+"""What the broker refuses for good, and what to do about it. Anything else passes, or is found out by trying again."""
+
+
+class Fenced(RuntimeError):
+    """The partition has another owner; nothing more may be written for it here."""
+
+
+class Interrupted(RuntimeError):
+    """The broker did not take a batch, for a reason that passes. What was committed of it is found by restoring."""
+
+
+class Refused(RuntimeError):
+    """The broker does not take a batch and will not; the message says what to do."""
+
+
+class Delivery:
+    """Writes for one partition, in the order of the methods: open, then per batch begin to commit, then close."""
+
+    def __init__(self, app: TierstreamApp, number: int) -> None:
+        self.app = app
+        self.number = number
+        self.generation = 0
+        """The group's generation in which the partition was last assigned to us."""
+        self.journal_position = 0
+        """An offset in the journal from which all entries of later batches are found."""
+        self.is_exactly_once = app.settings.delivery == "exactly-once"
+        self._producer: AIOKafkaProducer | None = None
+        self._sent: list[asyncio.Future[RecordMetadata]] = []
+        self._ending: asyncio.Task[None] | None = None
+        """Sees to it that the transaction committed last is ended in all of its partitions."""
+        self._journal_sent: asyncio.Future[RecordMetadata] | None = None
+
+    # ------------------------------------------------------------ taking and losing a partition
+    async def open(self) -> None:
+        """Become the one who writes for the partition; an earlier owner's open transaction is aborted."""
+        await self.close()
+        # Whoever slept over the group's session must not fence the present owner.
+        await self._make_sure_of_ownership(by_heartbeat=True)
+        settings = self.app.settings
+        only = {"transactional_id": f"{settings.table_app_id}-{self.number}"} if self.is_exactly_once else {}
+        self._producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=MAX_RECORD_BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+            request_timeout_ms=settings.request_timeout_ms,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            **only,
+            **connection(settings),
+        )
+        await self._patiently(self._producer.start())
+
+    async def end_undecided(self, as_committed: bool) -> None:
+        """End, in all of our partitions, a transaction that the broker left without an end; see PartitionWorker.
+
+        The broker takes what the transactional id appended since for a part of its next transaction, which is this one.
+        """
+        shadows = (SHADOW_CHANGELOG, *map(shadow_of, SHADOWED)) if self.app.settings.shadow is not None else ()
+        await self._begin((*ALL_TOPICS, *shadows))
+        if as_committed:
+            await self._patiently(self.producer.commit_transaction())
+        else:
+            await self._patiently(self.producer.abort_transaction())
+
+    async def close(self) -> None:
+        """Write no more. A transaction under way is left to the next owner, who aborts it."""
+        producer, self._producer, self._journal_sent = self._producer, None, None
+        self._sent.clear()
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        if producer is None:
+            return
+        # Whatever closing still finds wrong, the producer is given up: the next owner finds what was committed.
+        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+            await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
+        for kept in (producer._sender.sender_task, getattr(producer._txn_manager, "_transaction_waiter", None)):
+            _hear(kept)
+
+    # ------------------------------------------------------------ a batch
+    async def begin(self, topics: Iterable[str] = BATCH_TOPICS) -> None:
+        """Begin a batch, or what else goes to these topics; others may follow."""
+        if not self.is_exactly_once:
+            return
+        await self.settle()
+        if topics is BATCH_TOPICS and self.app.settings.shadow is not None:
+            topics = (*topics, *SHADOW_BATCH_TOPICS)
+        await self._begin(topics)
+
+    async def settle(self) -> None:
+        """Wait until what was committed last is so in every partition."""
+        if self._ending is not None:
+            await self._ending
+
+    async def _begin(self, topics: Iterable[str]) -> None:
+        await self._patiently(self.producer.begin_transaction())
+        # All in one request, while the batch is folded, and not one after the other as records come.
+        for name in topics:
+            self.producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(self._topic(name), self.number))
+
+    async def append_journal(self, entry: Entry) -> None:
+        """Say what the batch does, before any of its outputs leaves."""
+        sent = await self._append(self._topic(JOURNAL), [(self.app.settings.table_app_id.encode(), entry.encode(), [])])
+        self._journal_sent = sent[0]
+        if not self.is_exactly_once:
+            await self._acknowledged(sent)
+            self._note_journal_position()
+
+    async def append_outputs(self, outputs: Mapping[str, Iterable[Outgoing]]) -> None:
+        """Announcements and dead letters, by topic."""
+        sent = [one for name, records in outputs.items() for one in await self._append(self._topic(name), records)]
+        await self._acknowledged(sent)
+
+    async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
+        """The changed customers and how far they go, as one RecordBatch: appended whole or not at all."""
+        await self._append_table(CHANGELOG, changelog_records(changed, marker))
+
+    async def append_shadow(self, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Likewise under the shadow policy, before the table's own: then a table never goes further than its shadow."""
+        await self._append_table(SHADOW_CHANGELOG, records)
+
+    async def _append_table(self, name: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+        sent = await self._append(self._topic(name), ((key, value, []) for key, value in records))
+        if len(sent) > 1 and not self.is_exactly_once:
+            raise Refused(f"a changelog batch of partition {self.number} is larger than {MAX_RECORD_BATCH_BYTES} bytes")
+        await self._acknowledged(sent)
+
+    async def commit(self, offsets: Mapping[str, int]) -> None:
+        """Make the batch final, with the last offset folded of each input topic.
+
+        Where to read on is in the changelog's marker. The group's offsets follow it now and then, in either delivery.
+        """
+        if self.is_exactly_once:
+            sent, self._sent = self._sent, []
+            appended = await self._patiently(asyncio.gather(*sent))
+            await self._patiently(self.producer.commit_transaction())
+            self._note_journal_position()
+            self._ending = asyncio.create_task(self._see_the_end({one.topic_partition: one.offset for one in appended}))
+            self._ending.add_done_callback(_hear)
+        for name, offset in offsets.items():
+            self.app.consumer.done(TP(self._topic(name), self.number), offset + 1)
+
+    # ------------------------------------------------------------ profiles
+    async def publish(self, name: str, records: Iterable[Outgoing]) -> None:
+        """Records that belong to no batch, acknowledged."""
+        await self.begin([name])
+        await self._acknowledged(await self._append(self._topic(name), records))
+        await self.commit({})
+
+    async def publish_everywhere(self, name: str, value: bytes) -> None:
+        """The same record, keyed by `EVERYBODY`, in every partition of a topic, acknowledged."""
+        topic, partitions = self._topic(name), range(self.app.settings.partitions)
+        await self.begin([])
+        await self._make_sure_of_ownership(by_heartbeat=not self.is_exactly_once)
+        for number in partitions:
+            batch = self.producer.create_batch()
+            batch.append(key=EVERYBODY.encode(), value=value, timestamp=None)
+            await self._acknowledged([await self._send(batch, topic, number)])
+        await self.commit({})
+
+    # ------------------------------------------------------------ inside
+    async def _see_the_end(self, appended: Mapping[TopicPartition, int]) -> None:
+        """See to it that a transaction that was committed is so in every partition, with an offset of it in each.
+
+        A broker that stops may leave some of them without that end (KAFKA-20734), and takes what is there for a part of
+        the next transaction: aborted, that one would take with it what had been committed. So none begins before.
+        """
+        pause_seconds = waited_seconds = TRANSACTION_BACKOFF_SECONDS
+        while not await is_ended(self.producer.client, appended):
+            await asyncio.sleep(pause_seconds)
+            waited_seconds += pause_seconds
+            pause_seconds = min(1.5 * pause_seconds, MOST_BACKOFF_MS / 1000)
+            if waited_seconds > END_SECONDS:
+                await self.end_undecided(as_committed=True)
+                said = "partition %d: the broker left a batch without an end; it is committed now"
+                log.warning(said, self.number, extra={"partition": self.number})
+                waited_seconds = 0.0
+
+    @property
+    def producer(self) -> AIOKafkaProducer:
+        """The open producer."""
+        if self._producer is None:
+            raise Fenced("the producer was closed")
+        return self._producer
+
+    def _topic(self, name: str) -> str:
+        settings = self.app.settings
+        if name in (CHANGELOG, SHADOW_CHANGELOG):
+            return changelog_topic(settings) if name == CHANGELOG else shadow_changelog_topic(settings)
+        return settings.topic(name)
+
+    async def _append(self, topic: str, records: Iterable[Outgoing]) -> list[asyncio.Future[RecordMetadata]]:
+        """Hand records to the producer in as few RecordBatches as hold them; gives what tells of their acknowledgement."""
+        await self._make_sure_of_ownership(by_heartbeat=not self.is_exactly_once)
+        producer = self.producer
+        sent = []
+        batch = producer.create_batch()
+        for key, value, headers in records:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                sent.append(await self._send(batch, topic))
+                batch = producer.create_batch()
+                if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                    raise Refused(f"a record of {len(value or b'')} bytes for {topic} is larger than a batch")
+        if batch.record_count():
+            sent.append(await self._send(batch, topic))
+        return sent
+
+    async def _send(self, batch: Any, topic: str, number: int | None = None) -> asyncio.Future[RecordMetadata]:
+        batch.close()
+        sending = self.producer.send_batch(batch, topic, partition=self.number if number is None else number)
+        sent: asyncio.Future[RecordMetadata] = await self._patiently(sending)
+        sent.add_done_callback(_hear)
+        return sent
+
+    async def _acknowledged(self, sent: list[asyncio.Future[RecordMetadata]]) -> None:
+        """Wait for acknowledgements; in a transaction its end waits for them all."""
+        if self.is_exactly_once:
+            self._sent.extend(sent)
+        else:
+            await self._patiently(asyncio.gather(*sent))
+
+    def _note_journal_position(self) -> None:
+        if self._journal_sent is not None:
+            self.journal_position = self._journal_sent.result().offset + 1
+            self._journal_sent = None
+
+    async def _make_sure_of_ownership(self, by_heartbeat: bool) -> None:
+        """Without transactions nothing but the group says whose a partition is: go by its generation and our heartbeats.
+
+        Raises Fenced if the partition was given away.
+        """
+        while self.generation == self.app.consumer_generation_id:
+            if not by_heartbeat or self.app.consumer.is_member():
+                return
+            # We were stopped, or the broker was: the partition may have another owner, or still be ours.
+            await asyncio.sleep(OWNER_POLL_SECONDS)
+        raise Fenced(f"generation {self.generation} of the group is over")
+
+    async def _patiently(self, work: Awaitable[T]) -> T:
+        """Await, and say in our words what went wrong. Raises Fenced, Interrupted or Refused."""
+        try:
+            return await work
+        except (KafkaError, OSError, AssertionError, IllegalOperation) as error:
+            # aiokafka breaks a transaction off in the background, keeps the reason, and asserts later that it did not.
+            raise in_our_words(self._why_broken_off() or error, self.number) from error
+
+    def _why_broken_off(self) -> BaseException | None:
+        manager = self._producer._txn_manager if self._producer is not None else None
+        waiter = getattr(manager, "_transaction_waiter", None)
+        return waiter.exception() if waiter is not None and waiter.done() and not waiter.cancelled() else None
+
+
+def by_topic(outputs: Iterable[Output], dead_letters: Sequence[DeadLetter]) -> dict[str, list[Outgoing]]:
+    """Announcements and dead letters as records, as `append_outputs` takes them."""
+    found: dict[str, list[Outgoing]] = {}
+    for output in outputs:
+        found.setdefault(output.topic, []).append(output_record(output))
+    if dead_letters:
+        found[DEAD_LETTERS] = [dead_letter_record(letter) for letter in dead_letters]
+    return found
+
+
+def in_our_words(error: BaseException, number: int) -> Fenced | Interrupted | Refused:
+    """What an error of the client means for a partition."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, ProducerFenced | InvalidProducerEpoch):
+        return Fenced(said)
+    if hint := next((hint for kind, hint in REFUSALS.items() if isinstance(error, kind)), None):
+        return Refused(f"the broker refused what partition {number} needs: {said}. {hint}")
+    return Interrupted(said)
+
+
+def _hear(done: asyncio.Future[Any] | None) -> None:
+    """Take note of how something ended that nobody may come to await: else the event loop complains of it."""
+    if done is not None and done.done() and not done.cancelled():
+        done.exception()

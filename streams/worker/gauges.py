@@ -1,0 +1,149 @@
+"""How things stand at the moment, found out when the page /metrics is asked for: nothing is kept up to date for it.
+
+A value that is not known is left out rather than guessed: the lag of a partition that is being restored, or what Redis holds
+while it is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from streams.topics import INPUTS, OUTPUTS
+from streams.view.customers import ViewSizes, is_away
+
+if TYPE_CHECKING:
+    from streams.worker.app import TierstreamApp
+    from streams.worker.partition import PartitionWorker
+
+REDIS_SECONDS: Final = 1.0
+"""How long Redis may take to answer; whoever watches us does not wait for it any longer."""
+MOST_DUE_COUNTED: Final = 10_000
+"""Per partition, of the customers who are due in the hour in hand."""
+
+
+def _gauge(name: str, help: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"tierstream_{name}", help, labels=labels)
+
+
+class Gauges(Collector):
+    """What an app and its partitions are at; registered with the app's counters."""
+
+    def __init__(self, app: TierstreamApp) -> None:
+        self._app = app
+        self._sizes: ViewSizes | None = None
+        """What Redis held when it was last asked; None if it did not answer."""
+
+    async def ask_redis(self) -> None:
+        """Look what the serving view holds. To be awaited before values are collected."""
+        if self._app.feed is None:
+            return
+        try:
+            states = [worker.state for worker in self._app.partition_workers.values()]
+            policies = [self._app.policy, *(state.editions.current for state in states if state is not None)]
+            tiers = dict.fromkeys(name for policy in policies for name in policy.ladder.tier_names)
+            self._sizes = await asyncio.wait_for(self._app.feed.view.sizes(tiers), REDIS_SECONDS)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            self._sizes = None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The values now."""
+        yield from self._of_the_worker()
+        yield from self._of_partitions(sorted(self._app.partition_workers.items()))
+        yield from self._of_the_view()
+
+    def _of_the_worker(self) -> Iterator[GaugeMetricFamily]:
+        app, settings = self._app, self._app.settings
+        info = _gauge("info", "What this worker runs; always 1.", "app_id", "policy", "delivery", "clock")
+        info.add_metric([settings.table_app_id, app.policy.ref, settings.delivery, settings.clock], 1)
+        yield info
+        partitions = _gauge("partitions", "Partitions of every topic, as this worker was told.")
+        partitions.add_metric([], settings.partitions)
+        yield partitions
+        ready = _gauge(
+            "ready", "1 once every partition that is here was read to its end since it came, as /readyz says."
+        )
+        ready.add_metric([], app.is_ready())
+        yield ready
+
+    def _of_partitions(self, workers: list[tuple[int, PartitionWorker]]) -> Iterator[GaugeMetricFamily]:
+        folding = _gauge(
+            "partition_folding", "1 while a partition folds, 0 while it is restored or waits.", "partition"
+        )
+        customers = _gauge("customers", "Customers held.", "partition")
+        delay = _gauge(
+            "watermark_delay_seconds",
+            "Wall clock minus the partition's time: how old its view of the world is.",
+            "partition",
+        )
+        due = _gauge(
+            "due_customers",
+            f"Customers whose time has come and who are not advanced yet, about; counted up to {MOST_DUE_COUNTED:,} an hour.",
+            "partition",
+        )
+        unprofiled = _gauge(
+            "unprofiled_customers", "Customers whose latest profile is still to be published.", "partition"
+        )
+        unjudged = _gauge("unjudged_customers", "Customers still to be judged under the edition in force.", "partition")
+        shadowed = _gauge("shadow_customers", "Customers judged under the shadow policy.", "partition")
+        unshadowed = _gauge("shadow_unjudged_customers", "Customers still to be judged under it.", "partition")
+        edition = _gauge("edition", "The edition of the policy in force; 0 before the first.", "partition")
+        lag = _gauge(
+            "lag_records", "Offsets of an input from what was folded to its end, as last told by the broker.",
+            "topic", "partition",
+        )  # fmt: skip
+        now_ms = time.time_ns() // 1_000_000
+        for number, worker in workers:
+            here, state = [str(number)], worker.state
+            folding.add_metric(here, not worker.doing)
+            if state is None or worker.doing:
+                continue
+            time_ms = worker.time_ms()
+            customers.add_metric(here, len(state.customers))
+            if time_ms >= 0:
+                delay.add_metric(here, (now_ms - time_ms) / 1000)
+            due.add_metric(here, state.schedule.count_due(time_ms, MOST_DUE_COUNTED))
+            unprofiled.add_metric(here, len(state.unprofiled))
+            unjudged.add_metric(here, len(state.review))
+            edition.add_metric(here, state.editions.number)
+            shadow = worker.shadow
+            if shadow is not None and shadow.table is not None:
+                shadowed.add_metric(here, len(shadow.table.customers))
+                unshadowed.add_metric(here, len(shadow.waiting))
+            for topic in INPUTS:
+                behind = worker.lag(topic)
+                if behind is not None:
+                    lag.add_metric([topic, *here], behind)
+        yield from (folding, customers, delay, due, unprofiled, unjudged, shadowed, unshadowed, edition, lag)
+
+    def _of_the_view(self) -> Iterator[GaugeMetricFamily]:
+        feed, sizes = self._app.feed, self._sizes
+        up = _gauge("redis_up", "1 if Redis answered just now; left out where no view is kept.")
+        lag = _gauge(
+            "view_lag_records", "Offsets of an output that the view in Redis lacks, as far as it was read.",
+            "topic", "partition",
+        )  # fmt: skip
+        tiers = _gauge("view_customers", "Customers by tier, in the whole view: the same from every worker.", "tier")
+        at_risk = _gauge("view_at_risk_customers", "Customers with a churn alert, in the whole view.")
+        alerts = _gauge(
+            "view_alerts", "Alerts that wait, in the whole view: open and nobody's, held, snoozed.", "state"
+        )
+        if feed is not None:
+            name_of = {self._app.settings.topic(name): name for name in OUTPUTS}
+            up.add_metric([], sizes is not None)
+            for tp, behind in feed.lag().items():
+                lag.add_metric([name_of[tp.topic], str(tp.partition)], behind)
+        if sizes is not None:
+            for tier, count in sizes.tiers.items():
+                tiers.add_metric([tier], count)
+            at_risk.add_metric([], sizes.at_risk)
+            for state, count in sizes.alerts.items():
+                alerts.add_metric([state], count)
+        yield from (up, lag, tiers, at_risk, alerts)

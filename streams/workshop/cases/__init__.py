@@ -1,0 +1,1 @@
+"""Customers worked out by hand, run against a policy like unit tests."""

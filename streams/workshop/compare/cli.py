@@ -1,0 +1,87 @@
+"""`tierstream diff`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+import models
+from models import units
+from models.policy_file import SHIPPED
+from streams.reports.writing import write_report
+from streams.sources.opening import (
+    DEFAULT_SORT_MEMORY,
+    LogsArgument,
+    MapOption,
+    SortFolderOption,
+    Sorting,
+    SortMemoryOption,
+    SortOption,
+    open_logs,
+)
+from streams.terminal import INTERRUPTED, fail, refuse
+
+
+def diff(
+    logs: LogsArgument,
+    policy: Annotated[
+        list[str],
+        typer.Option(
+            "--policy",
+            "-p",
+            help=f"Twice: the policy that is, and the one that might be; files, or {', '.join(SHIPPED)}.",
+        ),
+    ],
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="Compare at this time, and leave out what came after it; default: the latest event."),
+    ] = None,
+    agents: Annotated[int, typer.Option(min=1, help="Among how many people alerts are shared.")] = 1,
+    top: Annotated[int, typer.Option(min=0, help="How many of the most valuable movers to list.")] = 100,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the customers.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page to this file.")] = None,
+    maps: MapOption = [],  # noqa: B006
+    sort: SortOption = False,
+    sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
+    sort_folder: SortFolderOption = None,
+) -> None:
+    """What another policy would change: who moves from which tier to which, why, and what it means for alerts, revenue and cost.
+
+    Folds the log under both policies in one pass; the same log and policies give the same report, always. Nothing is written
+    anywhere but to the files that are named.
+    """
+    from streams.engine.gc_tuning import collect_rarely
+    from streams.workshop.compare.comparison import UnlikeError, compare
+    from streams.workshop.compare.report import Report
+
+    try:
+        if len(policy) != 2:
+            raise refuse(
+                f"--policy is given {len(policy)} times; give it twice: the policy that is, and the one that might be"
+            )
+        first, second = (models.load(name) for name in policy)
+        as_of_ms = None if as_of is None else units.parse_time(as_of)
+        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), sys.stderr.isatty()
+        collect_rarely()
+        with open_logs(logs, maps, sorting, shown) as opened:
+            found, until_ms = compare(opened, (first, second), as_of_ms, top, workers, shown)
+    except UnlikeError as error:
+        raise refuse(f"{error}; leave out --workers") from None
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    except KeyboardInterrupt:
+        raise fail("stopped; nothing was written", INTERRUPTED) from None
+    report = Report((first, second), logs, until_ms, agents, found)
+    report.print(Console())
+    if json_file is not None:
+        write_report(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
+    if html is not None:
+        from streams.workshop.compare.page import page
+
+        write_report(html, page(report).encode())

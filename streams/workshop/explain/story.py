@@ -1,0 +1,296 @@
+"""One customer's story out of a log: what came, what it changed and why, what time alone did, and how they are now.
+
+The log is read as a replay reads it, and the worker: what happens to a customer depends on the others by the time that the log has
+reached, which decides what is late, and by lines that are drawn among all of them. So time is taken from every record; folded are
+only the customer's own, unless the policy's lines depend on everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+import models
+from models import counterfactual, story, units
+from models.bodies import Command
+from models.customer import Customer
+from models.editions import Editions
+from models.events import Event, Rejected
+from models.outputs import CLOCK_CAUSE
+from models.policy import Policy
+from models.story import Moment
+from streams.engine.batch import EVERYBODY_KEY, Batch, Plan
+from streams.engine.merge import Record
+from streams.sources.logs import Log
+from streams.terminal import printable
+from streams.workshop.explain.words import announcement_in_words, event_in_words
+from streams.workshop.replay.run import Replay, fold_all
+
+LOOK_AHEAD_MS: Final = 5 * 366 * units.DAY_MS
+"""How far it is told what time alone will bring."""
+MOST_NEAR_IDS: Final = 5
+MOST_COMPARED: Final = 200_000
+"""Among so many ids a near one is still found in a moment."""
+
+
+class ExplainError(ValueError):
+    """A story that can't be told; the message says why, and what to do."""
+
+
+class _Says(msgspec.Struct):
+    """What a record that could not be used says of itself."""
+
+    customer_id: str | None = None
+    event_id: str | None = None
+    occurred_at: Any = None
+
+
+_said = msgspec.json.Decoder(_Says).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A moment, and the record that it was of."""
+
+    moment: Moment
+    record: Record | None = None
+
+
+@dataclass
+class Story:
+    """A customer's moments up to an instant, and the customer then."""
+
+    customer_id: str
+    policy: Policy
+    at_ms: int
+    customer: Customer
+    told: list[Told] = field(default_factory=list)
+    announced: list[dict[str, Any]] | None = None
+    """Where there is no log: what was announced, the latest last."""
+
+    def as_json(self, last: int | None = None) -> dict[str, Any]:
+        """The whole story, or its last moments; docs/explain.md says what is in it."""
+        moments = self.moments()
+        return {
+            "customer_id": self.customer_id,
+            "policy": self.policy.told_as,
+            "currency": self.policy.currency,
+            "horizon": units.format_duration(self.policy.risk.horizon_ms),
+            "at": units.format_time(self.at_ms),
+            "events": sum(one["kind"] == "event" for one in moments),
+            "moments": moments if last is None else moments[max(len(moments) - last, 0) :],
+            **({} if self.announced is None else {"announced": self.announced}),
+            **now_and_ahead(self.customer, self.policy, self.customer_id, self.at_ms),
+        }
+
+    def moments(self) -> list[dict[str, Any]]:
+        """Every moment, each with what moved the score since the one before."""
+        found, before = [], None
+        for one in self.told:
+            found.append(_moment(one, before))
+            before = found[-1]["after"]
+        return found
+
+
+def now_and_ahead(customer: Customer, policy: Policy, customer_id: str, at_ms: int) -> dict[str, Any]:
+    """A customer at an instant, what one purchase would do, and what time alone will bring without one."""
+    profile = None
+    if not story.is_forgotten(customer):
+        profile = models.profile(story.as_of(customer, policy, at_ms), customer_id, policy)
+    return {
+        "now": None if profile is None else orjson.loads(profile),
+        "with_one_purchase": counterfactual.with_one_purchase(customer, policy, customer_id, at_ms),
+        "without_a_purchase": [
+            {
+                "at": units.format_time(moment.at_ms),
+                "tier": moment.after.standing.tier,
+                "level": moment.after.standing.risk_level,
+                "probability": (story.seen_at(moment.after, policy, moment.at_ms) or {}).get("probability"),
+                "announcements": bodies_of([moment]),
+            }
+            for moment in story.by_time(customer, at_ms + LOOK_AHEAD_MS, policy, customer_id)
+            if moment.after is not None
+        ],
+    }
+
+
+def _moment(one: Told, previous: dict[str, Any] | None) -> dict[str, Any]:
+    moment, policy = one.moment, one.moment.policy
+    kind = "event" if one.record is not None else "clock" if moment.cause == CLOCK_CAUSE else "edition"
+    before_ms = moment.at_ms - 1 if kind == "clock" else moment.at_ms
+    before = None if moment.before is None else story.seen_at(moment.before, policy, before_ms)
+    after = None if moment.after is None else story.seen_at(moment.after, policy, moment.at_ms)
+    return {
+        "at": units.format_time(moment.at_ms) if moment.at_ms >= 0 else None,
+        "kind": kind,
+        "cause": moment.cause,
+        "policy": policy.told_as,
+        "event": None if one.record is None else _event(one.record, policy),
+        "verdict": moment.verdict,
+        "late": moment.is_late,
+        "reason": None if moment.rejected is None else {"code": moment.rejected.code, "detail": moment.rejected.detail},
+        "before": before,
+        "after": after,
+        "changed": story.differences(before, after),
+        "moved": {"by_time": story.moved_terms(previous, before), "by_this": story.moved_terms(before, after)},
+        "announcements": bodies_of([moment]),
+    }
+
+
+def bodies_of(moments: Iterable[Moment]) -> list[dict[str, Any]]:
+    """What moments announce: the bodies, each with its topic and in words."""
+    found = []
+    for output in (output for moment in moments for output in moment.outputs):
+        body = orjson.loads(output.body)
+        found.append({"topic": output.topic, "text": announcement_in_words(output.topic, body), **body})
+    return found
+
+
+def _event(record: Record, policy: Policy) -> dict[str, Any]:
+    try:
+        body = orjson.loads(record.value or b"")
+    except orjson.JSONDecodeError:
+        body = None
+    event, said = record.decoded, body if isinstance(body, dict) else {}
+    at, text = _said_at(said), f"a record of {record.topic or 'no topic'} that can't be used"
+    if isinstance(event, Event):
+        at, text = units.format_time(event.occurred_at_ms), event_in_words(event, said, policy)
+    return {"topic": record.topic, "event_id": said.get("event_id"), "occurred_at": at, "text": text, "body": body}
+
+
+def _said_at(said: dict[str, Any]) -> str | None:
+    """When a record that can't be used says that it occurred."""
+    with suppress(ValueError, OverflowError):
+        return units.format_time(units.parse_time(str(said.get("occurred_at"))))
+    return None
+
+
+# ---------------------------------------------------------------- out of a log
+class Watched(Replay):
+    """A replay that notes the moments of one customer."""
+
+    def __init__(self, policy: Policy, customer_id: str, with_recorded_lines: bool, until_ms: int | None) -> None:
+        super().__init__(policy, with_recorded_lines)
+        self.ids: set[bytes] = set()
+        self.told: list[Told] = []
+        self._id, self._key = customer_id, customer_id.encode()
+        self._until_ms = until_ms
+        self._customer: Customer | None = None
+
+    def fold(self, records: list[Record]) -> Iterator[Batch]:
+        """Fold the customer's own records; and everybody's, if lines depend on them."""
+        mine, latest_ms = [], -1
+        for record in records:
+            event = record.decoded
+            if isinstance(event, Rejected):
+                if self._is_about_them(record):
+                    mine.append(record)
+                continue
+            latest_ms = max(latest_ms, event.occurred_at_ms)
+            self.ids.add(event.key)
+            if self._relative is not None or event.key in (self._key, EVERYBODY_KEY):
+                mine.append(record)
+        yield from super().fold(mine)
+        if self._relative is None:
+            self.clock_ms = max(self.clock_ms, latest_ms)
+
+    def do(self, plan: Plan) -> Batch:
+        """Note what a plan brings the customer, and do what it says."""
+        editions = self.editions
+        if self._key in plan.due:
+            self._judge(editions)
+            assert self._customer is not None, "who is due is known"
+            self._note(story.by_time(self._customer, plan.until_ms, editions.current, self._id))
+        if self._key in plan.review:
+            self._judge(editions)
+        for record in plan.records:
+            event = record.decoded
+            if isinstance(event, Rejected):
+                self._reject(record, event, editions.current)
+            elif event.key == EVERYBODY_KEY and isinstance(event.body, Command):
+                editions = _begun(editions, event.body, event.occurred_at_ms)
+            elif event.key == self._key:
+                self._judge(editions)
+                self._note(story.by_event(self._customer, event, editions.current), record)
+        return super().do(plan)
+
+    def _judge(self, editions: Editions) -> None:
+        """Under the edition in force, if it is not theirs yet."""
+        while self._customer is not None and self._customer.edition != editions.number:
+            before, edition = next(iter(editions.steps_from(self._customer.edition)))
+            self._note(story.by_edition(self._customer, before, edition.policy, edition.effective_ms, self._id))
+
+    def _note(self, moments: Generator[Moment, None, Customer], record: Record | None = None) -> None:
+        found, self._customer = story.collected(moments)
+        self.told += [Told(moment) for moment in found[:-1]]
+        self.told += [Told(moment, record) for moment in found[-1:]]
+
+    def _is_about_them(self, record: Record) -> bool:
+        """Whether a record that can't be used says that it is of this customer, and of a time that is asked about."""
+        if record.value is None or self._key not in record.value:
+            return False
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            said = _said(record.value)
+            at_ms = -1
+            with suppress(ValueError):
+                at_ms = units.parse_time(str(said.occurred_at))
+            return said.customer_id == self._id and (self._until_ms is None or at_ms <= self._until_ms)
+        return False
+
+    def _reject(self, record: Record, why: Rejected, policy: Policy) -> None:
+        if self._is_about_them(record):
+            cause = _said(record.value or b"").event_id or ""
+            at_ms = -1 if self._customer is None else self._customer.clock_ms
+            moment = Moment(at_ms, cause, policy, None, "rejected", why, False, self._customer, self._customer)
+            self.told.append(Told(moment, record))
+
+    def story(self, at_ms: int) -> Story:
+        """What was noted. Raises ExplainError if there is nothing."""
+        if self._customer is None:
+            raise ExplainError(_unknown(self._id, self.ids, at_ms))
+        return Story(self._id, self.editions.current, at_ms, self._customer, self.told)
+
+
+def story_of_log(
+    customer_id: str,
+    logs: Sequence[Log],
+    policy: Policy,
+    at_ms: int | None,
+    progress: bool,
+    with_recorded_lines: bool = False,
+) -> Story:
+    """A customer's story by a log, up to and including an instant; without one, to where the log ends.
+
+    What occurred later is left out. Raises LogError or ExplainError.
+    """
+    watched = Watched(policy, customer_id, with_recorded_lines, at_ms)
+    keep = None if at_ms is None else [lambda record: record.occurred_at_ms <= at_ms] * len(logs)
+    fold_all(watched, logs, [policy.decoder()] * len(logs), lambda batch: None, progress, keep, "reading")
+    until_ms = watched.clock_ms if at_ms is None else at_ms
+    for _ in watched.finish(until_ms):
+        pass
+    return watched.story(until_ms)
+
+
+def _begun(editions: Editions, command: Command, at_ms: int) -> Editions:
+    """As a batch does it: one that was sent twice, or does not fit, changes nothing."""
+    if command.edition is not None and command.edition <= editions.number:
+        return editions
+    with suppress(ValueError):
+        return editions.begun_with(command, at_ms)
+    return editions
+
+
+def _unknown(customer_id: str, ids: set[bytes], at_ms: int) -> str:
+    until = f" up to {units.format_time(at_ms)}" if at_ms >= 0 else ""
+    said = f"the log has no customer {customer_id!r}{until}; it has {len(ids):,} others"
+    if len(ids) > MOST_COMPARED:
+        return said
+    near = get_close_matches(customer_id, sorted(key.decode() for key in ids), MOST_NEAR_IDS)
+    return f"{said}; near it are {', '.join(map(printable, near))}" if near else said

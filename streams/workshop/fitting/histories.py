@@ -1,0 +1,91 @@
+"""Reads logs for fitting and backtesting: into the columns of a history, and through the fold for what it would have announced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from models.events import Event
+from models.fitting.alerts import Announced
+from models.fitting.history import History, HistoryBuilder
+from models.outputs import CHURN_RISK, TIER_CHANGES, Output
+from models.policy import Policy
+from streams.engine.batch import Batch
+from streams.sources.logs import Log, LogError
+from streams.sources.progress import progress_over
+from streams.workshop.replay.run import Replay, fold_all
+
+TIER_MOVES: Final = ("upgrade", "downgrade")
+NEVER_CLOSED_MS: Final = 2**62
+RECORDS_A_REPORT: Final = 1_000
+
+
+def read_history(logs: Sequence[Log], policy: Policy, shown: bool) -> tuple[History, int]:
+    """The history in some logs, and how many of their records could not be used. Raises LogError."""
+    builder, unusable = HistoryBuilder(), 0
+    with progress_over(logs, shown, "reading") as reading:
+        for log in logs:
+            for stream in log.streams(policy.decoder(), reading.on_bytes):
+                for number, record in enumerate(stream, 1):
+                    if number % RECORDS_A_REPORT == 0:
+                        reading.on_events(RECORDS_A_REPORT)
+                    if isinstance(record.decoded, Event):
+                        builder.add(record.decoded)
+                    else:
+                        unusable += 1
+    try:
+        return builder.build(), unusable
+    except ValueError as error:
+        raise LogError(f"{error}: is it the log that you meant?") from None
+
+
+def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, Announced]:
+    """What a policy announces over some logs, by customer. Raises LogError."""
+    found: dict[str, _Collected] = {}
+
+    def collect(batch: Batch) -> None:
+        for output in batch.outputs:
+            found.setdefault(output.customer_id, _Collected()).add(output)
+
+    replay = Replay(policy, quietly=True)
+    fold_all(replay, logs, [policy.decoder()] * len(logs), collect, shown, what=policy.ref)
+    for batch in replay.finish(replay.clock_ms):
+        collect(batch)
+    return {name: one.announced() for name, one in found.items()}
+
+
+def without_patience(policy: Policy) -> Policy:
+    """The policy with no grace, no minimum hold and no hysteresis: what every line crossed would announce at once."""
+    levels = tuple(replace(level, ease_below=level.raise_at) for level in policy.risk.levels)
+    return replace(policy, grace_ms=0, min_hold_ms=0, risk=replace(policy.risk, levels=levels))
+
+
+class _Collected:
+    """The announcements about one customer as they come."""
+
+    def __init__(self) -> None:
+        self.alerts_ms: list[int] = []
+        self.open_ms: list[tuple[int, int]] = []
+        self.opened_ms: int | None = None
+        self.tier_changes = 0
+        self.risk_changes = 0
+
+    def add(self, output: Output) -> None:
+        at_ms = output.occurred_at_ms
+        if output.topic == TIER_CHANGES:
+            self.tier_changes += output.change in TIER_MOVES
+        elif output.topic == CHURN_RISK:
+            self.risk_changes += 1
+            if output.change in ("raised", "escalated"):
+                self.alerts_ms.append(at_ms)
+            if output.change == "raised":
+                self.opened_ms = at_ms
+            elif output.change == "cleared" and self.opened_ms is not None:
+                self.open_ms.append((self.opened_ms, at_ms))
+                self.opened_ms = None
+
+    def announced(self) -> Announced:
+        if self.opened_ms is not None:
+            self.open_ms.append((self.opened_ms, NEVER_CLOSED_MS))
+        return Announced(tuple(self.alerts_ms), tuple(self.open_ms), self.tier_changes, self.risk_changes)

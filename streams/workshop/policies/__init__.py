@@ -1,0 +1,1 @@
+"""Making and reading policies: questions, thresholds from a log, a policy in words."""

@@ -1,0 +1,157 @@
+"""`tierstream policy new`: from a log and a few answers to a policy file."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from models import units
+from models.fitting.fit import fit as fit_parameters
+from models.policy_file import load
+from streams.reports.writing import refuse_to_overwrite, write_new
+from streams.sources.opening import find_logs
+from streams.terminal import INTERRUPTED, fail, refuse, say, say_json, warn
+from streams.workshop.fitting.histories import read_history
+from streams.workshop.policies.interview import Answers, Interview
+from streams.workshop.policies.proposal import HORIZON_MS, Proposal, propose, why_no_fit, window_of, written
+from streams.workshop.policies.round_thresholds import Spread, round_lines
+from streams.workshop.policies.spend_log import Spend, read_spend
+
+
+def make(
+    names: Sequence[str],
+    maps: Sequence[str],
+    out: Path,
+    answers: Answers,
+    lines: str | None,
+    fit: bool | None,
+    takes_defaults: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """The command. Raises typer.Exit."""
+    parameters = out.with_name(f"{out.stem}-params.toml")
+    refuse_to_overwrite([out, *([parameters] if fit else [])], force)
+    interview = Interview(takes_defaults)
+    try:
+        shown = not as_json and sys.stderr.isatty()
+        found, unusable = read_spend(find_logs(names, maps), shown)
+        if not as_json:
+            _say_what_was_read(found, unusable)
+        wishes = interview.wishes(answers, found, out)
+        spend = found[wishes.currency]
+        others = [currency for currency in found if currency != wishes.currency]
+        spread = Spread(spend.in_window(window_of(wishes)))
+        log = ", ".join(Path(name).name for name in names)
+        kept: Sequence[int] = (
+            round_lines(spread, wishes.shares, wishes.sharing, wishes.decimals)
+            if lines is None
+            else interview.lines(lines, wishes.shares, wishes.decimals)
+        )
+        while True:
+            proposal = propose(wishes, kept, spend, spread, log, others)
+            if not as_json:
+                _print(proposal)
+            if lines is not None:
+                break
+            typed = interview.lines(None, kept, wishes.decimals)
+            if typed == tuple(kept):
+                break
+            kept = typed
+        text = proposal.text
+        if _wants_fit(interview, spend, fit, as_json):
+            refuse_to_overwrite([parameters], force)
+            history, _ = read_history(find_logs(names, maps), proposal.policy, shown)
+            fitted = fit_parameters(
+                history, proposal.policy, HORIZON_MS, [Path(name).name for name in names], warn if shown else _nothing
+            )
+            write_new(parameters, fitted.as_toml(), force)
+            text = written(wishes, proposal.lines_minor, spend, spread, log, others, parameters)
+        write_new(out, text, force)
+        policy = load(out)
+    except ValueError as error:
+        raise refuse(str(error)) from None
+    except (typer.Abort, KeyboardInterrupt):
+        raise fail(f"stopped; {out} was not written; --yes takes every default", INTERRUPTED) from None
+    if as_json:
+        say_json({"policy": policy.ref, "out": str(out), "fitted": bool(policy.parameters), **as_wire(proposal)})
+        return
+    _say_what_is_next(out, names, maps, bool(policy.parameters))
+
+
+def as_wire(proposal: Proposal) -> dict[str, Any]:
+    """A proposal for machines."""
+    moves = {name: round(proposal.year.a_month(name), 3) for name in ("upgrade", "downgrade")}
+    return {"currency": proposal.wishes.currency, "tiers": proposal.rows(), "moves_a_month": moves}
+
+
+def _wants_fit(interview: Interview, spend: Spend, fit: bool | None, as_json: bool) -> bool:
+    if fit is not None:
+        return fit
+    reason = why_no_fit(spend)
+    if reason:
+        if not as_json:
+            say(f"The log is not enough to fit the risk to: {reason}. The probabilities are of other customers.")
+        return False
+    return False if as_json else interview.confirm("Fit the risk to the log too (some seconds)", default=True)
+
+
+def _nothing(text: str) -> None:
+    """Steps of a fit that nobody looks at."""
+
+
+def _say_what_was_read(found: dict[str, Spend], unusable: int) -> None:
+    for currency, spend in found.items():
+        begins, ends = (units.format_time(at_ms)[:10] for at_ms in (spend.begins_ms, spend.ends_ms))
+        say(f"{spend.purchases:,} purchases in {currency} by {len(spend.customers):,} customers, {begins} to {ends}")
+    if unusable:
+        say(f"{unusable:,} records could not be used; tierstream replay says why")
+
+
+def _print(proposal: Proposal) -> None:
+    """The small table of what the lines would hold."""
+    wishes = proposal.wishes
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("tier")
+    for column in ("from", "customers", "share", "of the spend", "over the year"):
+        table.add_column(column, justify="right")
+    for row in proposal.rows():
+        line = row["min_spend"]
+        table.add_row(
+            Text(row["tier"]),
+            "" if line is None else units.money_in_words(units.parse_minor(line, wishes.decimals), wishes.currency),
+            f"{row['customers']:,}",
+            f"{row['share']:.1%}",
+            f"{row['share_of_spend']:.1%}",
+            f"{row['share_over_the_year']:.1%}",
+        )
+    Console().print(table)
+    year = proposal.year
+    say(
+        f"Over the last {year.months} months, of all who had ever bought, with grace and steps: "
+        f"{year.a_month('upgrade'):,.1f} upgrades and {year.a_month('downgrade'):,.1f} downgrades a month"
+    )
+
+
+def _say_what_is_next(out: Path, names: Sequence[str], maps: Sequence[str], fitted: bool) -> None:
+    file, log = shlex.quote(str(out)), shlex.join(names)
+    mapped = "".join(f" --map {shlex.quote(one)}" for one in maps)
+    customers = shlex.quote(str(out.with_name(f"{out.stem}-customers.toml")))
+    say(f"written to {out}; next:")
+    say(f"  tierstream policy check {file}")
+    say(f"  tierstream policy show {file}")
+    if not fitted:
+        params = shlex.quote(str(out.with_name(f"{out.stem}-params.toml")))
+        say(f"  tierstream fit {log}{mapped} --policy {file} --out {params}")
+    say(f"  tierstream diff {log}{mapped} --policy THE-ONE-YOU-HAVE --policy {file} --html diff.html")
+    say(f"  tierstream policy test {file} --write-example {customers}")
+    say(f"  tierstream policy test {file} {customers}")

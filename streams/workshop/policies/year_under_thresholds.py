@@ -1,0 +1,89 @@
+"""What a year under a policy would have been: who would have been in which tier, and how often tiers would have moved.
+
+Purchases that a pass over the log kept are folded again, customer by customer, so that grace, hold and steps are those of
+the policy and not of a formula. What was bought within an hour is one purchase to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from models import buckets
+from models.customer import Facts
+from models.events import Event, Rejected
+from models.fold import advance_own, apply_own, new_customer
+from models.outputs import TIER_CHANGES, Output
+from models.policy import Policy
+from streams.workshop.policies.spend_log import KEEPING, YEAR_MS, Spend
+
+MONTHS: Final = 12
+MOST_CUSTOMERS: Final = 20_000
+"""Of more, every so manyth is folded."""
+MONTH_MS: Final = YEAR_MS // MONTHS
+
+
+@dataclass
+class Year:
+    """The last year of a log under a policy, or as much of one as there is."""
+
+    months: int
+    in_tier: Counter[str] = field(default_factory=Counter)
+    """Customers by tier, added up over the ends of months."""
+    moves: Counter[str] = field(default_factory=Counter)
+    """Upgrades and downgrades."""
+
+    def share(self, tier: str) -> float:
+        """On average over the year, of the customers who had bought by then."""
+        return self.in_tier[tier] / max(self.in_tier.total(), 1)
+
+    def a_month(self, change: str) -> float:
+        """How many such changes a month."""
+        return self.moves[change] / self.months
+
+
+def year_under(policy: Policy, spend: Spend) -> Year:
+    """The last year of a log under a policy."""
+    months = min(max(round((spend.ends_ms - spend.begins_ms) / MONTH_MS), 1), MONTHS)
+    ends_ms = [spend.ends_ms - number * MONTH_MS for number in reversed(range(months))]
+    begin_ms = spend.ends_ms - months * MONTH_MS
+    every = -(-len(spend.customers) // MOST_CUSTOMERS)
+    year = Year(months)
+    for key in sorted(spend.customers)[::every]:
+        _live(year, policy, key, spend.customers[key], ends_ms, begin_ms)
+    for counted in (year.in_tier, year.moves):
+        for name in counted:
+            counted[name] *= every
+    return year
+
+
+def _live(year: Year, policy: Policy, key: bytes, facts: Facts, ends_ms: list[int], begin_ms: int) -> None:
+    customer_id = key.decode()
+    events = _events(facts, key, customer_id)
+    event = next(events, None)
+    if event is None:
+        return
+    customer = new_customer(policy, event.occurred_at_ms)
+    for end_ms in ends_ms:
+        outputs: list[Output] = []
+        while event is not None and event.occurred_at_ms <= end_ms:
+            applied = apply_own(customer, event, policy)
+            outputs += [] if isinstance(applied, Rejected) else applied
+            event = next(events, None)
+        if customer.events:
+            outputs += advance_own(customer, end_ms, policy, customer_id)
+            year.in_tier[customer.standing.tier] += 1
+        for output in outputs:
+            if output.topic == TIER_CHANGES and output.occurred_at_ms > begin_ms:
+                year.moves[output.change] += 1
+
+
+def _events(facts: Facts, key: bytes, customer_id: str) -> Iterator[Event]:
+    """What was bought, hour by hour."""
+    for number, _, _, spend_minor in buckets.rows(facts.buckets):
+        at_ms = number * KEEPING.bucket_ms
+        event = Event("purchases", customer_id, key, str(number), at_ms, number.to_bytes(8, "big"))
+        event.is_refund, event.amount_minor = spend_minor < 0, abs(spend_minor)
+        yield event

@@ -1,0 +1,91 @@
+"""Customers to begin a replay with: those in a worker's table, as its changelog has them.
+
+The changelog holds states, byte for byte what the fold works on, and how far into the inputs they go. So a replay that begins
+with them and reads on where they end tells what one of everything would have told. The view in Redis holds profiles, from which
+no state can be made again: they lack the de-duplication, what time has in store, and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from models.editions import Editions
+from models.policy import Policy
+from streams.engine.table import ChangelogError, Restoring
+from streams.settings import load_settings
+from streams.sources.kafka_log import KafkaLog
+from streams.sources.kafka_span import SCHEME, WHOLE, Offsets, parse_kafka_url
+from streams.sources.logs import LogError
+from streams.topics import TABLE
+
+
+class Seed(NamedTuple):
+    """A table as its changelog has it."""
+
+    customers: dict[bytes, bytes]
+    clock_ms: int
+    editions: Editions
+    next_offsets: Offsets
+    """Where reading the inputs goes on."""
+
+
+class _Held(NamedTuple):
+    """A record of the changelog, as the table takes it."""
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+
+
+def read_seed(name: str, policy: Policy) -> Seed:
+    """The table of the worker whose changelog is at `kafka://HOST:PORT`. Raises LogError, also for what can't be a seed."""
+    if not name.startswith(SCHEME):
+        raise LogError(
+            f"--seed {name.partition('://')[0]}: states are in the changelog of a worker's table: give kafka://HOST:PORT, and "
+            "TIERSTREAM_APP_ID if it has another. Redis, and profiles.jsonl, hold profiles, which a state can't be made of"
+        )
+    broker, span = parse_kafka_url(name)
+    if span != WHOLE:
+        raise LogError(f"--seed {name}: it is the whole table: leave out what comes after the ?")
+    log = KafkaLog(load_settings(broker=broker))
+    log.begin([TABLE])
+    customers: dict[bytes, bytes] = {}
+    next_offsets: dict[tuple[str | None, int | None], int] = {}
+    markers = []
+    for number in log.partitions(TABLE):
+        restoring = Restoring(f"{name}, {log.topic(TABLE)}", number)
+        try:
+            restoring.feed(_held(log.messages(TABLE, number)))
+            partition = restoring.finished()
+        except ChangelogError as error:
+            raise LogError(str(error)) from None
+        if not partition.marker.batch:
+            continue  # nothing was ever folded there
+        if partition.marker.policy != policy.ref:
+            raise LogError(
+                f"--seed {name}: the table was folded under {partition.marker.policy}, not {policy.ref}: "
+                f"give --policy {partition.marker.policy}"
+            )
+        customers.update(partition.customers)
+        markers.append(partition.marker)
+        next_offsets |= {(topic, number): last + 1 for topic, last in partition.marker.offsets.items()}
+    if not markers:
+        raise LogError(f"--seed {name}: nothing was folded there yet; is TIERSTREAM_APP_ID {log.app_id}?")
+    editions = {Editions.from_wire(policy, marker.editions).number for marker in markers}
+    if len(editions) > 1:
+        raise LogError(
+            f"--seed {name}: the partitions are under several editions of the policy; wait until the workers have read on"
+        )
+    oldest = max(markers, key=lambda marker: len(marker.editions))
+    return Seed(
+        customers,
+        max(marker.clock_ms for marker in markers),
+        Editions.from_wire(policy, oldest.editions),
+        Offsets(next_offsets),
+    )
+
+
+def _held(messages: Iterator[Any]) -> Iterator[Any]:
+    for message in messages:
+        yield _Held(message.key(), message.value(), message.offset())

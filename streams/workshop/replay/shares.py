@@ -1,0 +1,201 @@
+"""Replay in several processes: each reads the whole log and folds its share of the customers.
+
+In a log in the order of time customers have nothing to do with one another, so their announcements are the same however many
+processes there are; only which customer's line comes before which other's in a file depends on their number. In another log
+an event moves the clock of all customers before the earlier events of others come, so it is refused.
+"""
+
+from __future__ import annotations
+
+import heapq
+import multiprocessing
+import shutil
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import orjson
+from msgspec import Struct
+from xxhash import xxh3_64_intdigest
+
+from models import units
+from models.bodies import Time
+from models.events import Decoder, Event, Rejected
+from models.outputs import PROFILES
+from models.policy import Policy
+from streams.engine.merge import Record
+from streams.sources.logs import Log, LogError
+from streams.workshop.replay.results import OUTPUT_FILES, ResultFiles, files_of
+from streams.workshop.replay.run import Replay, fold_all
+
+NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
+
+
+class _Glance(Struct):
+    customer_id: str
+    occurred_at: Time
+
+
+_glance_at = msgspec.json.Decoder(_Glance).decode
+
+
+class Share:
+    """A decoder for one log that only looks closely at the records of its share of the customers.
+
+    A record that names no customer or time belongs to the first.
+    """
+
+    def __init__(self, decoder: Decoder, number: int, shares: int) -> None:
+        self._decoder = decoder
+        self._number = number
+        self._shares = shares
+        self._latest_ms = -1
+        self._rejected: deque[Rejected] = deque()
+        """Records of its share that can't be used, in their order, until `is_mine` was asked about them."""
+
+    def decode(
+        self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
+    ) -> Event | Rejected:
+        """As `Decoder.decode`, or NOT_MINE. Raises LogError if the log goes back in time."""
+        share = 0
+        try:
+            glance = _glance_at(value or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # the decoder says what is wrong with it
+        else:
+            at = glance.occurred_at
+            self._check_order(at if isinstance(at, int) else units.ms_from_datetime(at))
+            share = xxh3_64_intdigest(glance.customer_id.encode()) % self._shares
+        if share != self._number:
+            return NOT_MINE
+        decoded = self._decoder.decode(topic, value, key, timestamp_ms)
+        if isinstance(decoded, Rejected):
+            self._rejected.append(decoded)
+        return decoded
+
+    def is_mine(self, record: Record) -> bool:
+        """Whether a record is of the share; asked of each in the order in which they were decoded."""
+        decoded = record.decoded
+        if isinstance(decoded, Event):
+            return True
+        if decoded is NOT_MINE:
+            return False
+        if self._rejected and self._rejected[0] is decoded:
+            self._rejected.popleft()
+            return True
+        return self._number == 0  # the log itself rejected it
+
+    def _check_order(self, at_ms: int) -> None:
+        if not 0 <= at_ms < units.LATEST_MS:
+            return  # the decoder says so
+        if at_ms < self._latest_ms:
+            raise LogError(
+                f"the log goes back in time, from {units.format_time(self._latest_ms)} to {units.format_time(at_ms)}: "
+                "several --workers need it in order; sort it, or leave --workers out"
+            )
+        self._latest_ms = at_ms
+
+
+Agree = Callable[[int], int]
+"""Given how far this process's clock has come, how far the furthest has."""
+T = TypeVar("T")
+
+
+def in_shares(workers: int, share: Callable[[int, Agree], T]) -> list[T]:
+    """What `share(number, agree)` gives in each of so many processes, in their order. Raises LogError if one does."""
+    context = multiprocessing.get_context("fork")
+    pipes, processes = [], []
+    try:
+        for number in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_one_share, args=(theirs, number, share), daemon=True)
+            process.start()
+            theirs.close()
+            pipes.append(ours)
+            processes.append(process)
+        latest_ms = max(_heard(pipe) for pipe in pipes)
+        for pipe in pipes:
+            pipe.send(latest_ms)
+        return [_heard(pipe) for pipe in pipes]
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def _one_share(pipe: Connection, number: int, share: Callable[[int, Agree], T]) -> None:
+    def agree(clock_ms: int) -> int:
+        pipe.send(clock_ms)
+        latest_ms: int = pipe.recv()
+        return latest_ms
+
+    try:
+        pipe.send(share(number, agree))
+    except LogError as error:
+        pipe.send(error)
+    except (KeyboardInterrupt, EOFError):
+        return
+
+
+def replay_in_shares(
+    logs: Sequence[Log], policy: Policy, out: Path, until_ms: int | None, progress: bool, workers: int
+) -> dict[str, Any]:
+    """`replay_logs` in so many processes. Raises LogError."""
+    folders = [out / f".share-{number}" for number in range(workers)]
+
+    def share(number: int, agree: Agree) -> tuple[int, int, Counter[str], Counter[str]]:
+        with ResultFiles(policy, folders[number], files_of(logs)) as results:
+            replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
+            shares = [Share(decoder, number, workers) for _ in logs]
+            fold_all(replay, logs, shares, results.add, progress and number == 0, [one.is_mine for one in shares])
+            latest_ms = agree(replay.clock_ms)
+            for batch in replay.finish(latest_ms if until_ms is None else until_ms):
+                results.add(batch)
+            tiers = results.write_profiles(replay)
+        return results.events, len(replay.customers), tiers, results.counts
+
+    with ResultFiles(policy, out, files_of(logs)) as results:
+        try:
+            counted = in_shares(workers, share)
+            for name in OUTPUT_FILES:
+                results.copy(name, _lines(name, folders))
+        finally:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+        events, customers, tiers, counts = 0, 0, Counter[str](), Counter[str]()
+        for its_events, its_customers, its_tiers, its_counts in counted:
+            events, customers = events + its_events, customers + its_customers
+            tiers.update(its_tiers)
+            counts.update(its_counts)
+        return results.summary(events, customers, tiers, counts)
+
+
+def _heard(pipe: Connection) -> Any:
+    try:
+        said = pipe.recv()
+    except EOFError:
+        raise LogError("a process of the replay ended before its time; is there enough memory?") from None
+    if isinstance(said, LogError):
+        raise said
+    return said
+
+
+def _lines(name: str, folders: Sequence[Path]) -> Iterator[bytes]:
+    """The lines that the shares wrote: profiles by customer, others share by share."""
+    files = [(folder / f"{name}.jsonl").open("rb") for folder in folders]
+    try:
+        if name == PROFILES:
+            yield from heapq.merge(*files, key=_customer_of_profile)
+        else:
+            for file in files:
+                yield from file
+    finally:
+        for file in files:
+            file.close()
+
+
+def _customer_of_profile(line: bytes) -> bytes:
+    customer: str = orjson.loads(line)["customer_id"]
+    return customer.encode()

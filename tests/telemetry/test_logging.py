@@ -1,0 +1,157 @@
+"""What a worker's log says of an outage: the reason, not where in a library it was noticed. And what it never says: who."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any
+
+import aiokafka.producer.message_accumulator as accumulator
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from models.editions import Editions
+from streams.engine.batch import Plan
+from streams.engine.table import ChangelogError, Partition
+from streams.settings import Settings, SettingsError, load_settings
+from streams.telemetry import logs as worker_log
+from streams.telemetry.logs import (
+    JsonLines,
+    _Thinned,
+    _without_traces_of_outages,
+    last_words,
+    set_up_logging,
+    told_customer,
+)
+from streams.worker.partition import PartitionWorker
+from tests.worker.test_offer import App
+
+
+def logged(name: str, message: str, error: BaseException) -> logging.LogRecord:
+    try:
+        raise error
+    except BaseException:
+        return logging.LogRecord(name, logging.ERROR, "", 0, message, None, sys.exc_info())
+
+
+@pytest.mark.parametrize("error", [KafkaConnectionError("gone"), ConnectionResetError("gone"), ChangelogError("gone")])
+def test_an_outage_is_told_in_one_line(error: BaseException) -> None:
+    record = logged("aiokafka", "unexpected", error)
+    assert _without_traces_of_outages(record)
+    assert record.exc_info is None
+    assert record.getMessage() == f"unexpected: {type(error).__name__}: {error}"
+
+
+def test_a_mistake_of_ours_keeps_its_stack_trace() -> None:
+    record = logged("streams.worker.partition", "unexpected", ZeroDivisionError())
+    assert _without_traces_of_outages(record)
+    assert record.exc_info is not None
+
+
+def test_what_a_given_up_producer_stumbles_over_is_told_in_one_line() -> None:
+    broken: Any = accumulator.MessageAccumulator.__new__(accumulator.MessageAccumulator)
+    broken._pending_batches = set()
+    try:
+        broken.reenqueue(object())
+    except (KeyError, AttributeError):
+        record = logging.LogRecord("asyncio", logging.ERROR, "", 0, "Exception in callback", None, sys.exc_info())
+    assert _without_traces_of_outages(record)
+    assert record.exc_info is None
+
+
+def test_the_clients_repeat_a_complaint_once_in_a_while_and_others_always() -> None:
+    thinned = _Thinned()
+    complaint = logging.LogRecord("aiokafka", logging.ERROR, "", 0, "can't connect", None, None)
+    ours = logging.LogRecord("streams.view.customers", logging.WARNING, "", 0, "retrying", None, None)
+    assert [thinned.filter(complaint) for _ in range(3)] == [True, False, False]
+    assert [thinned.filter(ours) for _ in range(3)] == [True, True, True]
+
+
+# ---------------------------------------------------------------- for machines
+SetUp = Callable[..., Settings]
+
+
+@pytest.fixture
+def set_up() -> Iterator[SetUp]:
+    """Sets logging up as a process does at its start, with these settings; afterwards it is as before."""
+    root, salt = logging.getLogger(), worker_log._salt
+    handlers, level = root.handlers[:], root.level
+
+    def with_settings(**given: Any) -> Settings:
+        root.handlers = []
+        settings = load_settings(**given)
+        set_up_logging(settings)
+        return settings
+
+    yield with_settings
+    root.handlers, worker_log._salt = handlers, salt
+    root.setLevel(level)
+
+
+def test_a_line_for_machines_is_one_object_with_what_the_record_has() -> None:
+    record = logged("streams.worker.partition", "partition %d begins anew\nat once", ZeroDivisionError("by zero"))
+    record.args, record.partition = (3,), 3
+    written = JsonLines().format(record)
+    assert "\n" not in written
+    line = json.loads(written)
+    assert line.pop("time").endswith("Z")
+    error = line.pop("error")
+    assert line == {
+        "level": "ERROR", "logger": "streams.worker.partition", "message": "partition 3 begins anew\nat once", "partition": 3,
+    }  # fmt: skip
+    assert (error["type"], error["message"]) == ("ZeroDivisionError", "by zero")
+    assert "in logged" in error["trace"]
+
+
+def test_what_no_json_can_hold_is_told_in_words() -> None:
+    record = logging.makeLogRecord(
+        {"name": "mode", "levelname": "INFO", "msg": "x", "service": object(), "by": {1: b"y"}}
+    )
+    assert json.loads(JsonLines().format(record))["by"] == {"1": "b'y'"}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_setting_chooses_the_form_of_all_lines_the_last_words_too(
+    form: str, set_up: SetUp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = set_up(log_format=form)
+    logging.getLogger("streams.worker.app").warning("one %s", "two")
+    last_words(settings, "stopped by 100 %")
+    first, last = capsys.readouterr().err.splitlines()
+    if form == "json":
+        assert json.loads(first)["message"] == "one two"
+        assert json.loads(last)["message"] == "stopped by 100 %"
+    else:
+        assert first.endswith("WARNING streams.worker.app: one two")
+        assert last == "tierstream: stopped by 100 %"
+
+
+# ---------------------------------------------------------------- who
+def test_a_customer_is_told_by_a_hash_that_only_the_salt_can_repeat(set_up: SetUp) -> None:
+    of_this_process = told_customer("ada")
+    assert of_this_process == told_customer(b"ada") != told_customer("bob")
+    set_up(log_salt="a secret of ours")
+    salted = told_customer("ada")
+    assert salted == blake2b(b"ada", digest_size=8, key=b"a secret of ours").hexdigest() != of_this_process
+    set_up(log_salt="another secret")
+    assert told_customer("ada") != salted
+
+
+def test_a_salt_that_could_be_guessed_is_refused() -> None:
+    with pytest.raises(SettingsError, match="TIERSTREAM_LOG_SALT"):
+        load_settings(log_salt="short")
+
+
+def test_a_fold_that_fails_says_where_it_was_but_not_who() -> None:
+    app: Any = App()
+    worker = PartitionWorker(app, 0)
+    worker.state = Partition()
+    worker.state.begin(Editions.from_wire(app.policy, []))
+    with pytest.raises(AssertionError) as failed:
+        asyncio.run(worker.fold(Plan(5, [b"ada-lovelace"], [], [])))
+    assert failed.value.__notes__ == [f"customer {told_customer('ada-lovelace')}"]
+    assert "ada-lovelace" not in str(failed.value)

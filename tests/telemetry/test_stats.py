@@ -1,0 +1,248 @@
+"""What /metrics tells: each record has one outcome, and how far behind a partition and the view are, as far as is known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from models.bodies import Breakpoints
+from models.editions import Editions
+from streams.broker.embedded import EmbeddedRedis
+from streams.engine.batch import Batch, Plan
+from streams.engine.merge import Record
+from streams.engine.policy_on_wire import edition_body
+from streams.engine.table import Marker, Partition
+from streams.settings import load_settings
+from streams.telemetry.stats import COMMIT, STEPS, Stats
+from streams.topics import INPUTS
+from streams.view.customers import RedisView
+from streams.worker.gauges import Gauges
+from streams.worker.partition import PartitionWorker
+from streams.worker.transport import ReadPosition
+from streams.worker.view_feed import ViewFeed, _Waiting
+from tests.builders import Wire, policy_text, purchase
+from tests.running import policy_of
+from tests.worker.test_offer import App, fetched
+
+POLICY = policy_of(
+    policy_text(
+        tiers=[{"name": "iron", "top_share": 0.5}, {"name": "gold", "top_share": 0.2}], relative={"every": "1d"}
+    )
+)
+SECONDS = dict.fromkeys(STEPS, 0.01)
+Values = dict[tuple[str, ...], float]
+
+
+def record(topic: str, value: bytes) -> Record:
+    return Record(topic, 0, 0, None, value, 0, POLICY.decoder().decode(topic, value))
+
+
+def bought(who: str, **more: Any) -> Record:
+    wire: Wire = purchase(who, "60", on="2026-01-01", **more)
+    return record("purchases", json.dumps({name: value for name, value in wire.items() if name != "topic"}).encode())
+
+
+def edition(number: int) -> Record:
+    lines = Breakpoints(as_of_ms=0, customers=9, top_spend_minor=[1_000, 2_000])
+    return record("commands", edition_body(number, 0, lines))
+
+
+def counted(stats: Stats, records: list[Record], seconds: dict[str, float] = SECONDS) -> None:
+    """Fold a batch and count it."""
+    batch, plan = Batch(Editions.from_wire(POLICY, []), {}), Plan(-1, [], [], records)
+    for _ in batch.fold(plan):
+        pass
+    taken = {topic: sum(one.topic == topic for one in records) for topic in INPUTS}
+    stats.count(batch, plan, taken, seconds)
+
+
+def values(stats: Stats) -> Values:
+    """What a scrape gives: values by name and the values of the labels, in the order of the labels' names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for metric in stats.registry.collect()
+        for sample in metric.samples
+    }
+
+
+# ---------------------------------------------------------------- counters
+def test_each_record_of_a_batch_has_one_outcome() -> None:
+    stats = Stats()
+    once = bought("ada", id="once")
+    counted(stats, [once, once, bought("bob"), record("purchases", b"{}"), record("complaints", b"?")])
+    counted(stats, [edition(1), edition(7), bought("bob")])
+    stats.skip("purchases", 2)
+    found = {name[1:]: value for name, value in values(stats).items() if name[0] == "tierstream_events_total" and value}
+    assert found == {
+        ("folded", "purchases"): 3,
+        ("repeat", "purchases"): 1,
+        ("dead_letter", "purchases"): 1,
+        ("dead_letter", "complaints"): 1,
+        ("edition", "commands"): 1,
+        ("dead_letter", "commands"): 1,
+        ("skipped", "purchases"): 2,
+    }
+    told = stats.as_dict()
+    assert (told["events"], told["batches"], told["skipped"]) == (7, 2, 2)
+    assert told["dead_letters"] == {"bad_edition": 1, "missing_field": 1, "not_json": 1}
+
+
+def test_every_outcome_is_there_from_the_beginning_so_that_the_first_dead_letter_is_an_increase() -> None:
+    found = values(Stats())
+    assert all(found["tierstream_events_total", "dead_letter", topic] == 0 for topic in INPUTS)
+    assert found["tierstream_interruptions_total", "fenced"] == 0
+
+
+def test_moves_are_counted_by_where_from_and_where_to() -> None:
+    stats = Stats()
+    counted(stats, [edition(1), bought("ada"), bought("bob"), bought("ada")])
+    found = values(stats)
+    assert found["tierstream_tier_moves_total", "gold", "member"] == 2
+    assert found["tierstream_outputs_total", "upgrade", "tier-changes"] == 2
+
+
+def test_moves_that_the_policy_can_bring_about_are_there_before_the_first() -> None:
+    found = values(Stats(["member", "gold"], ["none", "high"]))
+    moves = {name: value for name, value in found.items() if name[0].endswith("_moves_total")}
+    assert moves == {
+        ("tierstream_tier_moves_total", "gold", "member"): 0,
+        ("tierstream_tier_moves_total", "member", "gold"): 0,
+        ("tierstream_risk_moves_total", "none", "high"): 0,
+        ("tierstream_risk_moves_total", "high", "none"): 0,
+    }
+
+
+def test_two_apps_count_for_themselves() -> None:
+    one, other = Stats(), Stats()
+    counted(one, [bought("ada")])
+    assert one.as_dict()["events"] == 1
+    assert other.as_dict()["events"] == 0
+
+
+def test_how_long_the_steps_took_is_in_their_histograms() -> None:
+    stats = Stats()
+    counted(stats, [bought("ada")], {COMMIT: 0.25})
+    counted(stats, [bought("ada")] * 5, {COMMIT: 0.5})
+    found = values(stats)
+    assert found["tierstream_batch_seconds_sum", COMMIT] == 0.75
+    assert found["tierstream_batch_seconds_bucket", "0.3", COMMIT] == 1
+    assert found["tierstream_batch_records_sum",] == 6
+    assert found["tierstream_batch_records_bucket", "1.0"] == 1
+
+
+# ---------------------------------------------------------------- gauges
+class Watched(App):
+    """What the gauges need of the app."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.settings = load_settings(max_batch=10, **settings)
+        self.feed: ViewFeed | None = None
+        self.partition_workers: dict[int, PartitionWorker] = {}
+        self.gauges = Gauges(self)  # type: ignore[arg-type]
+        self.stats.registry.register(self.gauges)
+
+    def is_ready(self) -> bool:
+        return True
+
+    def add_partition(self) -> PartitionWorker:
+        """Partition 0, folding, with nothing in it."""
+        worker = self.partition_workers[0] = PartitionWorker(self, 0)  # type: ignore[arg-type]
+        worker.state, worker.doing = Partition(), ""
+        worker.state.begin(Editions.from_wire(self.policy, []))
+        return worker
+
+    def tell(self, tp: TP, delivered: int, position: int, end: int | None) -> None:
+        """How far the consumer has read."""
+        self.consumer.reach[tp] = ReadPosition(delivered, position, end)
+
+
+@pytest.fixture
+def app() -> Watched:
+    return Watched(clock="event")
+
+
+def lag_of(app: Watched) -> float | None:
+    return values(app.stats).get(("tierstream_lag_records", "0", "purchases"))
+
+
+def test_the_lag_is_what_was_not_folded_whether_it_is_here_or_still_on_the_broker(app: Watched) -> None:
+    worker = app.add_partition()
+    assert lag_of(app) is None, "the broker has told no end yet"
+    worker.offer("purchases", fetched(0, 0, 1, 2))
+    app.tell(worker.tps["purchases"], 3, 3, 50)
+    assert lag_of(app) == 50
+    worker.held.marker = Marker(1, {"purchases": 2}, 0, "", True)
+    assert lag_of(app) == 47
+
+
+def test_offsets_after_the_last_record_that_are_none_are_no_lag(app: Watched) -> None:
+    worker = app.add_partition()
+    worker.offer("purchases", fetched(0, 0, 1, 2))
+    app.tell(worker.tps["purchases"], 3, 5, 5)
+    assert lag_of(app) == 5
+    worker.held.marker = Marker(1, {"purchases": 2}, 0, "", True)
+    assert lag_of(app) == 0
+
+
+def test_of_a_partition_that_is_restored_nothing_is_told_but_that(app: Watched) -> None:
+    worker = app.add_partition()
+    app.tell(worker.tps["purchases"], 0, 0, 5)
+    assert values(app.stats)["tierstream_partition_folding", "0"] == 1
+    worker.doing, worker.state = "restoring", None
+    found = values(app.stats)
+    assert found["tierstream_partition_folding", "0"] == 0
+    assert ("tierstream_customers", "0") not in found
+    assert lag_of(app) is None
+
+
+def test_the_watermark_is_as_late_as_the_latest_event_of_a_backfill(app: Watched) -> None:
+    worker = app.add_partition()
+    assert ("tierstream_watermark_delay_seconds", "0") not in values(app.stats), "there is no time yet"
+    worker.clock_ms = time.time_ns() // 1_000_000 - 3_600_000
+    assert 3_600 <= values(app.stats)["tierstream_watermark_delay_seconds", "0"] < 4_000
+
+
+def test_what_redis_lacks_is_told_apart_from_what_it_has(app: Watched) -> None:
+    feed = app.feed = ViewFeed(app, RedisView("redis://127.0.0.1:1/0"))  # type: ignore[arg-type]
+    tp = TP("tier-changes", 0)
+    feed._waiting[tp] = waiting = _Waiting()
+    app.tell(tp, 10, 10, 12)
+    assert not feed.lag(), "Redis has not said where it is"
+    waiting.positioned, waiting.applied, waiting.next_offset = True, 4, 10
+    waiting.updates = [(9, None)]
+    assert values(app.stats)["tierstream_view_lag_records", "0", "tier-changes"] == 8
+    waiting.updates, waiting.applied = [], 10
+    app.tell(tp, 10, 12, 12)
+    assert values(app.stats)["tierstream_view_lag_records", "0", "tier-changes"] == 0
+
+
+def test_the_view_is_counted_by_redis_itself_and_left_out_while_it_is_away(app: Watched, tmp_path: Path) -> None:
+    async def look(url: str) -> Values:
+        feed = app.feed = ViewFeed(app, RedisView(url))  # type: ignore[arg-type]
+        await app.gauges.ask_redis()
+        await feed.view.redis.aclose()
+        return values(app.stats)
+
+    with EmbeddedRedis(tmp_path) as server:
+
+        async def fill() -> None:
+            view = RedisView(server.url)
+            await view.redis.zadd("tierstream:tier:gold", {"ada": 1, "bob": 2})
+            await view.redis.zadd("tierstream:at-risk", {"ada": 1})
+            await view.redis.aclose()
+
+        asyncio.run(fill())
+        found = asyncio.run(look(server.url))
+        assert found["tierstream_redis_up",] == 1
+        assert found["tierstream_view_customers", "gold"] == 2
+        assert found["tierstream_view_at_risk_customers",] == 1
+    found = asyncio.run(look(f"unix://{tmp_path}/nobody.sock"))
+    assert found["tierstream_redis_up",] == 0
+    assert ("tierstream_view_customers", "gold") not in found

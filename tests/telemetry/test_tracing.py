@@ -1,0 +1,514 @@
+"""Spans of a worker: what a batch leaves behind, whom it names, what it costs while nobody listens, and a collector that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from models.editions import Editions
+from streams.engine.journal import entry_of
+from streams.engine.table import Partition
+from streams.settings import SettingsError, load_settings
+from streams.telemetry import spans as spans_module
+from streams.telemetry.spans import MOST_LINKS, Spans
+from streams.telemetry.stats import STEPS
+from streams.telemetry.tracing import open_tracing
+from streams.view.customers import RedisView
+from streams.worker.delivery import Interrupted
+from streams.worker.partition import PartitionWorker
+from streams.worker.transport import Fetch, ReadPosition
+from streams.worker.view_feed import ViewFeed
+from tests.builders import Wire, purchase
+from tests.collector import Collector, collecting
+from tests.receiver import Answer, receiving
+from tests.worker.test_offer import App
+
+ROOT = Path(__file__).parents[2]
+NOBODY = "http://127.0.0.1:1"
+"""Where no collector listens."""
+CUSTOMER = "somebody-with-a-name"
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+# ---------------------------------------------------------------- a partition that folds, with nobody to write to
+class Delivered:
+    """Takes what a batch brings; `fails` at a step if it is told to."""
+
+    journal_position, is_exactly_once, generation = 0, True, 1
+
+    def __init__(self) -> None:
+        self.fails: dict[str, BaseException] = {}
+
+    def __getattr__(self, step: str) -> Any:
+        async def taken(*_: Any) -> None:
+            if step in self.fails:
+                raise self.fails.pop(step)
+
+        return taken
+
+
+def partition(spans: Spans | None, kind: type[PartitionWorker] = PartitionWorker) -> PartitionWorker:
+    """Partition 3, which holds nobody yet and is at the end of its inputs."""
+    app: Any = App()
+    app.spans = spans
+    app.settings = load_settings(max_batch=10_000, clock="event")
+    worker = kind(app, 3)
+    worker.state, worker.doing = Partition(), ""
+    worker.state.begin(Editions.from_wire(worker.policy, []))
+    worker.delivery = Delivered()  # type: ignore[assignment]
+    return worker
+
+
+def wire(one: Wire, offset: int, headers: Any = ()) -> Any:
+    value = json.dumps({name: value for name, value in one.items() if name != "topic"}).encode()
+    return SimpleNamespace(
+        offset=offset, key=one["customer_id"].encode(), value=value, timestamp=1_900_000_000_000, headers=list(headers)
+    )
+
+
+def bought(first: int, count: int) -> list[Any]:
+    """Purchases of as many customers, from an offset on."""
+    return [
+        wire(purchase(f"{CUSTOMER}-{number}", "600", on=number * 60_000, id=f"p{number}"), number)
+        for number in range(first, first + count)
+    ]
+
+
+def commanded(offset: int, traceparent: str | None) -> Any:
+    command = {
+        "customer_id": CUSTOMER, "event_id": f"c{offset}", "command": "act_on_alert", "action": "contacted",
+        "actor": "lin", "occurred_at": 60_000 * offset,
+    }  # fmt: skip
+    return wire(command, offset, [] if traceparent is None else [("traceparent", traceparent.encode())])
+
+
+def offered(worker: PartitionWorker, topic: str, records: list[Any]) -> None:
+    """As a fetch brings them, after which every input is read to its end."""
+    worker.offer(topic, Fetch(worker._next[topic], records))
+    for name, tp in worker.tps.items():
+        end = worker._next[name]
+        worker.consumer.reach[tp] = ReadPosition(end, end, end)
+
+
+def folds(worker: PartitionWorker) -> None:
+    """One batch, of all that was offered."""
+    worker.consumer.release = lambda tp: None  # type: ignore[method-assign]
+    assert asyncio.run(worker.step())
+    assert not any(worker.merge.sizes().values())
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as found:
+        yield found
+
+
+def tracing(endpoint: str, **settings: Any) -> Spans:
+    found = open_tracing(load_settings(tracing_endpoint=endpoint, **settings), "tierstream-tests")
+    assert found is not None
+    return found
+
+
+# ---------------------------------------------------------------- a batch
+def test_a_batch_is_a_span_that_can_be_found_by_partition_topic_and_offset(collector: Collector) -> None:
+    spans = tracing(collector.endpoint, app_id="loyalty")
+    worker = partition(spans)
+    offered(worker, "purchases", [*bought(40, 5), wire({"customer_id": CUSTOMER}, 45)])
+    folds(worker)
+    spans.close()
+
+    [batch] = collector.named("batch")
+    assert batch.kind == "CONSUMER"
+    assert batch.parent_id == b""
+    assert batch.attributes == {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.consumer.group.name": "loyalty",
+        "messaging.destination.partition.id": "3",
+        "messaging.batch.message_count": 6,
+        "tierstream.batch": 1,
+        "tierstream.repeat": False,
+        "tierstream.offsets.purchases.first": 40,
+        "tierstream.offsets.purchases.last": 45,
+        "tierstream.customers.advanced": 0,
+        "tierstream.customers.reviewed": 0,
+        "tierstream.customers.changed": 5,
+        "tierstream.outputs": 5,
+        "tierstream.dead_letters": 1,
+    }
+    assert not batch.has_failed
+    assert batch.resource.items() >= {"service.name": "tierstream-tests", "service.namespace": "loyalty"}.items()
+
+
+def test_the_steps_that_metrics_time_follow_one_another_within_the_batch(collector: Collector) -> None:
+    spans = tracing(collector.endpoint)
+    worker = partition(spans)
+    offered(worker, "purchases", bought(0, 300))
+    folds(worker)
+    spans.close()
+
+    [batch] = collector.named("batch")
+    steps = collector.children(batch)
+    assert [one.name for one in steps] == list(STEPS)
+    assert {one.trace_id for one in steps} == {batch.trace_id}
+    assert steps[0].began_ns == batch.began_ns
+    assert all(one.ended_ns == other.began_ns for one, other in pairwise(steps))
+    assert steps[-1].ended_ns <= batch.ended_ns
+    # to the nanosecond what the histogram was told
+    told = {
+        sample.labels["step"]: sample.value
+        for metric in worker.app.stats.registry.collect()
+        for sample in metric.samples
+        if sample.name == "tierstream_batch_seconds_sum"
+    }
+    assert {one.name: one.ended_ns - one.began_ns for one in steps} == {
+        step: int(seconds * 1e9) for step, seconds in told.items()
+    }
+
+
+@pytest.mark.parametrize(("step", "told"), [("append_outputs", STEPS[:3]), ("commit", STEPS), ("begin", STEPS[:1])])
+def test_a_batch_that_is_given_up_is_told_up_to_the_step_in_which_it_was(
+    collector: Collector, step: str, told: tuple[str, ...]
+) -> None:
+    spans = tracing(collector.endpoint)
+    worker = partition(spans)
+    offered(worker, "purchases", bought(0, 2))
+    worker.delivery.fails[step] = Interrupted(f"the broker is away, says {CUSTOMER}")  # type: ignore[attr-defined]
+    with pytest.raises(Interrupted):
+        folds(worker)
+    spans.close()
+
+    [batch] = collector.named("batch")
+    assert batch.has_failed
+    assert batch.attributes["error.type"] == "Interrupted"
+    assert "tierstream.outputs" not in batch.attributes
+    assert [one.name for one in collector.children(batch)] == list(told)
+
+
+def test_no_span_names_a_customer_not_even_by_the_words_of_an_error(collector: Collector) -> None:
+    spans = tracing(collector.endpoint)
+    worker = partition(spans)
+    offered(worker, "purchases", bought(0, 50))
+    folds(worker)
+    offered(worker, "purchases", bought(50, 1))
+    worker.delivery.fails["append_state"] = KeyError(f"{CUSTOMER}-7")  # type: ignore[attr-defined]
+    with pytest.raises(KeyError):
+        folds(worker)
+    spans.close()
+    assert len(collector.named("batch")) == 2
+    assert CUSTOMER.encode() not in collector.everything
+    assert all(one.events == 0 for one in collector.spans), "an exception is recorded as an event, with its words"
+
+
+def test_a_restored_partition_is_a_span(collector: Collector) -> None:
+    spans = tracing(collector.endpoint)
+    spans.of_partition(2).restored(1_000, 2.5)
+    spans.close()
+    [restore] = collector.named("restore")
+    assert restore.attributes == {"messaging.destination.partition.id": "2", "tierstream.customers.restored": 1_000}
+    assert restore.ended_ns - restore.began_ns == 2_500_000_000
+
+
+@pytest.mark.parametrize("is_away", [False, True], ids=["there", "away"])
+def test_a_turn_of_redis_is_a_span_also_if_redis_is_away(collector: Collector, is_away: bool) -> None:
+    spans = tracing(collector.endpoint)
+    app: Any = App()
+    app.spans, app.consumer.done, app.consumer.release = spans, lambda tp, offset: None, lambda tp: None
+    feed = ViewFeed(app, RedisView("redis://127.0.0.1:1/0"))
+    tp = TP("tier-changes", 1)
+
+    async def applied(*_: Any) -> None:
+        if is_away:
+            raise ConnectionError(CUSTOMER)
+
+    feed.view.apply = applied  # type: ignore[method-assign, assignment]
+    waiting: Any = SimpleNamespace(updates=[(7, ("tier",)), (8, None), (11, ("risk",))], applied=5)
+    if is_away:
+        with pytest.raises(ConnectionError):
+            asyncio.run(feed._apply(tp, waiting))
+    else:
+        asyncio.run(feed._apply(tp, waiting))
+    spans.close()
+    [view] = collector.named("view")
+    expected = {
+        "db.system.name": "redis",
+        "messaging.destination.name": "tier-changes",
+        "messaging.destination.partition.id": "1",
+        "tierstream.updates": 2,
+        "tierstream.offsets.first": 5,
+        "tierstream.offsets.last": 11,
+    }
+    assert view.attributes == (expected | {"error.type": "ConnectionError"} if is_away else expected)
+    assert view.has_failed == is_away
+
+
+# ---------------------------------------------------------------- links
+def parent(span: int) -> str:
+    return f"00-{TRACE}-{span:016x}-01"
+
+
+def test_a_batch_is_linked_to_the_requests_whose_commands_are_in_it_and_to_no_others(collector: Collector) -> None:
+    spans = tracing(collector.endpoint)
+    worker = partition(spans)
+    sent_by = [None, parent(1), "garbage", parent(2)]
+    offered(worker, "commands", [commanded(number, by) for number, by in enumerate(sent_by)])
+    # of other topics nobody reads the headers
+    offered(worker, "purchases", [wire(purchase(CUSTOMER, 1, on=1, id="p"), 0, [("traceparent", parent(9).encode())])])
+    folds(worker)
+    offered(worker, "commands", [commanded(4, parent(3))])
+    folds(worker)
+    spans.close()
+    first, second = collector.named("batch")
+    assert first.links == [
+        ((1).to_bytes(8, "big"), {"messaging.kafka.offset": 1}),
+        ((2).to_bytes(8, "big"), {"messaging.kafka.offset": 3}),
+    ]
+    assert second.links == [((3).to_bytes(8, "big"), {"messaging.kafka.offset": 4})]
+
+
+def test_a_batch_of_very_many_commands_has_some_links_and_leaves_none_for_the_next(collector: Collector) -> None:
+    spans = tracing(collector.endpoint)
+    worker = partition(spans)
+    offered(worker, "commands", [commanded(number, parent(number + 1)) for number in range(3 * MOST_LINKS)])
+    folds(worker)
+    offered(worker, "commands", [commanded(3 * MOST_LINKS, None)])
+    folds(worker)
+    spans.close()
+    first, second = collector.named("batch")
+    assert len(first.links) == MOST_LINKS
+    assert second.links == []
+
+
+def test_links_wait_until_their_commands_are_folded() -> None:
+    spans = tracing(NOBODY)
+    mine = spans.of_partition(0)
+    mine.note_commands([commanded(number, parent(number + 1)) for number in range(4)])
+    assert [link.attributes for link in mine._links((0, 1))] == [
+        {"messaging.kafka.offset": 0},
+        {"messaging.kafka.offset": 1},
+    ]
+    assert list(mine._asked) == [2, 3]
+    assert mine._links(None) == []
+
+
+# ---------------------------------------------------------------- off
+class Asked(PartitionWorker):
+    """Counts how often somebody asks whether there is tracing."""
+
+    times = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "spans":
+            Asked.times += 1
+        return super().__getattribute__(name)
+
+
+def questions(records: int) -> int:
+    """How often it is asked for one fetch and one batch of so many records."""
+    worker = partition(None, Asked)
+    Asked.times = 0
+    offered(worker, "purchases", bought(0, records))
+    folds(worker)
+    assert worker.app.stats.as_dict()["events"] == records
+    return Asked.times
+
+
+def test_without_tracing_it_is_asked_once_a_fetch_and_once_a_batch_however_many_events_there_are() -> None:
+    assert questions(1) == questions(1_000) == 2
+
+
+IMPORTS = """
+import sys
+
+class OnlyForUs:
+    "Redis' client and Litestar import OpenTelemetry for what they might do with it, where they find it; here only we find it."
+    def find_spec(self, name, path=None, target=None):
+        frame = sys._getframe(1)
+        while "importlib" in frame.f_globals["__name__"]:
+            frame = frame.f_back
+        if name.startswith("opentelemetry") and frame.f_globals["__name__"].startswith(("redis.", "litestar.")):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, OnlyForUs())
+"""
+
+
+def python(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("TIERSTREAM_", "OTEL_"))}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=env | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("endpoint", "is_on"), [("", False), (NOBODY, True)], ids=["off", "on"])
+def test_without_an_endpoint_nothing_of_opentelemetry_is_imported(endpoint: str, is_on: bool, tmp_path: Path) -> None:
+    program = f"""{IMPORTS}
+import models
+from streams import cli
+from streams.worker import app
+from streams.worker import run
+from streams.settings import load_settings
+from streams.telemetry.tracing import open_tracing
+from streams.web import app as web, serve
+from streams.web.settings import load_console_settings
+
+settings = load_settings(redis_url="redis://127.0.0.1:1/0")
+spans = open_tracing(settings, "tierstream-worker")
+app.create_app(settings, models.load("annual-spend"), spans)
+files = {{name: {str(tmp_path)!r} + "/" + name for name in ("keys_file", "users_file")}}
+web.create_app(settings, load_console_settings(**files), spans=spans)
+print("opentelemetry" in sys.modules, "streams.telemetry.spans" in sys.modules)
+"""
+    done = python(program, TIERSTREAM_TRACING_ENDPOINT=endpoint)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(is_on)] * 2
+
+
+@pytest.mark.parametrize(
+    "command", [["worker"], ["console", "--redis-url", "redis://127.0.0.1:1/0"]], ids=lambda c: c[0]
+)
+def test_without_the_packages_it_is_said_what_to_install(command: list[str]) -> None:
+    program = f"""
+import sys
+sys.modules["opentelemetry"] = None  # as if it was not there
+from streams.cli import main
+sys.argv = ["tierstream", *{command!r}]
+main()
+"""
+    done = python(program, TIERSTREAM_TRACING_ENDPOINT=NOBODY)
+    assert done.returncode == 2, done.stderr
+    assert "pip install 'tierstream[tracing]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------- settings
+@pytest.mark.parametrize("written", ["127.0.0.1:4318", "ftp://collector", "http://"])
+def test_an_endpoint_that_is_no_web_address_is_refused_with_one_that_is(written: str) -> None:
+    with pytest.raises(SettingsError, match=r"TIERSTREAM_TRACING_ENDPOINT: .*http://127\.0\.0\.1:4318"):
+        load_settings(tracing_endpoint=written)
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1/traces"])
+def test_spans_go_where_collectors_take_them_whether_the_path_was_named_or_not(
+    collector: Collector, ending: str
+) -> None:
+    spans = tracing(collector.endpoint + ending)
+    spans.of_partition(0).restored(1, 1.0)
+    spans.close()
+    assert [request.path for request in collector.receiver.requests] == ["/v1/traces"]
+
+
+def test_what_the_environment_tells_opentelemetry_counts(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "ours")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.namespace=shops")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret")
+    spans = tracing(collector.endpoint)
+    spans.of_partition(0).restored(1, 1.0)
+    spans.close()
+    [span] = collector.spans
+    assert span.resource.items() >= {
+        ("service.name", "ours"), ("service.namespace", "shops"), ("deployment.environment.name", "test"),
+    }  # fmt: skip
+    assert collector.receiver.requests[0].headers["authorization"] == "Bearer secret"
+
+
+def test_a_batch_that_is_not_sampled_leaves_nothing_behind(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    spans = tracing(collector.endpoint)
+    worker = partition(spans)
+    offered(worker, "purchases", bought(0, 3))
+    folds(worker)
+    spans.close()
+    assert collector.spans == []
+    assert worker.app.stats.as_dict()["events"] == 3
+
+
+def test_a_variable_that_opentelemetry_can_t_use_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    with pytest.raises(SettingsError, match=r"max_queue_size must be .*OTEL_"):
+        tracing(NOBODY)
+
+
+# ---------------------------------------------------------------- a collector that is away
+def test_a_collector_that_is_away_is_complained_of_in_one_line_and_holds_nobody_up(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
+    monkeypatch.setattr(spans_module, "CLOSE_SECONDS", 0.5)
+    spans = tracing(NOBODY)
+    worker = partition(spans)
+    for number in range(100):  # of six spans each: many times what is kept
+        offered(worker, "purchases", bought(10 * number, 10))
+        folds(worker)
+    spans.close()
+    assert worker.app.stats.as_dict()["events"] == 1_000
+    [line] = [one for one in caplog.records if one.name.startswith(("streams.telemetry.spans", "opentelemetry"))]
+    assert line.levelno == logging.WARNING
+    assert line.getMessage().startswith("tracing: spans that can't be sent are dropped, all else goes on (")
+    assert "\n" not in line.getMessage()
+    assert "opentelemetry" not in "".join(capfd.readouterr())
+
+
+def test_after_a_while_it_is_complained_of_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(spans_module, "time", SimpleNamespace(monotonic=lambda: now))
+    complaints = spans_module._Complaints()
+    for seconds in (0, 1, 58, 2, 30):
+        now += seconds
+        complaints.handle(logging.makeLogRecord({"msg": "no luck at %s", "args": (now,)}))
+    assert [one.getMessage().partition("(")[2] for one in caplog.records if one.name == "streams.telemetry.spans"] == [
+        "no luck at 1000.0)",
+        "no luck at 1061.0)",
+    ]
+
+
+def test_a_collector_that_never_answers_does_not_keep_a_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spans_module, "CLOSE_SECONDS", 0.2)
+    with receiving(otherwise=Answer(200, after_seconds=3600)) as receiver:
+        spans = tracing(receiver.url)
+        spans.of_partition(0).restored(1, 1.0)
+        spans.close()
+        assert "tracing" in {thread.name for thread in threading.enumerate()}, "it is still being sent"
+
+
+# ---------------------------------------------------------------- what is written about it
+def test_operations_tells_of_every_span_and_attribute() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    section = page.partition("\n## Tracing\n")[2].partition("\n## ")[0]
+    source = (ROOT / "streams" / "telemetry" / "spans.py").read_text("utf-8")
+    named = set(re.findall(r'"((?:messaging|http|db|tierstream|error)\.[a-z_.]+)"', source))
+    assert len(named) > 15
+    assert {name for name in named if f"`{name}`" not in section} == set()
+    for name in ("batch", *STEPS, "restore", "view", "deliver"):
+        assert f"`{name}`" in section
+    assert "`tierstream.offsets.<topic>.first`" in section
+
+
+def test_the_entry_of_a_batch_whose_inputs_take_turns_gives_each_topic_its_first_and_last_offset() -> None:
+    turns: Any = [SimpleNamespace(topic=topic, offset=offset) for topic, offset in
+                  (("purchases", 5), ("purchases", 6), ("complaints", 1), ("purchases", 9), ("complaints", 4))]  # fmt: skip
+    plan: Any = SimpleNamespace(records=turns, until_ms=0, due=[], review=[], shadow=None)
+    assert spans_module._offsets(entry_of(plan, 1, 1, "x@1")) == {"purchases": (5, 9), "complaints": (1, 4)}

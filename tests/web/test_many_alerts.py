@@ -1,0 +1,67 @@
+"""A queue of many thousands is as quick as one of a hundred: pages are read, not searched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.web.conftest import ALERT, PREFIX, Store
+from tests.web.people import cheap_hashes, hire, sign_in
+
+FEW, MANY = 100, 30_000
+TURN = 5_000
+ROUNDS = 7
+SLOWER_AT_MOST = 4.0
+"""A walk through all of them would take hundreds of times as long."""
+
+
+def fill(store: Store, first: int, last: int) -> None:
+    body = orjson.dumps({"after": ALERT})
+    for start in range(first, last, TURN):
+        pipe = store.redis.pipeline(transaction=False)
+        for number in range(start, min(start + TURN, last)):
+            id = f"c{number}"
+            pipe.hset(f"{PREFIX}alert:{id}", mapping={"seq": 1, "state": "open", "body": body})
+            for queue in ("queue", f"queue:tier:{ALERT['tier']}", "queue:cause:complaints"):
+                pipe.zadd(PREFIX + queue, {id: number})
+            pipe.zadd(f"{PREFIX}category:delivery", {id: number * 60_000})
+        pipe.sadd(f"{PREFIX}categories", "delivery")
+        pipe.execute()
+
+
+def test_the_first_page_a_later_one_and_a_filtered_one_take_no_longer_with_many_alerts(
+    talking: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheap_hashes(monkeypatch)
+    hire(tmp_path, "lin", "agent")
+
+    async def seconds(client: Any, path: str) -> float:
+        took = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            answer = await client.get(path)
+            took.append(time.perf_counter() - began)
+            assert answer.status_code == 200
+            assert answer.text.count("<tr tabindex") == 50
+        return min(took)
+
+    async def work() -> list[tuple[float, float]]:
+        async with talking(headers={"Accept": "text/html"}) as client:
+            await sign_in(client, "lin")
+            paths = (
+                ("/queue", "/queue?first=29000"),
+                (f"/queue?tier={ALERT['tier']}&first=50", f"/queue?tier={ALERT['tier']}&first=15000"),
+                ("/queue?cause=complaints", "/queue?cause=complaints"),
+            )
+            fill(store, 0, FEW)
+            few = [await seconds(client, path) for path, _ in paths]
+            fill(store, FEW, MANY)
+            return list(zip(few, [await seconds(client, path) for _, path in paths], strict=True))
+
+    for few, many in asyncio.run(work()):
+        assert many < SLOWER_AT_MOST * few

@@ -1,0 +1,94 @@
+"""How a delivery tells what happens to it, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    TransactionalIdAuthorizationFailed,
+)
+
+from streams.settings import load_settings
+from streams.worker.delivery import Delivery, Fenced, Interrupted, Refused
+
+
+def delivery(**consumer: Any) -> Delivery:
+    app: Any = SimpleNamespace(
+        settings=load_settings(delivery="at-least-once"), consumer_generation_id=4, consumer=SimpleNamespace(**consumer)
+    )
+    made = Delivery(app, 0)
+    made.generation = 4
+    return made
+
+
+async def failing(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ProducerFenced(), Fenced),
+        (InvalidProducerEpoch(), Fenced),
+        (MessageSizeTooLargeError(), Refused),
+        (TransactionalIdAuthorizationFailed(), Refused),
+        (KafkaTimeoutError(), Interrupted),
+        (KafkaConnectionError(), Interrupted),
+        (OutOfOrderSequenceNumber(), Interrupted),
+        (KafkaError("Unexpected error during batch delivery"), Interrupted),
+        (AssertionError("Invalid state transition"), Interrupted),
+        (ConnectionResetError(), Interrupted),
+    ],
+    ids=lambda one: one.__name__ if isinstance(one, type) else type(one).__name__,
+)
+def test_what_passes_what_does_not_and_who_is_fenced_are_told_apart(error: BaseException, told: type) -> None:
+    with pytest.raises(told):
+        asyncio.run(delivery()._patiently(failing(error)))
+
+
+def test_a_refusal_says_what_to_do() -> None:
+    with pytest.raises(Refused, match=r"partition 0.*Raise max\.message\.bytes"):
+        asyncio.run(delivery()._patiently(failing(MessageSizeTooLargeError())))
+
+
+def test_what_was_under_way_when_a_batch_was_interrupted_does_not_come_up_again() -> None:
+    async def interrupted() -> None:
+        made = delivery()
+        made._journal_sent = asyncio.get_running_loop().create_future()
+        made._journal_sent.set_exception(KafkaError("Unexpected error during batch delivery"))
+        made._journal_sent.exception()
+        await made.close()
+        made._note_journal_position()
+        assert made.journal_position == 0
+
+    asyncio.run(interrupted())
+
+
+def test_nothing_is_written_for_a_generation_that_is_over() -> None:
+    made = delivery(is_member=lambda: True)
+    made.app.consumer_generation_id = 5
+    with pytest.raises(Fenced, match="generation 4"):
+        asyncio.run(made.append_outputs({"tier-changes": []}))
+
+
+def test_without_a_fresh_heartbeat_nothing_is_written_until_the_group_says_whose_the_partition_is() -> None:
+    looks = iter([False, False])
+
+    def is_member() -> bool:
+        if next(looks, None) is None:
+            made.app.consumer_generation_id = 5
+        return False
+
+    made = delivery(is_member=is_member)
+    with pytest.raises(Fenced):
+        asyncio.run(made.append_outputs({"tier-changes": []}))

@@ -1,0 +1,325 @@
+"""A shadow policy on a partition that is folded, killed and restored: it tells what an activation would have told, and nothing else
+becomes different by it.
+
+The broker is kept in memory; what tells right from wrong is a replay of the same log with the policy activated in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import accumulate, groupby, pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from models import decode
+from models.outputs import ANNOUNCEMENTS
+from models.policy import Policy
+from streams.broker.aiokafka_readers import ReadProgress
+from streams.engine.merge import Merge
+from streams.engine.table import MARKER, changelog_records
+from streams.settings import load_settings
+from streams.topics import INPUTS, JOURNAL, changelog_topic, shadow_changelog_topic, shadow_of
+from streams.worker.delivery import Interrupted
+from streams.worker.partition import PartitionWorker
+from streams.worker.transport import Fetch
+from tests.builders import DAY, Wire, ms, purchase, shipped_text
+from tests.models.test_activation import activation, pairs, timely_logs
+from tests.models.test_editions import told
+from tests.running import policy_of
+from tests.worker.test_offer import App
+
+STEPS = ("append_journal", "append_outputs", "append_shadow", "append_state", "commit")
+"""Where a batch may be interrupted, before it is done."""
+
+
+class Broker:
+    """Topics of one partition, in memory: keys and values."""
+
+    def __init__(self, is_exactly_once: bool) -> None:
+        self.topics: dict[str, list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
+        self.is_exactly_once = is_exactly_once
+
+    async def read_to_end(
+        self, app: Any, topic: str, number: int, first: int = 0
+    ) -> AsyncIterator[tuple[Any, ReadProgress]]:
+        records = self.records(topic, first)
+        yield records, ReadProgress(first, len(self.topics[topic]), len(self.topics[topic]))
+
+    async def read_undecided(self, app: Any, topic: str, number: int) -> list[Any]:
+        return []
+
+    def records(self, topic: str, first: int = 0) -> list[Any]:
+        every = enumerate(self.topics[topic])
+        return [
+            SimpleNamespace(offset=offset, key=key, value=value, timestamp=-1)
+            for offset, (key, value) in every
+            if offset >= first
+        ]
+
+    def forget_shadow(self) -> None:
+        """What it told so far."""
+        for topic in ANNOUNCEMENTS:
+            self.topics[shadow_of(topic)].clear()
+
+    def announced(self, of_shadow: bool = False) -> dict[str, list[bytes]]:
+        """By customer, in their order, each once: what is repeated has to be the same."""
+        found: dict[str, dict[int, bytes]] = defaultdict(dict)
+        for topic in ANNOUNCEMENTS:
+            for key, value in self.topics[shadow_of(topic) if of_shadow else topic]:
+                assert key is not None
+                assert value is not None
+                number = json.loads(value)["seq"]
+                assert found[key.decode()].setdefault(number, value) == value
+        return {who: [bodies[number] for number in sorted(bodies)] for who, bodies in found.items()}
+
+
+class Delivered:
+    """Delivery to such a broker: all of a batch or nothing, or step by step."""
+
+    def __init__(self, app: Any, number: int) -> None:
+        self.app, self.broker = app, app.broker
+        self.is_exactly_once = self.broker.is_exactly_once
+        self.journal_position = self.generation = 0
+        self._open: list[tuple[str, bytes | None, bytes | None]] = []
+
+    async def open(self) -> None: ...
+
+    async def begin(self, topics: Any = ()) -> None:
+        self._open.clear()
+
+    async def append_journal(self, entry: Any) -> None:
+        self._append("append_journal", JOURNAL, [(self.app.settings.table_app_id.encode(), entry.encode())])
+        self.journal_position = len(self.broker.topics[JOURNAL]) + (1 if self.is_exactly_once else 0)
+
+    async def append_outputs(self, outputs: Mapping[str, Iterable[Any]]) -> None:
+        for name, records in outputs.items():
+            self._append("append_outputs", name, [(key, value) for key, value, _ in records])
+
+    async def append_shadow(self, records: Iterable[tuple[bytes, bytes]]) -> None:
+        self._append("append_shadow", shadow_changelog_topic(self.app.settings), records)
+
+    async def append_state(self, changed: Mapping[bytes, bytes], marker: Any) -> None:
+        self._append("append_state", changelog_topic(self.app.settings), changelog_records(changed, marker))
+
+    async def commit(self, offsets: Any) -> None:
+        self._append("commit", "", [])
+        for topic, key, value in self._open:
+            self.broker.topics[topic].append((key, value))
+        self._open.clear()
+
+    async def publish(self, name: str, records: Iterable[Any]) -> None:
+        await self.append_outputs({name: records})
+        await self.commit({})
+
+    def _append(self, step: str, topic: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+        if self.app.dies_at == (step, self.app.steps_left):
+            raise Interrupted(step)
+        self.app.steps_left -= step == "commit"
+        for key, value in records:
+            if self.is_exactly_once:
+                self._open.append((topic, key, value))
+            else:
+                self.broker.topics[topic].append((key, value))
+
+
+class Site(App):
+    """An installation of one partition."""
+
+    def __init__(
+        self, broker: Broker, before: Policy, after: Policy | None, most_due: int = 500, **options: Any
+    ) -> None:
+        super().__init__()
+        self.most_due = most_due
+        self.broker, self.policy = broker, before
+        self.decoder = before.decoder()
+        shadow = None if after is None else "given"
+        self.settings = load_settings(clock="event", shadow=shadow, profile_interval=0, **options)
+        self.shadow = after
+        self.dies_at, self.steps_left = ("", 0), 0
+
+    def die_at(self, step: str, batches: int) -> None:
+        """At a step, when so many batches are committed."""
+        self.dies_at, self.steps_left = (step, 0), batches
+
+
+@contextmanager
+def partition(site: Site) -> Iterator[PartitionWorker]:
+    """Restored from what the broker has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.worker.partition.Delivery", Delivered)
+        # So few that the table moves customers whose turn has not come.
+        patch.setattr("streams.worker.shadow.MOST_DUE", site.most_due)
+        patch.setattr("streams.worker.partition.read_to_end", site.broker.read_to_end)
+        patch.setattr("streams.worker.partition.read_undecided", site.broker.read_undecided)
+        site.consumer.release = lambda tp: None  # type: ignore[attr-defined]
+        worker = PartitionWorker(site, 0)  # type: ignore[arg-type]
+        worker.is_at_end = lambda topic: True  # type: ignore[method-assign]
+        worker.merge = Merge(INPUTS, worker.is_at_end, 0)
+        yield worker
+
+
+async def fold_what_is_there(worker: PartitionWorker) -> None:
+    """Restore, and fold until nothing is to be done."""
+    broker: Broker = worker.app.broker  # type: ignore[attr-defined]
+    worker.state = await worker._restore()
+    worker.doing = ""
+    marker = worker.held.marker
+    worker.clock_ms = worker._latest_ms = marker.clock_ms
+    worker._next = {topic: marker.offsets.get(topic, -1) + 1 for topic in INPUTS}
+    for topic in INPUTS:
+        records = broker.records(topic, worker._next[topic])
+        if records:
+            worker.offer(topic, Fetch(records[0].offset, records))
+    # A shadow may have begun in a step that had nothing else to do.
+    while await worker.step() or await worker.step():
+        pass
+
+
+def run(site: Site) -> PartitionWorker | None:
+    """A worker's life until everything is done; None if it was killed."""
+    with partition(site) as worker:
+        try:
+            asyncio.run(fold_what_is_there(worker))
+        except Interrupted:
+            return None
+        return worker
+
+
+def run_until_done(site: Site) -> PartitionWorker:
+    worker = run(site)
+    while worker is None:
+        site.dies_at = ("", 0)
+        worker = run(site)
+    return worker
+
+
+def in_order(log: list[Wire]) -> list[Wire]:
+    return sorted(log, key=lambda wire: (ms(wire["occurred_at"]), INPUTS.index(wire["topic"])))
+
+
+def give(broker: Broker, log: Iterable[Wire]) -> None:
+    for wire in log:
+        body = {name: value for name, value in wire.items() if name != "topic"}
+        broker.topics[wire["topic"]].append((wire["customer_id"].encode(), json.dumps(body).encode()))
+
+
+@settings(max_examples=40)
+@given(pairs(), timely_logs(), st.data())
+def test_a_shadow_tells_what_an_activation_would_have_told_whenever_its_worker_was_killed(
+    pair: tuple[Policy, Policy], log: list[Wire], data: st.DataObject
+) -> None:
+    before, after = pair
+    log = in_order(log)
+    # What happens at one instant is folded at once: afterwards the order would be another one.
+    instants = groupby(log, key=lambda wire: ms(wire["occurred_at"]))
+    ends = [0, *accumulate(len(list(group)) for _, group in instants)]
+    begins, *cuts = sorted(data.draw(st.lists(st.sampled_from(ends), min_size=1, max_size=3)))
+    first, parts = log[:begins], [log[begin:end] for begin, end in pairwise([begins, *cuts, len(log)])]
+    until_ms = ms(log[-1]["occurred_at"]) + data.draw(st.integers(0, 500)) * DAY
+    broker = Broker(is_exactly_once=data.draw(st.booleans()))
+    most = data.draw(st.sampled_from([1, 2, 100]))
+
+    # A shadow that was there before and missed something counts no more.
+    earlier = data.draw(st.integers(0, max(0, len(first) - 1)))
+    give(broker, first[:earlier])
+    run_until_done(Site(broker, before, data.draw(st.sampled_from([None, after])), max_batch=most))
+    give(broker, first[earlier:])
+    run_until_done(Site(broker, before, None, max_batch=most))
+    broker.forget_shadow()
+    told_before = {who: len(bodies) for who, bodies in broker.announced().items()}
+    at_ms = -1 if not first else ms(first[-1]["occurred_at"])
+
+    deaths = 0
+    for part in parts:
+        give(broker, part)
+        site = Site(broker, before, after, data.draw(st.sampled_from([0, 1, 500])), max_batch=most)
+        site.die_at(data.draw(st.sampled_from([*STEPS, "append_state"])), data.draw(st.sampled_from([1, 0, 2, 9])))
+        worker = run(site)
+        deaths += worker is None
+    worker = run_until_done(at_the_end(broker, before, after, most, until_ms))
+    event(f"deaths: {deaths}")
+
+    alone, customers = told(before, log, 100, until_ms)
+    assert broker.announced() == alone
+    assert dict(worker.held.customers) == customers
+
+    begun = [*first, activation(1, max(at_ms, 0), after.text), *log[len(first) :]]
+    activated, customers = told(before, begun, 100, until_ms)
+    expected = {who: bodies[told_before.get(who, 0) :] for who, bodies in activated.items()}
+    assert broker.announced(of_shadow=True) == {who: bodies for who, bodies in expected.items() if bodies}
+    assert worker.shadow is not None
+    assert {key: worker.shadow.customers[key] for key in worker.shadow.customers} == customers
+
+
+def at_the_end(broker: Broker, before: Policy, after: Policy, most: int, until_ms: int) -> Site:
+    site = Site(broker, before, after, max_batch=most)
+    site.settings = site.settings.model_copy(update={"until": until_ms})
+    return site
+
+
+def annual_spend(version: int, **lines: str) -> Policy:
+    text = shipped_text("annual-spend").replace("version = 1", f"version = {version}", 1)
+    for before, after in lines.items():
+        text = text.replace(f'"{before[1:]}.00"', f'"{after}.00"')
+    return policy_of(text)
+
+
+def some_purchases(first: int, count: int) -> list[Wire]:
+    return [purchase(f"c{n}", "230", on=ms("2024-01-01") + n, id=f"p{n}") for n in range(first, first + count)]
+
+
+def test_a_shadow_whose_changelog_is_damaged_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    before, after = annual_spend(1), annual_spend(2, _200="400")
+    broker = Broker(is_exactly_once=True)
+    give(broker, some_purchases(0, 5))
+    run_until_done(Site(broker, before, after))
+    changelog = broker.topics[shadow_changelog_topic(load_settings())]
+    place = next(number for number, (key, _) in enumerate(changelog) if key != MARKER)
+    del changelog[place]
+    with caplog.at_level("WARNING"):
+        worker = run_until_done(Site(broker, before, after))
+    assert "the shadow begins anew: the changelog" in caplog.text
+    assert worker.shadow is not None
+    assert {decode(state).edition for state in worker.shadow.customers.values()} == {1}
+    assert len(worker.shadow.held.customers) == 5
+
+
+def test_a_policy_that_can_not_follow_what_was_activated_meanwhile_casts_no_shadow_and_the_worker_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before, after = annual_spend(1), annual_spend(2, _200="400")
+    broker = Broker(is_exactly_once=True)
+    give(broker, [*some_purchases(0, 5), activation(1, ms("2024-01-02"), after.text), *some_purchases(5, 3)])
+    worker = run_until_done(Site(broker, before, after))
+    assert worker.held.editions.current.ref == "annual-spend@2"
+    assert worker.shadow is not None
+    assert len(worker.shadow.held.customers) == 8  # it was there first
+
+    broker.topics[shadow_changelog_topic(load_settings())].clear()
+    give(broker, some_purchases(8, 2))
+    worker = run_until_done(Site(broker, before, after))
+    assert len(worker.held.customers) == 10
+    assert worker.shadow is not None
+    assert worker.shadow.table is None
+    assert worker.shadow.why_off.endswith("it is in force; give another version")
+    assert "The worker goes on without it" in caplog.text
+
+
+def test_what_only_the_shadow_refuses_is_a_dead_letter_of_its_own() -> None:
+    before, after = annual_spend(1), annual_spend(2)
+    stricter = policy_of(after.text.replace('kind = "calendar-year"', 'kind = "calendar-year"\nlateness = "1d"'))
+    broker = Broker(is_exactly_once=True)
+    late = purchase("c1", "10", on="2024-01-10", id="late")
+    give(broker, [purchase("c1", "10", on="2024-02-01", id="first"), late, {"topic": "purchases", "customer_id": "c1"}])
+    run_until_done(Site(broker, before, stricter))
+    purchases = [value for _, value in broker.topics["purchases"]]
+    assert [value for _, value in broker.topics["dead-letters"]] == [purchases[2]]
+    assert [value for _, value in broker.topics["dead-letters-shadow"]] == [purchases[1]]

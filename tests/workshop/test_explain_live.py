@@ -1,0 +1,195 @@
+"""`tierstream explain` and `whatif` without a log: by the worker's table on a broker, and by the serving view in a Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import pytest
+from typer.testing import CliRunner, Result
+
+import models
+from models.outputs import PROFILES, Output
+from streams.broker.embedded import EmbeddedBroker, EmbeddedRedis
+from streams.cli import app
+from streams.engine.batch import Batch
+from streams.engine.table import Marker, changelog_records
+from streams.sources.logs import LogFile
+from streams.view.customers import RedisView
+from streams.view.updates import update_of
+from streams.workshop.replay.run import Replay, fold_all
+from tests.builders import complaint, purchase
+
+POLICY = models.load("annual-spend")
+LOG = [
+    purchase("ada", "40.00", on="2026-01-05", id="e1"),
+    purchase("bob", "10.00", on="2026-01-06", id="e2"),
+    purchase("ada", "50.00", on="2026-02-10", id="e4"),
+    complaint("ada", on="2026-03-01", severity="critical", category="delivery", id="e5"),
+    purchase("eve", "10.00", on="2026-05-20", id="e6"),
+]
+AT = ("--at", "2026-06-01")
+
+
+class Folded:
+    """What a worker would have made of the log: the customers' bytes, and what was announced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "log.jsonl"
+        self.log.write_text("".join(json.dumps(wire) + "\n" for wire in LOG))
+        self.outputs: list[Output] = []
+        replay = Replay(POLICY)
+        fold_all(replay, [LogFile(self.log)], [POLICY.decoder()], self.add, False)
+        for batch in replay.finish(replay.clock_ms):
+            self.add(batch)
+        self.customers, self.clock_ms = replay.customers, replay.clock_ms
+
+    def add(self, batch: Batch) -> None:
+        self.outputs += batch.outputs
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Folded:
+    return Folded(tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="module")
+def broker(folded: Folded) -> Iterator[str]:
+    """A broker with the changelog and the announcements, as a worker leaves them."""
+    with EmbeddedBroker() as embedded:
+        producer = confluent_kafka.Producer({"bootstrap.servers": embedded.address, "partitioner": "murmur2_random"})
+        partitions: dict[bytes, int] = {}
+
+        def landed(error: Any, message: Any) -> None:
+            assert error is None
+            partitions[message.key()] = message.partition()
+
+        for output in folded.outputs:
+            producer.produce(output.topic, output.body, output.customer_id, on_delivery=landed)
+        producer.produce("purchases", b"", "eve", on_delivery=landed)
+        assert producer.flush(30) == 0
+        for topic in ("tier-changes", "churn-risk", "life-cycle", "alerts"):
+            producer.produce(topic, b"", b"nobody")
+        for number in range(4):
+            here = {key: state for key, state in folded.customers.items() if partitions[key] == number}
+            marker = Marker(2, {}, folded.clock_ms, POLICY.ref, True, customers=len(here))
+            # Of a worker that had lost the partition: its state of ada is not what counts.
+            late = {key: models.encode(models.new_customer(POLICY, 0)) for key in here}
+            records = changelog_records(here, marker) + changelog_records(late, Marker(1, {}, 0, POLICY.ref, True))
+            for key, value in records:
+                producer.produce("tierstream-customers-changelog", value, key, partition=number)
+        assert producer.flush(30) == 0
+        yield embedded.address
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "100"})
+
+
+def told(*arguments: str | Path) -> dict[str, Any]:
+    result = run(*arguments, "--policy", "annual-spend", "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.output)
+    return found
+
+
+def of(log: list[Any], who: str) -> list[Any]:
+    return [output for output in log if output.customer_id == who]
+
+
+def test_the_table_says_what_the_log_says_of_now_and_of_what_is_to_come(folded: Folded, broker: str) -> None:
+    for who in ("ada", "bob", "eve"):
+        by_log, by_table = told("explain", who, folded.log, *AT), told("explain", who, "--broker", broker, *AT)
+        for name in ("customer_id", "policy", "at", "now", "with_one_purchase", "without_a_purchase"):
+            assert by_table[name] == by_log[name], name
+        announced = [{name: value for name, value in one.items() if name not in ("topic", "text")} for one in by_table["announced"]]  # fmt: skip
+        assert announced == [json.loads(output.body) for output in of(folded.outputs, who)]
+        # What the worker has not come to yet is told as it will happen.
+        later = [body for one in by_table["moments"] for body in one["announcements"]]
+        assert later == [
+            body for one in by_log["moments"] for body in one["announcements"] if body["seq"] > len(announced)
+        ]
+
+
+def test_what_would_happen_is_the_same_by_the_table_and_by_the_log(folded: Folded, broker: str) -> None:
+    event = ("--event", '{"amount": "115"}')
+    assert told("whatif", "ada", "--broker", broker, *AT, *event) == told("whatif", "ada", folded.log, *AT, *event)
+
+
+def test_the_table_is_for_people_too(broker: str) -> None:
+    result = run("explain", "ada", "--broker", broker, *AT, "--policy", "annual-spend")
+    assert result.exit_code == 0, result.output
+    assert "Announced until now; the events are in a log" in result.output
+    assert "upgrade: member → silver" in result.output
+
+
+def test_the_table_knows_nothing_older_than_what_happened_last(broker: str) -> None:
+    result = run("explain", "ada", "--broker", broker, "--policy", "annual-spend", "--at", "2026-02-01")
+    assert result.exit_code == 2
+    assert "the table knows nothing older: give a log, or a later --at" in result.output
+
+
+def test_another_policy_than_the_tables_is_refused(broker: str) -> None:
+    result = run("explain", "ada", "--broker", broker, "--policy", "subscription-like", *AT)
+    assert result.exit_code == 2
+    assert "the table was made under policy annual-spend@1" in result.output
+
+
+def test_a_customer_whom_the_table_does_not_have_is_told_with_how_many_it_has(broker: str) -> None:
+    result = run("explain", "zoe", "--broker", broker, "--policy", "annual-spend")
+    assert result.exit_code == 2
+    assert "the table has no customer 'zoe'; it has 3 others" in result.output
+
+
+@pytest.fixture(scope="module")
+def redis(folded: Folded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis with the view of what was announced, and the profiles."""
+
+    async def fill(url: str) -> None:
+        view = RedisView(url)
+        told = [(output.topic, output.body) for output in folded.outputs]
+        told += [
+            (PROFILES, models.profile(models.decode(state), key.decode(), POLICY) or b"")
+            for key, state in folded.customers.items()
+        ]
+        updates = [update_of(topic, body) for topic, body in told]
+        await view.apply("a topic/0", 0, 1, [one for one in updates if one is not None])
+        await view.redis.aclose()
+
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        asyncio.run(fill(server.url))
+        yield server.url
+
+
+def test_the_view_shows_the_profile_and_what_was_announced(folded: Folded, redis: str) -> None:
+    found = told("explain", "ada", "--redis-url", redis)
+    profile = models.profile(models.decode(folded.customers[b"ada"]), "ada", POLICY)
+    assert found["now"] == json.loads(profile or b"")
+    announced = [(output.topic, output.seq, output.change) for output in of(folded.outputs, "ada")]
+    assert [(one["topic"], one["seq"], one["change"]) for one in found["announced"]] == announced
+    by_log = told("explain", "ada", folded.log)
+    said = {body["seq"]: body["text"] for one in by_log["moments"] for body in one["announcements"]}
+    assert [one["text"] for one in found["announced"]] == [said[one["seq"]] for one in found["announced"]]
+    page = run("explain", "ada", "--redis-url", redis)
+    assert page.exit_code == 0, page.output
+    assert "The view can't tell what a purchase would do: give --broker, for the table, or a log." in page.output
+
+
+def test_the_view_is_of_now_only_and_says_whom_it_lacks(redis: str) -> None:
+    result = run("explain", "ada", "--redis-url", redis, *AT)
+    assert result.exit_code == 2
+    assert "the view knows only how the customer is now" in result.output
+    result = run("explain", "zoe", "--redis-url", redis)
+    assert result.exit_code == 2
+    assert "the view has no customer 'zoe'" in result.output
+
+
+def test_without_a_log_a_broker_or_a_redis_it_says_what_to_give() -> None:
+    for command in (["explain", "ada"], ["whatif", "ada", "--event", '{"amount": 1}']):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert "name log files or kafka://HOST:PORT" in result.output
