@@ -20,7 +20,7 @@ MODULES: Final = {
         "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd", "outputs", "policy", "profile",
         "risk", "state", "tiers", "units", "value",
     ),
-    "streams.engine": ("batch", "envelope", "merge"),
+    "streams.engine": ("batch", "envelope", "merge", "plan", "schedule"),
 }  # fmt: skip
 """What is compiled: the way of an event. Classes that msgspec reads keep their annotations, so they are not."""
 

@@ -13,8 +13,9 @@ from itertools import islice
 import msgspec
 from msgspec import Struct
 
-from streams.engine.batch import Plan, Schedule
 from streams.engine.merge import Record
+from streams.engine.plan import Plan
+from streams.engine.schedule import Schedule
 
 Run = tuple[str, int, int]
 """Records that follow one another: topic, first offset, last offset. There may be fewer than the numbers between, as

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from models.editions import Editions
 from models.state import SCHEMA_VERSION
-from streams.engine.batch import Changes, Review, Schedule, fingerprint
+from streams.engine.batch import fingerprint
+from streams.engine.partition import Outcome, Partition
 
 log = logging.getLogger(__name__)
 
@@ -63,42 +64,53 @@ class ChangelogError(RuntimeError):
 START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/operations.md)"
 
 
-class Partition:
-    """One partition of the table in memory."""
+class Restored:
+    """What a changelog holds of a partition: its customers, and how far they go."""
 
-    def __init__(self) -> None:
+    def __init__(self, marker: Marker = NO_MARKER) -> None:
         self.customers: dict[bytes, bytes] = {}
-        self.schedule = Schedule(self.customers)
-        self.marker = NO_MARKER
-        self.checksum = 0
         self.unprofiled: set[bytes] = set()
         """Customers changed since profiles were last all published."""
-        self.editions: Editions
-        self.review: Review
+        self.marker = marker
+        self.checksum = 0
 
-    def begin(self, editions: Editions) -> None:
-        """Be under these editions of the policy: who is still under an older one is to be judged anew."""
-        self.editions = editions
-        self.review = Review(self.customers, editions.number)
-
-    def follow(self, editions: Editions) -> None:
-        """Be under these, after a batch; if it began one, everybody is to be judged anew."""
-        if editions.number != self.editions.number:
-            self.begin(editions)
-        self.editions = editions
-
-    def apply(self, changes: Changes, marker: Marker) -> None:
-        """Take over a batch that the changelog holds."""
-        self.schedule.enter(changes.due)
-        self.restore(changes.states, marker)
-        self.checksum = marker.checksum
-
-    def restore(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
-        """Take over a batch, leaving schedule and checksum to be made once all are."""
+    def take_over(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
+        """Take over a batch; the checksum is computed once all are."""
         if marker.profiled:
             self.unprofiled.clear()
         self.customers.update(changed)
         self.unprofiled.update(changed)
+        self.marker = marker
+
+
+class Table(Partition):
+    """A partition that a changelog backs: with its position, and whose profiles are still to be published."""
+
+    def __init__(self, restored: Restored, editions: Editions, has_event_clock: bool = True) -> None:
+        super().__init__(editions, restored.customers, restored.marker.clock_ms, has_event_clock, restored.checksum)
+        self.marker = restored.marker
+        self.unprofiled = restored.unprofiled
+
+    def marker_after(self, outcome: Outcome, offsets: dict[str, int], policy: str, journal: int) -> Marker:
+        """The marker of the batch with this outcome, which folded its inputs up to and including these offsets."""
+        return Marker(
+            self.marker.batch + 1,
+            self.marker.offsets | offsets,
+            outcome.clock_ms,
+            policy,
+            not self.unprofiled,
+            journal,
+            outcome.customers,
+            outcome.checksum,
+            outcome.editions.as_wire(),
+        )
+
+    def commit(self, outcome: Outcome, marker: Marker) -> None:
+        """Take over a batch that the changelog holds."""
+        if marker.profiled:
+            self.unprofiled.clear()
+        self.apply(outcome)
+        self.unprofiled.update(outcome.changes.states)
         self.marker = marker
 
 
@@ -131,7 +143,7 @@ class Restoring:
     def __init__(self, topic: str, number: int) -> None:
         self._where = f"{topic}, partition {number}"
         self._staged: dict[bytes, bytes] = {}
-        self._partition = Partition()
+        self._restored = Restored()
 
     def feed(self, records: Iterable[ChangelogRecord]) -> None:
         """Take records over. Raises ChangelogError at one that is neither a customer nor a marker."""
@@ -148,13 +160,12 @@ class Restoring:
     def start_over(self) -> None:
         """What came so far counts no more."""
         self._staged.clear()
-        self._partition = Partition()
-        self._partition.marker = NOTHING_YET
+        self._restored = Restored(NOTHING_YET)
 
     @property
     def marker(self) -> Marker:
         """The last marker that came."""
-        return self._partition.marker
+        return self._restored.marker
 
     @property
     def has_part_of_a_batch(self) -> bool:
@@ -166,8 +177,8 @@ class Restoring:
             marker = msgspec.json.decode(value, type=Marker)
         except msgspec.MsgspecError as error:
             raise self._unreadable(offset, str(error)) from None
-        if marker.batch > self._partition.marker.batch:
-            self._partition.restore(self._staged, marker)
+        if marker.batch > self._restored.marker.batch:
+            self._restored.take_over(self._staged, marker)
         else:
             # Written by a worker that had lost the partition without knowing; its successor's is what counts.
             log.warning("%s, offset %d: a batch that came too late is left out", self._where, offset)
@@ -175,20 +186,19 @@ class Restoring:
 
     def _unreadable(self, offset: int, why: str) -> ChangelogError:
         return ChangelogError(
-            f"the changelog can't be restored at {self._where}, offset {offset}: {why}. To mend it, {START_OVER}"
+            f"the changelog can't be restored at {self._where}, offset {offset}: {why}. To repair it, {START_OVER}"
         )
 
-    def finished(self) -> Partition:
+    def finish(self) -> Restored:
         """The partition as of the last marker. Raises ChangelogError if it is not what the marker says."""
-        partition, marker = self._partition, self._partition.marker
-        for key, state in partition.customers.items():
-            partition.checksum ^= fingerprint(key, state)
-        found = (len(partition.customers), partition.checksum)
+        restored, marker = self._restored, self._restored.marker
+        for key, state in restored.customers.items():
+            restored.checksum ^= fingerprint(key, state)
+        found = (len(restored.customers), restored.checksum)
         if UNKNOWN not in (marker.customers, marker.checksum) and found != (marker.customers, marker.checksum):
             raise ChangelogError(
                 f"the changelog {self._where} is damaged: it gives {found[0]} customers with checksum {found[1]:016x}, but "
-                f"its marker of batch {marker.batch} says {marker.customers} with {marker.checksum:016x}. To mend it, "
+                f"its marker of batch {marker.batch} says {marker.customers} with {marker.checksum:016x}. To repair it, "
                 f"{START_OVER}"
             )
-        partition.schedule.rebuild()
-        return partition
+        return restored

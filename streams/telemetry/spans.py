@@ -25,8 +25,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from streams.engine.batch import Batch, Plan
+from streams.engine.batch import Batch
 from streams.engine.journal import Entry
+from streams.engine.plan import Plan
 from streams.settings import Settings
 from streams.telemetry.stats import STEPS, Watch
 from streams.topics import COMMANDS
@@ -62,8 +63,8 @@ class Spans:
         told = {SERVICE_NAME: service, SERVICE_NAMESPACE: self._group, **given}
         # It ends when we say so: by itself it would wait for a collector that is away, after everything else has ended.
         self._provider = TracerProvider(resource=Resource.create(told), shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(traces_address(settings.tracing_endpoint))
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter = OTLPSpanExporter(traces_address(settings.tracing_endpoint))
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("tierstream")
 
     def close(self) -> None:
@@ -71,6 +72,8 @@ class Spans:
         closing = threading.Thread(target=self._provider.shutdown, name="tracing", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
+        if closing.is_alive():
+            self._exporter.shutdown()  # else it would try again for a minute, in a thread that nobody waits for
 
     def of_partition(self, number: int) -> PartitionSpans:
         """What makes the spans of one partition's batches."""

@@ -18,7 +18,8 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from models.outputs import CHURN_RISK, TIER_CHANGES, Output
-from streams.engine.batch import Batch, Plan
+from streams.engine.batch import Batch
+from streams.engine.plan import Plan
 from streams.topics import COMMANDS, INPUTS
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter, which no dashboard shows

@@ -25,7 +25,7 @@ import streams
 from streams.broker.topic_creation import create_topics
 from streams.topics import changelog_topic
 from streams.versions.app_versions import Positions, VersionError, Versions, output_topics
-from streams.versions.by_hand import PartitionByHand, marker_of
+from streams.versions.offline_partition import OfflinePartition, read_marker
 from streams.versions.two_tables import Difference, Found, Version, compare_partition, reach
 
 CLOSE_SECONDS: Final = 15.0
@@ -72,7 +72,7 @@ async def check(versions: Versions, old: Version, new: Version) -> bool:
 
 async def _check_policy(versions: Versions, version: Version, do: str) -> None:
     ends = versions.ends([changelog_topic(version.settings)])
-    markers = [await marker_of(version.settings, version.policy, number, end) for (_, number), end in ends.items()]
+    markers = [await read_marker(version.settings, number, end) for (_, number), end in ends.items()]
     others = {one.policy for one in markers} - {"", version.policy.ref}
     if others:
         raise VersionError(
@@ -210,7 +210,7 @@ def _refuse_workers(versions: Versions, old: Version, new: Version) -> None:
 
 async def _take_to_one_point(old: Version, new: Version, number: int) -> None:
     """One partition of both, announcing on either version's topics what it had not announced yet."""
-    sides = [PartitionByHand(one.settings, one.policy, number) for one in (old, new)]
+    sides = [OfflinePartition(one.settings, one.policy, number) for one in (old, new)]
     try:
         first, second = [await side.become_owner() for side in sides]
         offsets, until_ms = reach((first, second))
@@ -218,7 +218,7 @@ async def _take_to_one_point(old: Version, new: Version, number: int) -> None:
             await side.fold_up_to(offsets, until_ms)
     finally:
         for side in sides:
-            await side.forget()
+            await side.release()
 
 
 class Reader(NamedTuple):

@@ -22,16 +22,16 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 import models
 from streams.broker.librdkafka import quiet, reading, writing
 from streams.broker.topic_creation import create_topics
-from streams.engine.batch import fingerprint
 from streams.engine.journal import Entry
 from streams.engine.table import Marker, changelog_records
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, JOURNAL, changelog_topic
 from streams.versions.app_versions import PATIENCE_SECONDS, VersionError, Versions
-from streams.versions.by_hand import table_of
+from streams.versions.offline_partition import read_table
 from streams.versions.two_tables import Version
-from streams.workshop.replay.run import Replay, replay_partition
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.run import replay_partition
 
 TRANSACTION_SECONDS: Final = 900
 """How long writing may take: the longest that brokers allow unless told otherwise."""
@@ -56,19 +56,17 @@ class Past(NamedTuple):
 
     def marker(self, version: Version, journal: int) -> Marker:
         """What the table's marker was, but that no profiles have been published of this one."""
-        customers, checksum, last = self.replay.customers, 0, self.entries[-1]
-        for key, state in customers.items():
-            checksum ^= fingerprint(key, state)
+        partition, last = self.replay.partition, self.entries[-1]
         return Marker(
             last.batch,
             self.offsets,
-            self.replay.clock_ms if version.settings.clock == "event" else last.until_ms,
+            partition.clock_ms if version.settings.clock == "event" else last.until_ms,
             version.policy.ref,
             False,
             journal,
-            len(customers),
-            checksum,
-            self.replay.editions.as_wire(),
+            len(partition.customers),
+            partition.checksum,
+            partition.editions.as_wire(),
         )
 
 
@@ -134,14 +132,14 @@ async def sought(versions: Versions, old: Version, pasts: Iterable[Past]) -> Sou
     ends = versions.input_ends()
     begin = dict(versions.beginnings({topic for topic, _ in ends}))
     for number, past in enumerate(pasts):
-        now = await table_of(old.settings, old.policy, number)
-        found.customers += len(past.replay.customers)
+        now = await read_table(old.settings, number)
+        found.customers += len(past.replay.partition.customers)
         for name, last in past.offsets.items():
             tp = (old.settings.topic(name), number)
             found.records += last + 1 - begin[tp]
             begin[tp] = last + 1
         for key, state in now.customers.items():
-            then = past.replay.customers.get(key)
+            then = past.replay.partition.customers.get(key)
             more = models.decode(state).seq - (0 if then is None else models.decode(then).seq)
             found.announced_again += more
             found.customers_told_again += more > 0
@@ -220,7 +218,7 @@ def _write_partition(producer: Producer, new: Version, number: int, past: Past) 
     failed.flush(producer)
     # Where entries of later batches are found is known only now.
     marker = past.marker(new, journal[-1] + 1)
-    for changed, value in changelog_records(past.replay.customers, marker):
+    for changed, value in changelog_records(past.replay.partition.customers, marker):
         _produce(producer, changelog_topic(settings), number, changed, value, failed.note)
     failed.flush(producer)
 

@@ -19,13 +19,14 @@ import models
 from models.customer import Customer, copied
 from models.editions import Editions
 from models.policy import Policy
-from streams.engine.batch import Review
 from streams.engine.merge import merged
-from streams.engine.table import Marker, Partition
+from streams.engine.partition import Partition
+from streams.engine.table import Marker, Restored
 from streams.settings import Settings
 from streams.topics import INPUTS
-from streams.versions.by_hand import Stretch, table_of
-from streams.workshop.replay.run import EVENTS_A_BATCH, Replay
+from streams.versions.offline_partition import LogBetween, read_table
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.run import EVENTS_A_BATCH
 
 EXAMPLES: Final = 5
 """Customers named of each kind of difference."""
@@ -112,7 +113,7 @@ async def compare_partition(old: Version, new: Version, number: int, found: Foun
 
     Raises what reading tables and inputs raises.
     """
-    tables = [await table_of(one.settings, one.policy, number) for one in (old, new)]
+    tables = [await read_table(one.settings, number) for one in (old, new)]
     offsets, until_ms = reach((tables[0].marker, tables[1].marker))
     sides = [
         _taken_to(version, number, table, offsets, until_ms) for version, table in zip((old, new), tables, strict=True)
@@ -145,16 +146,14 @@ def differences(
 
 
 def _taken_to(
-    version: Version, number: int, table: Partition, offsets: Mapping[str, int], until_ms: int
-) -> tuple[Replay, int]:
+    version: Version, number: int, table: Restored, offsets: Mapping[str, int], until_ms: int
+) -> tuple[Partition, int]:
     """A table in memory, taken to a position and a time; and how many records that took."""
     policy, marker = version.policy, table.marker
-    replay = Replay(policy, with_recorded_lines=True, quietly=True)
-    replay.customers, replay.schedule, replay.clock_ms = table.customers, table.schedule, marker.clock_ms
-    replay.editions = Editions.from_wire(policy, marker.editions)
-    replay.review = Review(replay.customers, replay.editions.number)
+    partition = Partition(Editions.from_wire(policy, marker.editions), table.customers, marker.clock_ms)
+    replay = Replay(policy, with_recorded_lines=True, partition=partition, without_bodies=True)
     folded = 0
-    with closing(Stretch(version.settings, number, marker.offsets, offsets)) as log:
+    with closing(LogBetween(version.settings, number, marker.offsets, offsets)) as log:
         records = merged(log.streams(policy.decoder(), lambda _: None), INPUTS)
         while turn := list(islice(records, EVENTS_A_BATCH)):
             folded += len(turn)
@@ -162,7 +161,7 @@ def _taken_to(
                 pass
     for _ in replay.finish(until_ms):
         pass
-    return replay, folded
+    return replay.partition, folded
 
 
 def _known_as(one: Customer | None) -> tuple[str | None, str | None]:

@@ -15,7 +15,7 @@ from streams.topics import INPUTS, OUTPUTS
 from streams.worker.transport import BATCH
 
 if TYPE_CHECKING:
-    from streams.worker.app import TierstreamApp
+    from streams.worker.faust_app import TierstreamApp
 
 QUEUE_BATCHES = 10_000
 """More than ever wait: the transport is told to withhold a partition long before, so Faust's own back pressure, which

@@ -1,7 +1,7 @@
-"""Where a policy's lines depend on all customers: every partition counts its own, and the owner of partition 0 draws the lines.
+"""Where a policy's thresholds depend on all customers: every partition counts its own, and the owner of partition 0 draws the thresholds.
 
 A count is a mergeable sketch of quantiles (Apache DataSketches KLL; rank error 0.1 %) in the topic `census`, partition by
-partition. When all are newer than the lines in force, new ones go to every partition of `commands` as the next edition: an
+partition. When all are newer than the thresholds in force, new ones go to every partition of `commands` as the next edition: an
 event like any other, journaled and replayed. It is noted in `census` first, so that a successor sends the same one again.
 Counting takes little turns between batches.
 """
@@ -13,7 +13,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -27,11 +27,11 @@ from models.editions import Editions
 from models.policy import Policy, Relative
 from models.relative import Census, ValueAt, breakpoints
 from streams.broker.aiokafka_readers import read_all_to_end
+from streams.engine.partition import Partition
 from streams.engine.policy_on_wire import EDITION, edition_body
+from streams.settings import Settings
 from streams.topics import CENSUS
-
-if TYPE_CHECKING:
-    from streams.worker.partition import PartitionWorker
+from streams.worker.context import PartitionDelivery
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ def counted(census: Census) -> Count:
     )
 
 
-def lines_of(counts: Iterable[Count], relative: Relative) -> Breakpoints | None:
-    """The lines of all partitions together; None if nobody was counted."""
+def thresholds_of(counts: Iterable[Count], relative: Relative) -> Breakpoints | None:
+    """The thresholds of all partitions together; None if nobody was counted."""
     counts = list(counts)
     customers = sum(one.customers for one in counts)
     if not customers:
@@ -78,10 +78,12 @@ def lines_of(counts: Iterable[Count], relative: Relative) -> Breakpoints | None:
 
 
 class PartitionCensus:
-    """The census of one partition, and for partition 0 the drawing of lines."""
+    """The census of one partition, and for partition 0 the drawing of thresholds."""
 
-    def __init__(self, worker: PartitionWorker, relative: Relative) -> None:
-        self._worker = worker
+    def __init__(self, settings: Settings, number: int, delivery: PartitionDelivery, relative: Relative) -> None:
+        self._settings = settings
+        self._number = number
+        self._delivery = delivery
         self._relative = relative
         self._census: Census | None = None
         self._left: Iterator[bytes] = iter(())
@@ -91,19 +93,20 @@ class PartitionCensus:
         self._sent = 0
         """The latest edition that was sent from here."""
 
-    async def turn(self, now_ms: int) -> bool:
-        """Count some customers, or draw lines, if it is time; returns whether there was anything to do."""
-        if not self._worker.caught_up:
-            return False
-        state = self._worker.held
+    async def turn(self, partition: Partition, now_ms: int) -> bool:
+        """Count some customers of a partition that has caught up, or draw thresholds, if it is time.
+
+        Returns whether there was anything to do.
+        """
+        customers, editions = partition.customers, partition.editions
         if self._census is None:
-            as_of_ms = self._due(now_ms, state.editions, state.customers)
+            as_of_ms = self._due(now_ms, editions, customers)
             if as_of_ms is not None:
-                self._census, self._left = Census(as_of_ms), iter(list(state.customers))
+                self._census, self._left = Census(as_of_ms), iter(list(customers))
         if self._census is not None:
-            return await self._count(self._census, state.customers, state.editions.current)
-        if self._worker.number == 0:
-            return await self._draw(state.editions, self._boundary(now_ms))
+            return await self._count(self._census, customers, editions.current)
+        if self._number == 0:
+            return await self._draw(editions, self._boundary(now_ms))
         return False
 
     def _boundary(self, now_ms: int) -> int:
@@ -124,12 +127,12 @@ class PartitionCensus:
             census.add(models.decode(customers[key]), policy)
         if not turn:
             value = msgspec.json.encode(counted(census))
-            await self._worker.delivery.publish(CENSUS, [(COUNT, value, [])])
+            await self._delivery.publish(CENSUS, [(COUNT, value, [])])
             self._counted_ms, self._census = census.as_of_ms, None
         return True
 
     async def _draw(self, editions: Editions, boundary_ms: int) -> bool:
-        """If everybody's counts are newer than the lines in force, send the next edition to every partition."""
+        """If everybody's counts are newer than the thresholds in force, send the next edition to every partition."""
         now, last_ms = time.monotonic(), _as_of(editions)
         if boundary_ms <= last_ms or now < self._look_from or self._sent > editions.number:
             return False
@@ -137,26 +140,26 @@ class PartitionCensus:
         self._look_seconds = min(2 * self._look_seconds, LOOK_SECONDS[1])
         counts, noted = await self._read()
         if noted is None or (noted.edition or 0) <= editions.number:
-            if len(counts) < self._worker.app.settings.partitions or any(one.as_of_ms <= last_ms for one in counts):
+            if len(counts) < self._settings.partitions or any(one.as_of_ms <= last_ms for one in counts):
                 return False
-            lines = lines_of(counts, self._relative)
-            if lines is None:
+            thresholds = thresholds_of(counts, self._relative)
+            if thresholds is None:
                 return False
-            body = edition_body(editions.number + 1, lines.as_of_ms, lines)
-            await self._worker.delivery.publish(CENSUS, [(EDITION, body, [])])
-            log.info("edition %d: lines of %d customers", editions.number + 1, lines.customers)
+            body = edition_body(editions.number + 1, thresholds.as_of_ms, thresholds)
+            await self._delivery.publish(CENSUS, [(EDITION, body, [])])
+            log.info("edition %d: thresholds of %d customers", editions.number + 1, thresholds.customers)
         else:
             body = msgspec.json.encode(noted)
-        await self._worker.delivery.publish_everywhere("commands", body)
+        await self._delivery.publish_everywhere("commands", body)
         self._sent, self._look_seconds = editions.number + 1, LOOK_SECONDS[0]
         return True
 
     async def _read(self) -> tuple[list[Count], Command | None]:
         """The latest count of each partition, and the latest edition that was noted."""
-        app, noted = self._worker.app, None
+        noted = None
         counts: dict[int, Count] = {}
         async for number, records in read_all_to_end(
-            app.settings, app.settings.topic(CENSUS), range(app.settings.partitions)
+            self._settings, self._settings.topic(CENSUS), range(self._settings.partitions)
         ):
             for record in records:
                 if record.key == COUNT:
@@ -167,7 +170,7 @@ class PartitionCensus:
 
 
 def _as_of(editions: Editions) -> int:
-    """As of when the lines in force were drawn; -1 before the first."""
+    """As of when the thresholds in force were drawn; -1 before the first."""
     drawn = editions.latest.breakpoints
     return -1 if drawn is None else drawn.as_of_ms
 

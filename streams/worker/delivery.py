@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -39,13 +39,11 @@ from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TI
 from streams.broker.aiokafka_patches import TRANSACTION_BACKOFF_SECONDS
 from streams.broker.aiokafka_readers import connection, is_ended
 from streams.engine.batch import DeadLetter
-from streams.engine.envelope import Headers, dead_letter_record, output_record
+from streams.engine.envelope import dead_letter_record, output_record
 from streams.engine.journal import Entry
 from streams.engine.table import Marker, changelog_records
 from streams.topics import CENSUS, JOURNAL, SHADOWED, changelog_topic, shadow_changelog_topic, shadow_of
-
-if TYPE_CHECKING:
-    from streams.worker.app import TierstreamApp
+from streams.worker.context import Outgoing, PartitionContext
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +66,6 @@ SHADOW_BATCH_TOPICS: Final = (SHADOW_CHANGELOG, shadow_of(TIER_CHANGES), shadow_
 ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *ANNOUNCEMENTS, PROFILES, DEAD_LETTERS, CENSUS)
 CLOSE_SECONDS: Final = 5.0
 OWNER_POLL_SECONDS: Final = 0.1
-
-Outgoing = tuple[bytes | None, bytes | None, Headers]
-"""Key, value and headers of a record to produce."""
-
 
 REFUSALS: Final[dict[type[KafkaError], str]] = {
     MessageSizeTooLargeError: "Raise max.message.bytes of the topic to Kafka's default, 1048588, or more",
@@ -101,14 +95,14 @@ class Refused(RuntimeError):
 class Delivery:
     """Writes for one partition, in the order of the methods: open, then per batch begin to commit, then close."""
 
-    def __init__(self, app: TierstreamApp, number: int) -> None:
-        self.app = app
+    def __init__(self, context: PartitionContext, number: int) -> None:
+        self._context = context
         self.number = number
         self.generation = 0
         """The group's generation in which the partition was last assigned to us."""
         self.journal_position = 0
         """An offset in the journal from which all entries of later batches are found."""
-        self.is_exactly_once = app.settings.delivery == "exactly-once"
+        self.is_exactly_once = context.settings.delivery == "exactly-once"
         self._producer: AIOKafkaProducer | None = None
         self._sent: list[asyncio.Future[RecordMetadata]] = []
         self._ending: asyncio.Task[None] | None = None
@@ -121,7 +115,7 @@ class Delivery:
         await self.close()
         # Whoever slept over the group's session must not fence the present owner.
         await self._make_sure_of_ownership(by_heartbeat=True)
-        settings = self.app.settings
+        settings = self._context.settings
         only = {"transactional_id": f"{settings.table_app_id}-{self.number}"} if self.is_exactly_once else {}
         self._producer = AIOKafkaProducer(
             acks="all",
@@ -137,11 +131,11 @@ class Delivery:
         await self._patiently(self._producer.start())
 
     async def end_undecided(self, as_committed: bool) -> None:
-        """End, in all of our partitions, a transaction that the broker left without an end; see PartitionWorker.
+        """End, in all of our partitions, a transaction that the broker left without an end; see restoring.py.
 
         The broker takes what the transactional id appended since for a part of its next transaction, which is this one.
         """
-        shadows = (SHADOW_CHANGELOG, *map(shadow_of, SHADOWED)) if self.app.settings.shadow is not None else ()
+        shadows = (SHADOW_CHANGELOG, *map(shadow_of, SHADOWED)) if self._context.settings.shadow is not None else ()
         await self._begin((*ALL_TOPICS, *shadows))
         if as_committed:
             await self._patiently(self.producer.commit_transaction())
@@ -169,7 +163,7 @@ class Delivery:
         if not self.is_exactly_once:
             return
         await self.settle()
-        if topics is BATCH_TOPICS and self.app.settings.shadow is not None:
+        if topics is BATCH_TOPICS and self._context.settings.shadow is not None:
             topics = (*topics, *SHADOW_BATCH_TOPICS)
         await self._begin(topics)
 
@@ -186,7 +180,9 @@ class Delivery:
 
     async def append_journal(self, entry: Entry) -> None:
         """Say what the batch does, before any of its outputs leaves."""
-        sent = await self._append(self._topic(JOURNAL), [(self.app.settings.table_app_id.encode(), entry.encode(), [])])
+        sent = await self._append(
+            self._topic(JOURNAL), [(self._context.settings.table_app_id.encode(), entry.encode(), [])]
+        )
         self._journal_sent = sent[0]
         if not self.is_exactly_once:
             await self._acknowledged(sent)
@@ -224,7 +220,7 @@ class Delivery:
             self._ending = asyncio.create_task(self._see_the_end({one.topic_partition: one.offset for one in appended}))
             self._ending.add_done_callback(_hear)
         for name, offset in offsets.items():
-            self.app.consumer.done(TP(self._topic(name), self.number), offset + 1)
+            self._context.consumer.done(TP(self._topic(name), self.number), offset + 1)
 
     # ------------------------------------------------------------ profiles
     async def publish(self, name: str, records: Iterable[Outgoing]) -> None:
@@ -235,7 +231,7 @@ class Delivery:
 
     async def publish_everywhere(self, name: str, value: bytes) -> None:
         """The same record, keyed by `EVERYBODY`, in every partition of a topic, acknowledged."""
-        topic, partitions = self._topic(name), range(self.app.settings.partitions)
+        topic, partitions = self._topic(name), range(self._context.settings.partitions)
         await self.begin([])
         await self._make_sure_of_ownership(by_heartbeat=not self.is_exactly_once)
         for number in partitions:
@@ -270,7 +266,7 @@ class Delivery:
         return self._producer
 
     def _topic(self, name: str) -> str:
-        settings = self.app.settings
+        settings = self._context.settings
         if name in (CHANGELOG, SHADOW_CHANGELOG):
             return changelog_topic(settings) if name == CHANGELOG else shadow_changelog_topic(settings)
         return settings.topic(name)
@@ -315,8 +311,8 @@ class Delivery:
 
         Raises Fenced if the partition was given away.
         """
-        while self.generation == self.app.consumer_generation_id:
-            if not by_heartbeat or self.app.consumer.is_member():
+        while self.generation == self._context.generation:
+            if not by_heartbeat or self._context.consumer.is_member():
                 return
             # We were stopped, or the broker was: the partition may have another owner, or still be ours.
             await asyncio.sleep(OWNER_POLL_SECONDS)

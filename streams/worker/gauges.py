@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from models.editions import Editions
+from models.policy import Policy
+from streams.settings import Settings
 from streams.topics import INPUTS, OUTPUTS
 from streams.view.customers import ViewSizes, is_away
-
-if TYPE_CHECKING:
-    from streams.worker.app import TierstreamApp
-    from streams.worker.partition import PartitionWorker
+from streams.worker.partition import PartitionWorker
+from streams.worker.view_feed import ViewFeed
 
 REDIS_SECONDS: Final = 1.0
 """How long Redis may take to answer; whoever watches us does not wait for it any longer."""
@@ -31,10 +32,25 @@ def _gauge(name: str, help: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"tierstream_{name}", help, labels=labels)
 
 
+class Watched(Protocol):
+    """What is asked of an app: `TierstreamApp` is one."""
+
+    settings: Settings
+    policy: Policy
+    feed: ViewFeed | None
+    partition_workers: dict[int, PartitionWorker]
+
+    def is_ready(self) -> bool:
+        """Whether every partition that is here was read to its end since it came."""
+
+    def editions_held(self) -> list[Editions]:
+        """The editions of the partitions that are here and restored."""
+
+
 class Gauges(Collector):
     """What an app and its partitions are at; registered with the app's counters."""
 
-    def __init__(self, app: TierstreamApp) -> None:
+    def __init__(self, app: Watched) -> None:
         self._app = app
         self._sizes: ViewSizes | None = None
         """What Redis held when it was last asked; None if it did not answer."""
@@ -44,8 +60,7 @@ class Gauges(Collector):
         if self._app.feed is None:
             return
         try:
-            states = [worker.state for worker in self._app.partition_workers.values()]
-            policies = [self._app.policy, *(state.editions.current for state in states if state is not None)]
+            policies = [self._app.policy, *(editions.current for editions in self._app.editions_held())]
             tiers = dict.fromkeys(name for policy in policies for name in policy.ladder.tier_names)
             self._sizes = await asyncio.wait_for(self._app.feed.view.sizes(tiers), REDIS_SECONDS)
         except Exception as error:
@@ -101,18 +116,18 @@ class Gauges(Collector):
         )  # fmt: skip
         now_ms = time.time_ns() // 1_000_000
         for number, worker in workers:
-            here, state = [str(number)], worker.state
-            folding.add_metric(here, not worker.doing)
-            if state is None or worker.doing:
+            here, flow = [str(number)], worker.flow
+            folding.add_metric(here, worker.is_folding)
+            if flow is None or not worker.is_folding:
                 continue
-            time_ms = worker.time_ms()
-            customers.add_metric(here, len(state.customers))
+            table, time_ms = flow.table, flow.time_ms()
+            customers.add_metric(here, len(table.customers))
             if time_ms >= 0:
                 delay.add_metric(here, (now_ms - time_ms) / 1000)
-            due.add_metric(here, state.schedule.count_due(time_ms, MOST_DUE_COUNTED))
-            unprofiled.add_metric(here, len(state.unprofiled))
-            unjudged.add_metric(here, len(state.review))
-            edition.add_metric(here, state.editions.number)
+            due.add_metric(here, table.schedule.count_due(time_ms, MOST_DUE_COUNTED))
+            unprofiled.add_metric(here, len(table.unprofiled))
+            unjudged.add_metric(here, len(table.review))
+            edition.add_metric(here, table.editions.number)
             shadow = worker.shadow
             if shadow is not None and shadow.table is not None:
                 shadowed.add_metric(here, len(shadow.table.customers))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
-    from streams.worker.app import TierstreamApp
+    from streams.worker.faust_app import TierstreamApp
+    from streams.worker.gauges import Gauges
     from streams.worker.partition import PartitionWorker
 
 
-def attach(app: TierstreamApp) -> None:
+def attach(app: TierstreamApp, gauges: Gauges) -> None:
     """Give the app its pages."""
 
     @app.page("/healthz")
@@ -41,18 +42,16 @@ def attach(app: TierstreamApp) -> None:
                 "ready": app.is_ready(),
                 "drained": app.is_ready() and not waits_for,
                 "waits_for": waits_for,
-                "customers": sum(len(worker.state.customers) for worker in workers if worker.state is not None),
+                "customers": sum(len(worker.table.customers) for worker in workers if worker.table is not None),
                 "policy": app.policy.ref,
-                "shadow": None if app.shadow is None else _shadow(app.shadow.ref, workers),
-                "policies_in_force": sorted(
-                    {one.state.editions.current.ref for one in workers if one.state is not None}
-                ),
+                "shadow": None if app.shadow_policy is None else _shadow(app.shadow_policy.ref, workers),
+                "policies_in_force": sorted({editions.current.ref for editions in app.editions_held()}),
             }
         )
 
     @app.page("/metrics")
     async def metrics(web: Any, request: Any) -> Any:
-        await app.gauges.ask_redis()
+        await gauges.ask_redis()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.bytes(encode(app.stats.registry), headers={"Content-Type": content_type})
 
@@ -62,5 +61,5 @@ def _shadow(ref: str, workers: Iterable[PartitionWorker]) -> dict[str, Any]:
     return {
         "policy": ref,
         "customers": sum(len(one.table.customers) for one in shadows if one.table is not None),
-        "off": sorted({one.why_off for one in shadows if one.why_off}),
+        "off": sorted({one.refusal for one in shadows if one.refusal is not None}),
     }

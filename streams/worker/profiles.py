@@ -9,8 +9,8 @@ from typing import Final
 
 import models
 from streams.engine.batch import STEPS_A_TURN
-from streams.engine.table import Partition
-from streams.worker.delivery import Delivery, Outgoing
+from streams.engine.table import Table
+from streams.worker.context import Outgoing, PartitionDelivery
 
 PROFILES_A_TURN: Final = 200
 """Profiles published at once; events wait that long."""
@@ -26,7 +26,7 @@ class Profiles:
     """
 
     def __init__(
-        self, topic: str, delivery: Delivery, table: Callable[[], Partition | None], interval_seconds: float
+        self, topic: str, delivery: PartitionDelivery, table: Callable[[], Table | None], interval_seconds: float
     ) -> None:
         self._topic = topic
         self._delivery = delivery

@@ -17,7 +17,8 @@ from streams.settings import IngestSettings, RegistrySettings, Settings, Setting
 from streams.telemetry.logs import last_words, set_up_logging
 from streams.telemetry.tracing import WORKER, open_tracing
 from streams.terminal import FAILED, WRONG_USE
-from streams.worker.app import TierstreamApp, create_app
+from streams.worker.app import create_app
+from streams.worker.faust_app import TierstreamApp
 
 if TYPE_CHECKING:
     from streams.telemetry.spans import Spans

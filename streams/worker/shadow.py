@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -21,11 +22,15 @@ import msgspec
 from models.customer import NEVER_MS
 from models.editions import EditionError, Editions
 from models.policy import Policy
-from streams.engine.batch import MOST_DUE, ROOM_PER_CUSTOMER, Batch, Changes, Plan, Unseen
+from streams.engine.batch import Batch
 from streams.engine.journal import Entry, JournalError
-from streams.engine.table import ChangelogError, ChangelogRecord, Marker, Partition, Restoring, changelog_records
+from streams.engine.partition import Outcome
+from streams.engine.plan import MOST_DUE, ROOM_PER_CUSTOMER, Plan
+from streams.engine.schedule import Unseen
+from streams.engine.table import ChangelogError, ChangelogRecord, Marker, Restored, Restoring, Table, changelog_records
 from streams.topics import shadow_of
-from streams.worker.delivery import Delivery, Outgoing, by_topic
+from streams.worker.context import Outgoing, PartitionDelivery
+from streams.worker.delivery import by_topic
 
 log = logging.getLogger(__name__)
 
@@ -33,57 +38,65 @@ EPOCH_BYTES: Final = 8
 """What the values of a shadow's changelog begin with: when it began (ms), so that what an earlier one left is not taken for it."""
 
 
+class ShadowState(Enum):
+    """Whether a partition has a shadow."""
+
+    TO_BEGIN = "the shadow to begin"
+    FOLDING = "folding"
+    REFUSED = "the shadow policy can't follow the one in force"
+
+
 class Shadow:
     """The customers of one partition under the shadow policy."""
 
-    def __init__(self, policy: Policy, delivery: Delivery, number: int) -> None:
+    def __init__(self, policy: Policy, delivery: PartitionDelivery, number: int) -> None:
         self.policy = policy
         self.delivery = delivery
         self.log = logging.LoggerAdapter(log, {"partition": number})
         self.number = number
-        self.table: Partition | None = None
+        self.table: Table | None = None
         """None: it is still to begin."""
         self.waiting: Unseen = Unseen({}, {})
         """Who is still to be taken over."""
-        self.why_off = ""
-        """Why there is no shadow here, in words; empty if there is."""
+        self.refusal: str | None = None
+        """Why the policy can't follow the one in force; None if it can, as far as is known."""
         self._epoch_ms = 0
         self._beside: Beside = Beside({}, {})
 
     # ------------------------------------------------------------ coming and going
-    def restored(self, restoring: RestoringShadow, main: Partition, own: Policy) -> None:
+    def restored(self, restoring: RestoringShadow, main: Table, own: Policy) -> None:
         """Go on with what its changelog holds, if nothing was missed since."""
-        self._epoch_ms, self.table, self.why_off = restoring.epoch_ms, None, ""
+        self._epoch_ms, self.table, self.refusal = restoring.epoch_ms, None, None
         if restoring.epoch_ms == 0:
             return
         try:
             restoring.check()
-            table = restoring.finished()
-            editions = Editions.from_wire(own, table.marker.editions, is_last=True)
+            restored = restoring.finish()
+            editions = Editions.from_wire(own, restored.marker.editions, is_last=True)
         except (ChangelogError, EditionError) as error:
             self.log.warning("partition %d: the shadow begins anew: %s", self.number, error)
             return
         latest = editions.latest
         if (latest.text, latest.parameters) != (self.policy.text, self.policy.fitted):
             return  # another policy was the shadow
-        if editions.needs_own and table.marker.policy not in ("", own.ref):
+        if editions.needs_own and restored.marker.policy not in ("", own.ref):
             return
-        if table.marker.batch >= main.marker.batch:
-            self._take_up(table, editions, main)
+        if restored.marker.batch >= main.marker.batch:
+            self._take_up(Table(restored, editions), main)
 
-    async def keep_up(self, main: Partition, policy: str) -> None:
+    async def keep_up(self, main: Table, policy: str) -> None:
         """Begin, if that is still to be done or something was missed; `policy` is the one under which the table was made."""
         if self.table is not None and self.table.marker.batch != main.marker.batch:
             self.table = None
-        if self.table is None and not self.why_off:
+        if self.state is ShadowState.TO_BEGIN:
             await self._begin(main, policy)
 
-    async def _begin(self, main: Partition, policy: str) -> None:
+    async def _begin(self, main: Table, policy: str) -> None:
         """Begin with the table as it is now. If the policy can't follow the one in force there is no shadow, and the log says why."""
         try:
             editions = main.editions.tried_out(self.policy, main.marker.clock_ms)
         except EditionError as error:
-            self.why_off = str(error)
+            self.refusal = str(error)
             self.log.error("partition %d: no shadow: %s. The worker goes on without it", self.number, error)
             return
         self._epoch_ms = max(time.time_ns() // 1_000_000, self._epoch_ms + 1)
@@ -93,17 +106,21 @@ class Shadow:
         await self.delivery.begin([])
         await self.delivery.append_shadow(self.records({}, marker))
         await self.delivery.commit({})
-        table = Partition()
-        table.marker = marker
-        self._take_up(table, editions, main)
+        self._take_up(Table(Restored(marker), editions), main)
         said = "partition %d: the shadow %s begins, with %d customers to be judged"
         self.log.info(said, self.number, self.policy.ref, len(self.waiting))
 
-    def _take_up(self, table: Partition, editions: Editions, main: Partition) -> None:
-        table.editions = editions
-        self.table, self.why_off = table, ""
+    def _take_up(self, table: Table, main: Table) -> None:
+        self.table, self.refusal = table, None
         self._beside = Beside(table.customers, main.customers)
         self.waiting = Unseen(table.customers, main.customers)
+
+    @property
+    def state(self) -> ShadowState:
+        """Whether there is a shadow here."""
+        if self.table is not None:
+            return ShadowState.FOLDING
+        return ShadowState.TO_BEGIN if self.refusal is None else ShadowState.REFUSED
 
     # ------------------------------------------------------------ a batch
     @property
@@ -152,7 +169,7 @@ class Shadow:
     def waits_for(self, clock_ms: int) -> list[str]:
         """What is still to be done, in words."""
         if self.table is None:
-            return [] if self.why_off else ["the shadow to begin"]
+            return [self.state.value] if self.state is ShadowState.TO_BEGIN else []
         found = []
         if not self.waiting.is_over():
             found.append(f"{len(self.waiting)} customers to be judged under the shadow policy")
@@ -161,7 +178,7 @@ class Shadow:
         return found
 
     @property
-    def held(self) -> Partition:
+    def held(self) -> Table:
         """Its table, while it takes part."""
         assert self.table is not None
         return self.table
@@ -179,8 +196,7 @@ class ShadowBatch:
         self.plan = plan
         self.batch = Batch(shadow.held.editions, shadow.customers)
         self._shadow = shadow
-        self._changes: Changes | None = None
-        self._marker: Marker | None = None
+        self._written: tuple[Outcome, Marker] | None = None
 
     def outputs(self, main: Batch) -> dict[str, list[Outgoing]]:
         """Its announcements as records by topic, and the dead letters that are not the table's as well."""
@@ -190,24 +206,33 @@ class ShadowBatch:
 
     async def append(self, main: Marker) -> None:
         """Write its customers, beside what gets the marker `main` in the table."""
-        table, shadow, editions = self._shadow.held, self._shadow, self.batch.editions
-        self._changes = changes = self.batch.changes(table.customers)
+        table, shadow = self._shadow.held, self._shadow
+        changes, editions = self.batch.changes(table.customers), self.batch.editions
         if shadow.waiting.is_over():
-            table.editions = editions = editions.settled()
-        self._marker = msgspec.structs.replace(
+            editions = editions.settled()
+        outcome = Outcome(
+            changes,
+            editions,
+            main.clock_ms,
+            max(table.latest_ms, self.batch.latest_ms),
+            len(table.customers) + changes.new,
+            table.checksum ^ changes.checksum,
+        )
+        marker = msgspec.structs.replace(
             main,
             profiled=not table.unprofiled,
             journal=0,
-            customers=len(table.customers) + changes.new,
-            checksum=table.checksum ^ changes.checksum,
+            customers=outcome.customers,
+            checksum=outcome.checksum,
             editions=editions.as_wire(),
         )
-        await shadow.delivery.append_shadow(shadow.records(changes.states, self._marker))
+        self._written = (outcome, marker)
+        await shadow.delivery.append_shadow(shadow.records(changes.states, marker))
 
     def apply(self) -> Batch:
         """Take over what is committed; gives what was folded."""
-        assert self._changes is not None and self._marker is not None
-        self._shadow.held.apply(self._changes, self._marker)
+        assert self._written is not None
+        self._shadow.held.commit(*self._written)
         return self.batch
 
 

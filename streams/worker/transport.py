@@ -12,8 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 from aiokafka import AIOKafkaConsumer
@@ -23,9 +22,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
-from streams.broker.aiokafka_readers import Records, connection
+from streams.broker.aiokafka_readers import connection
 from streams.settings import Settings
 from streams.worker.assignor import Assignor
+from streams.worker.fetch import Fetch, ReadPosition
 
 if TYPE_CHECKING:
     pass
@@ -48,33 +48,6 @@ COMMIT_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
-class Fetch(NamedTuple):
-    """What one fetch brought of a partition."""
-
-    start: int
-    """Where the fetch before it ended: from here on no record is missing, whatever the first one's offset is."""
-    records: Records
-
-    def records_from(self, offset: int) -> Records | None:
-        """The records from an offset on; None if some from there on are not among them.
-
-        They were under way before a rewind then, or something made the consumer jump.
-        """
-        if self.start > offset:
-            return None
-        if self.records[0].offset >= offset:
-            return self.records
-        return [one for one in self.records if one.offset >= offset]
-
-
-class Read(NamedTuple):
-    """How far a partition has been read: from where, up to where, and where it ends."""
-
-    start: int
-    position: int
-    end: int
-
-
 class BatchCodec(codecs.Codec):  # type: ignore[misc]
     """Passes what a fetch brought through Faust untouched."""
 
@@ -88,18 +61,6 @@ class BatchCodec(codecs.Codec):  # type: ignore[misc]
 
 
 BATCH: Final = BatchCodec()
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPosition:
-    """How far a partition has been read: what was handed over, what the fetcher passed, and where the log ends."""
-
-    delivered: int
-    """The offset after the last record handed to Faust, or where reading started."""
-    position: int
-    """The offset that the fetcher reads next; beyond `delivered` where the log holds no records, as after a transaction."""
-    end: int | None
-    """The log's end, None until the broker told."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -175,7 +136,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.reach: dict[TP, ReadPosition] = {}
+        self.positions: dict[TP, ReadPosition] = {}
         self._done: dict[TP, int] = {}
         self._withheld: set[TP] = set()
         self._delivered: dict[TP, int] = {}
@@ -201,13 +162,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return
         starts = {tp: self._delivered.get(tp, records[0].offset) for tp, records in fetched.items()}
         self._delivered.update((tp, records[-1].offset + 1) for tp, records in fetched.items())
-        self._note_reach(wanted)
+        self._note_positions(wanted)
         for tp, records in fetched.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             yield tp, _as_message(tp, Fetch(starts[tp], records), generation)
 
-    def _note_reach(self, partitions: Iterable[TP]) -> None:
+    def _note_positions(self, partitions: Iterable[TP]) -> None:
         """Right after a fetch, with no other under way: the one moment when position and delivery belong together."""
         assignment = self._thread._consumer._subscription.subscription.assignment
         for tp in partitions:
@@ -216,7 +177,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 continue
             # Records of a transaction under way can't be read yet: for us the log ends before them.
             stable = state.lso is not None and state.lso >= 0
-            self.reach[tp] = ReadPosition(
+            self.positions[tp] = ReadPosition(
                 self._delivered.get(tp, 0), state.position, state.lso if stable else state.highwater
             )
 
@@ -227,7 +188,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             with contextlib.suppress(IllegalStateError):
                 await self.seek_wait({tp: offset})
                 self._delivered[tp] = offset
-                self.reach.pop(tp, None)
+                self.positions.pop(tp, None)
 
     def withhold(self, tp: TP) -> None:
         """Read no more from this partition for now: whoever works on it has enough."""
@@ -282,7 +243,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         for tp in revoked:
             self._done.pop(tp, None)
             self._delivered.pop(tp, None)
-            self.reach.pop(tp, None)
+            self.positions.pop(tp, None)
             self._withheld.discard(tp)
         await super().on_partitions_revoked(revoked)
 

@@ -8,18 +8,17 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import tenacity
 from faust.types import TP
 
+from models.editions import Editions
 from streams.view.customers import RedisView, is_away
 from streams.view.rulebook import RulebookWriter
 from streams.view.updates import Update, update_of
-from streams.worker.transport import Fetch
-
-if TYPE_CHECKING:
-    from streams.worker.app import TierstreamApp
+from streams.worker.context import PartitionContext
+from streams.worker.fetch import Fetch
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +42,10 @@ class _Waiting:
 class ViewFeed:
     """Carries the outputs into Redis, in order, for as long as it takes."""
 
-    def __init__(self, app: TierstreamApp, view: RedisView) -> None:
-        self.app = app
+    def __init__(self, context: PartitionContext, view: RedisView, editions: Callable[[], Iterable[Editions]]) -> None:
+        self._context = context
+        self._editions = editions
+        """Gives the editions of the partitions that are here."""
         self.view = view
         self._rulebook = RulebookWriter(view)
         self._waiting: dict[TP, _Waiting] = {}
@@ -55,7 +56,7 @@ class ViewFeed:
         """Feed from these partitions, starting where Redis left off."""
         for tp in tps:
             self._waiting[tp] = _Waiting()
-            self.app.consumer.withhold(tp)
+            self._context.consumer.withhold(tp)
         self._rulebook.forget()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
@@ -69,14 +70,14 @@ class ViewFeed:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Redis being away is waited for; anything else that ends the feed must not end it silently."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.app.fail(error)
+            self._context.fail(error)
 
     def waits_for(self) -> list[str]:
         """What Redis lacks of what was on the output topics when they were last read; empty if nothing."""
-        reach = self.app.consumer.reach
+        read = self._context.consumer.positions
         found = []
         for tp, waiting in self._waiting.items():
-            known = reach.get(tp)
+            known = read.get(tp)
             if not waiting.positioned:
                 found.append(f"Redis to say where to start with {_field(tp)}")
             elif waiting.updates:
@@ -94,11 +95,11 @@ class ViewFeed:
         """How many offsets of each output Redis lacks, as far as the topics were read; without those not known yet."""
         found = {}
         for tp, waiting in self._waiting.items():
-            reach = self.app.consumer.reach.get(tp)
-            if not waiting.positioned or reach is None or reach.end is None:
+            read = self._context.consumer.positions.get(tp)
+            if not waiting.positioned or read is None or read.end is None:
                 continue
-            is_applied = not waiting.updates and reach.position >= reach.end and waiting.next_offset >= reach.delivered
-            found[tp] = 0 if is_applied else max(0, reach.end - waiting.applied)
+            is_applied = not waiting.updates and read.position >= read.end and waiting.next_offset >= read.delivered
+            found[tp] = 0 if is_applied else max(0, read.end - waiting.applied)
         return found
 
     async def stop(self) -> None:
@@ -125,13 +126,13 @@ class ViewFeed:
         waiting.updates.extend((one.offset, update_of(topic, one.value)) for one in found)
         waiting.next_offset = max(waiting.next_offset, fetched.records[-1].offset + 1)
         if len(waiting.updates) > WITHHOLD_ABOVE:
-            self.app.consumer.withhold(tp)
+            self._context.consumer.withhold(tp)
         self._wake.set()
 
     async def _run(self) -> None:
         # At the end of a rebalance Faust seeks to the committed offsets; what Redis says comes after that.
         mine = self._waiting
-        while self.app.rebalancing and mine is self._waiting:
+        while self._context.is_rebalancing and mine is self._waiting:
             await asyncio.sleep(0.05)
         while mine is self._waiting:
             self._wake.clear()
@@ -153,8 +154,7 @@ class ViewFeed:
 
     async def _tell_rules(self) -> None:
         """The policies of the partitions that are here, before what is judged under them."""
-        states = [worker.state for worker in self.app.partition_workers.values()]
-        await self._rulebook.tell(state.editions for state in states if state is not None)
+        await self._rulebook.tell(self._editions())
 
     async def _turn(self, tp: TP, waiting: _Waiting) -> None:
         if waiting.positioned:
@@ -168,7 +168,7 @@ class ViewFeed:
             return
         following = turn[-1][0] + 1
         updates = [update for _, update in turn if update is not None]
-        spans, applied = self.app.spans, waiting.applied
+        spans, applied = self._context.spans, waiting.applied
         with nullcontext() if spans is None else spans.view(tp.topic, tp.partition, applied, following, len(updates)):
             missing_from = await self.view.apply(_field(tp), applied, following, updates)
         if missing_from is not None:
@@ -180,17 +180,17 @@ class ViewFeed:
             return
         waiting.applied = following
         del waiting.updates[: len(turn)]
-        self.app.consumer.done(tp, following)
+        self._context.consumer.done(tp, following)
         if len(waiting.updates) < WITHHOLD_ABOVE // 2:
-            self.app.consumer.release(tp)
+            self._context.consumer.release(tp)
 
     async def _seek(self, tp: TP, waiting: _Waiting, offset: int) -> None:
-        self.app.consumer.withhold(tp)
-        await self.app.consumer.rewind(tp, offset)
+        self._context.consumer.withhold(tp)
+        await self._context.consumer.rewind(tp, offset)
         waiting.updates.clear()
         waiting.next_offset = waiting.applied = offset
         waiting.positioned = True
-        self.app.consumer.release(tp)
+        self._context.consumer.release(tp)
 
 
 def _field(tp: TP) -> str:

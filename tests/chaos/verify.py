@@ -75,12 +75,13 @@ class Told:
         log.begin((*INPUTS, JOURNAL))
         for number in range(settings.partitions):
             replay = replay_partition(log, number, policy, lambda count: None, self._take)
-            self.of_partition[number] = replay.customers
-            self.policies[replay.editions.number] = replay.editions.current
+            self.of_partition[number] = replay.partition.customers
+            self.policies[replay.partition.editions.number] = replay.partition.editions.current
             self.unreviewed += sum(
-                models.decode(state).edition != replay.editions.number for state in replay.customers.values()
+                models.decode(state).edition != replay.partition.editions.number
+                for state in replay.partition.customers.values()
             )
-            self.customers |= {key.decode(): state for key, state in replay.customers.items()}
+            self.customers |= {key.decode(): state for key, state in replay.partition.customers.items()}
 
     def _take(self, batch: Batch) -> None:
         self.events += batch.events

@@ -27,8 +27,10 @@ import pytest
 from models import Customer, Event, Policy, _compiled, apply_own, buckets, decode, encode, new_customer
 from models.bodies import Purchase
 from models.editions import Editions
-from streams.engine.batch import Batch, Plan, Schedule
+from streams.engine.batch import Batch
 from streams.engine.merge import Record
+from streams.engine.plan import Plan
+from streams.engine.schedule import Schedule
 from streams.telemetry.stats import STEPS, Stats
 from tests.builders import DAY, HOUR, Wire, ms, policy_text, purchase, shipped_text
 from tests.running import events_of, policy_of

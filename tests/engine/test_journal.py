@@ -7,9 +7,10 @@ import pytest
 from models.customer import NEVER_MS, Customer, Facts, Standing
 from models.events import Rejected
 from models.state import encode
-from streams.engine.batch import ROOM_PER_CUSTOMER, ROOM_PER_EVENT, Plan, Review, Schedule, make_plan
 from streams.engine.journal import Entry, JournalError, decode_entry, entry_of, one_entry_a_batch
 from streams.engine.merge import Record
+from streams.engine.plan import ROOM_PER_CUSTOMER, ROOM_PER_EVENT, Plan, make_plan
+from streams.engine.schedule import Review, Schedule
 
 
 def record(topic: str, offset: int) -> Record:

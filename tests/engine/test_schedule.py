@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.customer import NEVER_MS
-from streams.engine.batch import Changes, Schedule
+from streams.engine.batch import Changes
+from streams.engine.schedule import Schedule
 
 moves = st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.integers(0, 100), st.just(NEVER_MS))), max_size=60)
 

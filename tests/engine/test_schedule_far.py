@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from models.customer import NEVER_MS
-from streams.engine.batch import ENTRIES_AHEAD, Schedule
+from streams.engine.schedule import ENTRIES_AHEAD, Schedule
 from tests.builders import DAY, HOUR, ms
 from tests.engine.test_schedule import due_at, replace
 

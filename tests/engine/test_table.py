@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,11 +9,15 @@ import pytest
 
 import models
 from models.customer import NEVER_MS, Customer, Facts, Standing
+from models.editions import Editions
 from streams.engine.batch import Changes, fingerprint
-from streams.engine.table import CUSTOMER, MARKER, ChangelogError, Marker, Partition, Restoring, changelog_records
+from streams.engine.partition import Outcome
+from streams.engine.table import CUSTOMER, MARKER, ChangelogError, Marker, Restored, Restoring, Table, changelog_records
+from tests.worker.doubles import ReadRecord
 
 STATE = models.encode(Customer(NEVER_MS, 0, 0, 1, b"", Facts(), Standing("none", 0)))
 NEWER = models.encode(Customer(5, 5, 1, 2, b"", Facts(), Standing("none", 0)))
+EDITIONS = Editions.of(models.load("annual-spend"))
 
 Written = tuple[bytes, bytes | None]
 
@@ -25,10 +28,10 @@ def marker(batch: int, profiled: bool = True, **changed: Any) -> Written:
     return MARKER, msgspec.json.encode(values)
 
 
-def restored(*records: Written) -> Partition:
+def restored(*records: Written) -> Restored:
     restoring = Restoring("changelog", 0)
-    restoring.feed(SimpleNamespace(key=key, value=value, offset=n) for n, (key, value) in enumerate(records))  # type: ignore[arg-type]
-    return restoring.finished()
+    restoring.feed(ReadRecord(n, key, value) for n, (key, value) in enumerate(records))
+    return restoring.finish()
 
 
 def test_customers_are_state_once_their_marker_came() -> None:
@@ -41,7 +44,7 @@ def test_customers_are_state_once_their_marker_came() -> None:
 def test_the_latest_state_of_a_customer_counts_and_is_in_the_schedule() -> None:
     partition = restored((CUSTOMER + b"ada", STATE), marker(1), (CUSTOMER + b"ada", NEWER), marker(2))
     assert partition.customers == {b"ada": NEWER}
-    assert list(partition.schedule.due(5)) == [b"ada"]
+    assert list(Table(partition, EDITIONS).schedule.due(5)) == [b"ada"]
 
 
 def test_customers_without_a_marker_are_not_state() -> None:
@@ -68,18 +71,19 @@ def test_customers_changed_since_the_last_profiles_are_published_again() -> None
     assert restored(*first, (CUSTOMER + b"cy", STATE), marker(3, True)).unprofiled == {b"cy"}
 
 
-def written_by_a_worker() -> tuple[Partition, list[Written]]:
+def written_by_a_worker() -> tuple[Table, list[Written]]:
     """Two batches as a worker writes them, with what their markers add up to."""
-    partition, written = Partition(), list[Written]()
-    for batch, changed in enumerate(({b"ada": STATE, b"bob": STATE}, {b"ada": NEWER, b"cy": STATE}), 1):
-        changes = Changes(partition.customers)
+    table, written = Table(Restored(), EDITIONS), list[Written]()
+    for changed in ({b"ada": STATE, b"bob": STATE}, {b"ada": NEWER, b"cy": STATE}):
+        changes = Changes(table.customers)
         for key, state in changed.items():
             changes.add(key, state)
-        count, checksum = len(partition.customers) + changes.new, partition.checksum ^ changes.checksum
-        following = Marker(batch, {}, 7, "p@1", True, 0, count, checksum)
+        count, checksum = len(table.customers) + changes.new, table.checksum ^ changes.checksum
+        outcome = Outcome(changes, EDITIONS, 7, 7, count, checksum)
+        following = table.marker_after(outcome, {}, "p@1", 0)
         written += changelog_records(changes.states, following)
-        partition.apply(changes, following)
-    return partition, written
+        table.commit(outcome, following)
+    return table, written
 
 
 def test_what_a_worker_writes_is_what_is_restored() -> None:

@@ -227,7 +227,7 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
         arguments = ("rebuild", "--to-version", "2", "--yes", "--json", "--group", group)
         deaths = (
             "streams.versions.rebuild:compare:1",
-            "streams.versions.by_hand:PartitionByHand.fold_up_to:4",
+            "streams.versions.offline_partition:OfflinePartition.fold_up_to:4",
             "streams.worker.delivery:Delivery.append_state:2",
             "streams.versions.app_versions:Versions.keep_cut:1",
         )

@@ -12,7 +12,7 @@ import pytest
 from models import load, units
 from models.outputs import ANNOUNCEMENTS
 from streams.topics import shadow_of
-from streams.workshop.replay.run import Replay
+from streams.workshop.replay.fold import Replay
 from tests.builders import DAY, ms, shipped_text
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, Site, site, wait_until

@@ -19,7 +19,7 @@ from models.policy import Policy
 from models.succession import obstacles
 from streams.engine.policy_on_wire import edition_body
 from streams.workshop.compare.comparison import Comparing
-from streams.workshop.replay.run import Replay
+from streams.workshop.replay.fold import Replay
 from tests.builders import DAY, Wire, lock, ms, purchase, shipped_text
 from tests.models.test_editions import records, told
 from tests.models.test_parameters import FITTED
@@ -177,7 +177,9 @@ def test_only_the_policy_in_force_knows_which_tiers_can_be_locked() -> None:
     replay = Replay(own)
     letters = [(one.code, one.record.offset) for batch in replay.fold(records(own, log)) for one in batch.dead_letters]
     assert letters == [("unknown_tier", 0)]
-    assert {key: decode(state).standing.tier for key, state in replay.customers.items()} == {b"ada": "diamond"}
+    assert {key: decode(state).standing.tier for key, state in replay.partition.customers.items()} == {
+        b"ada": "diamond"
+    }
 
 
 CHANGES: list[tuple[str, Callable[[str], str]]] = [
@@ -210,7 +212,7 @@ def test_a_policy_that_can_not_follow_is_a_dead_letter_that_says_why(said: str, 
     (batch,) = replay.fold(records(own, log))
     assert [letter.code for letter in batch.dead_letters] == ["bad_edition"]
     assert said in batch.dead_letters[0].detail
-    assert replay.editions.number == 0
+    assert replay.partition.editions.number == 0
 
 
 def test_an_activation_that_was_meant_for_another_policy_changes_nothing_but_the_number() -> None:

@@ -24,7 +24,8 @@ from models import _compiled
 from models.policy import Policy
 from streams.engine.merge import merged, records_of
 from streams.topics import INPUTS
-from streams.workshop.replay.run import Replay
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.results import profiles_of
 from tests import builders
 from tests.builders import DAY, ROOT, SHIPPED, Wire, ms, policy_text, shipped_text
 from tests.running import policy_of
@@ -157,8 +158,8 @@ def results(policy: Policy) -> dict[str, Any]:
         "codes": sorted({letter.code for letter in letters}),
         "outputs": digest(f"{output.topic} {output.id} ".encode() + output.body for output in outputs),
         "rejections": digest(f"{one.code} {one.detail} {one.record.offset}".encode() for one in letters),
-        "states": digest(key + replay.customers[key] for key in sorted(replay.customers)),
-        "profiles": digest(replay.profiles()),
+        "states": digest(key + replay.partition.customers[key] for key in sorted(replay.partition.customers)),
+        "profiles": digest(profiles_of(replay.partition)),
     }
 
 

@@ -20,8 +20,9 @@ from models.relative import Census
 from models.tiers import NOT_DRAWN_MINOR
 from streams.engine.merge import Record
 from streams.engine.policy_on_wire import edition_body
-from streams.worker.census import Count, counted, lines_of
-from streams.workshop.replay.run import Replay
+from streams.worker.census import Count, counted, thresholds_of
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.results import profiles_of
 from tests.builders import DAY, Wire, ms, policy_text, purchase
 from tests.models.test_parameters import FITTED
 from tests.running import policy_of
@@ -64,7 +65,7 @@ def told(policy: Any, log: list[Wire], batch: int, until_ms: int) -> tuple[dict[
     for done in (*replay.finish(until_ms), *replay.finish(until_ms)):
         for output in done.outputs:
             found[output.customer_id].append(output.body)
-    return dict(found), replay.customers
+    return dict(found), replay.partition.customers
 
 
 @st.composite
@@ -121,7 +122,7 @@ def test_a_profile_under_a_new_edition_replaces_the_one_before_though_nothing_wa
         ]
         outputs += [output for batch in replay.finish(ms("2024-01-03")) for output in batch.outputs]
         assert not outputs
-        revisions += [json.loads(one)["revision"] for one in replay.profiles()]
+        revisions += [json.loads(one)["revision"] for one in profiles_of(replay.partition)]
     assert revisions == [1, 2]
 
 
@@ -130,7 +131,7 @@ def test_before_the_first_census_nobody_is_in_a_tier_by_share_and_the_profile_sa
 
     replay = Replay(PYRAMID, with_recorded_lines=True)
     list(replay.fold(records(PYRAMID, [purchase("ada", "1000000", on="2024-01-01")])))
-    written = profile(decode(replay.customers[b"ada"]), "ada", PYRAMID)
+    written = profile(decode(replay.partition.customers[b"ada"]), "ada", PYRAMID)
     assert written is not None
     body = json.loads(written)
     assert body["tier"] == "member"
@@ -196,7 +197,7 @@ def test_an_edition_that_does_not_fit_is_a_dead_letter_and_a_repeated_one_nothin
     replay = Replay(PYRAMID, with_recorded_lines=True)
     (batch,) = replay.fold(records(PYRAMID, log))
     assert [(letter.code, letter.record.offset) for letter in batch.dead_letters] == [("bad_edition", 1)]
-    assert replay.editions.number == 1
+    assert replay.partition.editions.number == 1
     assert batch.events == 2
 
 
@@ -215,7 +216,7 @@ def test_a_replay_draws_its_own_lines_and_those_that_a_worker_drew_give_the_same
         for output in done.outputs:
             found[output.customer_id].append(output.body)
         noted += [one for one in done.editions.as_wire() if one["edition"] and one not in noted]
-    assert own.editions.number > 5
+    assert own.partition.editions.number > 5
     # The same events with the recorded lines among them.
     recorded = list(log)
     for one in noted:
@@ -225,7 +226,7 @@ def test_a_replay_draws_its_own_lines_and_those_that_a_worker_drew_give_the_same
     recorded.sort(key=lambda wire: (ms(wire["occurred_at"]), wire["topic"] != "commands"))
     again, customers = told(policy, recorded, 7, until_ms)
     assert again == dict(found)
-    assert customers == own.customers
+    assert customers == own.partition.customers
 
 
 # ---------------------------------------------------------------- the lines
@@ -261,7 +262,7 @@ def test_of_a_million_customers_in_eight_partitions_no_line_is_off_by_more_than_
         census.orders.frombytes(orders[number::8].tobytes())
         census.recency_ms.frombytes(recency[number::8].tobytes())
         counts.append(msgspec.json.decode(msgspec.json.encode(counted(census)), type=Count))
-    found = lines_of(counts, SHARES)
+    found = thresholds_of(counts, SHARES)
     assert found is not None
     assert found.customers == 1_000_000
     for (_, share), line in zip(SHARES.top_shares, found.top_spend_minor, strict=True):
@@ -280,10 +281,10 @@ def test_partitions_without_customers_hold_nobody_up_and_nobody_at_all_draws_no_
     one.spend_minor.append(300)
     one.orders.append(1)
     one.recency_ms.append(1)
-    found = lines_of([counted(empty), counted(one)], SHARES)
+    found = thresholds_of([counted(empty), counted(one)], SHARES)
     assert found is not None
     assert (found.as_of_ms, found.customers, found.top_spend_minor) == (5, 1, [300, 300, 300])
-    assert lines_of([counted(empty)], SHARES) is None
+    assert thresholds_of([counted(empty)], SHARES) is None
 
 
 # ---------------------------------------------------------------- segments

@@ -14,9 +14,8 @@ import aiokafka.producer.message_accumulator as accumulator
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from models.editions import Editions
-from streams.engine.batch import Plan
-from streams.engine.table import ChangelogError, Partition
+from streams.engine.plan import Plan
+from streams.engine.table import ChangelogError
 from streams.settings import Settings, SettingsError, load_settings
 from streams.telemetry import logs as worker_log
 from streams.telemetry.logs import (
@@ -28,7 +27,7 @@ from streams.telemetry.logs import (
     told_customer,
 )
 from streams.worker.partition import PartitionWorker
-from tests.worker.test_offer import App
+from tests.worker.doubles import folding, standalone
 
 
 def logged(name: str, message: str, error: BaseException) -> logging.LogRecord:
@@ -147,11 +146,9 @@ def test_a_salt_that_could_be_guessed_is_refused() -> None:
 
 
 def test_a_fold_that_fails_says_where_it_was_but_not_who() -> None:
-    app: Any = App()
-    worker = PartitionWorker(app, 0)
-    worker.state = Partition()
-    worker.state.begin(Editions.from_wire(app.policy, []))
+    flow = folding(PartitionWorker(standalone(), 0)).flow
+    assert flow is not None
     with pytest.raises(AssertionError) as failed:
-        asyncio.run(worker.fold(Plan(5, [b"ada-lovelace"], [], [])))
+        asyncio.run(flow._fold(Plan(5, [b"ada-lovelace"], [], []), None))
     assert failed.value.__notes__ == [f"customer {told_customer('ada-lovelace')}"]
     assert "ada-lovelace" not in str(failed.value)

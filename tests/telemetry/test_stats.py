@@ -11,24 +11,27 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+import models
 from models.bodies import Breakpoints
 from models.editions import Editions
 from streams.broker.embedded import EmbeddedRedis
-from streams.engine.batch import Batch, Plan
+from streams.engine.batch import Batch
 from streams.engine.merge import Record
+from streams.engine.plan import Plan
 from streams.engine.policy_on_wire import edition_body
-from streams.engine.table import Marker, Partition
+from streams.engine.table import Marker, Table
 from streams.settings import load_settings
 from streams.telemetry.stats import COMMIT, STEPS, Stats
 from streams.topics import INPUTS
 from streams.view.customers import RedisView
+from streams.worker.fetch import ReadPosition
 from streams.worker.gauges import Gauges
-from streams.worker.partition import PartitionWorker
-from streams.worker.transport import ReadPosition
+from streams.worker.partition import PartitionState, PartitionWorker
+from streams.worker.standalone import Standalone
 from streams.worker.view_feed import ViewFeed, _Waiting
 from tests.builders import Wire, policy_text, purchase
 from tests.running import policy_of
-from tests.worker.test_offer import App, fetched
+from tests.worker.doubles import fetched, folding
 
 POLICY = policy_of(
     policy_text(
@@ -137,35 +140,41 @@ def test_how_long_the_steps_took_is_in_their_histograms() -> None:
 
 
 # ---------------------------------------------------------------- gauges
-class Watched(App):
-    """What the gauges need of the app."""
+class Watched(Standalone):
+    """What the gauges ask of an app, without a group."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        self.settings = load_settings(max_batch=10, **settings)
+    def __init__(self) -> None:
+        super().__init__(load_settings(max_batch=10, clock="event"), models.load("annual-spend"))
         self.feed: ViewFeed | None = None
         self.partition_workers: dict[int, PartitionWorker] = {}
-        self.gauges = Gauges(self)  # type: ignore[arg-type]
+        self.gauges = Gauges(self)
         self.stats.registry.register(self.gauges)
 
     def is_ready(self) -> bool:
         return True
 
+    def editions_held(self) -> list[Editions]:
+        tables = [worker.table for worker in self.partition_workers.values()]
+        return [table.editions for table in tables if table is not None]
+
     def add_partition(self) -> PartitionWorker:
         """Partition 0, folding, with nothing in it."""
-        worker = self.partition_workers[0] = PartitionWorker(self, 0)  # type: ignore[arg-type]
-        worker.state, worker.doing = Partition(), ""
-        worker.state.begin(Editions.from_wire(self.policy, []))
+        worker = self.partition_workers[0] = folding(PartitionWorker(self, 0))
         return worker
 
-    def tell(self, tp: TP, delivered: int, position: int, end: int | None) -> None:
+    def reads(self, tp: TP, delivered: int, position: int, end: int | None) -> None:
         """How far the consumer has read."""
-        self.consumer.reach[tp] = ReadPosition(delivered, position, end)
+        self.consumer.positions[tp] = ReadPosition(delivered, position, end)
+
+
+def table(worker: PartitionWorker) -> Table:
+    assert worker.table is not None
+    return worker.table
 
 
 @pytest.fixture
 def app() -> Watched:
-    return Watched(clock="event")
+    return Watched()
 
 
 def lag_of(app: Watched) -> float | None:
@@ -176,26 +185,26 @@ def test_the_lag_is_what_was_not_folded_whether_it_is_here_or_still_on_the_broke
     worker = app.add_partition()
     assert lag_of(app) is None, "the broker has told no end yet"
     worker.offer("purchases", fetched(0, 0, 1, 2))
-    app.tell(worker.tps["purchases"], 3, 3, 50)
+    app.reads(worker.inputs.tps["purchases"], 3, 3, 50)
     assert lag_of(app) == 50
-    worker.held.marker = Marker(1, {"purchases": 2}, 0, "", True)
+    table(worker).marker = Marker(1, {"purchases": 2}, 0, "", True)
     assert lag_of(app) == 47
 
 
 def test_offsets_after_the_last_record_that_are_none_are_no_lag(app: Watched) -> None:
     worker = app.add_partition()
     worker.offer("purchases", fetched(0, 0, 1, 2))
-    app.tell(worker.tps["purchases"], 3, 5, 5)
+    app.reads(worker.inputs.tps["purchases"], 3, 5, 5)
     assert lag_of(app) == 5
-    worker.held.marker = Marker(1, {"purchases": 2}, 0, "", True)
+    table(worker).marker = Marker(1, {"purchases": 2}, 0, "", True)
     assert lag_of(app) == 0
 
 
 def test_of_a_partition_that_is_restored_nothing_is_told_but_that(app: Watched) -> None:
     worker = app.add_partition()
-    app.tell(worker.tps["purchases"], 0, 0, 5)
+    app.reads(worker.inputs.tps["purchases"], 0, 0, 5)
     assert values(app.stats)["tierstream_partition_folding", "0"] == 1
-    worker.doing, worker.state = "restoring", None
+    worker.state, worker.flow = PartitionState.RESTORING, None
     found = values(app.stats)
     assert found["tierstream_partition_folding", "0"] == 0
     assert ("tierstream_customers", "0") not in found
@@ -205,27 +214,27 @@ def test_of_a_partition_that_is_restored_nothing_is_told_but_that(app: Watched) 
 def test_the_watermark_is_as_late_as_the_latest_event_of_a_backfill(app: Watched) -> None:
     worker = app.add_partition()
     assert ("tierstream_watermark_delay_seconds", "0") not in values(app.stats), "there is no time yet"
-    worker.clock_ms = time.time_ns() // 1_000_000 - 3_600_000
+    table(worker).clock_ms = time.time_ns() // 1_000_000 - 3_600_000
     assert 3_600 <= values(app.stats)["tierstream_watermark_delay_seconds", "0"] < 4_000
 
 
 def test_what_redis_lacks_is_told_apart_from_what_it_has(app: Watched) -> None:
-    feed = app.feed = ViewFeed(app, RedisView("redis://127.0.0.1:1/0"))  # type: ignore[arg-type]
+    feed = app.feed = ViewFeed(app, RedisView("redis://127.0.0.1:1/0"), app.editions_held)
     tp = TP("tier-changes", 0)
     feed._waiting[tp] = waiting = _Waiting()
-    app.tell(tp, 10, 10, 12)
+    app.reads(tp, 10, 10, 12)
     assert not feed.lag(), "Redis has not said where it is"
     waiting.positioned, waiting.applied, waiting.next_offset = True, 4, 10
     waiting.updates = [(9, None)]
     assert values(app.stats)["tierstream_view_lag_records", "0", "tier-changes"] == 8
     waiting.updates, waiting.applied = [], 10
-    app.tell(tp, 10, 12, 12)
+    app.reads(tp, 10, 12, 12)
     assert values(app.stats)["tierstream_view_lag_records", "0", "tier-changes"] == 0
 
 
 def test_the_view_is_counted_by_redis_itself_and_left_out_while_it_is_away(app: Watched, tmp_path: Path) -> None:
     async def look(url: str) -> Values:
-        feed = app.feed = ViewFeed(app, RedisView(url))  # type: ignore[arg-type]
+        feed = app.feed = ViewFeed(app, RedisView(url), app.editions_held)
         await app.gauges.ask_redis()
         await feed.view.redis.aclose()
         return values(app.stats)

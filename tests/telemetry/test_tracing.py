@@ -19,9 +19,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from models.editions import Editions
 from streams.engine.journal import entry_of
-from streams.engine.table import Partition
 from streams.settings import SettingsError, load_settings
 from streams.telemetry import spans as spans_module
 from streams.telemetry.spans import MOST_LINKS, Spans
@@ -29,13 +27,16 @@ from streams.telemetry.stats import STEPS
 from streams.telemetry.tracing import open_tracing
 from streams.view.customers import RedisView
 from streams.worker.delivery import Interrupted
+from streams.worker.fetch import Fetch, ReadPosition
+from streams.worker.flow import Flow
+from streams.worker.inputs import Inputs
 from streams.worker.partition import PartitionWorker
-from streams.worker.transport import Fetch, ReadPosition
+from streams.worker.standalone import Standalone
 from streams.worker.view_feed import ViewFeed
 from tests.builders import Wire, purchase
 from tests.collector import Collector, collecting
 from tests.receiver import Answer, receiving
-from tests.worker.test_offer import App
+from tests.worker.doubles import MemoryDelivery, ReadRecord, folding, standalone
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "http://127.0.0.1:1"
@@ -45,39 +46,24 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 # ---------------------------------------------------------------- a partition that folds, with nobody to write to
-class Delivered:
-    """Takes what a batch brings; `fails` at a step if it is told to."""
-
-    journal_position, is_exactly_once, generation = 0, True, 1
-
-    def __init__(self) -> None:
-        self.fails: dict[str, BaseException] = {}
-
-    def __getattr__(self, step: str) -> Any:
-        async def taken(*_: Any) -> None:
-            if step in self.fails:
-                raise self.fails.pop(step)
-
-        return taken
-
-
-def partition(spans: Spans | None, kind: type[PartitionWorker] = PartitionWorker) -> PartitionWorker:
+def partition(spans: Spans | None) -> PartitionWorker:
     """Partition 3, which holds nobody yet and is at the end of its inputs."""
-    app: Any = App()
-    app.spans = spans
-    app.settings = load_settings(max_batch=10_000, clock="event")
-    worker = kind(app, 3)
-    worker.state, worker.doing = Partition(), ""
-    worker.state.begin(Editions.from_wire(worker.policy, []))
-    worker.delivery = Delivered()  # type: ignore[assignment]
-    return worker
+    context = standalone(max_batch=10_000, clock="event")
+    context.spans = spans
+    worker = PartitionWorker(context, 3, MemoryDelivery(context.settings, number=3))
+    worker.delivery.generation = 1
+    return folding(worker)
 
 
-def wire(one: Wire, offset: int, headers: Any = ()) -> Any:
+def fails(worker: PartitionWorker, step: str, error: BaseException) -> None:
+    """Its next batch fails at a step."""
+    assert isinstance(worker.delivery, MemoryDelivery)
+    worker.delivery.fails[step] = error
+
+
+def wire(one: Wire, offset: int, headers: Any = ()) -> ReadRecord:
     value = json.dumps({name: value for name, value in one.items() if name != "topic"}).encode()
-    return SimpleNamespace(
-        offset=offset, key=one["customer_id"].encode(), value=value, timestamp=1_900_000_000_000, headers=list(headers)
-    )
+    return ReadRecord(offset, one["customer_id"].encode(), value, 1_900_000_000_000, tuple(headers))
 
 
 def bought(first: int, count: int) -> list[Any]:
@@ -97,18 +83,19 @@ def commanded(offset: int, traceparent: str | None) -> Any:
 
 
 def offered(worker: PartitionWorker, topic: str, records: list[Any]) -> None:
-    """As a fetch brings them, after which every input is read to its end."""
-    worker.offer(topic, Fetch(worker._next[topic], records))
-    for name, tp in worker.tps.items():
-        end = worker._next[name]
-        worker.consumer.reach[tp] = ReadPosition(end, end, end)
+    """As a fetch reads them, after which every input is read to its end."""
+    worker.offer(topic, Fetch(worker.inputs.next_offsets[topic], records))
+    assert isinstance(worker.context, Standalone)
+    for name, tp in worker.inputs.tps.items():
+        end = worker.inputs.next_offsets[name]
+        worker.context.consumer.positions[tp] = ReadPosition(end, end, end)
 
 
 def folds(worker: PartitionWorker) -> None:
     """One batch, of all that was offered."""
-    worker.consumer.release = lambda tp: None  # type: ignore[method-assign]
-    assert asyncio.run(worker.step())
-    assert not any(worker.merge.sizes().values())
+    assert worker.flow is not None
+    assert asyncio.run(worker.flow.fold_next_batch())
+    assert not any(worker.inputs.merge.sizes().values())
 
 
 @pytest.fixture
@@ -171,7 +158,7 @@ def test_the_steps_that_metrics_time_follow_one_another_within_the_batch(collect
     # to the nanosecond what the histogram was told
     told = {
         sample.labels["step"]: sample.value
-        for metric in worker.app.stats.registry.collect()
+        for metric in worker.context.stats.registry.collect()
         for sample in metric.samples
         if sample.name == "tierstream_batch_seconds_sum"
     }
@@ -187,7 +174,7 @@ def test_a_batch_that_is_given_up_is_told_up_to_the_step_in_which_it_was(
     spans = tracing(collector.endpoint)
     worker = partition(spans)
     offered(worker, "purchases", bought(0, 2))
-    worker.delivery.fails[step] = Interrupted(f"the broker is away, says {CUSTOMER}")  # type: ignore[attr-defined]
+    fails(worker, step, Interrupted(f"the broker is away, says {CUSTOMER}"))
     with pytest.raises(Interrupted):
         folds(worker)
     spans.close()
@@ -205,7 +192,7 @@ def test_no_span_names_a_customer_not_even_by_the_words_of_an_error(collector: C
     offered(worker, "purchases", bought(0, 50))
     folds(worker)
     offered(worker, "purchases", bought(50, 1))
-    worker.delivery.fails["append_state"] = KeyError(f"{CUSTOMER}-7")  # type: ignore[attr-defined]
+    fails(worker, "append_state", KeyError(f"{CUSTOMER}-7"))
     with pytest.raises(KeyError):
         folds(worker)
     spans.close()
@@ -226,9 +213,9 @@ def test_a_restored_partition_is_a_span(collector: Collector) -> None:
 @pytest.mark.parametrize("is_away", [False, True], ids=["there", "away"])
 def test_a_turn_of_redis_is_a_span_also_if_redis_is_away(collector: Collector, is_away: bool) -> None:
     spans = tracing(collector.endpoint)
-    app: Any = App()
-    app.spans, app.consumer.done, app.consumer.release = spans, lambda tp, offset: None, lambda tp: None
-    feed = ViewFeed(app, RedisView("redis://127.0.0.1:1/0"))
+    context = standalone()
+    context.spans = spans
+    feed = ViewFeed(context, RedisView("redis://127.0.0.1:1/0"), list)
     tp = TP("tier-changes", 1)
 
     async def applied(*_: Any) -> None:
@@ -306,29 +293,37 @@ def test_links_wait_until_their_commands_are_folded() -> None:
 
 
 # ---------------------------------------------------------------- off
-class Asked(PartitionWorker):
-    """Counts how often somebody asks whether there is tracing."""
+ASKED: list[type] = []
+"""The classes that looked whether there is tracing, each time that they did."""
 
-    times = 0
 
+class AskingInputs(Inputs):
     def __getattribute__(self, name: str) -> Any:
-        if name == "spans":
-            Asked.times += 1
+        if name == "_spans":
+            ASKED.append(Inputs)
         return super().__getattribute__(name)
 
 
-def questions(records: int) -> int:
-    """How often it is asked for one fetch and one batch of so many records."""
-    worker = partition(None, Asked)
-    Asked.times = 0
+class AskingFlow(Flow):
+    def __getattribute__(self, name: str) -> Any:
+        if name == "_spans":
+            ASKED.append(Flow)
+        return super().__getattribute__(name)
+
+
+def questions(records: int) -> list[type]:
+    """Who asks for one fetch and one batch of so many records."""
+    worker = partition(None)
+    worker.inputs.__class__, worker.flow.__class__ = AskingInputs, AskingFlow
+    ASKED.clear()
     offered(worker, "purchases", bought(0, records))
     folds(worker)
-    assert worker.app.stats.as_dict()["events"] == records
-    return Asked.times
+    assert worker.context.stats.as_dict()["events"] == records
+    return list(ASKED)
 
 
 def test_without_tracing_it_is_asked_once_a_fetch_and_once_a_batch_however_many_events_there_are() -> None:
-    assert questions(1) == questions(1_000) == 2
+    assert questions(1) == questions(1_000) == [Inputs, Flow]
 
 
 IMPORTS = """
@@ -440,7 +435,7 @@ def test_a_batch_that_is_not_sampled_leaves_nothing_behind(
     folds(worker)
     spans.close()
     assert collector.spans == []
-    assert worker.app.stats.as_dict()["events"] == 3
+    assert worker.context.stats.as_dict()["events"] == 3
 
 
 def test_a_variable_that_opentelemetry_can_t_use_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,7 +457,7 @@ def test_a_collector_that_is_away_is_complained_of_in_one_line_and_holds_nobody_
         offered(worker, "purchases", bought(10 * number, 10))
         folds(worker)
     spans.close()
-    assert worker.app.stats.as_dict()["events"] == 1_000
+    assert worker.context.stats.as_dict()["events"] == 1_000
     [line] = [one for one in caplog.records if one.name.startswith(("streams.telemetry.spans", "opentelemetry"))]
     assert line.levelno == logging.WARNING
     assert line.getMessage().startswith("tracing: spans that can't be sent are dropped, all else goes on (")

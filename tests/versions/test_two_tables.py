@@ -24,7 +24,7 @@ from streams.versions.two_tables import (
     Version,
     differences,
 )
-from streams.workshop.replay.run import Replay
+from streams.workshop.replay.fold import Replay
 
 ANNUAL, SUBSCRIPTION = models.load("annual-spend"), models.load("subscription-like")
 UNTIL_MS = units.parse_time("2026-03-01T00:00:00Z")
@@ -50,7 +50,7 @@ def table(policy: Policy, bought: Sequence[Bought], looked_at: str = "") -> dict
         if looked_at and turn is turns[0]:
             list(replay.finish(units.parse_time(looked_at)))
     list(replay.finish(UNTIL_MS))
-    return replay.customers
+    return replay.partition.customers
 
 
 def compared(old: dict[bytes, bytes], new: dict[bytes, bytes], same_policy: bool = True) -> tuple[Found, list[str]]:

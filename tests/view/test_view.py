@@ -18,7 +18,7 @@ from streams.broker.embedded import EmbeddedRedis
 from streams.engine.merge import Record
 from streams.view.customers import RedisView
 from streams.view.updates import Update, update_of
-from streams.workshop.replay.run import Replay
+from streams.workshop.replay.fold import Replay
 
 T = TypeVar("T")
 POLICY = models.load("annual-spend")
@@ -66,7 +66,7 @@ def history() -> list[tuple[str, bytes]]:
         record = Record(topic, 0, number, customer_id.encode(), value, None, decoder.decode(topic, value))
         (batch,) = replay.fold([record])
         told += [(output.topic, output.body) for output in batch.outputs]
-        profile = models.profile(models.decode(replay.customers[customer_id.encode()]), customer_id, POLICY)
+        profile = models.profile(models.decode(replay.partition.customers[customer_id.encode()]), customer_id, POLICY)
         if profile is not None:
             told.append((PROFILES, profile))
     return told

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -14,10 +13,15 @@ from models import encode
 from models.bodies import Command
 from models.customer import Customer
 from models.editions import Editions
+from streams.engine.partition import Partition
+from streams.settings import Settings, load_settings
 from streams.worker import census as module
 from streams.worker.census import COUNT, NOBODY_MS, Count, PartitionCensus
+from streams.worker.context import Outgoing
+from streams.worker.partition import PartitionWorker
 from tests.builders import DAY, ms, policy_text, purchase
 from tests.running import Fold, policy_of
+from tests.worker.doubles import MemoryDelivery, ReadRecord, folding, standalone
 
 POLICY = policy_of(
     policy_text(
@@ -49,44 +53,55 @@ class Broker:
         for number in numbers:
             yield number, self.census[number]
 
-    def worker(self, number: int, held: dict[bytes, bytes]) -> Any:
-        async def publish(name: str, records: list[Any]) -> None:
-            self.census[number] += [SimpleNamespace(key=key, value=value) for key, value, _ in records]
-
-        async def publish_everywhere(name: str, value: bytes) -> None:
-            self.commands.append(value)
-
-        settings = SimpleNamespace(partitions=len(self.census), topic=lambda name: name)
-        return SimpleNamespace(
-            number=number, caught_up=True, held=SimpleNamespace(customers=held, editions=Editions.of(POLICY)),
-            app=SimpleNamespace(settings=settings),
-            delivery=SimpleNamespace(publish=publish, publish_everywhere=publish_everywhere),
-        )  # fmt: skip
+    def partition(self, number: int, customers: dict[bytes, bytes]) -> Counted:
+        settings = load_settings(partitions=len(self.census))
+        delivery = _IntoCensus(settings, self, number)
+        assert POLICY.relative is not None
+        return Counted(
+            Partition(Editions.of(POLICY), customers), PartitionCensus(settings, number, delivery, POLICY.relative)
+        )
 
 
-def turns(census: PartitionCensus, now_ms: int, most: int = 20) -> int:
+class _IntoCensus(MemoryDelivery):
+    def __init__(self, settings: Settings, broker: Broker, number: int) -> None:
+        super().__init__(settings, number=number)
+        self._broker = broker
+
+    async def publish(self, name: str, records: Iterable[Outgoing]) -> None:
+        for key, value, _ in records:
+            self._broker.census[self.number].append(ReadRecord(0, key, value))
+
+    async def publish_everywhere(self, name: str, value: bytes) -> None:
+        self._broker.commands.append(value)
+
+
+class Counted(NamedTuple):
+    """A partition and its census."""
+
+    partition: Partition
+    census: PartitionCensus
+
+    def turn(self, now_ms: int) -> bool:
+        return asyncio.run(self.census.turn(self.partition, now_ms))
+
+
+def turns(counted: Counted, now_ms: int, most: int = 20) -> int:
     """How many turns it takes until there is nothing to do."""
     for done in range(most):
-        if not asyncio.run(census.turn(now_ms)):
+        if not counted.turn(now_ms):
             return done
     raise AssertionError("it never ends")
 
 
-def begun(worker: Any, body: bytes) -> None:
+def begun(counted: Counted, body: bytes) -> None:
     """The partition folds the command."""
     command = msgspec.json.decode(body, type=Command)
-    worker.held.editions = worker.held.editions.begun_with(command, ms("2024-01-03"))
+    counted.partition.editions = counted.partition.editions.begun_with(command, ms("2024-01-03"))
 
 
-def test_a_partition_counts_once_a_day_some_at_a_time_and_not_before_it_has_caught_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_partition_counts_once_a_day_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(2, monkeypatch)
-    worker = broker.worker(1, customers(250))
-    census = PartitionCensus(worker, POLICY.relative)  # type: ignore[arg-type]
-    worker.caught_up = False
-    assert turns(census, MIDNIGHT + 5) == 0
-    worker.caught_up = True
+    census = broker.partition(1, customers(250))
     assert turns(census, MIDNIGHT + 5) == 4  # 100, 100, 50, and sending
     assert turns(census, MIDNIGHT + DAY - 1) == 0
     (sent,) = broker.census[1]
@@ -97,34 +112,32 @@ def test_a_partition_counts_once_a_day_some_at_a_time_and_not_before_it_has_caug
 
 def test_lines_are_drawn_when_all_have_counted_and_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(2, monkeypatch)
-    first, second = broker.worker(0, customers(10)), broker.worker(1, {})
-    zero, one = (PartitionCensus(worker, POLICY.relative) for worker in (first, second))  # type: ignore[arg-type]
+    zero, one = broker.partition(0, customers(10)), broker.partition(1, {})
     turns(zero, MIDNIGHT)
     assert not broker.commands
     turns(one, MIDNIGHT)
     assert msgspec.json.decode(broker.census[1][0].value, type=Count).as_of_ms == NOBODY_MS
-    zero._look_from = 0
+    zero.census._look_from = 0
     turns(zero, MIDNIGHT)
     (body,) = broker.commands
     assert msgspec.json.decode(body, type=Command).breakpoints.top_spend_minor == [600]  # type: ignore[union-attr]
     # Sent, but not folded yet: nothing more is sent. Folded: nothing more to do until tomorrow.
-    zero._look_from = 0
+    zero.census._look_from = 0
     turns(zero, MIDNIGHT)
-    begun(first, body)
+    begun(zero, body)
     looks = broker.looks
-    zero._look_from = 0
+    zero.census._look_from = 0
     turns(zero, MIDNIGHT + 5)
     assert (len(broker.commands), broker.looks) == (1, looks)
 
 
 def test_a_successor_sends_the_edition_that_was_noted_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(1, monkeypatch)
-    worker = broker.worker(0, customers(10))
-    turns(PartitionCensus(worker, POLICY.relative), MIDNIGHT)  # type: ignore[arg-type]
+    turns(broker.partition(0, customers(10)), MIDNIGHT)
     (body,) = broker.commands
     # It died before anybody folded it; the customers are others now.
-    successor = broker.worker(0, customers(30))
-    turns(PartitionCensus(successor, POLICY.relative), MIDNIGHT)  # type: ignore[arg-type]
+    successor = broker.partition(0, customers(30))
+    turns(successor, MIDNIGHT)
     sent = [msgspec.json.decode(one, type=Command) for one in broker.commands]
     assert sent[0] == sent[1]
     begun(successor, body)
@@ -134,18 +147,37 @@ def test_while_counts_are_missing_it_looks_less_and_less_often(monkeypatch: pyte
     broker = Broker(2, monkeypatch)
     clock = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: clock)
-    census = PartitionCensus(broker.worker(0, customers(3)), POLICY.relative)  # type: ignore[arg-type]
+    census = broker.partition(0, customers(3))
     for _ in range(3600):
-        asyncio.run(census.turn(MIDNIGHT))
+        census.turn(MIDNIGHT)
         clock += 1
     assert 60 < broker.looks < 75
 
 
 def test_a_partition_that_had_nobody_counts_when_somebody_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(2, monkeypatch)
-    worker = broker.worker(1, {})
-    census = PartitionCensus(worker, POLICY.relative)  # type: ignore[arg-type]
+    census = broker.partition(1, {})
     turns(census, MIDNIGHT)
-    worker.held.customers.update(customers(5))
+    census.partition.customers.update(customers(5))
     turns(census, MIDNIGHT + 1)
     assert [msgspec.json.decode(one.value, type=Count).customers for one in broker.census[1]] == [0, 5]
+
+
+def test_nobody_is_counted_before_the_partition_has_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = standalone(POLICY, clock="event")
+    worker = folding(PartitionWorker(context, 0, MemoryDelivery(context.settings)))
+    assert worker.flow is not None
+    turns_taken = []
+
+    async def turn(partition: Partition, now_ms: int) -> bool:
+        turns_taken.append(now_ms)
+        return False
+
+    assert worker.census is not None
+    monkeypatch.setattr(worker.census, "turn", turn)
+    worker.inputs._ends = {"purchases": 1}
+    asyncio.run(worker.step(worker.flow))
+    assert not turns_taken
+    worker.inputs._ends = {}
+    asyncio.run(worker.step(worker.flow))
+    assert len(turns_taken) == 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from aiokafka.errors import (
@@ -18,17 +17,36 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 
+import models
 from streams.settings import load_settings
 from streams.worker.delivery import Delivery, Fenced, Interrupted, Refused
+from streams.worker.standalone import NoGroup, Standalone
 
 
-def delivery(**consumer: Any) -> Delivery:
-    app: Any = SimpleNamespace(
-        settings=load_settings(delivery="at-least-once"), consumer_generation_id=4, consumer=SimpleNamespace(**consumer)
+class Group(NoGroup):
+    """A group that may have given the partition away."""
+
+    def __init__(self, is_member: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_member = is_member
+
+    def is_member(self) -> bool:
+        return self._is_member()
+
+
+def delivery(is_member: Callable[[], bool] = lambda: True) -> Delivery:
+    context = Standalone(
+        load_settings(delivery="at-least-once"), models.load("annual-spend"), consumer=Group(is_member)
     )
-    made = Delivery(app, 0)
+    context.generation = 4
+    made = Delivery(context, 0)
     made.generation = 4
     return made
+
+
+def give_away(made: Delivery) -> None:
+    assert isinstance(made._context, Standalone)
+    made._context.generation = 5
 
 
 async def failing(error: BaseException) -> None:
@@ -75,8 +93,8 @@ def test_what_was_under_way_when_a_batch_was_interrupted_does_not_come_up_again(
 
 
 def test_nothing_is_written_for_a_generation_that_is_over() -> None:
-    made = delivery(is_member=lambda: True)
-    made.app.consumer_generation_id = 5
+    made = delivery()
+    give_away(made)
     with pytest.raises(Fenced, match="generation 4"):
         asyncio.run(made.append_outputs({"tier-changes": []}))
 
@@ -86,7 +104,7 @@ def test_without_a_fresh_heartbeat_nothing_is_written_until_the_group_says_whose
 
     def is_member() -> bool:
         if next(looks, None) is None:
-            made.app.consumer_generation_id = 5
+            give_away(made)
         return False
 
     made = delivery(is_member=is_member)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate, groupby, pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,18 +22,19 @@ from models import decode
 from models.outputs import ANNOUNCEMENTS
 from models.policy import Policy
 from streams.broker.aiokafka_readers import ReadProgress
-from streams.engine.merge import Merge
-from streams.engine.table import MARKER, changelog_records
-from streams.settings import load_settings
-from streams.topics import INPUTS, JOURNAL, changelog_topic, shadow_changelog_topic, shadow_of
+from streams.engine.table import MARKER, Table
+from streams.settings import Settings, load_settings
+from streams.topics import INPUTS, shadow_changelog_topic, shadow_of
 from streams.worker.delivery import Interrupted
-from streams.worker.partition import PartitionWorker
-from streams.worker.transport import Fetch
+from streams.worker.fetch import Fetch
+from streams.worker.inputs import Inputs
+from streams.worker.partition import PartitionState, PartitionWorker
+from streams.worker.standalone import Standalone
 from tests.builders import DAY, Wire, ms, purchase, shipped_text
 from tests.models.test_activation import activation, pairs, timely_logs
 from tests.models.test_editions import told
 from tests.running import policy_of
-from tests.worker.test_offer import App
+from tests.worker.doubles import MemoryDelivery, ReadRecord
 
 STEPS = ("append_journal", "append_outputs", "append_shadow", "append_state", "commit")
 """Where a batch may be interrupted, before it is done."""
@@ -48,21 +48,16 @@ class Broker:
         self.is_exactly_once = is_exactly_once
 
     async def read_to_end(
-        self, app: Any, topic: str, number: int, first: int = 0
-    ) -> AsyncIterator[tuple[Any, ReadProgress]]:
-        records = self.records(topic, first)
-        yield records, ReadProgress(first, len(self.topics[topic]), len(self.topics[topic]))
+        self, settings: Any, topic: str, number: int, first: int = 0
+    ) -> AsyncIterator[tuple[list[ReadRecord], ReadProgress]]:
+        yield self.records(topic, first), ReadProgress(first, len(self.topics[topic]), len(self.topics[topic]))
 
-    async def read_undecided(self, app: Any, topic: str, number: int) -> list[Any]:
+    async def read_undecided(self, settings: Any, topic: str, number: int) -> list[ReadRecord]:
         return []
 
-    def records(self, topic: str, first: int = 0) -> list[Any]:
+    def records(self, topic: str, first: int = 0) -> list[ReadRecord]:
         every = enumerate(self.topics[topic])
-        return [
-            SimpleNamespace(offset=offset, key=key, value=value, timestamp=-1)
-            for offset, (key, value) in every
-            if offset >= first
-        ]
+        return [ReadRecord(offset, key, value) for offset, (key, value) in every if offset >= first]
 
     def forget_shadow(self) -> None:
         """What it told so far."""
@@ -81,105 +76,70 @@ class Broker:
         return {who: [bodies[number] for number in sorted(bodies)] for who, bodies in found.items()}
 
 
-class Delivered:
-    """Delivery to such a broker: all of a batch or nothing, or step by step."""
+class Dying(MemoryDelivery):
+    """Delivery to such a broker, which is interrupted at a step when so many batches are committed."""
 
-    def __init__(self, app: Any, number: int) -> None:
-        self.app, self.broker = app, app.broker
-        self.is_exactly_once = self.broker.is_exactly_once
-        self.journal_position = self.generation = 0
-        self._open: list[tuple[str, bytes | None, bytes | None]] = []
+    def __init__(self, broker: Broker, settings: Settings, dies_at: str, batches: int) -> None:
+        super().__init__(settings, broker.topics)
+        self.is_exactly_once = broker.is_exactly_once
+        self._dies_at, self._left = dies_at, batches
 
-    async def open(self) -> None: ...
-
-    async def begin(self, topics: Any = ()) -> None:
-        self._open.clear()
-
-    async def append_journal(self, entry: Any) -> None:
-        self._append("append_journal", JOURNAL, [(self.app.settings.table_app_id.encode(), entry.encode())])
-        self.journal_position = len(self.broker.topics[JOURNAL]) + (1 if self.is_exactly_once else 0)
-
-    async def append_outputs(self, outputs: Mapping[str, Iterable[Any]]) -> None:
-        for name, records in outputs.items():
-            self._append("append_outputs", name, [(key, value) for key, value, _ in records])
-
-    async def append_shadow(self, records: Iterable[tuple[bytes, bytes]]) -> None:
-        self._append("append_shadow", shadow_changelog_topic(self.app.settings), records)
-
-    async def append_state(self, changed: Mapping[bytes, bytes], marker: Any) -> None:
-        self._append("append_state", changelog_topic(self.app.settings), changelog_records(changed, marker))
-
-    async def commit(self, offsets: Any) -> None:
-        self._append("commit", "", [])
-        for topic, key, value in self._open:
-            self.broker.topics[topic].append((key, value))
-        self._open.clear()
-
-    async def publish(self, name: str, records: Iterable[Any]) -> None:
-        await self.append_outputs({name: records})
-        await self.commit({})
-
-    def _append(self, step: str, topic: str, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
-        if self.app.dies_at == (step, self.app.steps_left):
-            raise Interrupted(step)
-        self.app.steps_left -= step == "commit"
-        for key, value in records:
-            if self.is_exactly_once:
-                self._open.append((topic, key, value))
-            else:
-                self.broker.topics[topic].append((key, value))
+    def step(self, name: str) -> None:
+        if (name, 0) == (self._dies_at, self._left):
+            raise Interrupted(name)
+        self._left -= name == "commit"
 
 
-class Site(App):
+class AtItsEnd(Inputs):
+    """All records that there are come at once."""
+
+    def is_at_end(self, topic: str) -> bool:
+        return True
+
+
+class Site:
     """An installation of one partition."""
 
     def __init__(
         self, broker: Broker, before: Policy, after: Policy | None, most_due: int = 500, **options: Any
     ) -> None:
-        super().__init__()
         self.most_due = most_due
-        self.broker, self.policy = broker, before
-        self.decoder = before.decoder()
+        self.broker = broker
         shadow = None if after is None else "given"
-        self.settings = load_settings(clock="event", shadow=shadow, profile_interval=0, **options)
-        self.shadow = after
-        self.dies_at, self.steps_left = ("", 0), 0
+        settings = load_settings(
+            clock="event", shadow=shadow, profile_interval=0, max_idle=0, **({"max_batch": 10} | options)
+        )
+        self.context = Standalone(settings, before, after)
+        self.dies_at, self.steps_left = "", 0
 
     def die_at(self, step: str, batches: int) -> None:
         """At a step, when so many batches are committed."""
-        self.dies_at, self.steps_left = (step, 0), batches
+        self.dies_at, self.steps_left = step, batches
 
 
 @contextmanager
 def partition(site: Site) -> Iterator[PartitionWorker]:
-    """Restored from what the broker has."""
+    """A worker of the partition, which restores from what the broker has."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.worker.partition.Delivery", Delivered)
         # So few that the table moves customers whose turn has not come.
         patch.setattr("streams.worker.shadow.MOST_DUE", site.most_due)
-        patch.setattr("streams.worker.partition.read_to_end", site.broker.read_to_end)
-        patch.setattr("streams.worker.partition.read_undecided", site.broker.read_undecided)
-        site.consumer.release = lambda tp: None  # type: ignore[attr-defined]
-        worker = PartitionWorker(site, 0)  # type: ignore[arg-type]
-        worker.is_at_end = lambda topic: True  # type: ignore[method-assign]
-        worker.merge = Merge(INPUTS, worker.is_at_end, 0)
-        yield worker
+        patch.setattr("streams.worker.restoring.read_to_end", site.broker.read_to_end)
+        patch.setattr("streams.worker.restoring.read_undecided", site.broker.read_undecided)
+        patch.setattr("streams.worker.partition.Inputs", AtItsEnd)
+        yield PartitionWorker(site.context, 0, Dying(site.broker, site.context.settings, site.dies_at, site.steps_left))
 
 
-async def fold_what_is_there(worker: PartitionWorker) -> None:
+async def fold_what_is_there(worker: PartitionWorker, broker: Broker) -> None:
     """Restore, and fold until nothing is to be done."""
-    broker: Broker = worker.app.broker  # type: ignore[attr-defined]
-    worker.state = await worker._restore()
-    worker.doing = ""
-    marker = worker.held.marker
-    worker.clock_ms = worker._latest_ms = marker.clock_ms
-    worker._next = {topic: marker.offsets.get(topic, -1) + 1 for topic in INPUTS}
+    flow = worker.flow = await worker._restore()
+    worker.state = PartitionState.FOLDING
+    worker.inputs.begin_after(flow.table.marker.offsets)
     for topic in INPUTS:
-        records = broker.records(topic, worker._next[topic])
+        records = broker.records(topic, worker.inputs.next_offsets[topic])
         if records:
             worker.offer(topic, Fetch(records[0].offset, records))
     # A shadow may have begun in a step that had nothing else to do.
-    while await worker.step() or await worker.step():
+    while await worker.step(flow) or await worker.step(flow):
         pass
 
 
@@ -187,7 +147,7 @@ def run(site: Site) -> PartitionWorker | None:
     """A worker's life until everything is done; None if it was killed."""
     with partition(site) as worker:
         try:
-            asyncio.run(fold_what_is_there(worker))
+            asyncio.run(fold_what_is_there(worker, site.broker))
         except Interrupted:
             return None
         return worker
@@ -196,9 +156,14 @@ def run(site: Site) -> PartitionWorker | None:
 def run_until_done(site: Site) -> PartitionWorker:
     worker = run(site)
     while worker is None:
-        site.dies_at = ("", 0)
+        site.dies_at = ""
         worker = run(site)
     return worker
+
+
+def table(worker: PartitionWorker) -> Table:
+    assert worker.table is not None
+    return worker.table
 
 
 def in_order(log: list[Wire]) -> list[Wire]:
@@ -249,7 +214,7 @@ def test_a_shadow_tells_what_an_activation_would_have_told_whenever_its_worker_w
 
     alone, customers = told(before, log, 100, until_ms)
     assert broker.announced() == alone
-    assert dict(worker.held.customers) == customers
+    assert dict(table(worker).customers) == customers
 
     begun = [*first, activation(1, max(at_ms, 0), after.text), *log[len(first) :]]
     activated, customers = told(before, begun, 100, until_ms)
@@ -261,7 +226,7 @@ def test_a_shadow_tells_what_an_activation_would_have_told_whenever_its_worker_w
 
 def at_the_end(broker: Broker, before: Policy, after: Policy, most: int, until_ms: int) -> Site:
     site = Site(broker, before, after, max_batch=most)
-    site.settings = site.settings.model_copy(update={"until": until_ms})
+    site.context.settings = site.context.settings.model_copy(update={"until": until_ms})
     return site
 
 
@@ -299,17 +264,18 @@ def test_a_policy_that_can_not_follow_what_was_activated_meanwhile_casts_no_shad
     broker = Broker(is_exactly_once=True)
     give(broker, [*some_purchases(0, 5), activation(1, ms("2024-01-02"), after.text), *some_purchases(5, 3)])
     worker = run_until_done(Site(broker, before, after))
-    assert worker.held.editions.current.ref == "annual-spend@2"
+    assert table(worker).editions.current.ref == "annual-spend@2"
     assert worker.shadow is not None
     assert len(worker.shadow.held.customers) == 8  # it was there first
 
     broker.topics[shadow_changelog_topic(load_settings())].clear()
     give(broker, some_purchases(8, 2))
     worker = run_until_done(Site(broker, before, after))
-    assert len(worker.held.customers) == 10
+    assert len(table(worker).customers) == 10
     assert worker.shadow is not None
     assert worker.shadow.table is None
-    assert worker.shadow.why_off.endswith("it is in force; give another version")
+    assert worker.shadow.refusal is not None
+    assert worker.shadow.refusal.endswith("it is in force; give another version")
     assert "The worker goes on without it" in caplog.text
 
 

@@ -21,7 +21,8 @@ from streams.engine.table import Marker, changelog_records
 from streams.sources.logs import LogFile
 from streams.view.customers import RedisView
 from streams.view.updates import update_of
-from streams.workshop.replay.run import Replay, fold_all
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.run import fold_all
 from tests.builders import complaint, purchase
 
 POLICY = models.load("annual-spend")
@@ -44,9 +45,9 @@ class Folded:
         self.outputs: list[Output] = []
         replay = Replay(POLICY)
         fold_all(replay, [LogFile(self.log)], [POLICY.decoder()], self.add, False)
-        for batch in replay.finish(replay.clock_ms):
+        for batch in replay.finish(replay.partition.clock_ms):
             self.add(batch)
-        self.customers, self.clock_ms = replay.customers, replay.clock_ms
+        self.customers, self.clock_ms = replay.partition.customers, replay.partition.clock_ms
 
     def add(self, batch: Batch) -> None:
         self.outputs += batch.outputs

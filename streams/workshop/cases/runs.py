@@ -22,7 +22,7 @@ from models.tiers import Tier
 from streams.engine.batch import Batch, DeadLetter
 from streams.engine.merge import Record
 from streams.workshop.cases.cases import NONE, SCORE_DECIMALS, Case, Cases, Expectation, Happening, event_of
-from streams.workshop.replay.run import Replay
+from streams.workshop.replay.fold import Replay
 
 NOT_KNOWN: Final = "not known yet"
 """Of a customer before their first event."""
@@ -204,12 +204,12 @@ class _Run:
 
     # ------------------------------------------------------------ comparing
     def _differences(self, case: Case, wanted: Expectation, since: Sequence[Output]) -> Iterator[Difference]:
-        state = self._replay.customers.get(case.customer_id.encode())
+        state = self._replay.partition.customers.get(case.customer_id.encode())
         if state is None:
             for name, expected in wanted.wanted.items():
                 yield Difference(name, expected, NOT_KNOWN, "the first event comes later")
         else:
-            seen = _Seen(self._replay.editions.current, models.decode(state), wanted.at_ms)
+            seen = _Seen(self._replay.partition.editions.current, models.decode(state), wanted.at_ms)
             for name, expected in wanted.wanted.items():
                 actual = _ACTUAL[name](seen)
                 if actual != expected:

@@ -23,7 +23,8 @@ from models.policy import Policy
 from streams.engine.batch import Batch
 from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError
-from streams.workshop.replay.run import Replay, in_turns
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.run import in_turns
 from streams.workshop.replay.shares import Agree, Share, in_shares
 
 K = TypeVar("K")
@@ -157,7 +158,7 @@ class Comparing:
     def __init__(self, policies: tuple[Policy, Policy], most_movers: int, with_recorded_lines: bool = False) -> None:
         self.policies = policies
         self.found = Comparison(most_movers)
-        self._replays = tuple(Replay(policy, with_recorded_lines, quietly=True) for policy in policies)
+        self._replays = tuple(Replay(policy, with_recorded_lines, without_bodies=True) for policy in policies)
         self._second = policies[1].decoder()
         first, second = policies
         self._decoded_twice = {"commands"} if first.ladder.tier_names != second.ladder.tier_names else set()
@@ -167,7 +168,7 @@ class Comparing:
     @property
     def clock_ms(self) -> int:
         """How far the log has come."""
-        return max(replay.clock_ms for replay in self._replays)
+        return max(replay.partition.clock_ms for replay in self._replays)
 
     def fold(self, records: list[Record]) -> None:
         """Fold records under both. What was activated or switched to when the log was made does not count: each policy is as given."""
@@ -185,7 +186,7 @@ class Comparing:
         """Bring everybody to an instant, and compare where they are."""
         for number, replay in enumerate(self._replays):
             self._take(number, replay.finish(as_of_ms))
-        ours, theirs = (replay.customers for replay in self._replays)
+        ours, theirs = (replay.partition.customers for replay in self._replays)
         best: list[tuple[int, int, bytes]] = []
         for key in ours.keys() | theirs.keys():
             pair = _known(ours.get(key), as_of_ms), _known(theirs.get(key), as_of_ms)
@@ -249,7 +250,7 @@ class Comparing:
 
     def _segment(self, number: int, customer: Customer, as_of_ms: int) -> str | None:
         """The segment under one policy, by the lines in force; as the profile has it then."""
-        policy = self._replays[number].editions.current
+        policy = self._replays[number].partition.editions.current
         return policy.segment_of(policy.view(customer.facts, as_of_ms).at(as_of_ms))
 
     def _mover(self, key: bytes, pair: Pair, lifetime_minor: int, revenue_minor: int) -> Mover:

@@ -30,10 +30,10 @@ def story_by_journal(customer_id: str, log: KafkaLog, policy: Policy, at_ms: int
                 entries = takewhile(lambda entry: entry.until_ms <= at_ms, entries)
             watched = Watched(policy, customer_id, True, at_ms)
             replay_partition(log, number, policy, reading.on_bytes, lambda batch: None, entries, watched)
-            if customer_id.encode() in watched.customers:
-                until_ms = watched.clock_ms if at_ms is None else at_ms
+            if customer_id.encode() in watched.partition.customers:
+                until_ms = watched.partition.clock_ms if at_ms is None else at_ms
                 for _ in watched.finish(until_ms):
                     pass
                 return watched.story(until_ms)
-            others += len(watched.customers)
+            others += len(watched.partition.customers)
     raise ExplainError(f"the journal of {log.name} has no customer {customer_id!r}; it has {others:,} others")

@@ -25,12 +25,14 @@ from models.events import Event, Rejected
 from models.outputs import CLOCK_CAUSE
 from models.policy import Policy
 from models.story import Moment
-from streams.engine.batch import EVERYBODY_KEY, Batch, Plan
+from streams.engine.batch import EVERYBODY_KEY, Batch
 from streams.engine.merge import Record
+from streams.engine.plan import Plan
 from streams.sources.logs import Log
 from streams.terminal import printable
 from streams.workshop.explain.words import announcement_in_words, event_in_words
-from streams.workshop.replay.run import Replay, fold_all
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.run import fold_all
 
 LOOK_AHEAD_MS: Final = 5 * 366 * units.DAY_MS
 """How far it is told what time alone will bring."""
@@ -198,11 +200,11 @@ class Watched(Replay):
                 mine.append(record)
         yield from super().fold(mine)
         if self._relative is None:
-            self.clock_ms = max(self.clock_ms, latest_ms)
+            self.partition.clock_ms = max(self.partition.clock_ms, latest_ms)
 
-    def do(self, plan: Plan) -> Batch:
+    def fold_plan(self, plan: Plan) -> Batch:
         """Note what a plan brings the customer, and do what it says."""
-        editions = self.editions
+        editions = self.partition.editions
         if self._key in plan.due:
             self._judge(editions)
             assert self._customer is not None, "who is due is known"
@@ -218,7 +220,7 @@ class Watched(Replay):
             elif event.key == self._key:
                 self._judge(editions)
                 self._note(story.by_event(self._customer, event, editions.current), record)
-        return super().do(plan)
+        return super().fold_plan(plan)
 
     def _judge(self, editions: Editions) -> None:
         """Under the edition in force, if it is not theirs yet."""
@@ -254,7 +256,7 @@ class Watched(Replay):
         """What was noted. Raises ExplainError if there is nothing."""
         if self._customer is None:
             raise ExplainError(_unknown(self._id, self.ids, at_ms))
-        return Story(self._id, self.editions.current, at_ms, self._customer, self.told)
+        return Story(self._id, self.partition.editions.current, at_ms, self._customer, self.told)
 
 
 def story_of_log(
@@ -272,7 +274,7 @@ def story_of_log(
     watched = Watched(policy, customer_id, with_recorded_lines, at_ms)
     keep = None if at_ms is None else [lambda record: record.occurred_at_ms <= at_ms] * len(logs)
     fold_all(watched, logs, [policy.decoder()] * len(logs), lambda batch: None, progress, keep, "reading")
-    until_ms = watched.clock_ms if at_ms is None else at_ms
+    until_ms = watched.partition.clock_ms if at_ms is None else at_ms
     for _ in watched.finish(until_ms):
         pass
     return watched.story(until_ms)

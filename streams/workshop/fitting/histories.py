@@ -14,7 +14,8 @@ from models.policy import Policy
 from streams.engine.batch import Batch
 from streams.sources.logs import Log, LogError
 from streams.sources.progress import progress_over
-from streams.workshop.replay.run import Replay, fold_all
+from streams.workshop.replay.fold import Replay
+from streams.workshop.replay.run import fold_all
 
 TIER_MOVES: Final = ("upgrade", "downgrade")
 NEVER_CLOSED_MS: Final = 2**62
@@ -48,9 +49,9 @@ def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, 
         for output in batch.outputs:
             found.setdefault(output.customer_id, _Collected()).add(output)
 
-    replay = Replay(policy, quietly=True)
+    replay = Replay(policy, without_bodies=True)
     fold_all(replay, logs, [policy.decoder()] * len(logs), collect, shown, what=policy.ref)
-    for batch in replay.finish(replay.clock_ms):
+    for batch in replay.finish(replay.partition.clock_ms):
         collect(batch)
     return {name: one.announced() for name, one in found.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -16,11 +16,11 @@ import models
 from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
 from models.policy import Policy
 from streams.engine.batch import Batch, DeadLetter
+from streams.engine.partition import Partition
 from streams.sources.logs import Log, LogError
 
 if TYPE_CHECKING:
     from streams.workshop.replay.checkpoint import Checkpoint
-    from streams.workshop.replay.run import Replay
 
 OUTPUT_FILES: Final = (*ANNOUNCEMENTS, PROFILES, DEAD_LETTERS)
 
@@ -60,18 +60,18 @@ class Results:
             self._sinks[DEAD_LETTERS].write(dead_letter_line(letter, self._file_names) + b"\n")
             self.counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
 
-    def write_profiles(self, replay: Replay) -> Counter[str]:
+    def write_profiles(self, partition: Partition) -> Counter[str]:
         """Write the profiles of all customers; returns how many are in which tier."""
-        for profile in replay.profiles():
+        for profile in profiles_of(partition):
             self._sinks[PROFILES].write(profile + b"\n")
-        return Counter(models.decode(kept).standing.tier for kept in replay.customers.values())
+        return Counter(models.decode(kept).standing.tier for kept in partition.customers.values())
 
-    def finish(self, replays: Sequence[Replay]) -> dict[str, Any]:
+    def finish(self, partitions: Sequence[Partition]) -> dict[str, Any]:
         """Write the profiles, and sum up."""
         tiers: Counter[str] = Counter()
-        for replay in replays:
-            tiers.update(self.write_profiles(replay))
-        return self.summary(self.events, sum(len(replay.customers) for replay in replays), tiers, self.counts)
+        for partition in partitions:
+            tiers.update(self.write_profiles(partition))
+        return self.summary(self.events, sum(len(one.customers) for one in partitions), tiers, self.counts)
 
     def summary(self, events: int, customers: int, tiers: Counter[str], counts: Counter[str]) -> dict[str, Any]:
         """What a replay brought, in numbers."""
@@ -164,3 +164,11 @@ def dead_letter_line(letter: DeadLetter, files: Mapping[int, str]) -> bytes:
             "value": value,
         }
     )
+
+
+def profiles_of(partition: Partition) -> Iterator[bytes]:
+    """The profile of every customer, in the order of their ids; an erased customer has none."""
+    for key in sorted(partition.customers):
+        profile = models.profile(models.decode(partition.customers[key]), key.decode(), partition.editions.current)
+        if profile is not None:
+            yield profile

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from models.editions import Editions
 from models.policy import Policy
+from streams.engine.partition import Partition
 from streams.engine.table import ChangelogError, Restoring
 from streams.settings import load_settings
 from streams.sources.kafka_log import KafkaLog
@@ -28,6 +29,10 @@ class Seed(NamedTuple):
     editions: Editions
     next_offsets: Offsets
     """Where reading the inputs goes on."""
+
+    def partition(self) -> Partition:
+        """All customers of the table in one partition, for a replay to go on with."""
+        return Partition(self.editions, dict(self.customers), self.clock_ms)
 
 
 class _Held(NamedTuple):
@@ -57,19 +62,19 @@ def read_seed(name: str, policy: Policy) -> Seed:
         restoring = Restoring(f"{name}, {log.topic(TABLE)}", number)
         try:
             restoring.feed(_held(log.messages(TABLE, number)))
-            partition = restoring.finished()
+            restored = restoring.finish()
         except ChangelogError as error:
             raise LogError(str(error)) from None
-        if not partition.marker.batch:
+        if not restored.marker.batch:
             continue  # nothing was ever folded there
-        if partition.marker.policy != policy.ref:
+        if restored.marker.policy != policy.ref:
             raise LogError(
-                f"--seed {name}: the table was folded under {partition.marker.policy}, not {policy.ref}: "
-                f"give --policy {partition.marker.policy}"
+                f"--seed {name}: the table was folded under {restored.marker.policy}, not {policy.ref}: "
+                f"give --policy {restored.marker.policy}"
             )
-        customers.update(partition.customers)
-        markers.append(partition.marker)
-        next_offsets |= {(topic, number): last + 1 for topic, last in partition.marker.offsets.items()}
+        customers.update(restored.customers)
+        markers.append(restored.marker)
+        next_offsets |= {(topic, number): last + 1 for topic, last in restored.marker.offsets.items()}
     if not markers:
         raise LogError(f"--seed {name}: nothing was folded there yet; is TIERSTREAM_APP_ID {log.app_id}?")
     editions = {Editions.from_wire(policy, marker.editions).number for marker in markers}

@@ -28,8 +28,9 @@ from models.outputs import PROFILES
 from models.policy import Policy
 from streams.engine.merge import Record
 from streams.sources.logs import Log, LogError
+from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.results import OUTPUT_FILES, ResultFiles, files_of
-from streams.workshop.replay.run import Replay, fold_all
+from streams.workshop.replay.run import fold_all
 
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
 
@@ -150,11 +151,11 @@ def replay_in_shares(
             replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
             shares = [Share(decoder, number, workers) for _ in logs]
             fold_all(replay, logs, shares, results.add, progress and number == 0, [one.is_mine for one in shares])
-            latest_ms = agree(replay.clock_ms)
+            latest_ms = agree(replay.partition.clock_ms)
             for batch in replay.finish(latest_ms if until_ms is None else until_ms):
                 results.add(batch)
-            tiers = results.write_profiles(replay)
-        return results.events, len(replay.customers), tiers, results.counts
+            tiers = results.write_profiles(replay.partition)
+        return results.events, len(replay.partition.customers), tiers, results.counts
 
     with ResultFiles(policy, out, files_of(logs)) as results:
         try:

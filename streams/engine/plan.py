@@ -1,0 +1,83 @@
+"""What a batch will do, settled before anything is folded, so that a journal can record it in advance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from models.events import Event
+from streams.engine.merge import Record
+from streams.engine.schedule import Review, Schedule
+
+NOBODY: Final[Mapping[bytes, bytes]] = {}
+ROOM_PER_CUSTOMER: Final = 256
+ROOM_PER_EVENT: Final = 192
+"""Bytes by which a customer's encoded state can be expected to grow, at the most, per batch and per event."""
+MOST_DUE: Final = 500
+"""Customers advanced in one batch; those that are left are due in the next."""
+
+
+class Plan(NamedTuple):
+    """What a batch will do, in this order: advance customers to a time, judge some under a new edition, fold records."""
+
+    until_ms: int
+    due: list[bytes]
+    """The customers to advance, in the order in which they are due."""
+    review: list[bytes]
+    """Customers of an older edition of the policy."""
+    records: list[Record]
+    shadow: Plan | None = None
+    """What the table of the shadow policy does in the same batch, with the same records."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        shadow = self.shadow
+        return not self.due and not self.review and not self.records and (shadow is None or shadow.is_empty)
+
+    def step(self, number: int) -> bytes | Record:
+        """The customer or the record whose turn comes after so many others."""
+        customers = [*self.due, *self.review]
+        return customers[number] if number < len(customers) else self.records[number - len(customers)]
+
+
+def make_plan(
+    customers: Mapping[bytes, bytes],
+    schedule: Schedule,
+    review: Review,
+    until_ms: int,
+    records: Iterator[Record],
+    max_events: int,
+    max_bytes: int,
+    beside: Mapping[bytes, bytes] = NOBODY,
+) -> Plan:
+    """Some due customers, then as many records as fit into a batch whose customers take at most `max_bytes`.
+
+    Not all who are due, if they are many: events don't wait until everybody's time has come. One whose event it is, is
+    advanced with it. Where the records are folded into customers `beside` as well, those have to fit likewise.
+    """
+    due: list[bytes] = []
+    taken: list[Record] = []
+    seen: set[bytes] = set()
+    left_bytes = max_bytes
+    for key in schedule.due(until_ms):
+        due.append(key)
+        seen.add(key)
+        left_bytes -= len(customers[key]) + ROOM_PER_CUSTOMER
+        if left_bytes <= 0 or len(due) >= MOST_DUE:
+            break
+    reviewed = list(review.take(MOST_DUE - len(due))) if left_bytes > 0 else []
+    for key in reviewed:
+        seen.add(key)
+        left_bytes -= len(customers[key]) + ROOM_PER_CUSTOMER
+    while len(taken) < max_events and left_bytes > 0:
+        record = next(records, None)
+        if record is None:
+            break
+        taken.append(record)
+        left_bytes -= ROOM_PER_EVENT
+        event = record.decoded
+        if isinstance(event, Event) and event.key not in seen:
+            seen.add(event.key)
+            left_bytes -= max(len(customers.get(event.key, b"")), len(beside.get(event.key, b""))) + ROOM_PER_CUSTOMER
+    return Plan(until_ms, due, reviewed, taken)

@@ -1,0 +1,177 @@
+"""A partition folded by a command, up to given offsets and a given time, while no worker runs.
+
+It is the worker's own way from records to a batch that is written (worker/flow.py), with a log in place of the group's consumer.
+Becoming the partition's owner ends what a worker before left open, and folds again what was begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from models.outputs import PROFILES
+from models.policy import Policy
+from streams.broker.aiokafka_readers import read_to_end
+from streams.engine.merge import Record
+from streams.engine.table import MARKER, NO_MARKER, Marker, Restored, Restoring, Table
+from streams.settings import Settings
+from streams.sources.kafka_log import KafkaLog
+from streams.topics import INPUTS, changelog_topic
+from streams.worker.delivery import Delivery
+from streams.worker.flow import Flow
+from streams.worker.inputs import Inputs
+from streams.worker.profiles import Profiles
+from streams.worker.restoring import PartitionRestorer
+from streams.worker.standalone import Standalone
+
+LAST_RECORDS: Final = 10
+RECORDS_AHEAD: Final = 20_000
+"""Of each input, at the most, so that memory stays bounded."""
+
+
+class LogBetween(KafkaLog):
+    """The inputs of one partition between two positions."""
+
+    def __init__(self, settings: Settings, number: int, after: Mapping[str, int], up_to: Mapping[str, int]) -> None:
+        """The records beyond the offsets `after`, up to and with the offsets `up_to`."""
+        super().__init__(settings)
+        self._number = number
+        self._after = {settings.topic(name): offset for name, offset in after.items()}
+        self._up_to = {settings.topic(name): offset for name, offset in up_to.items()}
+
+    def close(self) -> None:
+        """Read no more."""
+        self._consumer.close()
+
+    def _find_ends(self, names: Iterable[str]) -> None:
+        super()._find_ends(names)
+        for tp in list(self._next):
+            topic, number = tp
+            if number != self._number:
+                del self._next[tp], self._ends[tp], self._waiting[tp]
+                continue
+            self._next[tp] = max(self._next[tp], self._after.get(topic, -1) + 1)
+            self._ends[tp] = min(self._ends[tp], self._up_to.get(topic, -1) + 1)
+
+
+class LogInputs(Inputs):
+    """The inputs of one partition, fed from a log between two positions."""
+
+    def __init__(self, context: Standalone, number: int) -> None:
+        self._sources: dict[str, Iterator[Record]] = {}
+        super().__init__(context, number)
+
+    def read_from(self, log: KafkaLog) -> None:
+        """Have the records of a log come, after those that are folded."""
+        log.begin(INPUTS)
+        decoder = self._context.decoder
+        self._sources = {name: log.records(name, self._number, decoder, lambda _: None) for name in INPUTS}
+
+    def feed(self) -> bool:
+        """Have enough of each input buffered; returns whether there was more."""
+        fed = False
+        for name, source in list(self._sources.items()):
+            fresh = list(islice(source, max(0, RECORDS_AHEAD - self.merge.size(name))))
+            if fresh:
+                fed = True
+                self.next_offsets[name] = fresh[-1].offset + 1
+                self.merge.offer(name, fresh)
+            elif self.merge.size(name) < RECORDS_AHEAD:
+                del self._sources[name]
+        return fed
+
+    def is_at_end(self, topic: str) -> bool:
+        """Whether all of an input that is wanted is here."""
+        return topic not in self._sources
+
+
+class FlowUpTo(Flow):
+    """A flow whose time ends at `up_to_ms`."""
+
+    up_to_ms = -1
+
+    def time_ms(self) -> int:
+        """As far as everything was read; at the end the time that was asked for."""
+        until_ms = self.up_to_ms if self._inputs.merge.is_drained() else min(self.up_to_ms, self.table.latest_ms)
+        return max(self.table.clock_ms, until_ms)
+
+
+class OfflinePartition:
+    """Folds one partition as its worker would, up to a position. Thresholds that follow the base are drawn by workers only."""
+
+    def __init__(self, settings: Settings, policy: Policy, number: int) -> None:
+        self._context = Standalone(settings, policy)
+        self._number = number
+        self.delivery = Delivery(self._context, number)
+        self._inputs = LogInputs(self._context, number)
+        self._flow: FlowUpTo | None = None
+        interval_seconds = settings.profile_interval / 1000
+        self._profiles = Profiles(PROFILES, self.delivery, lambda: self.table, interval_seconds)
+
+    @property
+    def table(self) -> Table | None:
+        """The partition's customers, once it is owned."""
+        return None if self._flow is None else self._flow.table
+
+    async def become_owner(self) -> Marker:
+        """Fence whoever wrote before, restore, and fold again what was begun; returns how far the table goes then."""
+        await self.delivery.open()
+        found = await PartitionRestorer(self._context, self._number, self.delivery).restore()
+        self._flow = FlowUpTo(self._context, self._number, *found, self._inputs, self.delivery)
+        if found.begun:
+            last = {topic: offset for entry in found.begun for topic, _, offset in entry.runs}
+            await self.fold_up_to(last, found.table.clock_ms)
+        return found.table.marker
+
+    async def fold_up_to(self, offsets: Mapping[str, int], until_ms: int) -> Marker:
+        """Fold what there is up to these offsets, advance customers to `until_ms`, publish; returns how far it goes then."""
+        assert self._flow is not None, "whoever folds is the owner"
+        flow, folded = self._flow, self._flow.table.marker.offsets
+        self._inputs.begin_after(folded)
+        log = LogBetween(self._context.settings, self._number, folded, offsets)
+        self._inputs.read_from(log)
+        flow.up_to_ms = until_ms
+        self._profiles.begin_at_once()
+        try:
+            while self._inputs.feed() or self._is_unfinished(flow):
+                did_fold = await flow.fold_next_batch()
+                await self._profiles.turn(idle=not did_fold and self._inputs.merge.is_drained())
+        finally:
+            log.close()
+        await self.delivery.settle()
+        return flow.table.marker
+
+    async def release(self) -> None:
+        """Write no more, and forget the customers."""
+        self._flow = None
+        await self.delivery.close()
+
+    def _is_unfinished(self, flow: FlowUpTo) -> bool:
+        table = flow.table
+        waits = flow.begun or not self._inputs.merge.is_drained() or table.schedule.next_ms() <= flow.up_to_ms
+        return bool(waits or not table.review.is_over() or self._profiles.due)
+
+
+async def read_table(settings: Settings, number: int) -> Restored:
+    """A partition's table as committed now, without disturbing its owner. Raises ChangelogError, KafkaError."""
+    topic = changelog_topic(settings)
+    restoring = Restoring(topic, number)
+    async for records, _ in read_to_end(settings, topic, number):
+        restoring.feed(records)
+    return restoring.finish()
+
+
+async def read_marker(settings: Settings, number: int, end: int) -> Marker:
+    """How far a partition's table goes whose changelog ends there; it is not all read, as a batch's marker is appended last."""
+    latest, back = None, LAST_RECORDS
+    while latest is None:
+        first = max(0, end - back)
+        async for records, _ in read_to_end(settings, changelog_topic(settings), number, first):
+            latest = next((one.value for one in reversed(records) if one.key == MARKER), latest)
+        if first == 0:
+            break
+        back *= 10
+    return NO_MARKER if latest is None else msgspec.json.decode(latest, type=Marker)

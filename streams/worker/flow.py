@@ -1,0 +1,205 @@
+"""The way of a batch, on one screen. A newcomer reads this file first.
+
+    records -> merge -> plan -> journal -> fold -> outputs -> state -> commit
+
+    records   what one fetch read of an input topic, decoded once (inputs.py)
+    merge     the inputs of the partition in one order, by the time of their events (engine/merge.py)
+    plan      which customers are advanced by time, and which records are folded: settled before anything is (engine/plan.py)
+    journal   the plan as one small record, so that a crash or a replay does exactly the same again (engine/journal.py)
+    fold      each customer is decoded once, however many of the records are theirs (engine/batch.py, models/fold.py)
+    outputs   announcements and dead letters (engine/envelope.py)
+    state     the customers that changed, and a marker that says how far they go (engine/table.py)
+    commit    all of it at once, in one transaction; or step by step, each acknowledged (delivery.py)
+
+Only then does the table in memory take the batch over. Whatever happens in between, the partition's next owner finds in changelog
+and journal where to go on (restoring.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from streams.engine.batch import Batch
+from streams.engine.journal import Entry, entry_of
+from streams.engine.merge import Record
+from streams.engine.partition import Outcome
+from streams.engine.plan import NOBODY, Plan
+from streams.engine.table import MAX_BATCH_BYTES, Table
+from streams.telemetry.logs import told_customer
+from streams.telemetry.stats import BEGIN, COMMIT, FOLD, OUTPUTS, Watch
+from streams.worker.context import PartitionContext, PartitionDelivery
+from streams.worker.delivery import by_topic
+from streams.worker.inputs import Inputs
+from streams.worker.shadow import Shadow, ShadowBatch
+
+if TYPE_CHECKING:
+    from streams.telemetry.spans import PartitionSpans
+
+log = logging.getLogger(__name__)
+
+BATCH_SECONDS: Final = 0.5
+"""How long folding a batch takes at the most, about: whoever takes the partition away waits for it."""
+FEWEST_RECORDS: Final = 100
+BATCHES_IN_A_TRANSACTION: Final = 8
+"""RecordBatches of the changelog, at the most."""
+SHARE_OF_SHADOW: Final = 4
+"""One part in so many of a batch's room is for customers that time, or their turn, moves under the shadow policy alone."""
+
+
+class Flow:
+    """Folds batches of one partition, from its restored table on."""
+
+    def __init__(
+        self,
+        context: PartitionContext,
+        number: int,
+        table: Table,
+        begun: deque[Entry],
+        table_policy: str,
+        inputs: Inputs,
+        delivery: PartitionDelivery,
+        shadow: Shadow | None = None,
+        spans: PartitionSpans | None = None,
+    ) -> None:
+        self.table = table
+        self.begun = begun
+        """Entries of the journal whose batches are to be folded again, before anything new is."""
+        self._table_policy = table_policy
+        """The policy under which the table was made: journal and markers name it, whatever was activated since."""
+        self._context = context
+        self._number = number
+        self._inputs = inputs
+        self._delivery = delivery
+        self._shadow = shadow
+        self._spans = spans
+        self._most_records = 10 * FEWEST_RECORDS
+        """As many as can be folded within BATCH_SECONDS, judging by the latest batch."""
+
+    async def fold_next_batch(self) -> bool:
+        """Fold one batch, if there is anything to fold; returns whether there was."""
+        entry = self.begun[0] if self.begun else None
+        if self._shadow is not None and entry is None:
+            await self._shadow.keep_up(self.table, self._table_policy)
+        waiting = self._inputs.merge.sizes()
+        plan = self.plan_next() if entry is None else self.plan_again(entry)
+        if plan.is_empty:
+            return False
+        taken = {topic: count - self._inputs.merge.size(topic) for topic, count in waiting.items()}
+        batch, seconds = await self._fold_and_write(plan, entry)
+        self._context.stats.count(batch, plan, taken, seconds)
+        if log.isEnabledFor(logging.DEBUG):
+            for letter in batch.dead_letters:
+                log.debug("dead letter, %s: %s", letter.code, _where(letter.record), extra={"partition": self._number})
+        if entry is not None:
+            self.begun.popleft()
+        self._inputs.release()
+        return True
+
+    # ------------------------------------------------------------ plan
+    def plan_next(self) -> Plan:
+        """What to do next: advance customers that are due, then fold the records whose turn it is."""
+        records = self._inputs.merge.take(time.monotonic())
+        # In a transaction the changelog may take several RecordBatches; without, a batch has to fit into one.
+        most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self._delivery.is_exactly_once else MAX_BATCH_BYTES
+        most_records = min(self._context.settings.max_batch, self._most_records)
+        shadow = None if self._shadow is None or self._shadow.table is None else self._shadow
+        if shadow is None:
+            return self.table.plan(self.time_ms(), records, most_records, most_bytes, NOBODY)
+        room = most_bytes // SHARE_OF_SHADOW
+        plan = self.table.plan(self.time_ms(), records, most_records, most_bytes - room, shadow.customers)
+        return plan._replace(shadow=shadow.plan(plan, room))
+
+    def plan_again(self, entry: Entry) -> Plan:
+        """What the journal says was begun; nothing yet while not all of its records are here."""
+        if any(self._inputs.next_offsets[topic] <= last for topic, _, last in entry.runs):
+            return Plan(entry.until_ms, [], [], [])
+        where = f"partition {self._number}"
+        plan = self.table.plan_again(entry, self._inputs.merge.take_up_to, where)
+        return plan if self._shadow is None else plan._replace(shadow=self._shadow.plan_again(entry, plan, where))
+
+    def time_ms(self) -> int:
+        """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""
+        settings, merge, latest_ms = self._context.settings, self._inputs.merge, self.table.latest_ms
+        drained = merge.is_drained()
+        if settings.clock == "event":
+            now_ms = settings.until if drained and settings.until is not None else latest_ms
+        elif drained:
+            now_ms = time.time_ns() // 1_000_000
+        else:
+            # Not beyond the next event waiting, nor, while an input is behind, beyond what was read.
+            next_ms = None if merge.behind() else merge.next_event_ms()
+            now_ms = min(time.time_ns() // 1_000_000, latest_ms if next_ms is None else next_ms)
+        return max(self.table.clock_ms, now_ms)
+
+    # ------------------------------------------------------------ journal, fold, outputs, state, commit
+    async def _fold_and_write(self, plan: Plan, begun: Entry | None) -> tuple[Batch, dict[str, float]]:
+        """Fold a batch and write it; `begun` is its entry if the journal has it already. Returns it, and the seconds of each step."""
+        number = self.table.marker.batch + 1
+        entry = entry_of(plan, number, self._delivery.generation, self._table_policy) if begun is None else begun
+        watch, is_repeat = Watch(), begun is not None
+        if self._spans is None:
+            batch, _ = await self._write(plan, entry, is_repeat, watch)
+        else:
+            with self._spans.batch(plan, entry, watch, is_repeat) as span:
+                batch, outcome = await self._write(plan, entry, is_repeat, watch)
+                span.came_to(batch, len(outcome.changes.states))
+        return batch, watch.seconds
+
+    async def _write(self, plan: Plan, entry: Entry, is_repeat: bool, watch: Watch) -> tuple[Batch, Outcome]:
+        """The steps of a batch, in the one order that loses nothing."""
+        table, delivery = self.table, self._delivery
+        offsets = {topic: last for topic, _, last in entry.runs}
+        shadow = None if self._shadow is None or plan.shadow is None else ShadowBatch(self._shadow, plan.shadow)
+        await delivery.begin()
+        watch.lap(BEGIN)
+        if is_repeat:
+            batch = await self._fold(plan, shadow)
+        else:  # the journal's append is under way while the batch is folded
+            batch, _ = await asyncio.gather(self._fold(plan, shadow), delivery.append_journal(entry))
+        watch.lap(FOLD)
+        outputs = by_topic(batch.outputs, batch.dead_letters)
+        await delivery.append_outputs(outputs if shadow is None else outputs | shadow.outputs(batch))
+        watch.lap(OUTPUTS)
+        outcome = table.outcome(batch, plan.until_ms)
+        marker = table.marker_after(outcome, offsets, self._table_policy, delivery.journal_position)
+        if shadow is not None:
+            await shadow.append(marker)
+        await delivery.append_state(outcome.changes.states, marker)
+        await delivery.commit(offsets)
+        if shadow is not None:
+            self._context.stats.count_shadow(shadow.apply())
+        table.commit(outcome, marker)
+        watch.lap(COMMIT)
+        return batch, outcome
+
+    async def _fold(self, plan: Plan, shadow: ShadowBatch | None) -> Batch:
+        """The batch of a plan, and the shadow's; other tasks get their turn in between."""
+        batch, began = self.table.new_batch(), time.monotonic()
+        await _fold_in_turns(batch, plan)
+        if shadow is not None:
+            await _fold_in_turns(shadow.batch, shadow.plan)
+        seconds, records = time.monotonic() - began, len(plan.records)
+        if records >= FEWEST_RECORDS:
+            self._most_records = max(FEWEST_RECORDS, int(records * BATCH_SECONDS / max(seconds, 1e-6)))
+        return batch
+
+
+async def _fold_in_turns(batch: Batch, plan: Plan) -> None:
+    """Fold what a plan has into a batch. An error says at which customer or record it happened."""
+    try:
+        for _ in batch.fold(plan):
+            await asyncio.sleep(0)
+    except Exception as error:
+        error.add_note(_where(plan.step(batch.steps)))
+        raise
+
+
+def _where(at: bytes | Record) -> str:
+    """A customer, or a record and whose it is, in words for the log."""
+    if isinstance(at, bytes):
+        return f"customer {told_customer(at)}"
+    return f"{at.topic}, partition {at.partition}, offset {at.offset}, customer {told_customer(at.key)}"

@@ -1,0 +1,123 @@
+"""The inputs of one partition: records as they are fetched, decoded once, buffered by topic and merged by the time of their events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from faust.types import TP
+
+from streams.engine.merge import Merge, records_of
+from streams.topics import COMMANDS, INPUTS
+from streams.worker.context import PartitionContext
+from streams.worker.fetch import Fetch
+
+if TYPE_CHECKING:
+    from streams.telemetry.spans import PartitionSpans
+
+
+class Inputs:
+    """What was read of the input topics of one partition, and is not folded yet."""
+
+    def __init__(self, context: PartitionContext, number: int, spans: PartitionSpans | None = None) -> None:
+        self._context = context
+        self._number = number
+        self._spans = spans
+        self.tps = {topic: TP(context.settings.topic(topic), number) for topic in INPUTS}
+        self.next_offsets = dict.fromkeys(INPUTS, 0)
+        """Per input topic, the offset from which records are still to come."""
+        self.arrived = asyncio.Event()
+        """Set when there is something new to fold."""
+        self._ends = dict.fromkeys(INPUTS, 0)
+        """Where the inputs ended when the partition was taken."""
+        self._rewinding: set[str] = set()
+        self.merge = self._new_merge()
+
+    def _new_merge(self) -> Merge:
+        return Merge(INPUTS, self.is_at_end, self._context.settings.max_idle / 1000)
+
+    # ------------------------------------------------------------ where to read
+    def begin_after(self, folded: Mapping[str, int]) -> None:
+        """Forget what was read: records are wanted from after the last offset folded of each input topic."""
+        self.next_offsets = {topic: folded.get(topic, -1) + 1 for topic in INPUTS}
+        self.merge = self._new_merge()
+
+    async def rewind(self) -> None:
+        """Have the consumer read on from there, and keep where the inputs end now."""
+        for topic, tp in self.tps.items():
+            await self._context.consumer.rewind(tp, self.next_offsets[topic])
+        ends = await self._context.consumer.highwaters(*self.tps.values())
+        self._ends = {topic: ends[tp] for topic, tp in self.tps.items()}
+
+    def withhold(self) -> None:
+        """Read nothing for now."""
+        for tp in self.tps.values():
+            self._context.consumer.withhold(tp)
+
+    def release(self) -> None:
+        """Read every input that does not have a batch waiting."""
+        for topic, tp in self.tps.items():
+            if self.merge.size(topic) < self._context.settings.max_batch:
+                self._context.consumer.release(tp)
+
+    # ------------------------------------------------------------ records in
+    def offer(self, topic: str, fetch: Fetch, may_withhold: bool) -> None:
+        """Take records from the transport; those that the table already holds are skipped."""
+        following = self.next_offsets[topic]
+        found = fetch.records_from(following)
+        if found is None:
+            self._fill_gap(topic, following)
+            return
+        if self._spans is not None and topic == COMMANDS:
+            self._spans.note_commands(found)
+        fresh = records_of(found, topic, self._number, self._context.decoder)
+        self._context.stats.skip(topic, len(fetch.records) - len(fresh))
+        if fresh:
+            self.next_offsets[topic] = fresh[-1].offset + 1
+            if self.merge.offer(topic, fresh) >= 2 * self._context.settings.max_batch and may_withhold:
+                self._context.consumer.withhold(self.tps[topic])
+        self.arrived.set()
+
+    def _fill_gap(self, topic: str, following: int) -> None:
+        """These records were under way before a rewind, or something made the consumer jump: read what is missing."""
+
+        async def rewind() -> None:
+            try:
+                await self._context.consumer.rewind(self.tps[topic], following)
+            finally:
+                self._rewinding.discard(topic)
+
+        if topic not in self._rewinding:
+            self._rewinding.add(topic)
+            self._context.spawn(rewind())
+
+    # ------------------------------------------------------------ how far
+    def is_at_end(self, topic: str) -> bool:
+        """Whether every record of an input, as far as the broker reported, has come through `offer`."""
+        read = self._context.consumer.positions.get(self.tps[topic])
+        if read is None or read.end is None:
+            return False
+        return self.next_offsets[topic] >= read.delivered and read.position >= read.end
+
+    def has_caught_up(self, folded: Mapping[str, int]) -> bool:
+        """Whether all that was there when the partition was taken is folded; what came since may still be under way."""
+        return all(
+            folded.get(topic, -1) + 1 >= end or (self.is_at_end(topic) and not self.merge.size(topic))
+            for topic, end in self._ends.items()
+        )
+
+    def lag(self, topic: str, folded: Mapping[str, int]) -> int | None:
+        """How far what was folded of an input is behind its end, in offsets; None if the broker did not report the end yet."""
+        read = self._context.consumer.positions.get(self.tps[topic])
+        if read is None or read.end is None:
+            return None
+        following = folded.get(topic, -1) + 1
+        # After the last record there may be offsets that hold none: the ends of a producer's transactions.
+        is_folded = following >= self.next_offsets[topic] and self.is_at_end(topic)
+        return 0 if is_folded else max(0, read.end - following)
+
+    def waits_for(self) -> list[str]:
+        """What is still to be read or folded, in words; empty if nothing."""
+        found = [f"{topic} is not read to its end" for topic in INPUTS if not self.is_at_end(topic)]
+        return found + [f"{self.merge.size(topic)} records of {topic}" for topic in INPUTS if self.merge.size(topic)]
