@@ -73,7 +73,7 @@ class Spans:
         closing.start()
         closing.join(CLOSE_SECONDS)
         if closing.is_alive():
-            self._exporter.shutdown()  # else it would try again for a minute, in a thread that nobody waits for
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]  # else it would try again for a minute, in a thread that nobody waits for
 
     def of_partition(self, number: int) -> PartitionSpans:
         """What makes the spans of one partition's batches."""
