@@ -6,7 +6,6 @@ policy's name in every output: `annual-spend@1+3f9a01c2`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +14,6 @@ from msgspec import Struct
 from xxhash import xxh3_64_hexdigest
 
 from models import units
-from models.policy_lines import line_of
-from models.policy_problem import PolicyError, Problem, read_toml
 
 FORM: Final = 1
 """The version of this file's form."""
@@ -182,43 +179,16 @@ class Parameters(Table, kw_only=True):
         lines = ['# Made by tierstream fit. A policy uses it by [risk] parameters = "this file".', f"form = {FORM}"]
         for name, table in self.as_dict().items():
             if isinstance(table, dict):
-                lines += ["", f"[{name}]", *(f"{key} = {_written(value)}" for key, value in table.items())]
+                lines += ["", f"[{name}]", *(f"{key} = {_to_toml(value)}" for key, value in table.items())]
         return "\n".join(lines) + "\n"
 
 
-def read_parameters(path: Path) -> Parameters:
-    """The parameters in a file. Raises PolicyError."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        mend = "Make it with tierstream fit LOG --out FILE, or name another in [risk] parameters"
-        raise PolicyError(str(path), [Problem(1, "", f"can't read it: {reason}", mend)]) from None
-    raw = read_toml(text, str(path))
-    if raw.get("form") != FORM:
-        mend = "Fit again with this version"
-        raise PolicyError(str(path), [Problem(line_of(text, "form"), "form", f"is not {FORM}", mend)])
-    try:
-        found = msgspec.convert(raw, Parameters)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        where = where.rstrip("`").lstrip(".")
-        mend = "Mend it, or fit again with tierstream fit"
-        raise PolicyError(str(path), [Problem(line_of(text, where), where, what, mend)]) from None
-    try:
-        _ = found.fit.ends_ms
-    except ValueError as error:
-        problem = Problem(line_of(text, "fit.ends"), "fit.ends", str(error), "Write it as the fit did, in RFC 3339")
-        raise PolicyError(str(path), [problem]) from None
-    return found
-
-
-def _written(value: Any) -> str:
+def _to_toml(value: Any) -> str:
     """A value as TOML writes it."""
     if isinstance(value, str):
         return orjson.dumps(value).decode()  # a basic string escapes as JSON does
     if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
+        return f"[{', '.join(map(_to_toml, value))}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_written(one)}' for key, one in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {_to_toml(one)}' for key, one in value.items())} }}"
     return repr(value)

@@ -39,8 +39,7 @@ from rich.table import Table
 import models
 from models import units
 from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
-from models.policy_file import SHIPPED
-from models.policy_problem import PolicyError
+from models.policy import SHIPPED, PolicyError
 from streams.broker import embedded
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.settings import Settings, load_settings

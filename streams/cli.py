@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from models.editions import EditionError, Editions
-from models.policy_file import SHIPPED
-from models.policy_problem import PolicyError
+from models.policy import SHIPPED, PolicyError
+from models.policy.editions import EditionError, Editions
 from streams.dead_letters.cli import dead_letters_app
 from streams.doctor.cli import doctor
 from streams.ingest.cli import RegistryOption, ingest
@@ -145,7 +144,7 @@ def worker(
         )
         chosen = models.load(settings.policy)
         if settings.shadow is not None:
-            Editions.of(chosen).tried_out(models.load(settings.shadow), -1)
+            Editions.of(chosen).with_trial(models.load(settings.shadow), -1)
         ingests = load_ingest_settings(sources=" ".join(maps) or None)
         asked = load_registry_settings(url=registry)
         raise typer.Exit(run_worker(settings, chosen, ingests, asked))

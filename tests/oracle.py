@@ -133,21 +133,21 @@ class Customer:
                 self.change_level(known, level, cause)
             if self.rules.has_alerts:
                 self.judge_alert(known, level > was, cause)
-        risk_line = known.next_risk_change(self.level, self.clock)
-        if risk_line is not None:
-            self.close_call = self.close_call or known.too_close_to_call(risk_line)
+        risk_crossing = known.next_risk_change(self.level, self.clock)
+        if risk_crossing is not None:
+            self.close_call = self.close_call or known.too_close_to_call(risk_crossing)
         if known.first is None and known.word is not None and self.rules.has_life:
             self.judge_prospect(known.word[1], cause)
         if known.first is not None and self.rules.has_life:
             self.judge_life(known, cause)
-        lines = [
+        crossings = [
             self.downgrade_at,
             self.next_tier_change(known),
-            risk_line,
+            risk_crossing,
             self.next_stage(known),
-            self.ledger.next_line(),
+            self.ledger.next_crossing(),
         ]
-        self.due_at = min((line for line in lines if line is not None), default=None)
+        self.due_at = min((crossing for crossing in crossings if crossing is not None), default=None)
 
     # ------------------------------------------------------------ Tiers
     def judge_tier(self, known: Known, cause: str) -> None:
@@ -209,7 +209,7 @@ class Customer:
             self.announce("tier-changes", "unlock", event.id, before)
         elif event.what == "act_on_alert" and self.ledger.running:
             self.ledger.act(wire, self.clock, self.within(self.known()))
-            self.tell_of_alert(event.id)
+            self.announce_alerts(event.id)
 
     def erase(self, event: Event) -> None:
         before = self.tier_now()
@@ -235,7 +235,7 @@ class Customer:
         self.ledger.judge(
             self.clock, self.level, rose, main_cause, known.open_until(self.clock), known.last, self.within(known)
         )
-        self.tell_of_alert(cause)
+        self.announce_alerts(cause)
 
     def within(self, known: Known) -> int:
         """How soon to act on an alert."""
@@ -249,7 +249,7 @@ class Customer:
                 return duration(row["within"])
         return self.rules.alert_deadline
 
-    def tell_of_alert(self, cause: str) -> None:
+    def announce_alerts(self, cause: str) -> None:
         for change, before, after in self.ledger.said:
             self.seq += 1
             self.announcements.append(Announcement("alerts", change, self.clock, cause, before, after))
@@ -282,7 +282,7 @@ class Customer:
                 return at
         return None
 
-    # ------------------------------------------------------------ telling
+    # ------------------------------------------------------------ announcing
     def tier_now(self) -> tuple[str, int | None]:
         return self.rules.names[self.tier], self.downgrade_at
 
@@ -304,7 +304,8 @@ class Customer:
             "level": self.rules.levels[self.level],
             "level_since": self.level_since,
             "last_alert": self.last_alert,
-            "alert": self.ledger.alert and {name: value for name, value in self.ledger.alert.items() if name != "told"},
+            "alert": self.ledger.alert
+            and {name: value for name, value in self.ledger.alert.items() if name != "announced"},
             "life": (self.stage, self.stage_since, self.behaviour, self.qualification),
         }
         facts = self.known().as_kept_at(self.clock)

@@ -278,15 +278,15 @@ class Known:
             found += [self.last + limit + 1 for limit in limits]
         if self.answer is not None:
             found.append(self.answer[0] + rules.valid_for)
-        # Their neighbours too: should one of these lines be off by a millisecond, judging still finds the first change.
+        # Their neighbours too: should one of these crossings be off by a millisecond, judging still finds the first change.
         around = {at + shift for at in found for shift in (-1, 0, 1)}
         return sorted(at for at in around if at > clock)
 
     # ------------------------------------------------------------ Risk
     def too_close_to_call(self, t: int) -> bool:
-        """Whether the last bits of the score decide if a line is crossed at `t` or a millisecond later or earlier."""
+        """Whether the last bits of the score decide if a threshold is crossed at `t` or a millisecond later or earlier."""
         scores = [self.risk_score(at) for at in (t - 1, t)]
-        return any(abs(score - line) < CLOSE for score in scores for line in self.rules.raise_at[1:])
+        return any(abs(score - threshold) < CLOSE for score in scores for threshold in self.rules.raise_at[1:])
 
     def x_and_t_x(self, t: int) -> tuple[int, float, float]:
         """x, t_x and T."""

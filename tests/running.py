@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models import Customer, Decoder, Event, Output, Policy, Rejected, advance, apply
-from models.policy_file import parse
+from models.policy import parse
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.cli import app
 
 COMMANDS = (

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from models import units
 from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback
 from models.customer import Facts
+from models.customer_parts import ComplaintStep, Satisfaction
 from models.events import Event
 from models.facts import book_complaint, book_satisfaction
-from models.remembered import ComplaintStep, Satisfaction
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from models.editions import Editions
+from models.policy.editions import Editions
 from models.state import SCHEMA_VERSION
 from streams.engine.batch import fingerprint
 from streams.engine.partition import Outcome, Partition
@@ -49,7 +49,7 @@ class Marker(Struct, frozen=True):
     checksum: int = UNKNOWN
     """How many customers there are, and the `fingerprint`s of all of them xored; UNKNOWN in markers of version 0.1."""
     editions: list[dict[str, Any]] = []
-    """The editions that customers may be under (models.editions.Editions.as_wire)."""
+    """The editions that customers may be under (models.policy.editions.Editions.as_wire)."""
 
 
 NO_MARKER: Final = Marker(0, {}, -1, "", True)

@@ -15,8 +15,8 @@ from rich.table import Table
 
 import models
 from models import units
-from models.parameters import read_parameters
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
+from models.policy.parameters_file import read_parameters
 from streams.engine.policy_on_wire import Rules
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError

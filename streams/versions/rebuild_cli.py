@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from models import units
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.settings import load_settings
 from streams.terminal import JsonOption
 

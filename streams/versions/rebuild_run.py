@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TextColumn
 
 import models
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.engine.journal import JournalError
 from streams.engine.table import ChangelogError

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import load
-from models.policy import Policy
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED, Policy
 from streams.language.sentences import Sentences, sentences
 from tests.builders import DAY, Wire, ms
 from tests.outputs import folded

@@ -7,7 +7,7 @@ from typing import Any
 
 from models import Customer, Output, Policy, buckets, next_change_ms
 from models.customer import NEVER_MS
-from models.remembered import Alert
+from models.customer_parts import Alert
 from tests.builders import ms
 from tests.oracle import Announcement, Picture
 from tests.running import Step
@@ -49,7 +49,7 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
             "spend": facts.spend_minor,
             "last_day": facts.last_day_minor,
             "buckets": [
-                (one.number, one.purchases, one.orders, one.spend_minor) for one in buckets.listed(facts.buckets)
+                (one.number, one.purchases, one.orders, one.spend_minor) for one in buckets.unpack(facts.buckets)
             ],
             "steps": [
                 (one.at_ms, one.complaint_id, one.status, one.severity, one.category) for one in facts.complaints

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from models import contracts, load, units
 from models.outputs import ALERTS
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from tests.builders import ms, some_customers
 from tests.outputs import folded, varied_log
 from tests.running import policy_of

@@ -130,11 +130,11 @@ def test_the_log_odds_are_those_of_having_left_or_not_buying() -> None:
 
 
 @pytest.mark.parametrize(("x", "t_x"), [(0, 0.0), (2, 30.43), (29, 30.0), (365, 52.0)])
-@pytest.mark.parametrize("line", [1.4, 3.5, 6.0])
-def test_the_age_at_which_a_line_is_reached_is_found(x: int, t_x: float, line: float) -> None:
+@pytest.mark.parametrize("threshold", [1.4, 3.5, 6.0])
+def test_the_age_at_which_a_threshold_is_reached_is_found(x: int, t_x: float, threshold: float) -> None:
     silence = Silence(SHIPPED, x, t_x, 13.0)
-    age = silence.reaches(line, t_x, 5200.0)
-    assert silence.log_odds(age) == pytest.approx(line, abs=1e-4)
+    age = silence.reaches(threshold, t_x, 5200.0)
+    assert silence.log_odds(age) == pytest.approx(threshold, abs=1e-4)
 
 
 @given(

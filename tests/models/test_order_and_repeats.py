@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models import encode
 from models.customer import RECENT_EVENTS
-from models.remembered import Satisfaction
+from models.customer_parts import Satisfaction
 from tests.builders import DAY, Wire, feedback, ms, policy_text, purchase
 from tests.running import Fold, events_of, policy_of, run
 from tests.strategies import customer_logs, policy_texts, timely_events

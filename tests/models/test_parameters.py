@@ -17,9 +17,9 @@ from models.parameters import (
     Purchases,
     Satisfaction,
     Spend,
-    read_parameters,
 )
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
+from models.policy.parameters_file import read_parameters
 from tests.builders import shipped_text
 
 FITTED = Parameters(

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.policy_file import SHIPPED, load, parse
-from models.policy_problem import PolicyError, Problem
+from models.policy import SHIPPED, PolicyError, Problem, load, parse
 from tests.builders import policy_text, shipped_text
 
 ANNUAL, RHYTHM, PYRAMID, QUINTILES = "annual-spend", "subscription-like", "pyramid", "rfm-quintiles"
@@ -96,7 +95,7 @@ def test_a_slip_is_named_by_its_line_with_a_way_to_mend_it(
 ) -> None:
     problem = first_problem(shipped_text(name), there, instead, where)
     assert what in problem.what
-    assert mend in problem.mend
+    assert mend in problem.fix
     assert f"line {problem.line}: {where}" in str(problem)
 
 

@@ -191,7 +191,7 @@ def test_a_refund_is_booked_in_the_bucket_of_the_purchase_it_reverses(fold: Fold
     fold.apply(buys("20000", "2024-01-10T10:30:00Z"))
     fold.apply(buys("500", "2024-05-01"))
     fold.apply(refund("ada", "12000", on="2024-06-01", of="2024-01-10T10:59:00Z", currency="CNY"))
-    january, may = buckets.listed(fold.customers["ada"].facts.buckets)
+    january, may = buckets.unpack(fold.customers["ada"].facts.buckets)
     assert january.number * HOUR == ms("2024-01-10T10:00:00Z")
     assert (january.purchases, january.orders, january.spend_minor) == (1, 1, 800_000)
     assert may.spend_minor == 50_000
@@ -205,7 +205,7 @@ def test_a_full_refund_takes_the_order_back_but_not_the_day_of_purchase(fold: Fo
     facts = fold.customers["ada"].facts
     assert (facts.orders, facts.spend_minor, facts.purchase_days) == (0, 0, 1)
     assert (facts.first_purchase_ms, facts.last_purchase_ms) == (ms("2024-01-10"), ms("2024-01-10"))
-    assert [(one.purchases, one.orders, one.spend_minor) for one in buckets.listed(facts.buckets)] == [(1, 0, 0)]
+    assert [(one.purchases, one.orders, one.spend_minor) for one in buckets.unpack(facts.buckets)] == [(1, 0, 0)]
 
 
 def test_a_refund_that_does_not_say_of_what_counts_at_its_own_time(fold: Fold) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from models import decode, encode, profile
 from models.bodies import SEVERITIES
 from models.customer import Facts
+from models.customer_parts import ComplaintStep
 from models.facts import book_complaint
-from models.remembered import ComplaintStep
 from models.state import due_at_ms_of
 from tests.builders import DAY, Wire, complaint, ms, policy_text, purchase
 from tests.running import Fold, policy_of, run

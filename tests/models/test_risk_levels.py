@@ -52,15 +52,15 @@ def test_silence_raises_the_level_at_the_first_millisecond_at_which_the_score_re
         ("escalated", "high"),
         ("escalated", "critical"),
     ]
-    for body, line in zip(bodies, (0.80, 0.90, 0.97), strict=True):
+    for body, threshold in zip(bodies, (0.80, 0.90, 0.97), strict=True):
         at_ms = ms(body["occurred_at"])
 
         def score(at_ms: int) -> float:
             return of_purchases(3, 6.0, (at_ms - START_MS) / (7 * DAY))
 
-        assert score(at_ms - 1) < logit(line) <= score(at_ms)
+        assert score(at_ms - 1) < logit(threshold) <= score(at_ms)
         assert body["cause"] == "clock"
-        assert body["after"]["probability"] == line
+        assert body["after"]["probability"] == threshold
         assert body["main_cause"] == "silence"
 
 
@@ -74,7 +74,7 @@ def test_a_purchase_clears_the_alert(fold: Fold) -> None:
     assert step.customer.standing.risk_level == "none"
 
 
-def test_a_level_eases_only_below_a_lower_line_than_it_was_raised_at(fold: Fold) -> None:
+def test_a_level_eases_only_below_a_lower_threshold_than_it_was_raised_at(fold: Fold) -> None:
     # One purchase: base 0.9084 log-odds. Watch is raised at 1.3863 and eases below 1.0986.
     fold.apply(purchase("ada", "10", on=START_MS))
     fold.apply(complaint("ada", on=START_MS, severity="medium"))  # 0.9084 + 0.5 = 1.4084

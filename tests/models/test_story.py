@@ -43,7 +43,7 @@ def replayed(policy: Policy, log: Sequence[Wire], until_ms: int | None, **option
         }
 
 
-def told(policy: Policy, log: Sequence[Wire], who: str, at_ms: int | None = None, **options: Any) -> Story:
+def story_of(policy: Policy, log: Sequence[Wire], who: str, at_ms: int | None = None, **options: Any) -> Story:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"
         path.write_text("".join(json.dumps(wire) + "\n" for wire in log))
@@ -77,7 +77,7 @@ def test_a_story_announces_what_the_replay_writes_where_lines_depend_on_everybod
 ) -> None:
     with patch("streams.workshop.replay.run.EVENTS_A_BATCH", events_a_batch):
         until_ms = max(ms(wire["occurred_at"]) for wire in log) + 100 * DAY
-        agrees_with_the_replay(PYRAMID, log, until_ms, with_recorded_lines=recorded)
+        agrees_with_the_replay(PYRAMID, log, until_ms, with_recorded_thresholds=recorded)
 
 
 def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **options: Any) -> None:
@@ -85,7 +85,7 @@ def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **opt
     lines = replayed(policy, log, until_ms, **options)
     profiles = {body["customer_id"]: body for body in lines["profiles"]}
     for who in {wire["customer_id"] for wire in log} - {EVERYBODY}:
-        story = told(policy, log, who, until_ms, **options)
+        story = story_of(policy, log, who, until_ms, **options)
         assert announcements(story) == of(lines, who)
         event(f"{len(announcements(story)) > 0} announcements")
         written = profile(story.customer, who, story.policy)
@@ -108,9 +108,9 @@ def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it_and_of_the_time_un
     for who in {wire["customer_id"] for wire in log}:
         if who not in fold.customers:
             with pytest.raises(ExplainError, match="has no customer"):
-                told(policy, log, who, at_ms)
+                story_of(policy, log, who, at_ms)
             continue
-        story = told(policy, log, who, at_ms)
+        story = story_of(policy, log, who, at_ms)
         assert announcements(story) == of(lines, who)
         fold.advance(at_ms, who)
         state = fold.customers[who]
@@ -125,7 +125,7 @@ def test_what_a_log_in_order_announced_until_an_instant_stays_as_it_is_whatever_
     policy, log = policy_of(text), sorted(log, key=lambda wire: ms(wire["occurred_at"]))
     at_ms = data.draw(st.sampled_from([ms(wire["occurred_at"]) for wire in log]))
     who = log[0]["customer_id"]
-    whole, until_then = announcements(told(policy, log, who)), announcements(told(policy, log, who, at_ms))
+    whole, until_then = announcements(story_of(policy, log, who)), announcements(story_of(policy, log, who, at_ms))
     assert until_then == [body for body in whole if ms(body["occurred_at"]) <= at_ms]
 
 
@@ -134,7 +134,7 @@ def test_the_terms_of_a_story_add_up_to_what_the_score_moved(text: str, log: lis
     policy = policy_of(text)
     for who in {wire["customer_id"] for wire in log}:
         previous = None
-        for moment in told(policy, log, who).moments():
+        for moment in story_of(policy, log, who).moments():
             before, after = moment["before"], moment["after"]
             for was, now, moved in ((previous, before, "by_time"), (before, after, "by_this")):
                 if was and now and was["log_odds"] is not None and now["log_odds"] is not None:

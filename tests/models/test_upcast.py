@@ -247,7 +247,7 @@ def test_folding_on_from_a_state_of_an_older_version_announces_what_folding_from
     until_ms = ms("2026-09-01") + 1000 * DAY
     made.advance(until_ms)
     read.advance(until_ms)
-    assert told(read.outputs) == told(made.outputs[announced:])
+    assert bodies_of(read.outputs) == bodies_of(made.outputs[announced:])
     assert len(read.outputs) > 5
     assert [json.loads(one.body)["previous_seq"] for one in read.outputs].count(0) <= len(ANNOUNCEMENTS)
     latest = {topic: max([one.seq for one in read.outputs if one.topic == topic], default=0) for topic in ANNOUNCEMENTS}
@@ -256,7 +256,7 @@ def test_folding_on_from_a_state_of_an_older_version_announces_what_folding_from
     assert read.customers == made.customers
 
 
-def told(outputs: list[Output]) -> list[dict[str, Any]]:
+def bodies_of(outputs: list[Output]) -> list[dict[str, Any]]:
     """Outputs without what versions before 4 did not know: which was the one before."""
     return [json.loads(one.body) | {"previous_seq": None} for one in outputs]
 
@@ -266,7 +266,7 @@ def test_time_alone_does_to_a_state_of_an_older_version_what_it_does_to_todays(v
     made, read = folded(LOGS[name]), Fold(POLICY, {"ada": read_today(version, name)})
     for months in range(1, 40):
         until_ms = ms("2024-05-01") + months * 30 * DAY
-        assert told(read.advance(until_ms)) == told(made.advance(until_ms))
+        assert bodies_of(read.advance(until_ms)) == bodies_of(made.advance(until_ms))
     assert read.outputs
     assert read.customers["ada"].due_at_ms == NEVER_MS
 

@@ -25,9 +25,8 @@ from models.bodies import Breakpoints
 from models.customer import BASE_LEVEL
 from models.events import REASONS, Event, Rejected
 from models.outputs import ANNOUNCEMENTS
-from models.policy import Policy
-from models.policy_file import SHIPPED
-from models.policy_problem import PolicyError, Problem, read_toml
+from models.policy import SHIPPED, Policy
+from models.policy.problems import PolicyError, Problem, read_toml
 from streams.engine.merge import Record
 from streams.engine.policy_on_wire import edition_body
 from streams.workshop.cases.form import (

@@ -13,7 +13,7 @@ import orjson
 
 from models import units
 from models.policy import Policy
-from models.tiers import NOT_DRAWN_MINOR, Tier
+from models.tiers import THRESHOLD_UNKNOWN_MINOR, Tier
 from streams.workshop.cases.cases import parse_cases
 from streams.workshop.cases.runs import run_cases
 
@@ -37,7 +37,7 @@ def _drafts(policy: Policy) -> Iterator[tuple[str, list[str], date]]:
     """Name, events and the day of the last of them."""
     yield "a first small purchase", [_purchase(FIRST_DAY, 1000, policy)], FIRST_DAY
     for tier in policy.ladder.tiers[1:]:
-        if tier.min_spend_minor in (None, 0, NOT_DRAWN_MINOR):
+        if tier.min_spend_minor in (None, 0, THRESHOLD_UNKNOWN_MINOR):
             continue
         assert tier.min_spend_minor is not None
         yield f"exactly what {tier.name} asks for", *_events(tier, tier.min_spend_minor, policy)

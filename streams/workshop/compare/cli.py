@@ -12,7 +12,7 @@ from rich.console import Console
 
 import models
 from models import units
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.reports.writing import write_report
 from streams.sources.opening import (
     DEFAULT_SORT_MEMORY,

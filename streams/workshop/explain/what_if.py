@@ -108,19 +108,19 @@ def what_if(
 ) -> dict[str, Any]:
     """The customer without and with the events, at the instant `at_ms` or that of the last of them; docs/explain.md says what is in it."""
     until_ms = max(at_ms, *(one.event.occurred_at_ms for one in events))
-    by_time, without = story.collected(story.by_time(customer, until_ms, policy, customer_id))
+    by_time, without = story.collect(story.by_time(customer, until_ms, policy, customer_id))
     moments: list[Moment] = []
     after, told = customer, []
     for one in events:
-        found, after = story.collected(story.by_event(after, one.event, policy))
+        found, after = story.collect(story.by_event(after, one.event, policy))
         moments += found
         told.append(_told(one, found[-1], policy))
-    found, after = story.collected(story.by_time(after, until_ms, policy, customer_id))
+    found, after = story.collect(story.by_time(after, until_ms, policy, customer_id))
     moments += found
-    before_seen, after_seen = (story.seen_at(who, policy, until_ms) for who in (without, after))
+    before_seen, after_seen = (story.summary_at(who, policy, until_ms) for who in (without, after))
     return {
         "customer_id": customer_id,
-        "policy": policy.told_as,
+        "policy": policy.label,
         "currency": policy.currency,
         "horizon": units.format_duration(policy.risk.horizon_ms),
         "at": units.format_time(until_ms),
@@ -128,7 +128,7 @@ def what_if(
         "before": before_seen,
         "after": after_seen,
         "changed": story.differences(before_seen, after_seen),
-        "moved": story.moved_terms(before_seen, after_seen),
+        "moved": story.term_changes(before_seen, after_seen),
         "announcements": bodies_of(moments),
         "announcements_without": bodies_of(by_time),
         "profile_before": _profile(without, customer_id, policy, until_ms),
@@ -149,7 +149,7 @@ def _told(one: Supposed, moment: Moment, policy: Policy) -> dict[str, Any]:
 
 
 def _profile(customer: Customer, customer_id: str, policy: Policy, at_ms: int) -> dict[str, Any] | None:
-    if story.is_forgotten(customer):
+    if story.is_erased(customer):
         return None
     body = models.profile(story.as_of(customer, policy, at_ms), customer_id, policy)
     return None if body is None else dict(orjson.loads(body))

@@ -16,14 +16,14 @@ from rich.text import Text
 
 from models import units
 from models.fitting.fit import fit as fit_parameters
-from models.policy_file import load
+from models.policy import load
 from streams.reports.writing import refuse_to_overwrite, write_new
 from streams.sources.opening import find_logs
 from streams.terminal import INTERRUPTED, fail, refuse, say, say_json, warn
 from streams.workshop.fitting.histories import read_history
 from streams.workshop.policies.interview import Answers, Interview
 from streams.workshop.policies.proposal import HORIZON_MS, Proposal, propose, why_no_fit, window_of, written
-from streams.workshop.policies.round_thresholds import Spread, round_lines
+from streams.workshop.policies.round_thresholds import Spread, nearest_round_thresholds
 from streams.workshop.policies.spend_log import Spend, read_spend
 
 
@@ -53,7 +53,7 @@ def make(
         spread = Spread(spend.in_window(window_of(wishes)))
         log = ", ".join(Path(name).name for name in names)
         kept: Sequence[int] = (
-            round_lines(spread, wishes.shares, wishes.sharing, wishes.decimals)
+            nearest_round_thresholds(spread, wishes.shares, wishes.sharing, wishes.decimals)
             if lines is None
             else interview.lines(lines, wishes.shares, wishes.decimals)
         )
@@ -75,7 +75,7 @@ def make(
                 history, proposal.policy, HORIZON_MS, [Path(name).name for name in names], warn if shown else _nothing
             )
             write_new(parameters, fitted.as_toml(), force)
-            text = written(wishes, proposal.lines_minor, spend, spread, log, others, parameters)
+            text = written(wishes, proposal.thresholds_minor, spend, spread, log, others, parameters)
         write_new(out, text, force)
         policy = load(out)
     except ValueError as error:

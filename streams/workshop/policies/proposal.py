@@ -14,8 +14,7 @@ from models import units
 from models.facts import Window, WindowKind
 from models.fitting.fit import FEWEST_OUTCOMES, origins
 from models.fitting.maximum_likelihood import FitError
-from models.policy import Policy
-from models.policy_file import parse
+from models.policy import Policy, parse
 from streams.workshop.policies.round_thresholds import Sharing, Spread
 from streams.workshop.policies.spend_log import YEAR_MS, Spend
 from streams.workshop.policies.words import duration
@@ -53,7 +52,7 @@ class Proposal:
     """Lines, and what they would have held."""
 
     wishes: Wishes
-    lines_minor: tuple[int, ...]
+    thresholds_minor: tuple[int, ...]
     spread: Spread
     year: Year
     text: str
@@ -63,7 +62,7 @@ class Proposal:
         """Per tier, highest first: its line, and its customers, their share and that of what they spent; on average over the
         year, the share of all customers who would have been in it.
         """
-        lines = (None, *self.lines_minor)
+        lines = (None, *self.thresholds_minor)
         found = []
         customers_above = spend_above = 0
         whole = max(self.spread.spend_from(-(2**62)), 1)
@@ -91,17 +90,17 @@ def window_of(wishes: Wishes) -> Window:
 
 
 def propose(
-    wishes: Wishes, lines_minor: Sequence[int], spend: Spend, spread: Spread, log: str, others: Sequence[str]
+    wishes: Wishes, thresholds_minor: Sequence[int], spend: Spend, spread: Spread, log: str, others: Sequence[str]
 ) -> Proposal:
     """The policy with these lines, and what it would have done. Raises PolicyError if something in it can't be."""
-    text = written(wishes, lines_minor, spend, spread, log, others)
+    text = written(wishes, thresholds_minor, spend, spread, log, others)
     policy = parse(text, "the proposal")
-    return Proposal(wishes, tuple(lines_minor), spread, year_under(policy, spend), text, policy)
+    return Proposal(wishes, tuple(thresholds_minor), spread, year_under(policy, spend), text, policy)
 
 
 def written(
     wishes: Wishes,
-    lines_minor: Sequence[int],
+    thresholds_minor: Sequence[int],
     spend: Spend,
     spread: Spread,
     log: str,
@@ -116,7 +115,7 @@ def written(
             "about": f"{spread.share_from(line, 'customers'):.1%} of the customers, with {spread.share_from(line, 'spend'):.1%} "
             "of the spend, are here or above",
         }
-        for name, line in zip(wishes.names[1:], lines_minor, strict=True)
+        for name, line in zip(wishes.names[1:], thresholds_minor, strict=True)
     ]
     as_of = units.format_time(spend.as_of_ms(window_of(wishes)))[:10]
     drawn_from = f"what {len(spread):,} customers had spent within a year, as of {as_of}"

@@ -44,8 +44,8 @@ class Spread:
             return self.customers_from(line_minor) / len(self)
         return self.spend_from(line_minor) / self._below[-1]
 
-    def exact_line(self, share: float, sharing: Sharing) -> int:
-        """The line at which the share is reached: as `top_share` draws it (models.relative), or the highest above which
+    def exact_threshold(self, share: float, sharing: Sharing) -> int:
+        """The line at which the share is reached: as `top_share` draws it (models.policy.census), or the highest above which
         so much is spent.
         """
         if sharing == "customers":
@@ -55,7 +55,7 @@ class Spread:
         return self.spend_minor[first]
 
 
-def round_lines(spread: Spread, shares: Sequence[float], sharing: Sharing, decimals: int) -> list[int]:
+def nearest_round_thresholds(spread: Spread, shares: Sequence[float], sharing: Sharing, decimals: int) -> list[int]:
     """A round line for each share (of its tier and all above, lowest tier first), in minor units, ascending.
 
     Raises TooFew.
@@ -64,7 +64,7 @@ def round_lines(spread: Spread, shares: Sequence[float], sharing: Sharing, decim
         raise TooFew("nobody has spent anything in the window: give a longer log, or another window")
     lines: list[int] = []
     for share in shares:
-        exact = max(spread.exact_line(share, sharing), 1)
+        exact = max(spread.exact_threshold(share, sharing), 1)
         above = lines[-1] if lines else 0
         near = [line for line in _round_near(exact, decimals) if line > above and spread.customers_from(line)]
         if not near:

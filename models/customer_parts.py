@@ -1,6 +1,6 @@
-"""What a customer's state remembers one by one: steps of complaints, an answer, a lock, an alert.
+"""The parts of a customer's state that are kept one by one: steps of complaints, an answer, a lock, an alert.
 
-Apart from `models.customer` because msgspec reads and writes these classes, so they are not compiled.
+They are apart from `models.customer` because msgspec reads and writes these classes, so they are not compiled.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ class Satisfaction(Struct, array_like=True, gc=False, order=True, frozen=True):
 
 
 class Prospecting(Struct, array_like=True, gc=False, order=True, frozen=True):
-    """The latest word on money, authority and need; of two at the same instant the more hopeful counts."""
+    """The latest event about a prospect; of two at the same instant the one with more marks counts."""
 
     at_ms: int
     marks: int
-    """How many of the three there are."""
+    """How many of money, authority and need the prospect has."""
 
 
 class Region(Struct, array_like=True, gc=False, order=True, frozen=True):
-    """Where the customer is, by the latest word; of two at the same instant the later name counts."""
+    """The region in the latest event that names one; of two at the same instant the one later in the alphabet counts."""
 
     at_ms: int
     name: str
 
 
 class Lock(Struct, array_like=True, gc=False, frozen=True):
-    """A tier pinned by hand."""
+    """A tier that somebody locked."""
 
     since_ms: int
     reason: str
@@ -50,23 +50,23 @@ class Lock(Struct, array_like=True, gc=False, frozen=True):
 
 
 class Alert(Struct, array_like=True, gc=False, frozen=True):
-    """The customer's alert, open or the last one closed: see models.alerts. Of times, -1 is none."""
+    """The customer's alert, open or the last one closed: see models.alerts. A time of -1 means none."""
 
     number: int
     state: str
     opened_at_ms: int
     since_ms: int
-    """When it came into its state."""
+    """When it entered its state."""
     deadline_ms: int
-    """By when somebody should have spoken to the customer."""
+    """By when somebody should have contacted the customer."""
     until_ms: int
     """When a hold or a snooze ends at the latest."""
     cool_until_ms: int
     rank: int
-    """Of the risk level, the last time it was judged."""
+    """Rank of the risk level when the alert was last judged."""
     cause: str
     hold: str = ""
     owner: str = ""
     reason: str = ""
-    """What who acted last gave as the reason."""
+    """The reason given with the latest action."""
     is_breached: bool = False

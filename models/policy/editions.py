@@ -1,10 +1,10 @@
 """Editions of a policy: other lines, other fitted parameters or other rules altogether, in force from an instant on.
 
 A policy starts with edition 0, what its file says. A command to everybody, `use_edition`, begins the next: with lines that a
-census drew (models.relative), with parameters that were fitted anew, with a whole policy that can follow the one in force
-(models.succession), or several of these. What it leaves out stays as it was; only a whole policy brings its own parameters. So every
+census drew (models.policy.census), with parameters that were fitted anew, with a whole policy that can follow the one in force
+(models.policy.compatibility), or several of these. What it leaves out stays as it was; only a whole policy brings its own parameters. So every
 change of a tier or a score is put down to an event, to time, or to an edition. Customers are judged under it one by one
-(`models.fold.switch_own`), each exactly once, whenever their turn comes: as of the same instant.
+(`models.fold.switch_in_place`), each exactly once, whenever their turn comes: as of the same instant.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import msgspec
 
 from models.bodies import Breakpoints, Command
 from models.parameters import Parameters
-from models.policy import Policy
-from models.policy_file import parse_with, with_parameters
-from models.policy_problem import PolicyError
-from models.succession import obstacles
+from models.policy.compatibility import obstacles
+from models.policy.file import parse_with, with_parameters
+from models.policy.policy import Policy
+from models.policy.problems import PolicyError
 from models.tiers import ScoreCard, ScoreTerm
 
 TERMS: Final = ("recency", "frequency", "monetary")
@@ -82,7 +82,7 @@ class Editions:
         """The edition in force."""
         return self._kept[-1]
 
-    def begun_with(self, command: Command, at_ms: int) -> Editions:
+    def extended_by(self, command: Command, at_ms: int) -> Editions:
         """These, and the one that a command begins. Raises EditionError."""
         if self._is_last:
             return self
@@ -106,7 +106,7 @@ class Editions:
         begun = Edition(effective_ms, _drawn(base, number, breakpoints), breakpoints, parameters, text)
         return Editions([*self._kept, begun])
 
-    def tried_out(self, policy: Policy, at_ms: int) -> Editions:
+    def with_trial(self, policy: Policy, at_ms: int) -> Editions:
         """These, and a whole policy after them as if it had been activated; it stays, whatever is commanded later.
 
         Raises EditionError if it can't follow the one in force.
@@ -130,12 +130,12 @@ class Editions:
             if edition.number > number:
                 yield before.policy, edition
 
-    def settled(self) -> Editions:
+    def latest_only(self) -> Editions:
         """When all customers are under the last one, only that is needed."""
         return Editions(self._kept[-1:], self._is_last)
 
     @property
-    def needs_own(self) -> bool:
+    def needs_table_policy(self) -> bool:
         """Whether the table's own policy is still needed: for customers under it, or as what later editions change."""
         return any(one.text is None for one in self._kept)
 

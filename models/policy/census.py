@@ -12,7 +12,7 @@ from typing import Final
 
 from models.bodies import Breakpoints
 from models.customer import Customer
-from models.policy import Policy, Relative
+from models.policy.policy import Policy, RelativeRules
 
 QUINTILES: Final = 5
 
@@ -39,7 +39,7 @@ class Census:
             self.orders.append(measures.orders)
             self.recency_ms.append(measures.recency_ms)
 
-    def breakpoints(self, relative: Relative) -> Breakpoints:
+    def breakpoints(self, relative: RelativeRules) -> Breakpoints:
         """The lines of these customers, exactly."""
         spend, orders, recency = sorted(self.spend_minor), sorted(self.orders), sorted(self.recency_ms)
         return breakpoints(
@@ -48,7 +48,7 @@ class Census:
 
 
 def breakpoints(
-    relative: Relative, as_of_ms: int, customers: int, spend: ValueAt, orders: ValueAt, recency: ValueAt
+    relative: RelativeRules, as_of_ms: int, customers: int, spend: ValueAt, orders: ValueAt, recency: ValueAt
 ) -> Breakpoints:
     """The lines for so many customers, at least one, from their values in ascending order."""
     top = [spend(customers - max(round(share * customers), 1)) for _, share in relative.top_shares]

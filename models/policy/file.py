@@ -11,12 +11,13 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from models.parameters import Parameters, read_parameters
-from models.policy import Policy
-from models.policy_builder import Builder
-from models.policy_form import TABLES, PolicySpec, Spec
-from models.policy_lines import line_of
-from models.policy_problem import PolicyError, Problem, read_toml
+from models.parameters import Parameters
+from models.policy.build import build
+from models.policy.form import TABLES, PolicySpec, Spec
+from models.policy.line_numbers import line_of
+from models.policy.parameters_file import read_parameters
+from models.policy.policy import Policy
+from models.policy.problems import PolicyError, Problem, read_toml
 
 SHIPPED: Final = ("retail-three-tier", "annual-spend", "subscription-like", "pyramid", "rfm-quintiles")
 
@@ -79,11 +80,7 @@ def _built(raw: dict[str, Any], text: str, source: str, parameters: Parameters |
         spec = msgspec.convert(raw, PolicySpec)
     except msgspec.ValidationError as error:
         raise PolicyError(source, [_problem_of_form(text, str(error))]) from None
-    builder = Builder(spec, text, parameters)
-    policy = builder.build()
-    if builder.problems:
-        raise PolicyError(source, builder.problems)
-    return policy
+    return build(spec, text, source, parameters)
 
 
 def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path | None) -> Parameters | None:

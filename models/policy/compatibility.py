@@ -7,7 +7,7 @@ its currency. Another one can go on with that if it asks for nothing that was ne
 from __future__ import annotations
 
 from models import units
-from models.policy import Policy
+from models.policy.policy import Policy
 
 
 def obstacles(before: Policy, after: Policy) -> list[str]:

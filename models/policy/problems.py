@@ -1,4 +1,4 @@
-"""What is wrong in a policy or parameter file: on which line, what, and how to mend it."""
+"""What is wrong in a policy or parameter file: on which line, what, and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in a file: on which line, what, and how to mend it."""
+    """Something wrong in a file: on which line, what, and how to fix it."""
 
     line: int
     where: str
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.where + ': ' if self.where else ''}{self.what}. {self.mend}"
+        return f"line {self.line}: {self.where + ': ' if self.where else ''}{self.what}. {self.fix}"
 
 
 class PolicyError(ValueError):

@@ -1,7 +1,7 @@
 """A policy: how value becomes a tier and silence a risk.
 
 Immutable and ready to use: every duration is in milliseconds, every amount in minor units of the policy's
-currency, every threshold of risk in log-odds. models.policy_file makes one from TOML.
+currency, every threshold of risk in log-odds. models.policy.file makes one from TOML.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from models import units
 from models.alerts import AlertRules
 from models.customer import Facts
 from models.events import Decoder
-from models.facts import Measures, View, Window, now_measured
+from models.facts import Measures, View, Window, measures_now
 from models.life import LifeCycle
 from models.parameters import Parameters
 from models.risk import RiskModel
@@ -34,7 +34,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Relative:
+class RelativeRules:
     """Which lines depend on all customers, and how often they are drawn anew."""
 
     every_ms: int
@@ -76,7 +76,7 @@ class Policy:
     satisfaction_assumed: int | None
     risk: RiskModel
     value: ValueModel
-    relative: Relative | None
+    relative: RelativeRules | None
     segments: tuple[Segment, ...]
     life: LifeCycle | None
     text: str
@@ -91,18 +91,18 @@ class Policy:
     fitted: Parameters | None = None
     """They themselves: with `text` they say all of the policy."""
     edition: int = 0
-    """Which lines and parameters are in force: see models.editions."""
+    """Which lines and parameters are in force: see models.policy.editions."""
     decimals: int = field(init=False)
     ref: str = field(init=False)
     """`id@version`; with fitted parameters `id@version+digest`."""
-    told_as: str = field(init=False)
+    label: str = field(init=False)
     """As every output names it: with the edition, from the first on, `id@version/1`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decimals", units.currency_decimals(self.currency))
         suffix = f"+{self.parameters}" if self.parameters else ""
         object.__setattr__(self, "ref", f"{self.id}@{self.version}{suffix}")
-        object.__setattr__(self, "told_as", f"{self.ref}/{self.edition}" if self.edition else self.ref)
+        object.__setattr__(self, "label", f"{self.ref}/{self.edition}" if self.edition else self.ref)
 
     @property
     def base_tier(self) -> str:
@@ -124,9 +124,9 @@ class Policy:
             self.satisfaction_assumed,
         )
 
-    def now_measured(self, facts: Facts, clock_ms: int) -> Measures:
+    def measures_now(self, facts: Facts, clock_ms: int) -> Measures:
         """What the rules look at, at the customer's clock, to which the window has been slid."""
-        return now_measured(
+        return measures_now(
             facts,
             self.window,
             clock_ms,
