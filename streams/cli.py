@@ -273,16 +273,16 @@ def create(
 ) -> None:
     """Create every topic that is missing, with the same number of partitions everywhere; harmless to repeat."""
     from streams.broker.topic_creation import TopicsError, create_topics
-    from streams.topics import registry
+    from streams.topics import topics_of
 
     try:
         settings = load_settings(broker=broker, partitions=partitions)
-        created = create_topics(settings)
+        created = create_topics(settings, topics_of(settings))
     except SettingsError as error:
         raise refuse(str(error)) from None
     except TopicsError as error:
         raise fail(str(error)) from None
-    for topic in registry(settings):
+    for topic in topics_of(settings):
         say(f"{'created' if topic.name in created else 'there   '}  {topic.name}")
 
 

@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 from models import units
 from streams.doctor.finding import Finding, counted, dotted, ok, problem, warning
 from streams.settings import Settings
-from streams.topics import COMPACTED, INPUTS, TopicSpec, registry
+from streams.topics import COMPACTED, INPUTS, TopicSpec, topics_of
 from streams.worker.delivery import MAX_RECORD_BATCH_BYTES, TRANSACTION_TIMEOUT_MS
 
 PATIENCE_MS: Final = 5_000
@@ -83,7 +83,7 @@ def _look_at_cluster(admin: Any, settings: Settings) -> Iterator[Finding]:
     else:
         yield ok("broker", told)
     existing = {one["name"]: one for one in admin.describe_topics()}
-    wanted = registry(settings)
+    wanted = topics_of(settings)
     yield from _look_at_topics(settings, wanted, existing, len(brokers))
     there = [topic for topic in wanted if topic.name in existing]
     if there:

@@ -21,7 +21,7 @@ from streams.engine.batch import DeadLetter
 from streams.engine.envelope import dead_letter_record, output_record
 from streams.engine.merge import Record
 from streams.settings import Settings
-from streams.topics import registry
+from streams.topics import topics_of
 from tests.builders import purchase, some_customers
 from tests.models.test_contracts import ALERT
 from tests.outputs import folded, varied_log
@@ -119,7 +119,7 @@ def references(document: Any) -> Iterator[str]:
 def test_every_topic_of_the_registry_is_a_channel_with_its_partitions_and_its_cleanup() -> None:
     settings = Settings.model_construct()
     channels = documents.asyncapi()["channels"]
-    topics = {topic.name: topic.configs for topic in registry(settings)}
+    topics = {topic.name: topic.configs for topic in topics_of(settings)}
     assert set(channels) == set(topics)
     for name, configs in topics.items():
         bound = channels[name]["bindings"]["kafka"]
