@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final, Protocol
+from concurrent.futures import Future
+from typing import Any, Final, Protocol
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from streams.broker.librdkafka import connection, quiet
 from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.05
+NOT_LED_YET: Final = frozenset(
+    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
+)
 
 
 class TopicsError(RuntimeError):
@@ -62,6 +66,8 @@ def _create(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
                     raise
     _check_counts(_wait_for_all(admin, settings, wanted), settings, wanted)
+    if created:
+        _wait_for_leaders(admin, settings, created)
     return created
 
 
@@ -88,6 +94,36 @@ def _wait_for_all(admin: AdminClient, settings: Settings, wanted: Sequence[Wante
             )
         time.sleep(POLL_SECONDS)
     return found
+
+
+def _wait_for_leaders(admin: AdminClient, settings: Settings, created: Sequence[str]) -> None:
+    """Wait until every partition of new topics has a leader that answers. Raises TopicsError if one has none in time.
+
+    The metadata name a leader before that broker knows of it, and whoever asks it then is refused.
+    """
+    waiting = {TopicPartition(name, number) for name in created for number in range(settings.partitions)}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while waiting:
+        asked = admin.list_offsets({tp: OffsetSpec.latest() for tp in waiting}, request_timeout=PATIENCE_SECONDS)
+        waiting = {tp for tp, answer in asked.items() if not _is_answered(answer)}
+        if waiting and time.monotonic() > deadline:
+            one = min(waiting, key=lambda tp: (tp.topic, tp.partition))
+            raise TopicsError(
+                f"{one.topic}, partition {one.partition} has no leader that answers after {PATIENCE_SECONDS:.0f} s; is the "
+                f"broker at {settings.broker} well? Try again, or run tierstream doctor"
+            )
+        time.sleep(POLL_SECONDS if waiting else 0)
+
+
+def _is_answered(answer: Future[Any]) -> bool:
+    """Whether a partition's leader answered. Raises KafkaException for what waiting does not cure."""
+    try:
+        answer.result()
+    except KafkaException as error:
+        if not error.args[0].retriable() and error.args[0].code() not in NOT_LED_YET:
+            raise
+        return False
+    return True
 
 
 def _check_counts(found: dict[str, int], settings: Settings, wanted: Sequence[WantedTopic]) -> None:
