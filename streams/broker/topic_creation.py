@@ -16,8 +16,15 @@ from streams.settings import Settings
 PATIENCE_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.05
 NOT_LED_YET: Final = frozenset(
-    {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+    }
 )
+"""What a broker answers that does not know yet that it leads a partition."""
 
 
 class TopicsError(RuntimeError):
