@@ -13,7 +13,7 @@ import pytest
 
 from models import load, units
 from models.fitting import backtest as testing
-from models.fitting.alerts import Announced, team_measures
+from models.fitting.alerts import CustomerAnnouncements, team_measures
 from models.fitting.backtest import Baseline, Contender, FittedCard, FittedModel, Lesson, LookAhead, PolicyAsItIs
 from models.fitting.fit import fit, fit_risk, origins
 from models.fitting.history import Flags, Floats, History, HistoryBuilder, Snapshot
@@ -83,7 +83,7 @@ def test_rolled_through_the_cdnow_master_the_card_is_best_and_calibrated(master:
     card = next(one for one in found.results if one.name == "score card, fitted")
     assert card.auc == max(one.auc for one in found.results)
     assert card.brier == min(one.brier for one in found.results)
-    probability, churned = card.together
+    probability, churned = card.pooled
     assert probability.mean() == pytest.approx(churned.mean(), abs=0.02)
 
 
@@ -108,7 +108,7 @@ class Clairvoyant:
     name: str = "clairvoyant"
     is_baseline: bool = False
 
-    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> testing.Predicts:
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> testing.Predictor:
         return lambda snapshot: np.where(self.history.buys_within(snapshot, DAY), 0.4, 0.5)
 
 
@@ -180,9 +180,11 @@ def test_alerts_losses_and_lead_times_are_counted_by_hand() -> None:
     ]  # fmt: skip
     history = history_of(log)
     announced = {
-        "ada": Announced((ms("2024-03-10"),), ((ms("2024-03-10"), 2**62),), 0, 1),
-        "bob": Announced((ms("2024-02-01"),), ((ms("2024-02-01"), ms("2024-03-01")),), 2, 2),
-        "eve": Announced((ms("2023-12-01"), ms("2024-02-15")), ((ms("2023-12-01"), ms("2024-06-10")),), 0, 2),
+        "ada": CustomerAnnouncements((ms("2024-03-10"),), ((ms("2024-03-10"), 2**62),), 0, 1),
+        "bob": CustomerAnnouncements((ms("2024-02-01"),), ((ms("2024-02-01"), ms("2024-03-01")),), 2, 2),
+        "eve": CustomerAnnouncements(
+            (ms("2023-12-01"), ms("2024-02-15")), ((ms("2023-12-01"), ms("2024-06-10")),), 0, 2
+        ),
     }
     found = team_measures(history, announced, ms("2024-01-01"), HORIZON_MS)
     # Until 2024-06-03: alerts of ada (right), bob (wrong), eve (right: the next purchase is 116 days later).

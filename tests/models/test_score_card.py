@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 
 from models import load
-from models.fitting.score_card import TERMS, Design, Weights, fit_card, logistic_line
+from models.fitting.score_card import TERMS, Design, Weights, fit_card, fit_logistic
 from models.risk import RiskModel
 
 RISK = load("annual-spend").risk
@@ -117,8 +117,8 @@ def test_calibration_makes_predictions_as_high_as_outcomes_and_keeps_the_order_a
 
 def test_a_line_through_outcomes_never_slopes_down() -> None:
     score = np.linspace(-1, 1, 1000)
-    assert logistic_line(score, score < 0)[1] == 0
-    assert logistic_line(score, score > 0)[1] > 10
+    assert fit_logistic(score, score < 0)[1] == 0
+    assert fit_logistic(score, score > 0)[1] > 10
 
 
 def test_a_risk_model_with_weights_has_these_weights() -> None:
