@@ -1,4 +1,4 @@
-"""The ledger of alerts as docs/semantics.md has it, for the oracle: one dict of what is known of the alert, rules tried one by one."""
+"""The ledger of alerts of docs/semantics.md, for the oracle: the alert is one dict, and the rules are tried one by one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ FINISHED = {"saved", "lost", "dismissed", "recovered"}
 
 
 class Ledger:
-    """One customer's alerts. `said` collects (change, before, after) of each step, before and after being (state, owner)."""
+    """One customer's alerts. `announcements` collects (change, before, after), where before and after are (state, owner)."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.alert: dict[str, Any] | None = None
-        self.said: list[tuple[str, Any, Any]] = []
+        self.announcements: list[tuple[str, Any, Any]] = []
 
     @property
     def running(self) -> bool:
@@ -24,11 +24,11 @@ class Ledger:
 
     def announce(self, change: str, **news: Any) -> None:
         assert self.alert is not None
-        before = self.whose()
+        before = self.state_and_owner()
         self.alert.update(news)
-        self.said.append((change, before, self.whose()))
+        self.announcements.append((change, before, self.state_and_owner()))
 
-    def whose(self) -> tuple[str, str] | None:
+    def state_and_owner(self) -> tuple[str, str] | None:
         return None if self.alert is None or not self.alert["announced"] else (self.alert["state"], self.alert["owner"])
 
     # ------------------------------------------------------------ judging
@@ -105,7 +105,7 @@ class Ledger:
         waits = alert["state"] in ("open", "acknowledged") and not alert["breached"]
         return alert["deadline"] if waits else None
 
-    # ------------------------------------------------------------ acting
+    # ------------------------------------------------------------ actions
     def act(self, wire: dict[str, Any], now: int, within: int) -> None:
         alert = self.alert
         if not self.running or alert is None or wire.get("number", alert["number"]) != alert["number"]:

@@ -1,7 +1,7 @@
-"""A census: what all customers have spent, how often and how lately, and the lines that follow from it.
+"""A census: spend, orders and recency of all customers, and the relative thresholds that follow from them.
 
-Counted is who has an order in the window. `top_share = 0.05` draws the line at the spend that the top twentieth reach; a term
-of the score without breakpoints of its own gets those between the quintiles.
+It counts the customers with an order in the window. With `top_share = 0.05` a tier's threshold is the spend that the top 5 % of
+them reach; the breakpoints of a score's term for which the policy gives none are the quintiles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from models.policy.policy import Policy, RelativeRules
 QUINTILES: Final = 5
 
 ValueAt = Callable[[int], int]
-"""The value at a rank, from 0, of all values in ascending order."""
+"""The value of a given rank, counted from 0, among all values in ascending order."""
 
 
 class Census:
@@ -31,7 +31,7 @@ class Census:
         return len(self.orders)
 
     def add(self, customer: Customer, policy: Policy) -> None:
-        """Count a customer; one who is beyond the instant already, at their own clock."""
+        """Count a customer at the census's instant, or at their clock if it is later."""
         at_ms = max(self.as_of_ms, customer.clock_ms)
         measures = policy.view(customer.facts, at_ms).at(at_ms)
         if measures.orders > 0 and measures.recency_ms is not None:
@@ -40,7 +40,7 @@ class Census:
             self.recency_ms.append(measures.recency_ms)
 
     def breakpoints(self, relative: RelativeRules) -> Breakpoints:
-        """The lines of these customers, exactly."""
+        """The exact thresholds of these customers."""
         spend, orders, recency = sorted(self.spend_minor), sorted(self.orders), sorted(self.recency_ms)
         return breakpoints(
             relative, self.as_of_ms, len(self), spend.__getitem__, orders.__getitem__, recency.__getitem__
@@ -50,7 +50,7 @@ class Census:
 def breakpoints(
     relative: RelativeRules, as_of_ms: int, customers: int, spend: ValueAt, orders: ValueAt, recency: ValueAt
 ) -> Breakpoints:
-    """The lines for so many customers, at least one, from their values in ascending order."""
+    """The thresholds for a number of customers, at least one, from their values in ascending order."""
     top = [spend(customers - max(round(share * customers), 1)) for _, share in relative.top_shares]
     cuts = [customers * part // QUINTILES for part in range(1, QUINTILES)]
     by = relative.by_quintiles

@@ -1,7 +1,7 @@
-"""Which policy may follow another one on the same customers, without starting over.
+"""Whether a policy can replace another one for the same customers, without folding all events again.
 
-What is kept of a customer was kept for the policy in force: purchases by its buckets, for as long as its window looks back, in
-its currency. Another one can go on with that if it asks for nothing that was never kept or is gone.
+A customer's state was made for the policy in force: purchases by its buckets, for the length of its window, in its currency.
+Another policy can use that state if it needs nothing that was never stored or was dropped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from models.policy.policy import Policy
 
 
 def obstacles(before: Policy, after: Policy) -> list[str]:
-    """What keeps a policy from following another one, each in a sentence; nothing if it can."""
+    """The reasons why one policy can't follow another, each as a sentence; empty if it can."""
     found = []
     if (before.currency, before.rates) != (after.currency, after.rates):
         found.append("the currency or the accepted currencies differ: amounts that were counted can't be counted again")

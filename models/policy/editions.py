@@ -1,10 +1,10 @@
-"""Editions of a policy: other lines, other fitted parameters or other rules altogether, in force from an instant on.
+"""Editions: the numbered periods during which a policy, with its parameters and thresholds, is in force.
 
-A policy starts with edition 0, what its file says. A command to everybody, `use_edition`, begins the next: with lines that a
-census drew (models.policy.census), with parameters that were fitted anew, with a whole policy that can follow the one in force
-(models.policy.compatibility), or several of these. What it leaves out stays as it was; only a whole policy brings its own parameters. So every
-change of a tier or a score is put down to an event, to time, or to an edition. Customers are judged under it one by one
-(`models.fold.switch_in_place`), each exactly once, whenever their turn comes: as of the same instant.
+Edition 0 is the policy as its file has it. A command for all customers, `use_edition`, begins the next one: with thresholds that a
+census computed (models.policy.census), with newly fitted parameters, with a whole policy that can follow the one in force
+(models.policy.compatibility), or with several of these. What the command leaves out stays as it was, but a whole policy comes with
+its own parameters. So every change of a tier or a score has one of three causes: an event, time, or an edition. Customers are
+judged under a new edition one by one (`models.fold.switch_in_place`), each exactly once and as of the same instant, no matter when.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ TERMS: Final = ("recency", "frequency", "monetary")
 
 
 class EditionError(ValueError):
-    """An edition that this policy can't have; the message says why."""
+    """An edition that this policy can't have, with the reason."""
 
 
 @dataclass(frozen=True)
 class Edition:
-    """A policy as it is from an instant on."""
+    """A policy that is in force from an instant on."""
 
     effective_ms: int
     policy: Policy
     breakpoints: Breakpoints | None = None
     parameters: Parameters | None = None
     text: str | None = None
-    """The policy file that was activated last; None while it is the table's own."""
+    """The text of the policy file that was activated last; None while the table's own policy is in force."""
 
     @property
     def number(self) -> int:
-        """0 for the policy as its file says it."""
+        """The edition's number; 0 for the policy as its file has it."""
         return self.policy.edition
 
 
 class Editions:
-    """The editions that any customer may still be under, the oldest first; the last is in force."""
+    """The editions under which some customer may still be, the oldest first; the last one is in force."""
 
     def __init__(self, kept: Sequence[Edition], is_last: bool = False) -> None:
         self._kept = tuple(kept)
         self._is_last = is_last
-        """Whether nothing follows, whatever is commanded."""
+        """Whether later commands begin no further edition."""
 
     @classmethod
     def of(cls, policy: Policy) -> Editions:
-        """A policy as its file says it."""
+        """Edition 0 of a policy alone."""
         return cls([Edition(-1, policy)])
 
     @property
     def kept(self) -> tuple[Edition, ...]:
-        """All of them."""
+        """All editions, the oldest first."""
         return self._kept
 
     @property
@@ -74,7 +74,7 @@ class Editions:
 
     @property
     def number(self) -> int:
-        """Of the edition in force."""
+        """The number of the edition in force."""
         return self.current.edition
 
     @property
@@ -83,7 +83,7 @@ class Editions:
         return self._kept[-1]
 
     def extended_by(self, command: Command, at_ms: int) -> Editions:
-        """These, and the one that a command begins. Raises EditionError."""
+        """These editions and the one that a command begins. Raises EditionError if it can't follow."""
         if self._is_last:
             return self
         last, number = self._kept[-1], command.edition or 0
@@ -92,7 +92,7 @@ class Editions:
         breakpoints, text = command.breakpoints or last.breakpoints, last.text
         parameters, base = last.parameters, last.policy
         if command.policy is not None and command.follows not in (None, last.policy.ref):
-            pass  # it was not meant for a table under this policy; its number is taken all the same
+            pass  # the command is for tables under another policy; its number is used up all the same
         elif command.policy is not None:
             text, parameters = command.policy, command.parameters
             base = _activated(command.policy, parameters, last.policy.window.keep_ms)
@@ -103,13 +103,13 @@ class Editions:
             parameters = command.parameters
             base = _refitted(last.policy, text, parameters)
         effective_ms = max(at_ms, last.effective_ms)
-        begun = Edition(effective_ms, _drawn(base, number, breakpoints), breakpoints, parameters, text)
+        begun = Edition(effective_ms, _with_thresholds(base, number, breakpoints), breakpoints, parameters, text)
         return Editions([*self._kept, begun])
 
     def with_trial(self, policy: Policy, at_ms: int) -> Editions:
-        """These, and a whole policy after them as if it had been activated; it stays, whatever is commanded later.
+        """These editions, and one with a policy as if it had been activated; it stays in force, whatever later commands say.
 
-        Raises EditionError if it can't follow the one in force.
+        Raises EditionError if the policy can't follow the one in force.
         """
         last = self._kept[-1]
         base = _activated(policy.text, policy.fitted, last.policy.window.keep_ms)
@@ -121,26 +121,26 @@ class Editions:
         if found:
             raise EditionError(f"{base.ref} can't follow {last.policy.ref}: {'; '.join(found)}")
         effective_ms = max(at_ms, last.effective_ms)
-        tried = Edition(effective_ms, _drawn(base, last.number + 1, None), None, policy.fitted, policy.text)
+        tried = Edition(effective_ms, _with_thresholds(base, last.number + 1, None), None, policy.fitted, policy.text)
         return Editions([*self._kept, tried], is_last=True)
 
     def steps_from(self, number: int) -> Iterable[tuple[Policy, Edition]]:
-        """What a customer of an older edition goes through: the policy before each later edition, and that edition."""
+        """The later editions under which a customer of edition `number` has to be judged, each with the policy before it."""
         for before, edition in zip(self._kept, self._kept[1:], strict=False):
             if edition.number > number:
                 yield before.policy, edition
 
     def latest_only(self) -> Editions:
-        """When all customers are under the last one, only that is needed."""
+        """Only the edition in force, for when all customers are under it."""
         return Editions(self._kept[-1:], self._is_last)
 
     @property
     def needs_table_policy(self) -> bool:
-        """Whether the table's own policy is still needed: for customers under it, or as what later editions change."""
+        """Whether the table's own policy is still needed: because customers are under it, or because a later edition is based on it."""
         return any(one.text is None for one in self._kept)
 
     def as_wire(self) -> list[dict[str, Any]]:
-        """For a marker: everything but the text of the table's own policy."""
+        """The JSON form for a marker; it leaves out the text of the table's own policy."""
         if self.number == 0:
             return []
         return [
@@ -157,7 +157,7 @@ class Editions:
 
     @classmethod
     def from_wire(cls, policy: Policy, wire: Sequence[dict[str, Any]], is_last: bool = False) -> Editions:
-        """The editions as a marker has them, `policy` being the table's own. Raises EditionError."""
+        """The editions in a marker; `policy` is the table's own. Raises EditionError."""
         kept = []
         for one in wire:
             breakpoints = msgspec.convert(one["breakpoints"], Breakpoints | None)
@@ -168,8 +168,8 @@ class Editions:
                 base = _activated(text, parameters, one["keep_ms"])
             else:
                 base = policy if parameters is None else with_parameters(policy, parameters)
-            drawn = _drawn(base, one["edition"], breakpoints)
-            kept.append(Edition(one["effective_ms"], drawn, breakpoints, parameters, text))
+            in_force = _with_thresholds(base, one["edition"], breakpoints)
+            kept.append(Edition(one["effective_ms"], in_force, breakpoints, parameters, text))
         if not kept or (kept[0].number == 1 and "keep_ms" not in wire[0]):
             # Markers of version 0.2 leave edition 0 out.
             kept.insert(0, Edition(-1, policy))
@@ -177,8 +177,8 @@ class Editions:
 
 
 def _activated(text: str, parameters: Parameters | None, keep_ms: int) -> Policy:
-    """An activated policy. Its name goes without the digest of parameters, since it has an edition's number; and it keeps what
-    the one before it kept, so that one can go back. Raises EditionError.
+    """An activated policy. Its name has no digest of parameters, since it has an edition's number; and it keeps purchases for as long
+    as the previous policy did, so that that one can be restored. Raises EditionError.
     """
     try:
         policy = parse_with(text, parameters, "the policy")
@@ -205,25 +205,25 @@ def _unpacked(packed: str) -> str:
     return zlib.decompress(base64.b64decode(packed)).decode()
 
 
-def _drawn(policy: Policy, number: int, breakpoints: Breakpoints | None) -> Policy:
-    """A policy with the lines of a census. Raises EditionError if they are not those that it asks for."""
+def _with_thresholds(policy: Policy, number: int, breakpoints: Breakpoints | None) -> Policy:
+    """The policy with the thresholds of a census. Raises EditionError if they are not those that it asks for."""
     if breakpoints is None:
         return replace(policy, edition=number)
     relative, ladder = policy.relative, policy.ladder
     shares = () if relative is None else relative.top_shares
     quintiles = () if relative is None else relative.by_quintiles
-    given = {
+    of_terms = {
         "recency": breakpoints.recency_ms,
         "frequency": breakpoints.frequency,
         "monetary": breakpoints.monetary_minor,
     }
-    wrong = [name for name in TERMS if len(given[name]) != (4 if name in quintiles else 0)]
+    wrong = [name for name in TERMS if len(of_terms[name]) != (4 if name in quintiles else 0)]
     if len(breakpoints.top_spend_minor) != len(shares) or wrong:
         raise EditionError(
             f"the policy {policy.ref} asks for {len(shares)} lines of spend and for quintiles of "
             f"{', '.join(quintiles) or 'nothing'}; these breakpoints have {len(breakpoints.top_spend_minor)} and others"
         )
-    if any(list(lines) != sorted(lines) for lines in (*given.values(), breakpoints.top_spend_minor)):
+    if any(list(values) != sorted(values) for values in (*of_terms.values(), breakpoints.top_spend_minor)):
         raise EditionError("breakpoints have to ascend")
     spend = {rank: minor for (rank, _), minor in zip(shares, breakpoints.top_spend_minor, strict=True)}
     tiers = tuple(
@@ -236,7 +236,7 @@ def _drawn(policy: Policy, number: int, breakpoints: Breakpoints | None) -> Poli
             limits_ms.difference_update(card.recency.breakpoints)
             limits_ms.update(breakpoints.recency_ms)
         for name in quintiles:
-            terms[name] = replace(terms[name], breakpoints=tuple(given[name]))
+            terms[name] = replace(terms[name], breakpoints=tuple(of_terms[name]))
         card = ScoreCard(**terms)
-    drawn = replace(ladder, tiers=tiers, score_card=card, recency_limits_ms=tuple(sorted(limits_ms)))
-    return replace(policy, ladder=drawn, edition=number)
+    ladder = replace(ladder, tiers=tiers, score_card=card, recency_limits_ms=tuple(sorted(limits_ms)))
+    return replace(policy, ladder=ladder, edition=number)

@@ -1,4 +1,4 @@
-"""Policies as TOML files: reading one, and saying what is wrong with it, by line and with the way to mend it."""
+"""Reads policies from TOML files; errors name the line, the problem and how to fix it."""
 
 from __future__ import annotations
 
@@ -36,15 +36,13 @@ def load(name_or_path: str | Path) -> Policy:
         text = Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        mend = f"Give the path of a TOML file or one of {', '.join(SHIPPED)}"
-        raise PolicyError(name, [Problem(1, "", f"can't read it: {reason}", mend)]) from None
+        fix = f"Give the path of a TOML file or one of {', '.join(SHIPPED)}"
+        raise PolicyError(name, [Problem(1, "", f"can't read it: {reason}", fix)]) from None
     return parse(text, name, Path(name).parent)
 
 
 def parse(text: str, source: str = "policy", folder: Path | None = None) -> Policy:
-    """The policy in a TOML text; `folder` is where the parameters that it names are. Raises PolicyError with every
-    problem found.
-    """
+    """The policy in a TOML text; the parameters file that it names is relative to `folder`. Raises PolicyError with all problems."""
     raw = read_toml(text, source)
     return _built(raw, text, source, _put_in_parameters(raw, text, source, folder))
 
@@ -56,16 +54,16 @@ def with_parameters(policy: Policy, parameters: Parameters) -> Policy:
 
 
 def parse_with(text: str, parameters: Parameters | None, source: str = "policy") -> Policy:
-    """The policy in a TOML text, with these fitted parameters, if any, instead of those that it has or names; no file is read.
+    """The policy in a TOML text, with these fitted parameters, if any, instead of those that it has or names.
 
-    Raises PolicyError.
+    It reads no file. Raises PolicyError.
     """
     raw = read_toml(text, source)
     risk = raw.get("risk")
     if parameters is None:
         if isinstance(risk, dict) and "parameters" in risk:
-            where, mend = "risk.parameters", "Send the parameters along"
-            raise PolicyError(source, [Problem(line_of(text, where), where, "names a file that is not here", mend)])
+            where, fix = "risk.parameters", "Send the parameters along"
+            raise PolicyError(source, [Problem(line_of(text, where), where, "names a file that is not here", fix)])
         return _built(raw, text, source, None)
     fitted = parameters.as_policy()
     for name in ("parameters", *fitted["risk"]):
@@ -84,7 +82,7 @@ def _built(raw: dict[str, Any], text: str, source: str, parameters: Parameters |
 
 
 def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path | None) -> Parameters | None:
-    """Put the parameters that a policy names, if it does, where it would have its own."""
+    """Merge the parameters file that a policy names, if it names one, into the policy's tables."""
     risk = raw.get("risk")
     name = risk.get("parameters") if isinstance(risk, dict) else None
     if not isinstance(risk, dict) or not isinstance(name, str):
@@ -96,8 +94,8 @@ def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path
     if isinstance(value, dict) and "spend" in value and "value" in fitted:
         twice.append("value.spend")
     if twice:
-        mend = "Remove it here, or remove parameters"
-        problems = [Problem(line_of(text, path), path, f"{name} has it too", mend) for path in twice]
+        fix = "Remove it here, or remove parameters"
+        problems = [Problem(line_of(text, path), path, f"{name} has it too", fix) for path in twice]
         raise PolicyError(source, problems)
     if isinstance(value, dict) and parameters.spend is not None:
         if parameters.spend.currency != raw.get("currency"):
@@ -113,7 +111,7 @@ def _put_in_parameters(raw: dict[str, Any], text: str, source: str, folder: Path
 
 
 def _merge(raw: dict[str, Any], fitted: dict[str, dict[str, Any]]) -> None:
-    """Put what was fitted into a policy's tables: of a table that is there, what it says anew."""
+    """Merge fitted values into a policy's tables; within a table that exists, only the fitted keys are replaced."""
     for table, values in fitted.items():
         into = raw.setdefault(table, {})
         for key, value in values.items():
@@ -128,20 +126,20 @@ def _problem_of_form(text: str, message: str) -> Problem:
     if unknown:
         close = difflib.get_close_matches(unknown[1], _table_at(path).__struct_fields__, 1)
         where = f"{path}.{unknown[1]}".lstrip(".")
-        mend = f"Did you mean {close[0]!r}?" if close else "Remove it"
-        return Problem(line_of(text, where), where, "there is no such setting", mend)
+        fix = f"Did you mean {close[0]!r}?" if close else "Remove it"
+        return Problem(line_of(text, where), where, "there is no such setting", fix)
     missing = re.match(r"Object missing required field `(.+)`", what)
     if missing:
         where = f"{path}.{missing[1]}".lstrip(".")
         return Problem(line_of(text, path), where, "is missing", f"Add {missing[1]} = ... there")
-    mend = "Write a value of that kind"
+    fix = "Write a value of that kind"
     if what.startswith("Invalid enum value"):
         table, _, name = path.rpartition(".")
         allowed = get_args(get_type_hints(_table_at(table))[name])
-        mend = f"Write one of {', '.join(allowed)}"
-    return Problem(line_of(text, path), path, what[:1].lower() + what[1:], mend)
+        fix = f"Write one of {', '.join(allowed)}"
+    return Problem(line_of(text, path), path, what[:1].lower() + what[1:], fix)
 
 
 def _table_at(path: str) -> type[Spec]:
-    """The form of the table at a path such as `risk.levels[0]`."""
+    """The spec of the table at a path such as `risk.levels[0]`."""
     return TABLES.get(re.sub(r"\[\d+\]", "", path), PolicySpec)

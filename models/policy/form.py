@@ -10,7 +10,7 @@ from models.facts import WindowKind
 
 
 class Spec(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file; what it does not know is an error."""
+    """A table of the file; an unknown setting is an error."""
 
 
 class WindowSpec(Spec, kw_only=True):
@@ -24,7 +24,7 @@ class WindowSpec(Spec, kw_only=True):
 
 
 class TierSpec(Spec, kw_only=True):
-    """`[[tiers]]`, lowest first: all that is given must hold. `top_share` is of the customers, by spend in the window."""
+    """`[[tiers]]`, lowest first: all requirements must hold. `top_share` is a share of the customers, by spend in the window."""
 
     name: str
     min_spend: str | int | None = None
@@ -52,7 +52,7 @@ class ScoreSpec(Spec, kw_only=True):
 
 
 class RelativeSpec(Spec, kw_only=True):
-    """`[relative]`: how often the lines that depend on all customers are drawn anew."""
+    """`[relative]`: how often a census computes the thresholds that depend on all customers."""
 
     every: str = "1d"
 
@@ -87,7 +87,7 @@ class DowngradeSpec(Spec, kw_only=True):
 
 
 class SatisfactionSpec(Spec, kw_only=True):
-    """`[satisfaction]`: how long an answer counts, and which score is assumed of who gave none."""
+    """`[satisfaction]`: how long an answer counts, and which score is assumed without one."""
 
     valid_for: str = "365d"
     assume: int | None = None
@@ -122,7 +122,7 @@ class SatisfactionRiskSpec(Spec, kw_only=True):
 
 
 class CardSpec(Spec, kw_only=True):
-    """`[risk.card]`: the weights of a fitted score card; left out, the score is the model's."""
+    """`[risk.card]`: the weights of a fitted score card; without it the score is the model's."""
 
     intercept: float = 0.0
     model: float = 1.0
@@ -136,8 +136,8 @@ class CardSpec(Spec, kw_only=True):
 class RiskSpec(Spec, kw_only=True):
     """`[risk]`: MBG/NBD parameters, time in weeks, and the terms added to its log-odds.
 
-    `parameters` names a file of `tierstream fit`; it takes the place of `fitted_on`, r, alpha_weeks, a, b, horizon and card,
-    and of what it has of complaints and satisfaction.
+    `parameters` names a file made by `tierstream fit`; it replaces `fitted_on`, r, alpha_weeks, a, b, horizon and card,
+    and the settings of complaints and satisfaction that it has.
     """
 
     model: Literal["mbg-nbd"] = "mbg-nbd"
@@ -163,7 +163,7 @@ class SpendSpec(Spec, kw_only=True):
 
 
 class ValueSpec(Spec, kw_only=True):
-    """`[value]`: what a customer is worth. `horizon` is the risk's unless given; costs are in the policy's currency."""
+    """`[value]`: what a customer is worth. Without `horizon` it is the risk's; costs are in the policy's currency."""
 
     horizon: str | None = None
     margin: float = 1.0
@@ -185,7 +185,7 @@ class ActionSpec(Spec, kw_only=True):
 
 
 class AlertsSpec(Spec, kw_only=True):
-    """`[alerts]`: the ledger of alerts, from which risk level on, and what keeps it from becoming a flood."""
+    """`[alerts]`: from which risk level on alerts are made, and what limits their number."""
 
     level: str | None = None
     cool_down: str = "30d"

@@ -1,4 +1,4 @@
-"""On which line of a TOML text a setting stands; tomllib does not tell."""
+"""The line numbers of the settings in a TOML text, which tomllib does not report."""
 
 from __future__ import annotations
 

@@ -17,19 +17,19 @@ def read_parameters(path: Path) -> Parameters:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        mend = "Make it with tierstream fit LOG --out FILE, or name another in [risk] parameters"
-        raise PolicyError(str(path), [Problem(1, "", f"can't read it: {reason}", mend)]) from None
+        fix = "Make it with tierstream fit LOG --out FILE, or name another in [risk] parameters"
+        raise PolicyError(str(path), [Problem(1, "", f"can't read it: {reason}", fix)]) from None
     raw = read_toml(text, str(path))
     if raw.get("form") != FORM:
-        mend = "Fit again with this version"
-        raise PolicyError(str(path), [Problem(line_of(text, "form"), "form", f"is not {FORM}", mend)])
+        fix = "Fit again with this version"
+        raise PolicyError(str(path), [Problem(line_of(text, "form"), "form", f"is not {FORM}", fix)])
     try:
         found = msgspec.convert(raw, Parameters)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         where = where.rstrip("`").lstrip(".")
-        mend = "Mend it, or fit again with tierstream fit"
-        raise PolicyError(str(path), [Problem(line_of(text, where), where, what, mend)]) from None
+        fix = "Mend it, or fit again with tierstream fit"
+        raise PolicyError(str(path), [Problem(line_of(text, where), where, what, fix)]) from None
     try:
         _ = found.fit.ends_ms
     except ValueError as error:

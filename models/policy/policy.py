@@ -1,7 +1,7 @@
-"""A policy: how value becomes a tier and silence a risk.
+"""A policy, ready for use by the fold.
 
-Immutable and ready to use: every duration is in milliseconds, every amount in minor units of the policy's
-currency, every threshold of risk in log-odds. models.policy.file makes one from TOML.
+It is immutable. Every duration is in milliseconds, every amount in minor units of the policy's currency, every risk threshold in
+log-odds. models.policy.file reads one from TOML.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from models.value import ValueModel
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do about an alert of this tier, cause and level (None matches all), within how long."""
+    """What to do about an alert of this tier, cause and level (None matches all), and within how long."""
 
     do: str
     do_zh: str | None
-    """The same for who reads Chinese; None if the policy has it in no other words."""
+    """The same in Chinese; None if the policy does not give it."""
     within_ms: int
     tier: str | None
     cause: str | None
@@ -35,18 +35,18 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class RelativeRules:
-    """Which lines depend on all customers, and how often they are drawn anew."""
+    """Which thresholds depend on all customers (relative thresholds), and how often a census computes them."""
 
     every_ms: int
     top_shares: tuple[tuple[int, float], ...]
-    """Rank of a tier, and the share of the customers that is in it or above, lowest tier first."""
+    """Rank of a tier, and the share of customers in that tier or a higher one; lowest tier first."""
     by_quintiles: tuple[str, ...]
-    """Of "recency", "frequency" and "monetary", the terms of the score without breakpoints of their own."""
+    """The terms of the score, of "recency", "frequency" and "monetary", whose breakpoints are the quintiles of all customers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A name for customers by their points for recency, frequency and monetary, each from and to."""
+    """A name for customers whose points for recency, frequency and monetary are within these ranges, both ends included."""
 
     name: str
     recency: tuple[int, int]
@@ -56,7 +56,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Policy:
-    """Everything that decides. Two policies with the same `ref` are the same policy."""
+    """All rules by which customers are judged. Two policies with the same `ref` are the same policy."""
 
     id: str
     version: int
@@ -66,10 +66,10 @@ class Policy:
     """Per accepted currency, the exact fraction from its minor units to the policy's."""
     window: Window
     period_ms: int
-    """Width of the periods that `active_periods` counts."""
+    """Length of the periods that `active_periods` counts."""
     ladder: TierLadder
     grace_ms: int | None
-    """None: until the end of the window's year."""
+    """How long a tier is kept after the customer stops qualifying; None: until the end of the window's year."""
     one_step: bool
     min_hold_ms: int
     satisfaction_valid_for_ms: int
@@ -80,23 +80,23 @@ class Policy:
     segments: tuple[Segment, ...]
     life: LifeCycle | None
     text: str
-    """The TOML that it was made from."""
+    """The TOML text of its file."""
     actions: tuple[Action, ...]
     alerts: AlertRules | None
     """None: the policy keeps no ledger of alerts."""
     parameters: str = ""
-    """Which fitted parameters the policy uses, by their digest; empty where its own file has them."""
+    """The digest of the fitted parameters; empty if the policy's own file has the parameters."""
     fitted_until_ms: int = -1
-    """The end of the log that they were fitted to."""
+    """The end of the log to which the parameters were fitted; -1 if it is not known."""
     fitted: Parameters | None = None
-    """They themselves: with `text` they say all of the policy."""
+    """The fitted parameters; `text` and they define the whole policy."""
     edition: int = 0
-    """Which lines and parameters are in force: see models.policy.editions."""
+    """The number of the edition, which has its thresholds and parameters: see models.policy.editions."""
     decimals: int = field(init=False)
     ref: str = field(init=False)
-    """`id@version`; with fitted parameters `id@version+digest`."""
+    """The policy reference: `id@version`, with fitted parameters `id@version+digest`."""
     label: str = field(init=False)
-    """As every output names it: with the edition, from the first on, `id@version/1`."""
+    """Its name in every output: `ref`, and from edition 1 on the edition, as in `id@version/1`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decimals", units.currency_decimals(self.currency))
@@ -106,11 +106,11 @@ class Policy:
 
     @property
     def base_tier(self) -> str:
-        """The tier of a customer who qualifies for none."""
+        """The tier of a customer who qualifies for no other."""
         return self.ladder.tiers[0].name
 
     def decoder(self) -> Decoder:
-        """The decoder of input records for this policy's currencies."""
+        """A decoder of input records that accepts this policy's currencies."""
         return Decoder(self.rates)
 
     def view(self, facts: Facts, at_ms: int) -> View:
@@ -125,7 +125,7 @@ class Policy:
         )
 
     def measures_now(self, facts: Facts, clock_ms: int) -> Measures:
-        """What the rules look at, at the customer's clock, to which the window has been slid."""
+        """The measures at the customer's clock, to which `slide` has moved the window."""
         return measures_now(
             facts,
             self.window,
@@ -136,12 +136,12 @@ class Policy:
         )
 
     def downgrade_at_ms(self, view: View, tier_since_ms: int, from_ms: int) -> int:
-        """When a tier that is no longer deserved from `from_ms` on is lost: after the grace, and the minimum hold."""
+        """When a tier is lost for which the customer no longer qualifies from `from_ms` on: after grace period and minimum hold."""
         grace_ends_ms = view.period_end_ms if self.grace_ms is None else from_ms + self.grace_ms
         return max(grace_ends_ms, tier_since_ms + self.min_hold_ms)
 
     def segment_of(self, measures: Measures) -> str | None:
-        """The first segment that a customer's points fit; None if none does, or there is no score."""
+        """The first segment that matches the customer's points; None if none does, or the policy has no score."""
         card = self.ladder.score_card
         if card is None or not self.segments:
             return None
@@ -155,7 +155,7 @@ class Policy:
         return None
 
     def action_for(self, tier: str, cause: str, level: str) -> Action | None:
-        """The first row of the policy's table that matches."""
+        """The policy's first action that matches; None if none does."""
         for action in self.actions:
             if action.tier in (None, tier) and action.cause in (None, cause) and action.level in (None, level):
                 return action

@@ -1,4 +1,4 @@
-"""What is wrong in a policy or parameter file: on which line, what, and how to fix it."""
+"""Problems in a policy or parameters file: the line, the problem, and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in a file: on which line, what, and how to fix it."""
+    """A problem in a file: its line, the setting, what is wrong, and how to fix it."""
 
     line: int
     where: str
@@ -22,7 +22,7 @@ class Problem:
 
 
 class PolicyError(ValueError):
-    """A policy, or the parameters it names, that can't be used; `problems` says why, line by line."""
+    """A policy, or its parameters file, can't be used; `problems` has the reasons."""
 
     def __init__(self, source: str, problems: list[Problem]) -> None:
         super().__init__("\n".join(f"{source}, {problem}" for problem in problems))

@@ -1,4 +1,4 @@
-"""A policy that is activated on customers who are there already: what becomes of them, and which policies can't be."""
+"""Activating a policy for existing customers: what changes for them, and which policies can't be activated."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def levels_are_comparable(before: Policy, after: Policy) -> bool:
 
 @settings(max_examples=30)
 @given(pairs(), timely_logs(), st.data())
-def test_whether_customers_are_judged_at_once_or_in_turn_the_bytes_are_the_same(
+def test_after_an_activation_judging_at_once_or_in_turn_gives_the_same_bytes(
     pair: tuple[Policy, Policy], log: list[Wire], data: st.DataObject
 ) -> None:
     before, after = pair
@@ -215,7 +215,7 @@ def test_a_policy_that_can_not_follow_is_a_dead_letter_that_says_why(said: str, 
     assert replay.partition.editions.number == 0
 
 
-def test_an_activation_that_was_meant_for_another_policy_changes_nothing_but_the_number() -> None:
+def test_an_activation_meant_for_another_policy_changes_only_the_number() -> None:
     other = policy_of(newer(newer(ANNUAL)).replace("version = 2", "version = 3"))
     body = edition_body(1, 0, policy=newer(ANNUAL), follows="annual-spend@1")
     meant = msgspec.json.decode(body, type=Command)
@@ -224,7 +224,7 @@ def test_an_activation_that_was_meant_for_another_policy_changes_nothing_but_the
     assert (kept.current.ref, kept.number) == ("annual-spend@3", 1)
 
 
-def test_a_comparison_takes_each_policy_as_it_is_given_whatever_was_activated_in_the_log() -> None:
+def test_a_comparison_ignores_policies_that_were_activated_in_the_log() -> None:
     first, second = load("annual-spend"), policy_of(newer(ANNUAL).replace('"200.00"', '"250.00"'))
     log = [
         purchase("ada", "220", on="2024-01-01"),

@@ -1,4 +1,4 @@
-"""Buckets as packed bytes against a dict: whatever is added in whatever order, the same contents are the same bytes."""
+"""Buckets as packed bytes, compared with a dict: in any order of additions, equal contents have equal bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Editions: judged lazily is judged eagerly, the thresholds are where the customers are, and what does not fit is refused."""
+"""Editions: judging lazily equals judging eagerly, thresholds follow the customers, and an edition that does not fit is refused."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def logs_with_editions(draw: st.DrawFn) -> list[Wire]:
 
 @settings(max_examples=60)
 @given(logs_with_editions())
-def test_whether_customers_are_judged_at_once_or_when_their_turn_comes_the_bytes_are_the_same(log: list[Wire]) -> None:
+def test_judging_customers_at_once_or_in_turn_gives_the_same_bytes(log: list[Wire]) -> None:
     until_ms = max(ms(wire["occurred_at"]) for wire in log) + 400 * DAY
     at_once = fold_in_batches(PYRAMID, log, 1, until_ms)
     assert fold_in_batches(PYRAMID, log, len(log), until_ms) == at_once
     assert fold_in_batches(PYRAMID, log, 3, until_ms) == at_once
 
 
-def test_a_tier_change_that_new_thresholds_bring_about_names_the_edition_and_its_instant() -> None:
+def test_a_tier_change_by_new_thresholds_names_the_edition_and_its_instant() -> None:
     log = [
         purchase("ada", "100", on="2024-01-01"),
         purchase("bob", "10", on="2024-01-01"),
@@ -114,7 +114,7 @@ def test_a_tier_change_that_new_thresholds_bring_about_names_the_edition_and_its
     ]
 
 
-def test_a_profile_under_a_new_edition_replaces_the_one_before_though_nothing_was_announced() -> None:
+def test_a_new_edition_replaces_the_profile_even_if_nothing_is_announced() -> None:
     replay = Replay(PYRAMID, with_recorded_thresholds=True)
     log = [purchase("ada", "10", on="2024-01-01"), begin(1, "2024-01-02", 5000, 6000)]
     revisions = []
@@ -128,7 +128,7 @@ def test_a_profile_under_a_new_edition_replaces_the_one_before_though_nothing_wa
     assert revisions == [1, 2]
 
 
-def test_before_the_first_census_nobody_is_in_a_tier_by_share_and_the_profile_says_why() -> None:
+def test_before_the_first_census_no_tier_by_share_is_reached_and_profiles_say_why() -> None:
     from models import decode, profile
 
     replay = Replay(PYRAMID, with_recorded_thresholds=True)
@@ -204,7 +204,7 @@ def test_an_edition_that_does_not_fit_is_a_dead_letter_and_a_repeated_one_nothin
 
 
 @pytest.mark.parametrize("name", ["pyramid", "rfm-quintiles"])
-def test_a_replay_draws_its_own_thresholds_and_those_that_a_worker_drew_give_the_same_bytes(name: str) -> None:
+def test_a_replays_own_thresholds_and_those_of_a_worker_give_the_same_bytes(name: str) -> None:
     policy = load(name)
     log = [
         purchase(f"c{who}", str(who + 1), on=ms("2024-01-01") + (who * 7 % 11) * DAY + who, id=f"p{who}-{time}")
@@ -219,7 +219,7 @@ def test_a_replay_draws_its_own_thresholds_and_those_that_a_worker_drew_give_the
             found[output.customer_id].append(output.body)
         noted += [one for one in done.editions.as_wire() if one["edition"] and one not in noted]
     assert own.partition.editions.number > 5
-    # The same events with the recorded lines among them.
+    # The same events, with the recorded thresholds among them.
     recorded = list(log)
     for one in noted:
         thresholds = msgspec.convert(one["breakpoints"], Breakpoints)
@@ -254,7 +254,7 @@ def test_a_tier_by_share_holds_at_least_its_share_and_no_more_but_for_ties(spend
         assert sum(one < threshold for one in spend) <= len(spend) * part // 5
 
 
-def test_of_a_million_customers_in_eight_partitions_no_threshold_is_off_by_more_than_one_percent() -> None:
+def test_a_million_customers_in_eight_partitions_give_thresholds_within_one_percent() -> None:
     random = np.random.default_rng(7)
     spend = random.lognormal(8, 1.5, 1_000_000).astype(np.int64)
     orders = random.poisson(3, 1_000_000) + 1
@@ -280,7 +280,7 @@ def test_of_a_million_customers_in_eight_partitions_no_threshold_is_off_by_more_
         assert (orders <= threshold).mean() >= part / 5 - 0.01
 
 
-def test_partitions_without_customers_hold_nobody_up_and_nobody_at_all_draws_no_threshold() -> None:
+def test_a_census_skips_empty_partitions_and_needs_at_least_one_customer() -> None:
     empty, one = Census(ms("2090-01-01")), Census(5)
     one.spend_minor.append(300)
     one.orders.append(1)

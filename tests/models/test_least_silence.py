@@ -1,4 +1,4 @@
-"""How long a customer is certainly silent before their risk reaches a threshold: never too long, and near enough to be of use."""
+"""The bound of the silence before a threshold is reached is never too long, and close enough to be useful."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def crossing(mbg: MbgNbd, x: int, t_x_ms: int, threshold: float, horizon: float)
     st.floats(0.05, 110),
     st.lists(st.floats(0, 1), max_size=5),
 )
-def test_at_the_bound_and_at_any_shorter_silence_the_score_is_below_the_line(
+def test_at_the_bound_and_any_shorter_silence_the_score_is_below_the_threshold(
     mbg: MbgNbd, rhythm: tuple[int, int], threshold: float, horizon: float, parts: list[float]
 ) -> None:
     x, t_x_ms = rhythm
@@ -106,7 +106,7 @@ def test_of_typical_customers_the_bound_is_near_the_crossing(
     assert (1 - LARGEST_ERROR) * exact <= bound < exact
 
 
-def test_of_the_cdnow_customers_nine_in_ten_bounds_are_within_a_tenth_of_the_crossing() -> None:
+def test_nine_in_ten_bounds_of_cdnow_customers_are_within_a_tenth_of_the_crossing() -> None:
     policy = load("annual-spend")
     fold = Fold(policy)
     for wire in cdnow():
@@ -180,8 +180,8 @@ def complaining_customers(draw: st.DrawFn) -> tuple[Facts, int]:
     times = st.integers(-60, 200).map(lambda number: bought_ms + number * DAY) | st.integers(
         bought_ms - 90 * DAY, bought_ms + 200 * DAY
     )
-    told = st.builds(ComplaintStep, times, st.sampled_from("abcde"), st.integers(0, 3), st.integers(0, 3), st.just(""))
-    for step in draw(st.lists(told, min_size=1, max_size=12)):
+    steps = st.builds(ComplaintStep, times, st.sampled_from("abcde"), st.integers(0, 3), st.integers(0, 3), st.just(""))
+    for step in draw(st.lists(steps, min_size=1, max_size=12)):
         book_complaint(facts, step)
     if draw(st.booleans()):
         facts.satisfaction = Satisfaction(draw(times), draw(st.integers(0, 100)), "csat")
@@ -197,8 +197,8 @@ def complaining_customers(draw: st.DrawFn) -> tuple[Facts, int]:
     st.sampled_from(["1d", "20d", "365d"]),
     st.floats(0.001, 2),
 )
-def test_nor_whatever_complaints_come_close_together_when_others_are_forgotten(
-    told: tuple[Facts, int],
+def test_the_bound_holds_even_if_forgetting_makes_complaints_repeated(
+    facts_and_now: tuple[Facts, int],
     forget_after: str,
     repeat_within: str,
     repeat_factor: float,
@@ -213,7 +213,7 @@ def test_nor_whatever_complaints_come_close_together_when_others_are_forgotten(
         "step": "1d",
         "severity": {"low": 0.0, "medium": 0.2, "high": 0.5, "critical": 1.0},
     }
-    facts, now_ms = told
+    facts, now_ms = facts_and_now
 
     def policy_with(raise_at: float) -> Policy:
         levels = [{"name": "watch", "raise_at": raise_at, "ease_below": raise_at / 2}]
@@ -227,7 +227,7 @@ def test_nor_whatever_complaints_come_close_together_when_others_are_forgotten(
     assert_quiet_at_most_until_the_change(policy_with(raise_at), facts, "none", now_ms)
 
 
-def test_a_complaint_that_seems_repeated_once_the_first_step_of_another_is_forgotten_is_reckoned_with() -> None:
+def test_the_bound_allows_for_a_complaint_that_becomes_repeated_by_forgetting() -> None:
     rule = {
         "forget_after": "60d", "repeat_within": "20d", "repeat_factor": 4.0, "half_life": "365d", "step": "1d",
         "severity": {"low": 0.0, "medium": 0.2, "high": 0.5, "critical": 1.0},

@@ -1,4 +1,4 @@
-"""MBG/NBD against an independent library (lifetimes), against its published likelihood, and at its extremes."""
+"""MBG/NBD compared with an independent library (lifetimes) and with its published likelihood, and at its extremes."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_nothing_overflows_and_silence_never_lowers_the_risk(
     assert now < later or math.isclose(now, later, rel_tol=1e-9)
 
 
-def test_a_daily_buyer_who_falls_silent_for_ten_years_can_still_be_judged_and_shown() -> None:
+def test_a_daily_buyer_silent_for_ten_years_can_still_be_judged_and_shown() -> None:
     fold = Fold(policy_of(policy_text()))
     for day in range(365):
         fold.apply(purchase("ada", "1", on=ms("2010-01-01") + day * DAY))

@@ -1,4 +1,4 @@
-"""A customer's story against the replay that it is taken from, on random logs under random policies."""
+"""A customer's story agrees with a replay of the same log, on random logs under random policies."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_story_announces_what_the_replay_writes_and_ends_with_its_profile(
 
 @settings(max_examples=40)
 @given(logs_with_editions(), st.booleans(), st.sampled_from([1, 3, 2_000]))
-def test_a_story_announces_what_the_replay_writes_where_lines_depend_on_everybody(
+def test_a_story_announces_what_the_replay_writes_with_relative_thresholds(
     log: list[Wire], recorded: bool, events_a_batch: int
 ) -> None:
     with patch("streams.workshop.replay.run.EVENTS_A_BATCH", events_a_batch):
@@ -94,9 +94,7 @@ def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **opt
 
 
 @given(policy_texts(), logs(), st.data())
-def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it_and_of_the_time_until_it(
-    text: str, log: list[Wire], data: st.DataObject
-) -> None:
+def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it(text: str, log: list[Wire], data: st.DataObject) -> None:
     policy = policy_of(text)
     times = sorted({ms(wire["occurred_at"]) for wire in log})
     at_ms = data.draw(st.sampled_from(times)) + data.draw(st.sampled_from([0, 1, DAY, 40 * DAY]))
@@ -119,7 +117,7 @@ def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it_and_of_the_time_un
 
 
 @given(policy_texts(), logs(), st.data())
-def test_what_a_log_in_order_announced_until_an_instant_stays_as_it_is_whatever_comes_later(
+def test_later_events_of_a_log_in_order_never_change_earlier_announcements(
     text: str, log: list[Wire], data: st.DataObject
 ) -> None:
     policy, log = policy_of(text), sorted(log, key=lambda wire: ms(wire["occurred_at"]))
@@ -148,7 +146,7 @@ def test_the_terms_of_a_story_add_up_to_what_the_score_moved(text: str, log: lis
 
 
 @given(policy_texts(), logs(), st.integers(0, 400))
-def test_a_purchase_of_the_amount_that_is_told_does_it_and_a_minor_unit_less_does_not(
+def test_a_purchase_of_the_stated_amount_is_enough_and_a_minor_unit_less_is_not(
     text: str, log: list[Wire], days: int
 ) -> None:
     policy, fold = policy_of(text), Fold(policy_of(text))

@@ -1,4 +1,4 @@
-"""States of all schema versions, as workers of then wrote them: read today they are what today's fold makes of the same events."""
+"""States of all schema versions, as workers wrote them then: read today, they equal what today's fold computes from the same events."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ VERSION_5: dict[str, str] = {
 WRITTEN = {1: VERSION_1, 2: VERSION_2, 3: VERSION_3, 4: VERSION_4, 5: VERSION_5}
 CASES = [(version, name) for version in WRITTEN for name in LOGS]
 BOUGHT_LAST_MINOR = {"plain": 500, "troubled": 2500, "erased": 0}
-"""What versions 1 and 2 do not know."""
+"""The fields that versions 1 and 2 do not have."""
 
 # What happens later: crossings by time alone, purchases, a late one, a repeat, an unlocking.
 LATER: list[Wire] = [
@@ -217,9 +217,7 @@ def read_today(version: int, name: str) -> Customer:
 
 
 @pytest.mark.parametrize(("version", "name"), CASES)
-def test_a_state_of_an_older_version_is_read_as_what_todays_fold_makes_of_the_same_events(
-    version: int, name: str
-) -> None:
+def test_an_old_state_is_read_as_todays_fold_computes_it_from_the_same_events(version: int, name: str) -> None:
     assert bytes.fromhex(WRITTEN[version][name])[0] == version
     read, made = read_today(version, name), folded(LOGS[name]).customers["ada"]
     if version < 3:
@@ -236,9 +234,7 @@ def test_a_state_of_an_older_version_is_read_as_what_todays_fold_makes_of_the_sa
 
 
 @pytest.mark.parametrize(("version", "name"), CASES)
-def test_folding_on_from_a_state_of_an_older_version_announces_what_folding_from_the_beginning_does(
-    version: int, name: str
-) -> None:
+def test_folding_on_from_an_old_state_announces_the_same_as_from_the_beginning(version: int, name: str) -> None:
     made, read = folded(LOGS[name]), Fold(POLICY, {"ada": read_today(version, name)})
     announced = len(made.outputs)
     for wire in LATER:

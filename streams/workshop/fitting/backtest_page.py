@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from models import units
 from models.fitting import metrics
-from models.fitting.backtest import Judged, Result
+from models.fitting.backtest import Forecast, Result
 from models.fitting.history import Floats
 from streams.reports.plots import COLOURS, GREY, INK, Drawing, Plot, dates_below, percent, render, swatch
 from streams.reports.wording import number
@@ -112,7 +112,7 @@ def _key(draw: Drawing, lines: Sequence[Line]) -> list[tuple[str, Plot]]:
 
 def _calibration(draw: Drawing, line: Line) -> Plot:
     """What was predicted, and what happened, by decile."""
-    deciles = metrics.deciles(*line.result.together)
+    deciles = metrics.deciles(*line.result.pooled)
     predicted, churned = [one.predicted for one in deciles], [one.churned for one in deciles]
     off = np.average(np.abs(np.subtract(predicted, churned)), weights=[one.customers for one in deciles])
 
@@ -128,9 +128,9 @@ def _calibration(draw: Drawing, line: Line) -> Plot:
 
 def _gains(draw: Drawing, lines: Sequence[Line]) -> Plot:
     """The share of churners among those with the highest risks."""
-    judged = [one for one in lines[0].result.judged if one.churned.any()]
+    judged = [one for one in lines[0].result.forecasts if one.churned.any()]
     perfect = _over_origins(judged, lambda one: np.minimum(CONTACTED / one.churned.mean(), 1))
-    found = [_over_origins([one for one in line.result.judged if one.churned.any()], _found) for line in lines]
+    found = [_over_origins([one for one in line.result.forecasts if one.churned.any()], _found) for line in lines]
 
     def plot(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **CHANCE)
@@ -148,7 +148,7 @@ def _gains(draw: Drawing, lines: Sequence[Line]) -> Plot:
     return draw(3.6, 3, plot, says)
 
 
-def _over_origins(judged: Sequence[Judged], shares: Callable[[Judged], Floats]) -> Floats:
+def _over_origins(judged: Sequence[Forecast], shares: Callable[[Forecast], Floats]) -> Floats:
     """Shares of the churners of all origins."""
     if not judged:
         return np.full(len(CONTACTED), np.nan)
@@ -156,7 +156,7 @@ def _over_origins(judged: Sequence[Judged], shares: Callable[[Judged], Floats]) 
     return found
 
 
-def _found(judged: Judged) -> Floats:
+def _found(judged: Forecast) -> Floats:
     """Churners found by whom one contacts, by descending risk; of equal risks in part."""
     order = np.argsort(-judged.probability, kind="stable")
     last = np.append(np.diff(judged.probability[order]) != 0, True)
@@ -171,12 +171,12 @@ def _by_origin(draw: Drawing, lines: Sequence[Line], name: str, measure: Callabl
 
     def plot(axes: Axes) -> None:
         for line in lines:
-            judged = line.result.judged
+            judged = line.result.forecasts
             values = [measure(one.probability, one.churned) for one in judged]
             axes.plot([one.at_ms for one in judged], values, **line.style)
         axes.set(xlabel="origin", ylabel=name)
         axes.margins(x=0.08)
-        dates_below(axes, [one.at_ms for one in lines[0].result.judged])
+        dates_below(axes, [one.at_ms for one in lines[0].result.forecasts])
 
     names = ", ".join(line.name for line in lines)
     return name, draw(3.6, 2.7, plot, f"{name} at each of the origins: {names}.")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from models.events import Event
-from models.fitting.alerts import Announced
+from models.fitting.alerts import CustomerAnnouncements
 from models.fitting.history import History, HistoryBuilder
 from models.outputs import CHURN_RISK, TIER_CHANGES, Output
 from models.policy import Policy
@@ -41,7 +41,7 @@ def read_history(logs: Sequence[Log], policy: Policy, shown: bool) -> tuple[Hist
         raise LogError(f"{error}: is it the log that you meant?") from None
 
 
-def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, Announced]:
+def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, CustomerAnnouncements]:
     """What a policy announces over some logs, by customer. Raises LogError."""
     found: dict[str, _Collected] = {}
 
@@ -86,7 +86,7 @@ class _Collected:
                 self.open_ms.append((self.opened_ms, at_ms))
                 self.opened_ms = None
 
-    def announced(self) -> Announced:
+    def announced(self) -> CustomerAnnouncements:
         if self.opened_ms is not None:
             self.open_ms.append((self.opened_ms, NEVER_CLOSED_MS))
-        return Announced(tuple(self.alerts_ms), tuple(self.open_ms), self.tier_changes, self.risk_changes)
+        return CustomerAnnouncements(tuple(self.alerts_ms), tuple(self.open_ms), self.tier_changes, self.risk_changes)
