@@ -54,9 +54,10 @@ from models.contracts import (
     StageChange,
     TierChange,
 )
-from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
-from streams.client.following import POLL_SECONDS, ClientError, Follower, Position, Start
-from streams.settings import load_settings
+from models.names import ALERTS, CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
+
+from .connection import ClientError, connection
+from .following import POLL_SECONDS, Follower, Position, Start
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class Changes(Generic[T]):
         self._in_hand: tuple[int, int] | None = None
         """Partition of what the caller has, and the offset after it."""
         self._is_stopped = False
-        chosen = load_settings(broker=broker, **settings)
+        chosen = connection(broker=broker, **settings)
         # Not a method of ours: whoever forgets to close is then closed as soon as nobody holds on to them.
         memories = self._memories
         self._follower = Follower(

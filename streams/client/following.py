@@ -14,8 +14,7 @@ from typing import Any, Final, Literal
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.broker.librdkafka import connection, quiet
-from streams.settings import Settings
+from .connection import ClientError, Connection, quiet
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +38,6 @@ REFUSALS: Final = {
 """What the broker refuses for good, and what to do about it. Anything else passes."""
 
 
-class ClientError(RuntimeError):
-    """Something that does not pass by itself; the message says what to do."""
-
-
 class Span:
     """One partition in hand."""
 
@@ -59,7 +54,7 @@ class Follower:
 
     def __init__(
         self,
-        settings: Settings,
+        connection: Connection,
         name: str,
         group: str | None,
         position: Mapping[int, int] | Mapping[str, int] | None = None,
@@ -69,11 +64,11 @@ class Follower:
         options: Mapping[str, Any] | None = None,
         on_change: Callable[[Iterable[int], Iterable[int]], None] = lambda taken, lost: None,
     ) -> None:
-        self.topic = settings.topic(name)
+        self.topic = connection.topic(name)
         self.spans: dict[int, Span] = {}
         self.has_joined = group is None
         """Whether it is known which partitions are ours."""
-        self._broker = settings.broker
+        self._broker = connection.broker
         self._group = group
         # As JSON keeps it, numbers are text.
         self._position: Position = {int(number): offset for number, offset in (position or {}).items()}
@@ -85,7 +80,7 @@ class Follower:
         self._failed: ClientError | None = None
         self._is_away = False
         self._consumer = Consumer(
-            connection(settings)
+            connection.options()
             | {
                 "group.id": group or NOBODY,
                 "isolation.level": "read_committed",
