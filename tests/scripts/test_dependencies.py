@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from models import _compiled
 from scripts.requirements import PINNED, Pin, closure, listed, normalized, read_lock
 from streams.__main__ import EXTRAS, ROLES, main, missing_extra
-from tests.scripts.imports import ROOT, imports, reached, sources, third_party
+from tests.scripts.imports import ROOT, imports, module_of, reached, sources, third_party
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ALL = tuple(one for one in PROJECT["project"]["optional-dependencies"] if one != "dev")
@@ -113,6 +113,34 @@ def assert_covered(starts: Iterable[Path], has: set[str], allowed: Collection[st
 @pytest.mark.parametrize("extra", ROOMS)
 def test_an_extra_installs_what_its_modules_import(extra: str) -> None:
     assert_covered(paths(ROOMS[extra]), requirements(extra), OPTIONAL if extra else SCORES)
+
+
+IMPORT_ALL = """
+import importlib, sys
+blocked = frozenset(sys.argv[1].split())
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.parametrize("extra", [one for one in ROOMS if one not in ADDED_TO])
+def test_a_role_s_modules_load_with_the_packages_of_its_extra_alone(extra: str) -> None:
+    there = closure(LOCK, listed([extra] if extra else []))
+    blocked = [name for name in packages() if not distributions(name) & there and name not in sys.stdlib_module_names]
+    optional = {sources()[one] for one in OPTIONAL_MODULES}
+    modules = sorted(module_of(path) for path in paths(ROOMS[extra]) - optional)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, " ".join(blocked), *modules],
+        check=False, capture_output=True, text=True, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_modules_of_optional_packages_are_imported_late() -> None:
