@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Raw, Struct
 
 from models import units
+from models.names import ComplaintStatus, Severity
 from models.parameters import Parameters
 
 MAX_ID_CHARACTERS: Final = 128
@@ -18,9 +19,7 @@ Time = Annotated[int, Meta(ge=0, lt=units.LATEST_MS)] | Annotated[datetime, Meta
 Score = Annotated[int, Meta(ge=0, le=100)]
 Place = Annotated[str, Meta(max_length=128)]
 """The customer's region, as the shop divides its market; the latest event that names one counts."""
-Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
-ComplaintStatus = Literal["opened", "escalated", "resolved", "reopened"]
 STATUSES: Final[tuple[ComplaintStatus, ...]] = ("opened", "escalated", "resolved", "reopened")
 
 

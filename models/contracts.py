@@ -16,8 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from models.bodies import ComplaintStatus, Severity
-from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES
+from models.names import ALERTS, CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES, ComplaintStatus, Severity
 
 Time = Annotated[datetime, Meta(tz=True)]
 Duration = Annotated[str, Meta(pattern=r"^\d+(d|h|m|s|ms)(\d+(d|h|m|s|ms))*$", examples=["90d", "1h30m"])]

@@ -11,16 +11,22 @@ from xxhash import xxh3_128_hexdigest
 
 from models import units
 from models.customer import Customer
+from models.names import ALERTS, ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES
 from models.policy import Policy
 
-TIER_CHANGES: Final = "tier-changes"
-CHURN_RISK: Final = "churn-risk"
-LIFE_CYCLE: Final = "life-cycle"
-ALERTS: Final = "alerts"
-ANNOUNCEMENTS: Final = (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE, ALERTS)
-"""The topics whose records share one numbering, the customer's `seq`."""
-PROFILES: Final = "profiles"
-DEAD_LETTERS: Final = "dead-letters"
+__all__ = [
+    "ALERTS",
+    "ANNOUNCEMENTS",
+    "CHURN_RISK",
+    "CLOCK_CAUSE",
+    "DEAD_LETTERS",
+    "LIFE_CYCLE",
+    "PROFILES",
+    "TIER_CHANGES",
+    "Output",
+    "emit",
+    "emit_without_body",
+]
 
 CLOCK_CAUSE: Final = "clock"
 """The cause of an output that time alone caused."""
