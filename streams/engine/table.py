@@ -61,7 +61,7 @@ class ChangelogError(RuntimeError):
     """A changelog that can't be restored; the message says which record and what to do."""
 
 
-START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/operations.md)"
+START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/changing.md)"
 
 
 class Restored:
