@@ -1,0 +1,170 @@
+"""The pages hold together: the site builds without a warning, and what the pages name (files, commands, settings, codes) exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+
+from models.events import REASONS
+from streams.cli import app
+from streams.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("scripts/**/README.md")])
+CODE = sorted(
+    path
+    for folder in ("models", "streams", "tests", "scripts")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".toml", ".lua", ".html", ".css", ".js", ".xml") or (path.is_file() and not path.suffix)
+)
+LOOSE = [ROOT / name for name in ("Dockerfile", "docker-compose.yml", "mkdocs.yml", "pyproject.toml")]
+OBSERVABILITY = sorted(DOCS.glob("observability/*.yml"))
+
+NAMED_PATH = re.compile(r"(?<![\w/.\-{:@])(?:\./)?((?:streams|models|tests|scripts|docs)/[\w\-./*]*\w)")
+BARE_MODULE = re.compile(r"`(?:[\w\-]+/)*([\w\-]+\.(?:py|lua))`")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(?:^|[\s`|(])(?:\./scripts/)?tierstream ((?:[^`#|\n]|\\\n)+)", re.MULTILINE)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def read(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+# ---------------------------------------------------------------- the site
+def test_the_site_builds_with_every_link_and_anchor_leading_somewhere(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert (tmp_path / "index.html").is_file()
+    assert (tmp_path / "tutorial.ipynb").is_file()
+
+
+def test_the_site_fetches_nothing_from_other_hosts(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    fetched = re.compile(r"""(?:src=|@import|url\()["' ]*(?:https?:)?//|<link[^>]+href="(?:https?:)?//""")
+    pages = [path for path in tmp_path.rglob("*") if path.suffix in (".html", ".css") and path.stem != "backtest-cdnow"]
+    assert len(pages) > len(list(DOCS.glob("*.md")))
+    assert [path.name for path in pages if fetched.search(path.read_text("utf-8"))] == []
+
+
+# ---------------------------------------------------------------- links of the pages beside the site
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", read(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [path for path in PAGES if DOCS not in path.parents], ids=name_of)
+def test_links_of_pages_outside_the_site_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", read(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = page.parent / target if target else page
+        assert file.exists(), link
+        if anchor:
+            assert anchor in anchors_of(file), link
+
+
+# ---------------------------------------------------------------- files
+@cache
+def names_of_files() -> frozenset[str]:
+    return frozenset(path.name for folder in ("models", "streams", "tests", "scripts", "docs") for path in (ROOT / folder).rglob("*"))  # fmt: skip
+
+
+@cache
+def exists(named: str) -> bool:
+    return any(ROOT.glob(named)) if "*" in named else (ROOT / named).exists()
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CODE, *LOOSE, *OBSERVABILITY], ids=name_of)
+def test_every_file_that_is_named_exists(path: Path) -> None:
+    named = {one.removesuffix("/") for one in NAMED_PATH.findall(read(path))}
+    assert {one for one in named if not exists(one)} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_module_that_a_page_names_in_short_exists(page: Path) -> None:
+    assert set(BARE_MODULE.findall(FENCE.sub("", read(page)))) <= names_of_files()
+
+
+# ---------------------------------------------------------------- commands
+def commands_in(page: Path) -> Iterator[list[str]]:
+    for words in COMMAND.findall(read(page).replace("\\\n", " ")):
+        yield re.sub(r"'[^']*'|\"[^\"]*\"", "TEXT", words).split()
+
+
+@cache
+def tierstream() -> typer.core.TyperGroup:
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    return command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_that_a_page_shows_exists_with_its_options(page: Path) -> None:
+    for words in commands_in(page):
+        command, rest = tierstream(), words
+        if not re.fullmatch(r"[a-z][a-z\-]+", rest[0]):
+            continue
+        while hasattr(command, "commands") and rest and re.fullmatch(r"[a-z][a-z\-]+", rest[0]):
+            assert rest[0] in command.commands, " ".join(words)
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"--help"}
+        for word in rest:
+            if word in ("&&", ";", ">", "2>"):
+                break
+            option = re.match(r"--?[a-z][a-z\-]*", word)
+            if option:
+                assert option[0] in known, f"{option[0]} of {' '.join(words)}"
+
+
+# ---------------------------------------------------------------- lists that the program has, too
+def test_every_setting_of_a_worker_is_on_the_page_of_settings() -> None:
+    text = read(DOCS / "settings.md")
+    names = {name.upper() for name in Settings.model_fields}
+    assert {name for name in names if f"`TIERSTREAM_{name}`" not in text and f"`_{name}`" not in text} == set()
+
+
+def test_every_reason_code_is_on_the_page_of_failures() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", read(DOCS / "failures.md").partition("### Reason codes")[2], re.MULTILINE))  # fmt: skip
+    assert rows == REASONS
+
+
+def test_the_glossary_is_sorted_and_gives_each_word_one_meaning() -> None:
+    words = re.findall(r"^\*\*(.+?)\*\*", read(DOCS / "glossary.md"), re.MULTILINE)
+    assert len(words) > 40
+    assert words == sorted(set(words), key=str.casefold)
+
+
+def test_the_index_leads_to_every_page() -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall(read(DOCS / "index.md"))}
+    assert {path.name for path in DOCS.glob("*.md")} - linked == {"index.md"}
+
+
+def test_prose_wraps_at_120_columns() -> None:
+    long = [
+        f"{name_of(page)}:{number}"
+        for page in PAGES
+        for number, line in enumerate(
+            re.sub(FENCE, lambda block: "\n" * block[0].count("\n"), read(page)).split("\n"), 1
+        )
+        if len(line) > 120 and " " in line and not re.match(r"\||    | *<|.*\]\(", line)
+    ]
+    assert long == []
