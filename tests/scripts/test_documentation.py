@@ -104,6 +104,21 @@ def test_every_module_that_a_page_names_in_short_exists(page: Path) -> None:
     assert set(BARE_MODULE.findall(FENCE.sub("", read(page)))) <= names_of_files()
 
 
+@cache
+def names_of_tests() -> frozenset[str]:
+    return frozenset(name for path in CODE if path.name.startswith("test_") for name in re.findall(r"^def (test_\w+)", read(path), re.MULTILINE))  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"\b(test_\w+)(?!\w|\.py)(…?)", read(page))
+    assert [
+        name
+        for name, rest in named
+        if not any(one == name or rest and one.startswith(name) for one in names_of_tests())
+    ] == []
+
+
 # ---------------------------------------------------------------- commands
 def commands_in(page: Path) -> Iterator[list[str]]:
     for words in COMMAND.findall(read(page).replace("\\\n", " ")):
