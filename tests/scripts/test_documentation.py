@@ -89,14 +89,19 @@ def names_of_files() -> frozenset[str]:
 
 
 @cache
-def exists(named: str) -> bool:
-    return any(ROOT.glob(named)) if "*" in named else (ROOT / named).exists()
+def exists(named: str, beside: Path) -> bool:
+    """Whether there is such a file in the repository, or beside the one that names it."""
+    return any(any(base.glob(named)) if "*" in named else (base / named).exists() for base in (ROOT, beside))
 
 
-@pytest.mark.parametrize("path", [*PAGES, *CODE, *LOOSE, *OBSERVABILITY], ids=name_of)
-def test_every_file_that_is_named_exists(path: Path) -> None:
-    named = {one.removesuffix("/") for one in NAMED_PATH.findall(read(path))}
-    assert {one for one in named if not exists(one)} == set()
+def test_every_file_that_pages_code_and_comments_name_exists() -> None:
+    missing = [
+        f"{name_of(path)}: {named}"
+        for path in [*PAGES, *CODE, *LOOSE, *OBSERVABILITY]
+        for named in NAMED_PATH.findall(read(path))
+        if not exists(named, path.parent)
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -115,7 +120,7 @@ def test_every_test_that_a_page_names_exists(page: Path) -> None:
     assert [
         name
         for name, rest in named
-        if not any(one == name or rest and one.startswith(name) for one in names_of_tests())
+        if not any(one == name or (rest and one.startswith(name)) for one in names_of_tests())
     ] == []
 
 
