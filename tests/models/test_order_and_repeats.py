@@ -1,4 +1,4 @@
-"""Consequences 3 and 4 of the design: facts do not depend on the order of arrival, and repeats do not matter."""
+"""Facts do not depend on the order of arrival, and repeats do not matter: two consequences of the fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consequences 1 and 2 of the design: instants are exact, and it does not matter when anybody looks."""
+"""Instants are exact, and it does not matter when anybody looks: two consequences of the fold."""
 
 from __future__ import annotations
 

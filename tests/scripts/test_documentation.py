@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -188,3 +190,23 @@ def test_prose_wraps_at_120_columns() -> None:
         if len(line) > 120 and " " in line and not re.match(r"\||    | *<|.*\]\(", line)
     ]
     assert long == []
+
+
+def test_the_rooms_of_the_architecture_page_are_the_layers_of_the_linter() -> None:
+    contracts = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (layers,) = (one["layers"] for one in contracts if one.get("containers") == ["streams"])
+    named: list[set[str]] = []
+    for level, rooms in re.findall(
+        r"^\| (\d?) ?\| ((?:`\w+`(?:, )?)+) \|", read(DOCS / "architecture.md"), re.MULTILINE
+    ):
+        if level:
+            named.append(set())
+        named[-1] |= set(re.findall(r"\w+", rooms))
+    assert named == [set(layer.split(" | ")) for layer in layers]
+
+
+def test_every_room_says_in_its_docstring_what_it_is_for() -> None:
+    for init in (ROOT / "streams").rglob("__init__.py"):
+        docstring = ast.get_docstring(ast.parse(read(init)))
+        assert docstring, name_of(init)
+        assert docstring.split("\n")[0].endswith("."), name_of(init)
