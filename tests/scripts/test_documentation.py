@@ -205,8 +205,17 @@ def test_the_rooms_of_the_architecture_page_are_the_layers_of_the_linter() -> No
     assert named == [set(layer.split(" | ")) for layer in layers]
 
 
-def test_every_room_says_in_its_docstring_what_it_is_for() -> None:
+def test_every_room_says_what_it_is_for_and_names_public_things_that_exist() -> None:
+    """A docstring names them as `Name` (file.py), several of one file with commas."""
+    missing = []
     for init in (ROOT / "streams").rglob("__init__.py"):
-        docstring = ast.get_docstring(ast.parse(read(init)))
-        assert docstring, name_of(init)
+        docstring = ast.get_docstring(ast.parse(read(init))) or ""
         assert docstring.split("\n")[0].endswith("."), name_of(init)
+        for names, file in re.findall(r"((?:`\w+`(?:,| and)?\s+)+)\((\w+\.py)\)", docstring):
+            defined = read(init.parent / file)
+            missing += [
+                f"{name_of(init)}: {name}"
+                for name in re.findall(r"\w+", names.replace(" and ", " "))
+                if not re.search(rf"^(?:async def|def|class) {name}\b|^{name}\b.*=", defined, re.MULTILINE)
+            ]
+    assert missing == []
