@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -133,27 +134,29 @@ def commands_in(page: Path) -> Iterator[list[str]]:
 
 
 @cache
-def tierstream() -> typer.core.TyperGroup:
-    command = typer.main.get_command(app)
-    assert isinstance(command, typer.core.TyperGroup)
-    return command
+def command_named(name: str) -> Any:
+    """The command, or group of commands, of a name such as `policy diff`; None if there is none."""
+    if not name:
+        return typer.main.get_command(app)
+    before, _, last = name.rpartition(" ")
+    group = command_named(before)
+    return group.get_command(typer.Context(group), last) if hasattr(group, "get_command") else None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_that_a_page_shows_exists_with_its_options(page: Path) -> None:
     for words in commands_in(page):
-        command, rest = tierstream(), words
-        if not re.fullmatch(r"[a-z][a-z\-]+", rest[0]):
-            continue
-        while hasattr(command, "commands") and rest and re.fullmatch(r"[a-z][a-z\-]+", rest[0]):
-            assert rest[0] in command.commands, " ".join(words)
-            command, rest = command.commands[rest[0]], rest[1:]
-        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"--help"}
+        rest = words
+        name = ""
+        while rest and hasattr(command_named(name), "get_command") and re.fullmatch(r"[a-z][a-z\-]+", rest[0]):
+            name, rest = f"{name} {rest[0]}".strip(), rest[1:]
+            assert command_named(name) is not None, " ".join(words)
+        known = {option for one in command_named(name).params for option in (*one.opts, *one.secondary_opts)}
         for word in rest:
             if word in ("&&", ";", ">", "2>"):
                 break
             option = re.match(r"--?[a-z][a-z\-]*", word)
-            if option:
+            if name and option and option[0] != "--help":
                 assert option[0] in known, f"{option[0]} of {' '.join(words)}"
 
 
