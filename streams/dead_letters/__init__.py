@@ -1,5 +1,5 @@
 """Records that could not be used: listing, repairing, sending again, and the outcome of each.
 
-Public: `Ledger`, `Letter`, `DeadLettersError` (ledger.py), `DeadLetters`, `Sending` (on_broker.py), `dead_letters_app`
-(cli.py). It reads and writes topics, and does not know the worker that refused the records.
+Public: `Ledger`, `Letter`, `DeadLettersError` (ledger.py), `DeadLetters`, `Sending` (on_broker.py). It reads and writes
+topics, and does not know the worker that refused the records.
 """

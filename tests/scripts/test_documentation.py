@@ -49,7 +49,7 @@ def read(path: Path) -> str:
 # ---------------------------------------------------------------- the site
 def test_the_site_builds_with_every_link_and_anchor_leading_somewhere(tmp_path: Path) -> None:
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
