@@ -127,7 +127,7 @@ def worker(
 ) -> None:
     """Fold the input topics into tier changes and churn alerts, until stopped (Ctrl-C finishes the batch in hand).
 
-    Every option is also a setting TIERSTREAM_...; see docs/operations.md for all of them.
+    Every option is also a setting TIERSTREAM_...; see docs/settings.md for all of them.
     """
     from streams.worker.run import run_worker
 
@@ -298,7 +298,7 @@ def migrate(
 ) -> None:
     """Copy the input topics to new ones with another number of partitions; the old ones stay as they are.
 
-    Stop the producers before, and let them write to the new topics afterwards; docs/operations.md has the steps.
+    Stop the producers before, and let them write to the new topics afterwards; docs/changing.md has the steps.
     """
     from rich.progress import Progress, SpinnerColumn, TextColumn
 

@@ -172,7 +172,7 @@ def _look_at_worker(url: str, settings: Settings, policy: Policy | None) -> Iter
         yield problem("worker", f"it stops because of {alive.get('failure')}", "See its log; then start it again")
     elif not stats.get("ready"):
         waits = "; ".join(stats.get("waits_for", [])[:3]) or "its partitions"
-        yield warning("worker", f"it has not caught up: {waits}", 'Wait; docs/operations.md, "TierstreamNotReady"')
+        yield warning("worker", f"it has not caught up: {waits}", 'Wait; docs/monitoring.md, "TierstreamNotReady"')
     else:
         yield ok(
             "worker",

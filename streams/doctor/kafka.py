@@ -51,7 +51,9 @@ def look_at_broker(settings: Settings) -> Iterator[Finding]:
         yield from _look_at_cluster(admin, settings)
     except KafkaError as error:
         yield problem(
-            "broker", f"it did not answer a question: {error}", 'See its log, and docs/operations.md, "Rights"'
+            "broker",
+            f"it did not answer a question: {error}",
+            'See its log, and docs/running.md, "Rights on the broker"',
         )
     finally:
         admin.close()
@@ -163,9 +165,7 @@ def _look_at_rights(settings: Settings, topics: Iterable[Any]) -> Iterator[Findi
         if given is not None and "ALL" not in given and not needed <= set(given):
             lacking.append(f"{topic['name']} ({', '.join(sorted(needed - set(given)))})")
     if lacking:
-        yield problem(
-            "rights", f"not allowed: {'; '.join(lacking)}", "Give this user these rights (docs/operations.md)"
-        )
+        yield problem("rights", f"not allowed: {'; '.join(lacking)}", "Give this user these rights (docs/running.md)")
 
 
 def _look_at_configs(topics: Iterable[TopicSpec], found: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 A batch's changed customers and its marker go to the changelog together. On restoring, customers are staged until the
 marker that follows them arrives; what has no marker is not state. The marker also says how many customers there are and
 what their bytes add up to, so a changelog that lost something is noticed. It is a table of ours, not Faust's: see
-docs/architecture.md, "Why not Faust's table".
+docs/decisions/0028-table-of-our-own.md.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ChangelogError(RuntimeError):
     """A changelog that can't be restored; the message says which record and what to do."""
 
 
-START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/operations.md)"
+START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/changing.md)"
 
 
 class Restored:

@@ -167,7 +167,7 @@ def _begin(
         raise refuse(
             f"{rules.ref} can't follow {now.rules.ref}, which is in force:\n"
             + "\n".join(f"  - {one}" for one in found)
-            + "\nA new TIERSTREAM_APP_VERSION replays the inputs under it (docs/operations.md)"
+            + "\nA new TIERSTREAM_APP_VERSION replays the inputs under it (docs/changing.md)"
         )
     if compared is not None and not as_json:
         _show(settings, now, rules, *compared)

@@ -82,7 +82,7 @@ def test_expected_purchases_equal_lifetimes_on_every_cdnow_customer(
         assert math.isclose(ours, float(theirs), rel_tol=1e-9)
 
 
-# ---------------------------------------------------------------- STATISTICS.md, the MBG row
+# ---------------------------------------------------------------- the published fit: MBG/NBD in the table of docs/risk.md
 def log_likelihood(model: MbgNbd) -> float:
     """Of the CDNOW calibration, from the integral over (lambda, p) of the likelihood of one customer.
 

@@ -215,7 +215,7 @@ class _Reader:
             self._problem(f"{path}.{name}", f"is nothing that {kind} has", f"Remove it; {kind} may have {more}")
         if form.refused is not None and form.refused not in REASONS:
             self._problem(
-                f"{path}.refused", f"{form.refused!r} is no reason code", "docs/operations.md, Dead letters, has them"
+                f"{path}.refused", f"{form.refused!r} is no reason code", "docs/failures.md, Reason codes, has them"
             )
         at_ms = self._time(f"{path}.on", form.on)
         body = {
