@@ -190,7 +190,7 @@ class Settings(BaseSettings):
 
 
 class PushSettings(BaseSettings):
-    """Settings of `tierstream push`, named `TIERSTREAM_PUSH_` and the field's name in capitals."""
+    """Settings of `tierstream alerts push`, named `TIERSTREAM_PUSH_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="TIERSTREAM_PUSH_", extra="forbid", frozen=True)
 

@@ -1,9 +1,10 @@
-"""What every command has in common: how it speaks, and how it refuses."""
+"""What commands share: their options, what they print, and how they refuse."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 import typer
@@ -12,7 +13,29 @@ FAILED: Final = 1
 WRONG_USE: Final = 2
 INTERRUPTED: Final = 130
 
+BrokerOption = Annotated[
+    str | None, typer.Option("--broker", help="Kafka, as host:port.  [default: TIERSTREAM_BROKER]")
+]
+RedisOption = Annotated[
+    str | None, typer.Option("--redis-url", help="The Redis of the serving view.  [default: TIERSTREAM_REDIS_URL]")
+]
+PolicyOption = Annotated[
+    str, typer.Option("--policy", "-p", help="A policy file, or a name that tierstream policy list shows.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def example(command: str) -> Callable[[F], F]:
+    """Make a function a command of the table in streams.cli, with an example at the end of its help."""
+
+    def with_example(function: F) -> F:
+        vars(function)["example"] = command
+        return function
+
+    return with_example
 
 
 def refuse(message: str) -> typer.Exit:

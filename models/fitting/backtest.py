@@ -140,7 +140,7 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class FittedCard:
-    """The score card as `tierstream fit` makes it, fitted again at every origin; complaints and satisfaction count as in a policy."""
+    """The score card as `tierstream policy fit` makes it, fitted again at every origin; complaints and satisfaction count as in a policy."""
 
     like: RiskModel
     name: str = "score card, fitted"

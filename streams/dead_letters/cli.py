@@ -21,7 +21,21 @@ from models import units
 from models.bodies import TOPIC_BODIES
 from models.events import REASONS
 from streams.settings import SettingsError, load_settings
-from streams.terminal import FAILED, INTERRUPTED, JsonOption, confirm, fail, printable, refuse, say, say_json, warn
+from streams.terminal import (
+    FAILED,
+    INTERRUPTED,
+    BrokerOption,
+    JsonOption,
+    YesOption,
+    confirm,
+    example,
+    fail,
+    printable,
+    refuse,
+    say,
+    say_json,
+    warn,
+)
 
 if TYPE_CHECKING:
     from streams.dead_letters.ledger import Address, Letter, Settled
@@ -33,11 +47,6 @@ SHOWN_CHARACTERS: Final = 4_000
 SHOWN_LEFT: Final = 20
 PIPE_WIDTH: Final = 160
 
-dead_letters_app = typer.Typer(
-    help="Records that could not be used: see them, mend them, send them again.", no_args_is_help=True
-)
-
-BrokerOption = Annotated[str | None, typer.Option(help="Kafka, as host:port.")]
 PolicyOption = Annotated[
     str | None, typer.Option("--policy", "-p", help="Policy file or shipped id that judges them now.")
 ]
@@ -45,13 +54,12 @@ ReasonOption = Annotated[str | None, typer.Option(help="Only letters with this r
 TopicOption = Annotated[str | None, typer.Option(help="Only letters from this input topic.")]
 SinceOption = Annotated[str | None, typer.Option(help="Only letters set aside since this time.")]
 ByOption = Annotated[str | None, typer.Option(envvar="USER", help="Who settles, for the ledger.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and send nothing.")]
 AgainOption = Annotated[bool, typer.Option("--again", help="Also if it is settled.")]
 AddressArgument = Annotated[str, typer.Argument(help="PARTITION:OFFSET in the dead letters' topic.")]
 
 
-@dead_letters_app.command("list", epilog="Example: tierstream dead-letters list --reason unknown_currency")
+@example("tierstream dead-letters list --reason unknown_currency")
 def list_letters(
     reason: ReasonOption = None,
     topic: TopicOption = None,
@@ -64,7 +72,7 @@ def list_letters(
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The open letters."""
+    """List the open dead letters."""
     with _told():
         _check_kind(reason, topic)
         since_ms = 0 if since is None else units.parse_time(since)
@@ -79,14 +87,14 @@ def list_letters(
             _show_letters(found, limit, everything)
 
 
-@dead_letters_app.command(epilog="Example: tierstream dead-letters show 0:42 --raw > record.json")
+@example("tierstream dead-letters show 0:42 --raw > record.json")
 def show(
     address: AddressArgument,
     raw: Annotated[bool, typer.Option("--raw", help="Only the original bytes, unchanged.")] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One letter: what is wrong with it, what that means, where it came from, and the original value."""
+    """Show one dead letter: the reason, its origin and its bytes."""
     with _told():
         from streams.dead_letters.ledger import Cut
         from streams.dead_letters.on_broker import headers_of
@@ -129,7 +137,7 @@ def show(
             warn(f"tierstream: {cut}")
 
 
-@dead_letters_app.command(epilog="Example: tierstream dead-letters repair 0:42 --set amount=12.50 --unset channel")
+@example("tierstream dead-letters repair 0:42 --set amount=12.50 --unset channel")
 def repair(
     address: AddressArgument,
     assigned: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
@@ -144,7 +152,7 @@ def repair(
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Mend a letter's record and send it to the topic it came from.
+    """Repair a record, and send it to the topic it came from.
 
     It is judged first, as a worker would; one that would be rejected again is not sent. What --set gives is JSON where
     that fits the field, else text. The key is the customer_id where the repair changes that, else the record's own.
@@ -191,9 +199,7 @@ def repair(
             say(f"{letter.name} can be sent" if place is None else f"{letter.name} is repaired and sent: {place}")
 
 
-@dead_letters_app.command(
-    epilog="Example: tierstream dead-letters resend --reason unknown_currency --policy my-policy.toml"
-)
+@example("tierstream dead-letters resend --reason unknown_currency --policy my-policy.toml")
 def resend(
     addresses: Annotated[list[str] | None, typer.Argument(help="PARTITION:OFFSET, several with spaces.")] = None,
     reason: ReasonOption = None,
@@ -211,9 +217,9 @@ def resend(
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send the original bytes again, once the cause is mended elsewhere: a currency or a tier in the policy.
+    """Send the original records again.
 
-    Each is judged first, as a worker would under the policy of now; those that would be rejected again stay open.
+    It is for when the cause is repaired elsewhere: a currency or a tier in the policy. Each is judged first, as a worker would under the policy of now; those that would be rejected again stay open.
 
     Sending twice is harmless as long as the first is among the last 64 events counted for the customer: repetitions of
     a topic's event_id are not counted.
@@ -252,7 +258,7 @@ def resend(
             raise typer.Exit(FAILED)
 
 
-@dead_letters_app.command(epilog='Example: tierstream dead-letters dismiss 0:42 0:43 --note "test data of the shop"')
+@example('tierstream dead-letters dismiss 0:42 0:43 --note "test data of the shop"')
 def dismiss(
     addresses: Annotated[list[str], typer.Argument(help="PARTITION:OFFSET, several with spaces.")],
     note: Annotated[str, typer.Option(help="Why.")],
@@ -261,7 +267,7 @@ def dismiss(
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Settle letters without sending anything."""
+    """Settle dead letters without sending anything."""
     with _told():
         if not note.strip():
             raise refuse("--note is empty; say why these letters need nothing")

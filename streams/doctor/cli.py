@@ -11,9 +11,10 @@ import typer
 
 from streams.doctor.finding import Finding, counted, problem
 from streams.settings import SettingsError, load_settings
-from streams.terminal import FAILED, JsonOption, say, say_json
+from streams.terminal import FAILED, JsonOption, example, say, say_json
 
 
+@example("tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")
 def doctor(
     policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy file or shipped id.")] = None,
     broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
@@ -21,9 +22,9 @@ def doctor(
     worker: Annotated[str | None, typer.Option(help="A worker's pages, as http://127.0.0.1:6066.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine everything that a worker needs, and say what is wrong and what to do about it. Changes nothing.
+    """Check everything that a worker needs, and say what to do.
 
-    Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1. Warnings are no problems.
+    It changes nothing. Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1. Warnings are no problems.
     """
     from streams.doctor.checks import examine
 

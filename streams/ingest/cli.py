@@ -1,4 +1,4 @@
-"""The command `tierstream ingest`."""
+"""`tierstream ingest`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 import models
 from models.events import Event, Rejected
 from streams.settings import Settings, SettingsError, load_ingest_settings, load_registry_settings, load_settings
-from streams.terminal import FAILED, JsonOption, fail, printable, refuse, say, say_json
+from streams.terminal import FAILED, JsonOption, example, fail, printable, refuse, say, say_json
 
 if TYPE_CHECKING:
     from streams.ingest.mapped import Item
@@ -24,6 +24,9 @@ RegistryOption = Annotated[
 ]
 
 
+@example(
+    "tierstream ingest shop.orders=orders.toml shop.returns=returns.toml --registry http://127.0.0.1:8081 --check 5"
+)
 def ingest(
     sources: Annotated[
         list[str] | None, typer.Argument(help="TOPIC=FILE: a topic, and the mapping of its records (or a preset).")
@@ -50,9 +53,9 @@ def ingest(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Carry the records of other topics into the input topics, mapped and keyed by customer, until stopped (Ctrl-C).
+    """Carry records of other topics into the input topics.
 
-    Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of
+    They are mapped to events and keyed by customer, until it is stopped (Ctrl-C). Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of
     `replay --map`; see docs/live-sources.md.
     """
     from streams.broker.topic_creation import TopicsError

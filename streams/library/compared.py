@@ -1,4 +1,4 @@
-"""Two policies over the same events: the report of `tierstream diff`, as an object with tables."""
+"""Two policies over the same events: the report of `tierstream policy diff`, as an object with tables."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Compared:
         return self.report.verdict
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as `tierstream diff --json` writes it."""
+        """Everything, as `tierstream policy diff --json` writes it."""
         return self.report.as_json()
 
     def to_arrow(self, name: str) -> Any:
@@ -146,7 +146,7 @@ def compare(
     top: int = 100,
     maps: Sequence[str] = (),
 ) -> Compared:
-    """What policy `b` instead of `a` would change, as `tierstream diff` tells it: who moves, why, and what it means.
+    """What policy `b` instead of `a` would change, as `tierstream policy diff` tells it: who moves, why, and what it means.
 
     Events and policies are given as to `replay`; `as_of` leaves out what came later. `agents` share the alerts; `top` of the most valuable movers are
     listed. Raises ValueError with what is wrong and how to mend it.

@@ -1,4 +1,4 @@
-"""The command `tierstream digest`."""
+"""`tierstream alerts digest`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 import models
 from streams.settings import Settings, SettingsError, load_settings, web_address
-from streams.terminal import fail, refuse, say
+from streams.terminal import example, fail, refuse, say
 
 if TYPE_CHECKING:
     from streams.notify.digest import Digest
@@ -37,6 +37,7 @@ class Language(StrEnum):
     ZH = "zh"
 
 
+@example("tierstream alerts digest --format email --from alerts@example.com --to team@example.com | sendmail -t")
 def digest(
     format_: Annotated[
         Format, typer.Option("--format", help="email: a whole message, for sendmail -t; chat: JSON for a webhook.")
@@ -65,7 +66,10 @@ def digest(
     ] = None,
     redis_url: Annotated[str | None, typer.Option(help="The workers' Redis.")] = None,
 ) -> None:
-    """The day in short, for a mailbox or a chat: what is open, what became of yesterday's, who is most urgent and why."""
+    """Summarize a day of alerts for a mailbox or a chat.
+
+    It says what is open, what became of the day's alerts, and which customers are most urgent, and why.
+    """
     from redis.exceptions import RedisError
 
     from streams.notify import digest as digests

@@ -1,4 +1,4 @@
-"""The command `tierstream push`."""
+"""`tierstream alerts push`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import models
 from models import units
 from models.outputs import ALERTS
 from streams.settings import PushSettings, Settings, SettingsError, load_push_settings, load_settings
-from streams.terminal import fail, refuse, say, warn
+from streams.terminal import example, fail, refuse, say, warn
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -25,6 +25,9 @@ CHANGE_NAMES: Final = (
 )  # fmt: skip
 
 
+@example(
+    "TIERSTREAM_PUSH_URL=https://example.com/alerts TIERSTREAM_PUSH_SECRET=... tierstream alerts push --change opened"
+)
 def push(
     change: Annotated[
         list[str] | None,
@@ -45,9 +48,9 @@ def push(
     broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="With --agents: the workers' Redis.")] = None,
 ) -> None:
-    """Send alerts to a webhook as they come, signed, each until it is taken, until stopped (Ctrl-C).
+    """Send each alert to a webhook, signed, until stopped.
 
-    TIERSTREAM_PUSH_URL says where to, TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or
+    Each is sent until it is taken, in order per customer; Ctrl-C stops. TIERSTREAM_PUSH_URL says where to, TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or
     not taken within TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
     """
     from streams.broker.group_reader import PushError

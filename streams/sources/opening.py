@@ -44,7 +44,7 @@ MapOption = Annotated[
     list[str],
     typer.Option(
         "--map",
-        help="How files in a form of their own are read: a TOML file, or a preset (tierstream sources list). "
+        help="How files in a form of their own are read: a TOML file, or a preset (tierstream mappings list). "
         "GLOB=FILE for the files whose names match, each with its own.",
     ),
 ]
@@ -162,7 +162,7 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
     if mapping is None and kind is not JSONL:
         raise LogError(
             f"{path}: it needs --map, a TOML file that says which column is which field, or a preset; "
-            "tierstream sources list shows these"
+            "tierstream mappings list shows these"
         )
     if mapping is None:
         return LogFile(path, number)

@@ -17,8 +17,9 @@ from streams.web.signin.people import read_users, remove_user, set_user
 from streams.web.signin.private_file import FileError
 
 console_app = typer.Typer(
-    help="Look-ups for programs and a console for people, over Redis.",
     invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
     epilog="Example: TIERSTREAM_REDIS_URL=redis://127.0.0.1:6379/0 tierstream console --port 6080",
 )
 keys_app = typer.Typer(help="API keys of programs.", no_args_is_help=True)
@@ -42,9 +43,9 @@ def console(
     port: Annotated[int | None, typer.Option(help="And the port; default: 6080.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="The serving view's Redis.")] = None,
 ) -> None:
-    """Serve look-ups for programs under /v1, and the console for people, until stopped.
+    """Serve the web console, and look-ups for programs.
 
-    Reading needs Redis alone. Every option is also a setting; docs/console.md has all of them.
+    Look-ups are under /v1. It runs until it is stopped. Reading needs only Redis. Every option is also a setting; docs/console.md has all of them.
     """
     if context.invoked_subcommand is not None:
         return

@@ -1,4 +1,4 @@
-"""`tierstream explain` and `whatif` without a log: by the worker's table on a broker, and by the serving view in a Redis."""
+"""`tierstream explain` without a log: by the worker's table on a broker, and by the serving view in a Redis."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_table_says_what_the_log_says_of_now_and_of_what_is_to_come(folded: 
 
 def test_what_would_happen_is_the_same_by_the_table_and_by_the_log(folded: Folded, broker: str) -> None:
     event = ("--event", '{"amount": "115"}')
-    assert told("whatif", "ada", "--broker", broker, *AT, *event) == told("whatif", "ada", folded.log, *AT, *event)
+    assert told("explain", "ada", "--broker", broker, *AT, *event) == told("explain", "ada", folded.log, *AT, *event)
 
 
 def test_the_table_is_for_people_too(broker: str) -> None:
@@ -190,7 +190,7 @@ def test_the_view_is_of_now_only_and_says_whom_it_lacks(redis: str) -> None:
 
 
 def test_without_a_log_a_broker_or_a_redis_it_says_what_to_give() -> None:
-    for command in (["explain", "ada"], ["whatif", "ada", "--event", '{"amount": 1}']):
+    for command in (["explain", "ada"], ["explain", "ada", "--event", '{"amount": 1}']):
         result = run(*command)
         assert result.exit_code == 2
         assert "name log files or kafka://HOST:PORT" in result.output

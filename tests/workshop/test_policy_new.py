@@ -227,7 +227,7 @@ def test_a_fit_is_named_by_the_policy_and_its_file_is_beside_it(log: Path, tmp_p
     assert policy.risk.mbg.r != 0.525
     assert (tmp_path / "mine-params.toml").exists()
     again = run("policy", "new", log, "--out", tmp_path / "other.toml", "--yes", "--no-fit")
-    assert "tierstream fit" in again.output
+    assert "tierstream policy fit" in again.output
 
 
 def test_no_file_is_overwritten_unless_forced(log: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`tierstream diff`."""
+"""`tierstream policy diff`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ from streams.sources.opening import (
     SortOption,
     open_logs,
 )
-from streams.terminal import INTERRUPTED, fail, refuse
+from streams.terminal import INTERRUPTED, example, fail, refuse
 
 
+@example(
+    "tierstream policy diff purchases.jsonl complaints.jsonl --policy annual-spend --policy mine.toml --html diff.html"
+)
 def diff(
     logs: LogsArgument,
     policy: Annotated[
@@ -51,10 +54,11 @@ def diff(
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
     sort_folder: SortFolderOption = None,
 ) -> None:
-    """What another policy would change: who moves from which tier to which, why, and what it means for alerts, revenue and cost.
+    """Show what another policy would change on a log.
 
-    Folds the log under both policies in one pass; the same log and policies give the same report, always. Nothing is written
-    anywhere but to the files that are named.
+    It says which customers move from which tier to which, why, and what that means for alerts, revenue and cost. The log is
+    folded under both policies in one pass; the same log and policies always give the same report. Nothing is written but
+    the files that are named.
     """
     from streams.engine.gc_tuning import collect_rarely
     from streams.workshop.compare.comparison import UnlikeError, compare

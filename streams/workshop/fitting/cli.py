@@ -1,4 +1,4 @@
-"""`tierstream fit` and `tierstream backtest`."""
+"""`tierstream policy fit` and `tierstream policy backtest`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from streams.sources.opening import (
     SortOption,
     open_logs,
 )
-from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
+from streams.terminal import INTERRUPTED, JsonOption, example, fail, refuse, say, say_json, warn
 
 if TYPE_CHECKING:
     from models.fitting.history import History
@@ -40,6 +40,7 @@ DEFAULT_HORIZON: Final = "90d"
 HorizonOption = Annotated[str, typer.Option(help="Churned is who buys nothing for this long.")]
 
 
+@example("tierstream policy fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")
 def fit(
     logs: LogsArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The parameter file to write.")] = Path("params.toml"),
@@ -59,9 +60,10 @@ def fit(
     sort_folder: SortFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the risk score and the expected spend to a log, by maximum likelihood and on outcomes, calibrated out of time.
+    """Fit the risk score and the expected spend to a log.
 
-    Writes a parameter file; a policy uses it by [risk] parameters = "FILE" in place of its own numbers.
+    The fit is by maximum likelihood and on outcomes, calibrated out of time. It writes a parameter file; a policy uses it
+    by [risk] parameters = "FILE" in place of its own numbers.
     """
     from models.fitting.fit import fit as fit_parameters
     from streams.workshop.fitting.histories import read_history
@@ -98,6 +100,7 @@ def fit(
     )
 
 
+@example("tierstream policy backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html")
 def backtest(
     logs: LogsArgument,
     policy: Annotated[
@@ -113,10 +116,11 @@ def backtest(
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
     sort_folder: SortFolderOption = None,
 ) -> None:
-    """What would policies and rules of thumb have said at instants of the past, and what then happened?
+    """Test on the past whether policies were right about churn.
 
-    Each origin uses only what was known then; the run itself checks that. Shows how well each tells customers apart, how
-    far its probabilities can be believed, and what alerts the retention team would have had.
+    Policies, fitted models and rules of thumb predict at instants of the past (origins), each by what was known then, which
+    the run checks; the report compares that with what then happened: how well each separates customers, how far its
+    probabilities can be believed, and what alerts the retention team would have had.
     """
     from models.fitting import backtest as testing
     from streams.workshop.fitting.backtest_report import Report
