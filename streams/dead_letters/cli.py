@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -20,6 +20,9 @@ import models
 from models import units
 from models.bodies import TOPIC_BODIES
 from models.events import REASONS
+from streams.dead_letters.ledger import Address, Cut, DeadLettersError, Letter, Settled, parse_address
+from streams.dead_letters.on_broker import DeadLetters, Left, Sending, headers_of, unsendable
+from streams.dead_letters.repair import changes, fields_of, mended, parse_assignment
 from streams.settings import SettingsError, load_settings
 from streams.terminal import (
     FAILED,
@@ -36,10 +39,6 @@ from streams.terminal import (
     say_json,
     warn,
 )
-
-if TYPE_CHECKING:
-    from streams.dead_letters.ledger import Address, Letter, Settled
-    from streams.dead_letters.on_broker import DeadLetters, Left
 
 MANY: Final = 5_000
 """From so many letters on, reading and sending take long enough to show a bar."""
@@ -96,9 +95,6 @@ def show(
 ) -> None:
     """Show one dead letter: the reason, its origin and its bytes."""
     with _told():
-        from streams.dead_letters.ledger import Cut
-        from streams.dead_letters.on_broker import headers_of
-
         letters = _dead_letters(broker)
         [letter] = _find(letters, [address])
         record = letters.record(letter)
@@ -161,9 +157,6 @@ def repair(
     a topic's event_id are not counted.
     """
     with _told():
-        from streams.dead_letters.on_broker import Sending, unsendable
-        from streams.dead_letters.repair import changes, fields_of, mended, parse_assignment
-
         if not (assigned or unset or file or key is not None):
             raise refuse("nothing is to be mended; give --set, --unset, --file or --key, or use `resend`")
         sets = dict(parse_assignment(one) for one in assigned or [])
@@ -285,8 +278,6 @@ def dismiss(
 @contextmanager
 def _told() -> Iterator[None]:
     """A user's mistake, a failure and Ctrl-C end with a sentence and a status."""
-    from streams.dead_letters.ledger import DeadLettersError
-
     try:
         yield
     except (SettingsError, models.PolicyError, ValueError) as error:
@@ -298,8 +289,6 @@ def _told() -> Iterator[None]:
 
 
 def _dead_letters(broker: str | None) -> DeadLetters:
-    from streams.dead_letters.on_broker import DeadLetters
-
     return DeadLetters(load_settings(broker=broker))
 
 
@@ -322,8 +311,6 @@ def _check_kind(reason: str | None, topic: str | None) -> None:
 
 def _find(letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[Letter]:
     """The letters at some addresses, each once. With `settled` False they all have to be open."""
-    from streams.dead_letters.ledger import DeadLettersError, parse_address
-
     wanted = [parse_address(one) for one in addresses]
     # A letter's repetitions and notes are in its own partition.
     with _bar("reading") as told:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from streams.doctor.checks import examine
 from streams.doctor.finding import Finding, counted, problem
 from streams.settings import SettingsError, load_settings
 from streams.terminal import FAILED, JsonOption, example, say, say_json
@@ -26,8 +27,6 @@ def doctor(
 
     It changes nothing. Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1. Warnings are no problems.
     """
-    from streams.doctor.checks import examine
-
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it has to say is among the findings
     findings: list[Finding] = []
     try:

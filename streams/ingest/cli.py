@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
 import models
 from models.events import Event, Rejected
+from streams.broker.topic_creation import TopicsError
+from streams.ingest.group import sample
+from streams.ingest.mapped import Item
+from streams.ingest.registry import RegistryAway, Schemas
+from streams.ingest.run import run_ingest
+from streams.ingest.sources import find_sources
+from streams.ingest.writer import IngestError
 from streams.settings import Settings, SettingsError, load_ingest_settings, load_registry_settings, load_settings
+from streams.sources.logs import Decodes, LogError
 from streams.terminal import FAILED, JsonOption, example, fail, printable, refuse, say, say_json
-
-if TYPE_CHECKING:
-    from streams.ingest.mapped import Item
-    from streams.sources.logs import Decodes
 
 MOST_SHOWN: Final = 2_000
 """Characters of a row that gives no event."""
@@ -58,13 +62,6 @@ def ingest(
     They are mapped to events and keyed by customer, until it is stopped (Ctrl-C). Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of
     `replay --map`; see docs/live-sources.md.
     """
-    from streams.broker.topic_creation import TopicsError
-    from streams.ingest.registry import Schemas
-    from streams.ingest.run import run_ingest
-    from streams.ingest.sources import find_sources
-    from streams.ingest.writer import IngestError
-    from streams.sources.logs import LogError
-
     try:
         settings = load_settings(broker=broker, policy=policy)
         given = load_ingest_settings(
@@ -88,10 +85,6 @@ def ingest(
 
 
 def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[Item]:
-    from streams.ingest.group import sample
-    from streams.ingest.registry import RegistryAway
-    from streams.ingest.writer import IngestError
-
     records = sample(settings, source.topic, count, since)
     try:
         schemas.learn(source.schema_ids(records))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, field
@@ -15,9 +15,8 @@ from msgspec import Struct, field
 from models.policy import Policy
 from streams.library import columns, frames
 from streams.library.given import Events, instant_of, logs_of, policy_of
-
-if TYPE_CHECKING:
-    from streams.workshop.compare.report import Report
+from streams.workshop.compare import comparison
+from streams.workshop.compare.report import Report
 
 
 class _Customers(Struct, frozen=True, kw_only=True):
@@ -151,9 +150,6 @@ def compare(
     Events and policies are given as to `replay`; `as_of` leaves out what came later. `agents` share the alerts; `top` of the most valuable movers are
     listed. Raises ValueError with what is wrong and how to mend it.
     """
-    from streams.workshop.compare import comparison
-    from streams.workshop.compare.report import Report
-
     policies = policy_of(a), policy_of(b)
     found, until_ms = comparison.compare(logs_of(events, maps), policies, instant_of(as_of), top, 1, False)
     return Compared(Report(policies, (), until_ms, agents, found))

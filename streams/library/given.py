@@ -21,6 +21,7 @@ from models.events import Rejected
 from models.policy import Policy, parse
 from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError, file_partition
+from streams.sources.opening import find_logs
 
 Events = Any
 """Dicts or JSON (`bytes`, `str`), one an event; a path, or several; a table of pandas, Polars or Arrow; or a mapping from topics to these."""
@@ -162,8 +163,6 @@ def _is_path(source: object) -> bool:
 
 
 def _found(names: list[str], maps: Sequence[str]) -> list[Log]:
-    from streams.sources.opening import find_logs  # the command line's, which events at hand do not need
-
     return find_logs(names, maps)
 
 

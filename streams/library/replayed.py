@@ -28,6 +28,8 @@ from models.outputs import ALERTS, ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, LIFE
 from models.policy import Policy
 from streams.library import columns, frames
 from streams.library.given import Events, instant_of, logs_of, policy_of
+from streams.workshop.replay.results import OUTPUT_FILES, Results, files_of
+from streams.workshop.replay.run import replay_into
 
 T = TypeVar("T")
 
@@ -236,9 +238,6 @@ def replay(
     or several; a table of pandas, Polars or Arrow with such columns; or a mapping from topics to dicts or tables. Several logs are merged by time.
     `policy` is one, a shipped one's id, a path, a TOML text or its tables. At the end every customer is advanced to `until`; without it, to the latest event.
     """
-    from streams.workshop.replay.results import OUTPUT_FILES, Results, files_of
-    from streams.workshop.replay.run import replay_into
-
     chosen, until_ms = policy_of(policy), instant_of(until)
     sinks = {name: _Lines() for name in OUTPUT_FILES}
     logs = logs_of(events, maps)

@@ -6,17 +6,22 @@ import asyncio
 import sys
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
+import httpx
 import orjson
 import typer
+from redis.exceptions import RedisError
 
 import models
+from streams.notify import digest as digests
+from streams.notify.digest import Digest, gather
+from streams.notify.webhook import shown_host
 from streams.settings import Settings, SettingsError, load_settings, web_address
 from streams.terminal import example, fail, refuse, say
-
-if TYPE_CHECKING:
-    from streams.notify.digest import Digest
+from streams.view.customers import RedisView
+from streams.view.queue import AlertQueue
+from streams.view.rulebook import Rulebook
 
 POST_SECONDS: Final = 15.0
 
@@ -70,10 +75,6 @@ def digest(
 
     It says what is open, what became of the day's alerts, and which customers are most urgent, and why.
     """
-    from redis.exceptions import RedisError
-
-    from streams.notify import digest as digests
-
     try:
         settings = load_settings(policy=policy, redis_url=redis_url)
         if settings.redis_url is None:
@@ -116,11 +117,6 @@ def _check_web_address(option: str, url: str | None) -> None:
 async def _gather(
     settings: Settings, own: models.Policy, day: date, lang: str, console_url: str | None, masked: bool
 ) -> Digest:
-    from streams.notify.digest import gather
-    from streams.view.customers import RedisView
-    from streams.view.queue import AlertQueue
-    from streams.view.rulebook import Rulebook
-
     view = RedisView(settings.redis_url or "", settings.redis_prefix)
     try:
         policy = (await Rulebook(view, own).read()).current
@@ -133,10 +129,6 @@ def _chat(payload: dict[str, str], post: str | None) -> None:
     if post is None:
         say(orjson.dumps(payload).decode())
         return
-    import httpx
-
-    from streams.notify.webhook import shown_host
-
     try:
         answer = httpx.post(post, json=payload, timeout=POST_SECONDS)
     except httpx.HTTPError as error:

@@ -6,18 +6,27 @@ import asyncio
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from collections import Counter
+from functools import partial
+from typing import Annotated, Final
 
 import typer
 
 import models
 from models import units
 from models.outputs import ALERTS
+from streams.broker.group_reader import PushError, Reader
+from streams.broker.keyed_queues import Lanes
+from streams.broker.topic_creation import TopicsError, create_topics
+from streams.notify.daily_budget import Budget, BudgetError, Ration
+from streams.notify.push import CHANGES, Sender, Undelivered, in_words, run
+from streams.notify.webhook import Webhook
 from streams.settings import PushSettings, Settings, SettingsError, load_push_settings, load_settings
 from streams.terminal import example, fail, refuse, say, warn
-
-if TYPE_CHECKING:
-    from collections import Counter
+from streams.topics import topics_of
+from streams.view.customers import RedisView
+from streams.view.queue import AlertQueue
+from streams.view.rulebook import Rulebook
 
 CHANGE_NAMES: Final = (
     "opened", "held", "updated", "acknowledged", "contacted", "snoozed", "woke", "released", "breached", "saved", "lost",
@@ -53,12 +62,6 @@ def push(
     Each is sent until it is taken, in order per customer; Ctrl-C stops. TIERSTREAM_PUSH_URL says where to, TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or
     not taken within TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
     """
-    from streams.broker.group_reader import PushError
-    from streams.broker.topic_creation import TopicsError, create_topics
-    from streams.notify.daily_budget import BudgetError
-    from streams.notify.push import CHANGES, in_words
-    from streams.topics import topics_of
-
     try:
         settings, webhook = load_settings(policy=policy, broker=broker, redis_url=redis_url), load_push_settings()
         unknown = [one for one in change or () if one not in CHANGE_NAMES]
@@ -107,17 +110,6 @@ async def _push(
     every_seconds: float,
     retry_undelivered: bool,
 ) -> Counter[str]:
-    from functools import partial
-
-    from streams.broker.group_reader import Reader
-    from streams.broker.keyed_queues import Lanes
-    from streams.notify.daily_budget import Budget, Ration
-    from streams.notify.push import Sender, Undelivered, run
-    from streams.notify.webhook import Webhook
-    from streams.view.customers import RedisView
-    from streams.view.queue import AlertQueue
-    from streams.view.rulebook import Rulebook
-
     webhook = Webhook(given.url, given.secret.get_secret_value(), given.patience / 1_000, given.timeout / 1_000)
     undelivered = Undelivered(settings, given.group, webhook)
     sender, lanes = Sender(webhook, undelivered), Lanes(given.at_once)

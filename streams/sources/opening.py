@@ -9,17 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import typer
-
+from streams.sources.kafka_span import Offsets
 from streams.sources.logs import JSONL, Log, LogError, LogFile
+from streams.sources.mapped_log import MappedLog
+from streams.sources.mapping import Mapping
 from streams.sources.packed import PACKED, plain_name
-
-if TYPE_CHECKING:
-    from streams.sources.kafka_log import KafkaLog
-    from streams.sources.kafka_span import Offsets
-    from streams.sources.mapping import Mapping
+from streams.sources.sorting import SortedLog
+from streams.sources.tables import csv_rows, json_rows
 
 CSV: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = (".parquet", ".pq")
@@ -28,38 +26,8 @@ SUPPORTED: Final = (
     'and quoted globs of them ("2026/*.csv.gz"), and kafka://HOST:PORT'
 )
 
-DEFAULT_SORT_MEMORY: Final = "512MB"
 _SIZE: Final = re.compile(r"(\d+)\s*(kB|MB|GB|KiB|MiB|GiB)")
 _UNIT_BYTES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-LogsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        help="JSONL files (a line names its topic, or the file does), CSV and Parquet files with --map, also packed "
-        "(.gz, .zst); folders and globs of them; or kafka://HOST:PORT for the input topics there, or a part of them "
-        "(?from=2026-01-01&topics=purchases). docs/replay.md tells more."
-    ),
-]
-MapOption = Annotated[
-    list[str],
-    typer.Option(
-        "--map",
-        help="How files in a form of their own are read: a TOML file, or a preset (tierstream mappings list). "
-        "GLOB=FILE for the files whose names match, each with its own.",
-    ),
-]
-
-
-SortOption = Annotated[
-    bool, typer.Option("--sort", help="Sort the logs by time first, on disk where they don't fit into memory.")
-]
-SortMemoryOption = Annotated[str, typer.Option(help="How much of it --sort takes.")]
-SortFolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Sort in this folder and keep what is done there: begun again, it goes on. Default: a temporary one in TMPDIR."
-    ),
-]
 
 
 class Sorting(NamedTuple):
@@ -88,8 +56,6 @@ def open_logs(
     if sorting is None:
         yield logs
         return
-    from streams.sources.sorting import SortedLog
-
     with SortedLog(logs, sorting.memory_bytes, sorting.folder, progress) as log:
         yield [log]
 
@@ -118,16 +84,9 @@ def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets |
                 f"{name.partition('@')[2] or name}: Redis holds profiles, no events; read them from kafka://HOST:PORT"
             )
         if name.startswith("kafka://"):
-            from streams.settings import load_settings
-            from streams.sources.kafka_log import KafkaLog
-            from streams.sources.kafka_span import parse_kafka_url
+            from streams.sources.kafka_log import log_at
 
-            broker, span = parse_kafka_url(name)
-            if next_offsets is not None:
-                if span.from_ms is not None or span.from_offsets.by_place:
-                    raise LogError(f"{name}: --seed says where to begin: leave out from and from-offset")
-                span = span._replace(from_offsets=next_offsets)
-            logs.append(KafkaLog(load_settings(broker=broker), span))
+            logs.append(log_at(name, next_offsets))
         else:
             logs += (_open_file(path, mappings.of(path), number) for number, path in enumerate(_paths(name), len(logs)))
     _check_names(logs)
@@ -166,19 +125,17 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
         )
     if mapping is None:
         return LogFile(path, number)
-    from streams.sources import tables
-    from streams.sources.mapped_log import MappedLog
+    if kind is not PARQUET:
+        return MappedLog(path, mapping, json_rows if kind is JSONL else csv_rows, number)
+    from streams.sources.parquet import parquet_rows
 
-    rows = {JSONL: tables.json_rows, CSV: tables.csv_rows, PARQUET: tables.parquet_rows}[kind]
-    return MappedLog(path, mapping, rows, number)
+    return MappedLog(path, mapping, parquet_rows, number)
 
 
 class _Mappings:
     """The mappings that were given, each for all files or for those whose names match."""
 
     def __init__(self, given: Sequence[str]) -> None:
-        from streams.sources.mapping import Mapping
-
         self._by_pattern: dict[str, Mapping] = {}
         for one in given:
             pattern, equals, name = ("", "", one) if Path(one).exists() else one.rpartition("=")
@@ -208,8 +165,6 @@ class _Mappings:
 
 def _check_names(logs: Sequence[Log]) -> None:
     """Refuse files whose rows would have the same event ids. Raises LogError."""
-    from streams.sources.mapped_log import MappedLog
-
     called = [log for log in logs if isinstance(log, MappedLog) and log.mapping.needs_event_ids]
     for name, count in Counter(log.path.name for log in called).items():
         if count > 1:
@@ -217,17 +172,3 @@ def _check_names(logs: Sequence[Log]) -> None:
                 f"{count} files are called {name}, and their events are called after file and line: map event_id, "
                 "or give them other names"
             )
-
-
-def log_with_journal(opened: Sequence[Log], until: str | None = None) -> KafkaLog:
-    """The one log with a journal. Raises LogError."""
-    from streams.sources.kafka_log import KafkaLog
-    from streams.sources.kafka_span import WHOLE
-
-    if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
-        raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
-    if opened[0].span != WHOLE:
-        raise LogError("--journal tells all that was folded: leave out what comes after the ? of the URL")
-    if until is not None:
-        raise LogError("--journal ends where the journal ends: leave --until out")
-    return opened[0]

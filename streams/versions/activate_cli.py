@@ -21,7 +21,8 @@ from streams.engine.gc_tuning import collect_rarely
 from streams.engine.policy_on_wire import Rules
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
-from streams.sources.opening import MapOption, find_logs
+from streams.sources.opening import find_logs
+from streams.sources.options import MapOption
 from streams.terminal import INTERRUPTED, BrokerOption, JsonOption, YesOption, example, fail, refuse, say, say_json
 from streams.versions import activation as editions
 from streams.versions.activation import InForce

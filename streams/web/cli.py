@@ -11,6 +11,7 @@ import typer
 from models.policy import PolicyError
 from streams.settings import SettingsError, load_settings
 from streams.terminal import JsonOption, fail, refuse, say, say_json
+from streams.web.serve import serve
 from streams.web.settings import Role, load_console_settings
 from streams.web.signin.keys import SCOPES, Scope, add_key, read_keys, remove_key
 from streams.web.signin.people import read_users, remove_user, set_user
@@ -49,8 +50,6 @@ def console(
     """
     if context.invoked_subcommand is not None:
         return
-    from streams.web.serve import serve
-
     try:
         settings = load_settings(redis_url=redis_url)
         if settings.redis_url is None:

@@ -13,18 +13,21 @@ from rich.console import Console
 import models
 from models import units
 from models.policy import SHIPPED
+from streams.engine.gc_tuning import collect_rarely
 from streams.reports.writing import write_report
-from streams.sources.opening import (
+from streams.sources.opening import Sorting, open_logs
+from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
     MapOption,
     SortFolderOption,
-    Sorting,
     SortMemoryOption,
     SortOption,
-    open_logs,
 )
 from streams.terminal import INTERRUPTED, example, fail, refuse
+from streams.workshop.compare.comparison import UnlikeError, compare
+from streams.workshop.compare.page import page
+from streams.workshop.compare.report import Report
 
 
 @example(
@@ -60,10 +63,6 @@ def diff(
     folded under both policies in one pass; the same log and policies always give the same report. Nothing is written but
     the files that are named.
     """
-    from streams.engine.gc_tuning import collect_rarely
-    from streams.workshop.compare.comparison import UnlikeError, compare
-    from streams.workshop.compare.report import Report
-
     try:
         if len(policy) != 2:
             raise refuse(
@@ -86,6 +85,4 @@ def diff(
     if json_file is not None:
         write_report(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:
-        from streams.workshop.compare.page import page
-
         write_report(html, page(report).encode())

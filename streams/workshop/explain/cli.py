@@ -15,8 +15,9 @@ from rich.console import Console
 import models
 from models import units
 from streams.settings import load_settings
-from streams.sources.kafka_log import KafkaLog
-from streams.sources.opening import MapOption, find_logs, log_with_journal
+from streams.sources.kafka_log import KafkaLog, log_with_journal
+from streams.sources.opening import find_logs
+from streams.sources.options import MapOption, RecordedLinesOption, SomeLogsArgument
 from streams.terminal import INTERRUPTED, BrokerOption, JsonOption, RedisOption, example, fail, refuse, say, say_json
 from streams.workshop.explain.journal import story_by_journal
 from streams.workshop.explain.live import seen_in_view, story_of_table
@@ -26,19 +27,6 @@ from streams.workshop.explain.what_if import supposed, what_if
 from streams.workshop.explain.what_if_page import print_what_if
 
 CustomerArgument = Annotated[str, typer.Argument(help="The customer's id.")]
-SomeLogsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="JSONL files, also .gz; CSV files with --map; or kafka://HOST:PORT for the input topics there."
-    ),
-]
-RecordedLinesOption = Annotated[
-    bool,
-    typer.Option(
-        "--recorded-lines",
-        help="Where lines depend on all customers: those that a worker drew, from the log's commands, not new ones.",
-    ),
-]
 
 
 AtOption = Annotated[

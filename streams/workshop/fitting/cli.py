@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import orjson
 import typer
@@ -15,25 +15,26 @@ from rich.table import Table
 
 import models
 from models import units
-from models.policy import SHIPPED
+from models.fitting import backtest as testing
+from models.fitting.alerts import changes_per_customer, team_measures
+from models.fitting.fit import fit as fit_parameters
+from models.fitting.history import History
+from models.policy import SHIPPED, Policy
 from streams.reports.writing import write_report
 from streams.sources.logs import Log
-from streams.sources.opening import (
+from streams.sources.opening import Sorting, open_logs
+from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
     MapOption,
     SortFolderOption,
-    Sorting,
     SortMemoryOption,
     SortOption,
-    open_logs,
 )
 from streams.terminal import INTERRUPTED, JsonOption, example, fail, refuse, say, say_json, warn
-
-if TYPE_CHECKING:
-    from models.fitting.history import History
-    from models.policy import Policy
-    from streams.workshop.fitting.backtest_report import PolicyReport
+from streams.workshop.fitting.backtest_page import page
+from streams.workshop.fitting.backtest_report import Flapping, PolicyReport, Report
+from streams.workshop.fitting.histories import announced_by, read_history, without_patience
 
 DEFAULT_HORIZON: Final = "90d"
 
@@ -65,9 +66,6 @@ def fit(
     The fit is by maximum likelihood and on outcomes, calibrated out of time. It writes a parameter file; a policy uses it
     by [risk] parameters = "FILE" in place of its own numbers.
     """
-    from models.fitting.fit import fit as fit_parameters
-    from streams.workshop.fitting.histories import read_history
-
     try:
         chosen = models.load(policy)
         horizon_ms = units.parse_duration(horizon)
@@ -122,10 +120,6 @@ def backtest(
     the run checks; the report compares that with what then happened: how well each separates customers, how far its
     probabilities can be believed, and what alerts the retention team would have had.
     """
-    from models.fitting import backtest as testing
-    from streams.workshop.fitting.backtest_report import Report
-    from streams.workshop.fitting.histories import read_history
-
     started = time.monotonic()
     try:
         policies = [models.load(name) for name in policy]
@@ -161,16 +155,10 @@ def backtest(
     if json_file is not None:
         write_report(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:
-        from streams.workshop.fitting.backtest_page import page
-
         write_report(html, page(report).encode())
 
 
 def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizon_ms: int, shown: bool) -> PolicyReport:
-    from models.fitting.alerts import changes_per_customer, team_measures
-    from streams.workshop.fitting.backtest_report import Flapping, PolicyReport
-    from streams.workshop.fitting.histories import announced_by, without_patience
-
     announced = announced_by(logs, policy, shown)
     customers = len(history.customers)
     with_patience = changes_per_customer(announced.values(), customers)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.sources.opening import LogsArgument, MapOption
+from streams.sources.options import LogsArgument, MapOption
 from streams.terminal import JsonOption, YesOption, example
 from streams.workshop.policies.interview import Answers
 from streams.workshop.policies.new import make

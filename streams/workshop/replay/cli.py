@@ -13,18 +13,17 @@ from rich.table import Table
 import models
 from models import units
 from streams.engine.gc_tuning import collect_rarely
-from streams.sources.kafka_log import KafkaLog
+from streams.sources.kafka_log import KafkaLog, log_with_journal
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import (
+from streams.sources.opening import Sorting, open_logs
+from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
     MapOption,
+    RecordedLinesOption,
     SortFolderOption,
-    Sorting,
     SortMemoryOption,
     SortOption,
-    log_with_journal,
-    open_logs,
 )
 from streams.terminal import INTERRUPTED, JsonOption, PolicyOption, example, fail, refuse, say, say_json
 from streams.workshop.replay.checkpoint import Checkpoints
@@ -59,13 +58,7 @@ def replay(
             "depends on their number.",
         ),
     ] = 1,
-    recorded_lines: Annotated[
-        bool,
-        typer.Option(
-            "--recorded-lines",
-            help="Where lines depend on all customers: those that a worker drew, from the log's commands, not new ones.",
-        ),
-    ] = False,
+    recorded_lines: RecordedLinesOption = False,
     seed: Annotated[
         str | None,
         typer.Option(
