@@ -167,7 +167,7 @@ def _load(name: str, entry: Command | Group) -> Any:
     found = getattr(import_module(module), attribute)
     if not isinstance(found, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name, epilog=f"Example: {vars(found)['example']}")(found)
+        single.command(name, epilog=vars(found)["epilog"])(found)
         found = single
     command = typer.main.get_command(found)
     command.name = name

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shlex
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from models.policy import SHIPPED
@@ -50,8 +52,28 @@ def purchase(number: int, customer_id: str = "ada", **changed: object) -> str:
 def test_every_command_has_help_with_an_example(command: str) -> None:
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
-    assert "Example: " in result.output
-    assert f"tierstream {command}" in " ".join(result.output.split())
+    [example] = [line for line in result.output.splitlines() if line.startswith("  Example: ")]
+    assert f"tierstream {command}" in example
+    for option in re.findall(r"(?<= )--[a-z-]+", example.partition(" | ")[0]):
+        assert f" {option} " in result.output.partition("Options:")[2].partition("Example:")[0]
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--broker", "--redis-url", "--registry", "--web-port", "--yes", "--map", "--sort", "--sort-memory", "--journal"],
+)
+def test_an_option_has_the_same_help_in_every_command(option: str) -> None:
+    context = typer.Context(typer.main.get_command(app))
+    found = {}
+    for name in all_commands():
+        command = context.command
+        for word in name.split():
+            command = command.get_command(context, word)  # type: ignore[attr-defined]
+        for one in command.params:
+            if option in one.opts and (name, option) != ("worker", "--map"):  # which is TOPIC=FILE there
+                found[name] = one.help  # type: ignore[attr-defined]
+    assert len(found) > 1
+    assert len(set(found.values())) == 1, found
 
 
 @pytest.mark.parametrize("command", all_commands())

@@ -18,14 +18,23 @@ from streams.ingest.sources import find_sources
 from streams.ingest.writer import IngestError
 from streams.settings import Settings, SettingsError, load_ingest_settings, load_registry_settings, load_settings
 from streams.sources.logs import Decodes, LogError
-from streams.terminal import FAILED, JsonOption, example, fail, printable, refuse, say, say_json
+from streams.terminal import (
+    FAILED,
+    BrokerOption,
+    JsonOption,
+    RegistryOption,
+    SettingPolicyOption,
+    WebPortOption,
+    example,
+    fail,
+    printable,
+    refuse,
+    say,
+    say_json,
+)
 
 MOST_SHOWN: Final = 2_000
-"""Characters of a row that gives no event."""
-
-RegistryOption = Annotated[
-    str | None, typer.Option("--registry", help="A schema registry's URL, as http://127.0.0.1:8081.")
-]
+"""How many characters of a refused record are shown."""
 
 
 @example(
@@ -38,23 +47,19 @@ def ingest(
     registry: RegistryOption = None,
     since: Annotated[
         str | None,
-        typer.Option("--from", help="Where a group that has been nowhere begins: beginning (default), now, or a time."),
+        typer.Option("--from", help="Where a new consumer group begins: beginning (default), now, or a time."),
     ] = None,
     check: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Only show what so many records of each topic become: the first from --from on, without it the latest.",
+            help="Write nothing; show what this many records of each topic become: the first after --from, or the latest.",
         ),
     ] = None,
-    group: Annotated[str | None, typer.Option(help="Consumer group; default: the app's id and -ingest.")] = None,
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="With --check: whose currencies are known.")
-    ] = None,
-    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
-    web_port: Annotated[
-        int | None, typer.Option(help="Port of /healthz, /readyz, /stats and /metrics; 0: none.")
-    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group; default: TIERSTREAM_APP_ID and -ingest.")] = None,
+    policy: SettingPolicyOption = None,
+    broker: BrokerOption = None,
+    web_port: WebPortOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Carry records of other topics into the input topics.
@@ -97,7 +102,7 @@ def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: s
 
 
 def _show(topic: str, item: Item, decoder: Decodes, as_json: bool) -> int:
-    """What became of a record; returns in how many ways it is refused."""
+    """Print what became of a record; returns how many refusals it had."""
     where = item.record.origin
     lines: list[tuple[str, Any]] = []
     refused = list(item.refused)

@@ -18,7 +18,7 @@ from streams.notify import digest as digests
 from streams.notify.digest import Digest, gather
 from streams.notify.webhook import shown_host
 from streams.settings import Settings, SettingsError, load_settings, web_address
-from streams.terminal import example, fail, refuse, say
+from streams.terminal import RedisOption, SettingPolicyOption, example, fail, refuse, say
 from streams.view.customers import RedisView
 from streams.view.queue import AlertQueue
 from streams.view.rulebook import Rulebook
@@ -27,7 +27,7 @@ POST_SECONDS: Final = 15.0
 
 
 class Format(StrEnum):
-    """How the digest leaves."""
+    """The forms of a digest."""
 
     TEXT = "text"
     HTML = "html"
@@ -36,7 +36,7 @@ class Format(StrEnum):
 
 
 class Language(StrEnum):
-    """What it is written in."""
+    """The languages of a digest."""
 
     EN = "en"
     ZH = "zh"
@@ -49,7 +49,7 @@ def digest(
     ] = Format.TEXT,
     sender: Annotated[str | None, typer.Option("--from", help="With --format email: who sends it.")] = None,
     to: Annotated[
-        list[str] | None, typer.Option(help="With --format email: to whom, several times for several.")
+        list[str] | None, typer.Option(help="With --format email: who receives it; may be given again.")
     ] = None,
     post: Annotated[
         str | None,
@@ -61,15 +61,13 @@ def digest(
     lang: Annotated[Language, typer.Option(help="Language.")] = Language.EN,
     mask: Annotated[bool, typer.Option("--mask", help="Show only the ends of customers' ids.")] = False,
     day: Annotated[
-        str | None, typer.Option(help="Whose counts are told, as in 2026-01-31; default: yesterday (UTC).")
+        str | None, typer.Option(help="The day to summarize, as in 2026-01-31; default: yesterday (UTC).")
     ] = None,
     console_url: Annotated[
         str | None, typer.Option(envvar="TIERSTREAM_CONSOLE_URL", help="Address of the console, for a link.")
     ] = None,
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="The policy, if no worker has told Redis of its own.")
-    ] = None,
-    redis_url: Annotated[str | None, typer.Option(help="The workers' Redis.")] = None,
+    policy: SettingPolicyOption = None,
+    redis_url: RedisOption = None,
 ) -> None:
     """Summarize a day of alerts for a mailbox or a chat.
 
@@ -134,4 +132,4 @@ def _chat(payload: dict[str, str], post: str | None) -> None:
     except httpx.HTTPError as error:
         raise fail(f"{shown_host(post)} did not take the digest: {type(error).__name__}; check --post") from None
     if not answer.is_success:
-        raise fail(f"{shown_host(post)} did not take the digest: it answered {answer.status_code}; check --post")
+        raise fail(f"{shown_host(post)} refused the digest: it answered {answer.status_code}; check --post")

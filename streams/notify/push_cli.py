@@ -22,7 +22,7 @@ from streams.notify.daily_budget import Budget, BudgetError, Ration
 from streams.notify.push import CHANGES, Sender, Undelivered, in_words, run
 from streams.notify.webhook import Webhook
 from streams.settings import PushSettings, Settings, SettingsError, load_push_settings, load_settings
-from streams.terminal import example, fail, refuse, say, warn
+from streams.terminal import BrokerOption, RedisOption, SettingPolicyOption, example, fail, refuse, say, warn
 from streams.topics import topics_of
 from streams.view.customers import RedisView
 from streams.view.queue import AlertQueue
@@ -40,22 +40,24 @@ CHANGE_NAMES: Final = (
 def push(
     change: Annotated[
         list[str] | None,
-        typer.Option(help="What is sent, several times for several; without it opened, updated, woke and breached."),
+        typer.Option(
+            help="Changes of an alert that are sent; may be given again. Default: opened, updated, woke and breached."
+        ),
     ] = None,
     agents: Annotated[
         int | None,
-        typer.Option(min=1, help="Send at most the policy's budget times so many new alerts a day, the most urgent."),
+        typer.Option(
+            min=1,
+            help="Send only the most urgent new alerts: a day's budget of the policy for this many agents. Needs Redis.",
+        ),
     ] = None,
-    every: Annotated[str, typer.Option(help="With --agents: how often what waits is looked at.")] = "5m",
+    every: Annotated[str, typer.Option(help="With --agents: how often the alerts that wait are looked at.")] = "5m",
     retry_undelivered: Annotated[
-        bool, typer.Option("--retry-undelivered", help="Send again what was given up since the last time, and end.")
+        bool, typer.Option("--retry-undelivered", help="Send again what was given up since the last time, and stop.")
     ] = False,
-    policy: Annotated[
-        str | None,
-        typer.Option("--policy", "-p", help="With --agents: the policy, if no worker has told Redis of its own."),
-    ] = None,
-    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
-    redis_url: Annotated[str | None, typer.Option(help="With --agents: the workers' Redis.")] = None,
+    policy: SettingPolicyOption = None,
+    broker: BrokerOption = None,
+    redis_url: RedisOption = None,
 ) -> None:
     """Send each alert to a webhook, signed, until stopped.
 
@@ -84,7 +86,7 @@ def push(
 
 
 def _own(settings: Settings, changes: tuple[str, ...]) -> models.Policy:
-    """The policy whose budget counts until workers tell of another. Raises SettingsError, or PolicyError."""
+    """The policy whose budget counts until workers write theirs to Redis. Raises SettingsError or PolicyError."""
     if "opened" not in changes:
         raise SettingsError("--agents limits how many new alerts are sent: add --change opened, or leave --agents out")
     if settings.redis_url is None:
@@ -97,7 +99,7 @@ def _own(settings: Settings, changes: tuple[str, ...]) -> models.Policy:
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("kafka", "httpx", "httpcore"):
-        # The latter would tell the whole URL, and whatever is secret in it.
+        # The last two would log the whole URL, and any secret in it.
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

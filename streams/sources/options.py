@@ -42,3 +42,9 @@ RecordedLinesOption = Annotated[
         help="Where thresholds depend on all customers: use those that a worker drew, from the log's commands.",
     ),
 ]
+JournalOption = Annotated[
+    bool,
+    typer.Option(
+        "--journal", help="Fold in the batches and the order in which the worker did; its topics in Kafka have them."
+    ),
+]

@@ -1,4 +1,4 @@
-"""`tierstream policy activate`, `rollback` and `history`: changing the policy of running workers."""
+"""`tierstream policy activate`, `rollback` and `history`: the policy of running workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,19 @@ from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
 from streams.sources.opening import find_logs
 from streams.sources.options import MapOption
-from streams.terminal import INTERRUPTED, BrokerOption, JsonOption, YesOption, example, fail, refuse, say, say_json
+from streams.terminal import (
+    INTERRUPTED,
+    BrokerOption,
+    ByOption,
+    JsonOption,
+    SomePolicyArgument,
+    YesOption,
+    example,
+    fail,
+    refuse,
+    say,
+    say_json,
+)
 from streams.versions import activation as editions
 from streams.versions.activation import InForce
 from streams.workshop.compare.comparison import compare
@@ -31,32 +43,28 @@ from streams.workshop.compare.report import Report
 
 OwnOption = Annotated[
     str | None,
-    typer.Option("--own", help="The policy that the workers were started with.  [default: TIERSTREAM_POLICY]"),
+    typer.Option("--own", help="The policy that the workers were started with.  [env var: TIERSTREAM_POLICY]"),
 ]
 AtOption = Annotated[
     str | None,
-    typer.Option(help="From when on it is in force; default: now. Needed where workers go by the event clock."),
+    typer.Option(help="When it begins to be in force; default: now. Workers with the event clock need it."),
 ]
 LogOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--log", help="Compare on this log (may be given several times); default: what is in the broker's topics."
-    ),
+    typer.Option("--log", help="Compare on this log; may be given again. Default: the broker's topics."),
 ]
 DiffOption = Annotated[
-    bool, typer.Option("--diff/--no-diff", help="Fold the log under both first, and show who would move.")
+    bool,
+    typer.Option(
+        "--diff/--no-diff", help="First fold the log under both policies, and show which customers would move."
+    ),
 ]
-ByOption = Annotated[
-    str | None, typer.Option("--by", envvar="USER", help="Who does it; it is kept with the activation.")
-]
-ReasonOption = Annotated[str | None, typer.Option(help="Why; it is kept with the activation.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Your reason, which is kept with the activation.")]
 
 
 @example("tierstream policy activate mine.toml --broker 127.0.0.1:9092 --reason 'gold is 250 now'")
 def activate(
-    file: Annotated[
-        str | None, typer.Argument(help="A policy file, or a name that tierstream policy list shows.")
-    ] = None,
+    file: SomePolicyArgument = None,
     parameters: Annotated[
         Path | None,
         typer.Option(help="Instead of a policy: a file that tierstream policy fit wrote, for the policy in force."),
@@ -165,7 +173,9 @@ def _begin(
 ) -> None:
     """Compare, ask, and begin the edition. Raises SwitchError, PolicyError or LogError."""
     if at is None and settings.clock == "event":
-        raise refuse("workers go by the time of the events (TIERSTREAM_CLOCK=event): say from when on, by --at")
+        raise refuse(
+            "workers use the time of the events (TIERSTREAM_CLOCK=event): give --at, the time from which it is in force"
+        )
     at_ms = None if at is None else _time(at)
     found = editions.why_not(now, rules)
     if found:
@@ -178,12 +188,12 @@ def _begin(
         _show(settings, now, rules, *compared)
     if not yes:
         if not sys.stdin.isatty():
-            raise refuse("nobody is there to confirm; give --yes")
+            raise refuse("standard input is no terminal, so nobody can confirm; give --yes")
         question = f"Put {rules.ref} in force, in place of {now.rules.ref}, from {at or 'now'} on?"
         if not typer.confirm(question):
             raise fail("nothing was changed", INTERRUPTED)
     if at_ms is None:
-        at_ms = time.time_ns() // 1_000_000  # not before: comparing and asking took their time
+        at_ms = time.time_ns() // 1_000_000  # now, since to compare and to ask took time
     number = editions.activate(settings, now, rules, at_ms, by, reason)
     if as_json:
         say_json({"edition": number, "policy": rules.ref, "before": now.rules.ref, "at": units.format_time(at_ms)})
@@ -191,9 +201,7 @@ def _begin(
     say(
         f"{rules.ref} is in force as edition {number}, from {units.format_time(at_ms)} on: every customer is judged under it in turn."
     )
-    say(
-        "Workers go on with the TIERSTREAM_POLICY that they have. tierstream policy rollback goes back to the policy before."
-    )
+    say("Workers keep the TIERSTREAM_POLICY that they have. tierstream policy rollback restores the earlier policy.")
 
 
 def _switch(settings: Settings, parameters: Path, as_json: bool) -> None:
@@ -213,7 +221,7 @@ def _time(text: str) -> int:
 
 
 def _show(settings: Settings, now: InForce, rules: Rules, log: list[str] | None, maps: Sequence[str]) -> None:
-    """Who would move."""
+    """Print which customers would move."""
     names = log or [f"kafka://{settings.broker}"]
     policies = (now.rules.policy(), rules.policy())
     collect_rarely()

@@ -11,7 +11,17 @@ import typer
 
 from models import units
 from streams.settings import Settings, load_settings
-from streams.terminal import BrokerOption, JsonOption, YesOption, confirm, example, refuse, say, say_json
+from streams.terminal import (
+    BrokerOption,
+    JsonOption,
+    SettingPolicyOption,
+    YesOption,
+    confirm,
+    example,
+    refuse,
+    say,
+    say_json,
+)
 from streams.versions import seek
 from streams.versions.app_versions import Versions
 from streams.versions.rebuild_run import Wishes, abort_rebuild, run_rebuild, told, version_of
@@ -22,17 +32,12 @@ BEGINNING: Final = "beginning"
 @example("tierstream rebuild --to-version 2 --policy mine.toml --group my-app")
 def rebuild(
     to_version: Annotated[int, typer.Option(help="The new TIERSTREAM_APP_VERSION.")],
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            "--policy", "-p", help="Another policy for it: a file, or a name that tierstream policy list shows."
-        ),
-    ] = None,
+    policy: SettingPolicyOption = None,
     group: Annotated[
         list[str] | None,
         typer.Option(
-            help="A consumer group that reads the old version's outputs and is to go on in the new one's; OLD=NEW if it has another "
-            "name there. More than once."
+            help="A consumer group that reads the outputs of the old version and continues in those of the new one; OLD=NEW if it "
+            "has another name there. May be given again."
         ),
     ] = None,
     worker: Annotated[
@@ -40,10 +45,10 @@ def rebuild(
     ] = True,
     worker_log: Annotated[Path | None, typer.Option(help="Write that worker's log to this file.")] = None,
     moves: Annotated[
-        Path | None, typer.Option(help="Write customers who differ to this file, a JSON line each.")
+        Path | None, typer.Option(help="Write the customers that differ to this file, one JSON line each.")
     ] = None,
     accept_differences: Annotated[
-        bool, typer.Option("--accept-differences", help="Switch although one policy gave different customers.")
+        bool, typer.Option("--accept-differences", help="Switch although the same policy gave different customers.")
     ] = False,
     wait: Annotated[str, typer.Option(help="How long to wait until the old version's workers have stopped.")] = "10m",
     as_of: Annotated[
@@ -54,7 +59,7 @@ def rebuild(
         ),
     ] = None,
     abort: Annotated[
-        bool, typer.Option("--abort", help="Delete the new version's topics instead, and what Redis has of it.")
+        bool, typer.Option("--abort", help="Instead delete the new version: its topics, and its data in Redis.")
     ] = False,
     yes: YesOption = False,
     broker: BrokerOption = None,

@@ -9,22 +9,29 @@ import typer
 import models
 from models.policy import PolicyError
 from models.policy.editions import EditionError, Editions
-from streams.ingest.cli import RegistryOption
 from streams.settings import SettingsError, load_ingest_settings, load_registry_settings, load_settings
 from streams.sources.logs import LogError
-from streams.terminal import BrokerOption, RedisOption, example, refuse
+from streams.terminal import (
+    BrokerOption,
+    RedisOption,
+    RegistryOption,
+    SettingPolicyOption,
+    WebPortOption,
+    example,
+    refuse,
+)
 from streams.worker.run import run_worker
 
 
 @example("TIERSTREAM_BROKER=127.0.0.1:9092 tierstream worker --policy annual-spend")
 def worker(
-    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy file or shipped id.")] = None,
+    policy: SettingPolicyOption = None,
     broker: BrokerOption = None,
     redis_url: RedisOption = None,
     shadow: Annotated[
         str | None,
         typer.Option(
-            help="A second policy beside the first: what it would bring goes to topics *-shadow, nothing else changes."
+            help="A second policy beside the first: its outputs go to topics *-shadow, and nothing else changes."
         ),
     ] = None,
     delivery: Annotated[str | None, typer.Option(help="exactly-once (default) or at-least-once.")] = None,
@@ -32,12 +39,10 @@ def worker(
     until: Annotated[
         str | None, typer.Option(help="With --clock event: advance customers to this time at the end.")
     ] = None,
-    web_port: Annotated[int | None, typer.Option(help="Port of /healthz, /readyz, /stats and /metrics.")] = None,
+    web_port: WebPortOption = None,
     maps: Annotated[
         list[str],
-        typer.Option(
-            "--map", help="TOPIC=FILE: also do what `tierstream ingest TOPIC=FILE` does, in a process beside this one."
-        ),
+        typer.Option("--map", help="TOPIC=FILE: also run tierstream ingest TOPIC=FILE, in a second process."),
     ] = [],  # noqa: B006
     registry: RegistryOption = None,
 ) -> None:

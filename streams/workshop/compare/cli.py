@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -12,7 +11,6 @@ from rich.console import Console
 
 import models
 from models import units
-from models.policy import SHIPPED
 from streams.engine.gc_tuning import collect_rarely
 from streams.reports.writing import write_report
 from streams.sources.opening import Sorting, open_logs
@@ -24,7 +22,16 @@ from streams.sources.options import (
     SortMemoryOption,
     SortOption,
 )
-from streams.terminal import INTERRUPTED, example, fail, refuse
+from streams.terminal import (
+    INTERRUPTED,
+    HtmlFileOption,
+    JsonFileOption,
+    PoliciesOption,
+    ProcessesOption,
+    example,
+    fail,
+    refuse,
+)
 from streams.workshop.compare.comparison import UnlikeError, compare
 from streams.workshop.compare.page import page
 from streams.workshop.compare.report import Report
@@ -35,23 +42,16 @@ from streams.workshop.compare.report import Report
 )
 def diff(
     logs: LogsArgument,
-    policy: Annotated[
-        list[str],
-        typer.Option(
-            "--policy",
-            "-p",
-            help=f"Twice: the policy that is, and the one that might be; files, or {', '.join(SHIPPED)}.",
-        ),
-    ],
+    policy: PoliciesOption,
     as_of: Annotated[
         str | None,
-        typer.Option(help="Compare at this time, and leave out what came after it; default: the latest event."),
+        typer.Option(help="Compare at this time; what occurred later is left out. Default: the latest event."),
     ] = None,
-    agents: Annotated[int, typer.Option(min=1, help="Among how many people alerts are shared.")] = 1,
-    top: Annotated[int, typer.Option(min=0, help="How many of the most valuable movers to list.")] = 100,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the customers.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON to this file.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page to this file.")] = None,
+    agents: Annotated[int, typer.Option(min=1, help="How many people share the alerts.")] = 1,
+    top: Annotated[int, typer.Option(min=0, help="How many of the most valuable customers that move to list.")] = 100,
+    workers: ProcessesOption = 1,
+    json_file: JsonFileOption = None,
+    html: HtmlFileOption = None,
     maps: MapOption = [],  # noqa: B006
     sort: SortOption = False,
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
@@ -59,7 +59,7 @@ def diff(
 ) -> None:
     """Show what another policy would change on a log.
 
-    It says which customers move from which tier to which, why, and what that means for alerts, revenue and cost. The log is
+    --policy is given twice: the policy that is in force, and another one. The report says which customers move from which tier to which, why, and what that means for alerts, revenue and cost. The log is
     folded under both policies in one pass; the same log and policies always give the same report. Nothing is written but
     the files that are named.
     """

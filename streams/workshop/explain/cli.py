@@ -17,22 +17,25 @@ from models import units
 from streams.settings import load_settings
 from streams.sources.kafka_log import KafkaLog, log_with_journal
 from streams.sources.opening import find_logs
-from streams.sources.options import MapOption, RecordedLinesOption, SomeLogsArgument
-from streams.terminal import INTERRUPTED, BrokerOption, JsonOption, RedisOption, example, fail, refuse, say, say_json
+from streams.sources.options import JournalOption, MapOption, RecordedLinesOption, SomeLogsArgument
+from streams.terminal import (
+    INTERRUPTED,
+    BrokerOption,
+    JsonOption,
+    RedisOption,
+    SomePoliciesOption,
+    example,
+    fail,
+    refuse,
+    say,
+    say_json,
+)
 from streams.workshop.explain.journal import story_by_journal
 from streams.workshop.explain.live import seen_in_view, story_of_table
 from streams.workshop.explain.page import print_story
 from streams.workshop.explain.story import Story, story_of_log
 from streams.workshop.explain.what_if import supposed, what_if
 from streams.workshop.explain.what_if_page import print_what_if
-
-CustomerArgument = Annotated[str, typer.Argument(help="The customer's id.")]
-
-
-AtOption = Annotated[
-    str | None,
-    typer.Option("--at", help="As of this time; what occurred later is left out. Default: where the log ends."),
-]
 
 
 class _Asked(NamedTuple):
@@ -52,17 +55,13 @@ class _Asked(NamedTuple):
     'tierstream explain 1516 purchases.jsonl complaints.jsonl --policy annual-spend --event \'{"amount": "60.00"}\''
 )
 def explain(
-    customer_id: CustomerArgument,
+    customer_id: Annotated[str, typer.Argument(help="The customer's id.")],
     logs: SomeLogsArgument = None,
-    at: AtOption = None,
-    policy: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--policy",
-            "-p",
-            help="A policy file, or a name that tierstream policy list shows. With --event it may be given again, to compare.",
-        ),
+    at: Annotated[
+        str | None,
+        typer.Option(help="As of this time; what occurred later is left out. Default: the end of the log."),
     ] = None,
+    policy: SomePoliciesOption = None,
     last: Annotated[int | None, typer.Option(min=1, help="Show only the latest moments, this many.")] = None,
     event: Annotated[
         list[str] | None,
@@ -77,12 +76,7 @@ def explain(
     ] = None,
     maps: MapOption = [],  # noqa: B006
     recorded_lines: RecordedLinesOption = False,
-    journal: Annotated[
-        bool,
-        typer.Option(
-            "--journal", help="With --broker or kafka://: in the very batches and order in which the worker folded."
-        ),
-    ] = False,
+    journal: JournalOption = False,
     broker: BrokerOption = None,
     redis_url: RedisOption = None,
     as_json: JsonOption = False,
@@ -93,7 +87,7 @@ def explain(
     comes next. It is made by the worker's own fold, so it says what a replay of the same log announces. With --event, it
     is the customer without and with a purchase, refund or complaint, at the same instant. Nothing is written anywhere.
 
-    Without a log, the story comes from the worker's table (--broker), or from the serving view (--redis-url).
+    --policy may be given again with --event, to compare policies. Without a log, the story comes from the worker's table (--broker), or from the serving view (--redis-url).
     """
     with _sentences():
         asked = _Asked(customer_id, logs or [], at, maps, recorded_lines, as_json, broker, journal)

@@ -19,7 +19,7 @@ from models.fitting import backtest as testing
 from models.fitting.alerts import changes_per_customer, team_measures
 from models.fitting.fit import fit as fit_parameters
 from models.fitting.history import History
-from models.policy import SHIPPED, Policy
+from models.policy import Policy
 from streams.reports.writing import write_report
 from streams.sources.logs import Log
 from streams.sources.opening import Sorting, open_logs
@@ -31,14 +31,27 @@ from streams.sources.options import (
     SortMemoryOption,
     SortOption,
 )
-from streams.terminal import INTERRUPTED, JsonOption, example, fail, refuse, say, say_json, warn
+from streams.terminal import (
+    INTERRUPTED,
+    HtmlFileOption,
+    JsonFileOption,
+    JsonOption,
+    PoliciesOption,
+    PolicyOption,
+    example,
+    fail,
+    refuse,
+    say,
+    say_json,
+    warn,
+)
 from streams.workshop.fitting.backtest_page import page
 from streams.workshop.fitting.backtest_report import Flapping, PolicyReport, Report
 from streams.workshop.fitting.histories import announced_by, read_history, without_patience
 
 DEFAULT_HORIZON: Final = "90d"
 
-HorizonOption = Annotated[str, typer.Option(help="Churned is who buys nothing for this long.")]
+HorizonOption = Annotated[str, typer.Option(help="A customer who buys nothing for this long has churned.")]
 
 
 @example("tierstream policy fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")
@@ -46,14 +59,9 @@ def fit(
     logs: LogsArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The parameter file to write.")] = Path("params.toml"),
     horizon: HorizonOption = DEFAULT_HORIZON,
-    policy: Annotated[
-        str,
-        typer.Option(
-            "--policy", "-p", help=f"Whose currency and rules for complaints: a file, or {', '.join(SHIPPED)}."
-        ),
-    ] = "annual-spend",
+    policy: PolicyOption = "annual-spend",
     until: Annotated[
-        str | None, typer.Option(help="Leave out what came after this date, so that a backtest can test on it.")
+        str | None, typer.Option(help="What occurred later is left out, so that a backtest can test on it.")
     ] = None,
     maps: MapOption = [],  # noqa: B006
     sort: SortOption = False,
@@ -64,7 +72,7 @@ def fit(
     """Fit the risk score and the expected spend to a log.
 
     The fit is by maximum likelihood and on outcomes, calibrated out of time. It writes a parameter file; a policy uses it
-    by [risk] parameters = "FILE" in place of its own numbers.
+    by [risk] parameters = "FILE" in place of its own numbers. --policy has the currency and the rules for complaints.
     """
     try:
         chosen = models.load(policy)
@@ -101,14 +109,14 @@ def fit(
 @example("tierstream policy backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html")
 def backtest(
     logs: LogsArgument,
-    policy: Annotated[
-        list[str], typer.Option("--policy", "-p", help="A policy to test, file or shipped id; may be given again.")
-    ] = ["annual-spend"],  # noqa: B006
+    policy: PoliciesOption = ["annual-spend"],  # noqa: B006
     horizon: HorizonOption = DEFAULT_HORIZON,
-    every: Annotated[str | None, typer.Option(help="Between two origins; default: the horizon.")] = None,
-    cut: Annotated[str | None, typer.Option(help="One origin at this date instead of rolling through the log.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report as one self-contained HTML page.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here as JSON.")] = None,
+    every: Annotated[str | None, typer.Option(help="Time between two origins; default: the horizon.")] = None,
+    cut: Annotated[
+        str | None, typer.Option(help="Only one origin, at this time, instead of one after the other through the log.")
+    ] = None,
+    html: HtmlFileOption = None,
+    json_file: JsonFileOption = None,
     maps: MapOption = [],  # noqa: B006
     sort: SortOption = False,
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,

@@ -11,7 +11,7 @@ from rich.console import Console
 import models
 from models.policy import SHIPPED, PolicyError
 from streams.reports.writing import write_new
-from streams.terminal import FAILED, WRONG_USE, JsonOption, example, refuse, say, say_json, warn
+from streams.terminal import FAILED, WRONG_USE, JsonOption, PolicyArgument, example, refuse, say, say_json, warn
 from streams.workshop.cases.cases import load_cases, shipped_cases
 from streams.workshop.cases.example import example_of
 from streams.workshop.cases.report import as_wire as outcomes_as_wire
@@ -23,7 +23,7 @@ from streams.workshop.policies.words import as_wire, sections
 
 @example("tierstream policy check my-policy.toml")
 def check(
-    file: Annotated[str, typer.Argument(help="A policy file, or a name that tierstream policy list shows.")],
+    file: PolicyArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with a policy, on which line, and the fix."""
@@ -55,7 +55,7 @@ def list_policies() -> None:
 
 @example("tierstream policy show annual-spend")
 def show(
-    policy: Annotated[str, typer.Argument(help="A policy file, or a name that tierstream policy list shows.")],
+    policy: PolicyArgument,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a wiki.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,7 +78,7 @@ def show(
 
 @example("tierstream policy test my-policy.toml customers.toml")
 def test(
-    policy: Annotated[str, typer.Argument(help="A policy file, or a name that tierstream policy list shows.")],
+    policy: PolicyArgument,
     files: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -18,6 +18,7 @@ from streams.sources.logs import Log, LogError
 from streams.sources.opening import Sorting, open_logs
 from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
+    JournalOption,
     LogsArgument,
     MapOption,
     RecordedLinesOption,
@@ -25,7 +26,17 @@ from streams.sources.options import (
     SortMemoryOption,
     SortOption,
 )
-from streams.terminal import INTERRUPTED, JsonOption, PolicyOption, example, fail, refuse, say, say_json
+from streams.terminal import (
+    INTERRUPTED,
+    JsonOption,
+    PolicyOption,
+    ProcessesOption,
+    example,
+    fail,
+    refuse,
+    say,
+    say_json,
+)
 from streams.workshop.replay.checkpoint import Checkpoints
 from streams.workshop.replay.run import replay_journal, replay_logs
 from streams.workshop.replay.seed import read_seed
@@ -35,7 +46,7 @@ from streams.workshop.replay.shares import replay_in_shares
 @example("tierstream replay purchases.jsonl complaints.jsonl.gz --policy annual-spend --out replayed")
 def replay(
     logs: LogsArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the four output files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the output files.")],
     policy: PolicyOption = "retail-three-tier",
     until: Annotated[
         str | None, typer.Option(help="Advance every customer to this time at the end; default: the latest event.")
@@ -44,35 +55,23 @@ def replay(
     sort: SortOption = False,
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
     sort_folder: SortFolderOption = None,
-    by_journal: Annotated[
-        bool,
-        typer.Option(
-            "--journal", help="With kafka://: in the very order in which the worker folded, as its journal says."
-        ),
-    ] = False,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Processes, each with its share of the customers; in the files, which customer's lines come first "
-            "depends on their number.",
-        ),
-    ] = 1,
+    by_journal: JournalOption = False,
+    workers: ProcessesOption = 1,
     recorded_lines: RecordedLinesOption = False,
     seed: Annotated[
         str | None,
         typer.Option(
-            help="Begin with the customers of a worker's table: kafka://HOST:PORT, settings as the worker's. Topics of that "
-            "broker are read on from where the table ends."
+            help="Begin with the customers of a worker's table: kafka://HOST:PORT, with the worker's settings. Topics of that "
+            "broker are read from where the table ends."
         ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Write now and then, and on Ctrl-C, into this file how far it is; given again, it goes on there."
+            help="Save the progress in this file, regularly and on Ctrl-C; the same command continues from there."
         ),
     ] = None,
-    checkpoint_every: Annotated[str, typer.Option(help="Between two checkpoints.")] = "1m",
+    checkpoint_every: Annotated[str, typer.Option(help="Time between two checkpoints.")] = "1m",
     as_json: JsonOption = False,
 ) -> None:
     """Fold event logs into output files, without a broker.
