@@ -72,8 +72,8 @@ COMMANDS: Final[Headings] = {
     "Operate": {
         "doctor": Command("streams.doctor.cli:doctor", "Check everything that a worker needs, and say what to do."),
         "topics": Group("Create the topics, or change how many partitions they have.", {
-            "create": Command("streams.broker.cli:create", "Create every topic that is missing."),
-            "migrate": Command("streams.versions.migrate_cli:migrate", "Copy the input topics to another number of partitions."),
+            "create": Command("streams.versions.topics_cli:create", "Create every topic that is missing."),
+            "migrate": Command("streams.versions.topics_cli:migrate", "Copy the input topics to another number of partitions."),
         }),
         "dead-letters": Group("See, repair and resend records that could not be used.", {
             "list": Command("streams.dead_letters.cli:list_letters", "List the open dead letters."),
