@@ -146,11 +146,11 @@ def repair(
 ) -> None:
     """Repair a record, and send it to the topic it came from.
 
-    First it is checked as a worker would, under --policy; a record that would be rejected again is not sent. A value of --set
-    is JSON where that fits the field, else text. The key becomes the customer_id if the repair changes that.
+    First it is checked as a worker would, under --policy; a record that would be rejected again is not sent. A value of
+    --set is JSON where that fits the field, else text. The key becomes the customer_id if the repair changes that.
 
-    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an event_id is
-    counted once.
+    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an
+    event_id is counted once.
     """
     with _sentences():
         if not (assigned or unset or file or key is not None):
@@ -208,11 +208,11 @@ def resend(
 ) -> None:
     """Send the original records again.
 
-    This is for a cause that is repaired elsewhere: a currency or a tier in the policy. Each is first checked as a worker
-    would, under --policy; those that would be rejected again stay open.
+    This is for a cause that is repaired elsewhere: a currency or a tier in the policy. Each is first checked as a
+    worker would, under --policy; those that would be rejected again stay open.
 
-    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an event_id
-    is counted once.
+    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an
+    event_id is counted once.
     """
     with _sentences():
         if [bool(addresses), reason is not None, all_open].count(True) != 1:

@@ -25,7 +25,8 @@ def doctor(
 ) -> None:
     """Check everything that a worker needs, and say what to do.
 
-    It changes nothing. Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1. Warnings are no problems.
+    It changes nothing. Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1.
+    Warnings are no problems.
     """
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the findings have what it would log
     findings: list[Finding] = []

@@ -64,8 +64,9 @@ def ingest(
 ) -> None:
     """Carry records of other topics into the input topics.
 
-    They are mapped to events and keyed by customer, until it is stopped (Ctrl-C). Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of
-    `replay --map`; see docs/live-sources.md.
+    They are mapped to events and keyed by customer, until it is stopped (Ctrl-C). Records are JSON, or Avro, Protobuf
+    or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of `replay --map`; see
+    docs/live-sources.md.
     """
     try:
         settings = load_settings(broker=broker, policy=policy)

@@ -61,8 +61,9 @@ def push(
 ) -> None:
     """Send each alert to a webhook, signed, until stopped.
 
-    Each is sent until it is taken, in order per customer; Ctrl-C stops. TIERSTREAM_PUSH_URL says where to, TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or
-    not taken within TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
+    Each is sent until it is taken, in order per customer; Ctrl-C stops. TIERSTREAM_PUSH_URL says where to,
+    TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or not taken within
+    TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
     """
     try:
         settings, webhook = load_settings(policy=policy, broker=broker, redis_url=redis_url), load_push_settings()

@@ -82,10 +82,11 @@ def activate(
 ) -> None:
     """Put another policy, or other parameters, in force.
 
-    It begins everywhere at the same instant, while workers run. First the log is folded under both policies, to show which
-    customers would move, and a question is asked. Every customer is then judged anew once, in turn, while events go on
-    being folded; what that changes has the cause `edition-N`, and every announcement names the edition it was made under.
-    A policy that can't follow the one in force (another currency, a longer look-back) is refused, with the reason.
+    It begins everywhere at the same instant, while workers run. First the log is folded under both policies, to show
+    which customers would move, and a question is asked. Every customer is then judged anew once, in turn, while events
+    go on being folded; what that changes has the cause `edition-N`, and every announcement names the edition it was
+    made under. A policy that can't follow the one in force (another currency, a longer look-back) is refused, with the
+    reason.
 
     With --parameters, workers score with other fitted parameters from now on; nothing is compared or asked.
     """

@@ -71,9 +71,9 @@ def rebuild(
     after a question the new version takes over. Until then nothing changes. Run it again after Ctrl-C or a failure: it
     continues where it stopped. Status 1 if nothing was switched. docs/changing.md says what a switch is.
 
-    With --as-of, tables, offsets and journal of the new version are written in one transaction, or not at all, and the old
-    version goes on. Then start workers of the new version, or run this again without --as-of. What was announced since that
-    time is announced again, on the new version's topics.
+    With --as-of, tables, offsets and journal of the new version are written in one transaction, or not at all, and the
+    old version goes on. Then start workers of the new version, or run this again without --as-of. What was announced
+    since that time is announced again, on the new version's topics.
     """
     with told():
         settings = load_settings(broker=broker)

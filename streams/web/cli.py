@@ -46,7 +46,8 @@ def console(
 ) -> None:
     """Serve the web console, and look-ups for programs.
 
-    Look-ups are under /v1. It runs until it is stopped. Reading needs only Redis. Every option is also a setting; docs/console.md has all of them.
+    Look-ups are under /v1. It runs until it is stopped. Reading needs only Redis. Every option is also a setting;
+    docs/console.md has all of them.
     """
     if context.invoked_subcommand is not None:
         return

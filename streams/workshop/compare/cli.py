@@ -59,9 +59,9 @@ def diff(
 ) -> None:
     """Show what another policy would change on a log.
 
-    --policy is given twice: the policy that is in force, and another one. The report says which customers move from which tier to which, why, and what that means for alerts, revenue and cost. The log is
-    folded under both policies in one pass; the same log and policies always give the same report. Nothing is written but
-    the files that are named.
+    --policy is given twice: the policy that is in force, and another one. The report says which customers move from
+    which tier to which, why, and what that means for alerts, revenue and cost. The log is folded under both policies in
+    one pass; the same log and policies always give the same report. Nothing is written but the files that are named.
     """
     try:
         if len(policy) != 2:

@@ -84,10 +84,12 @@ def explain(
     """Show a customer's story, or what one more event would do.
 
     The story has every event with what it changed and why, what time alone changed, how the customer is now, and what
-    comes next. It is made by the worker's own fold, so it says what a replay of the same log announces. With --event, it
-    is the customer without and with a purchase, refund or complaint, at the same instant. Nothing is written anywhere.
+    comes next. It is made by the worker's own fold, so it says what a replay of the same log announces. With --event,
+    it is the customer without and with a purchase, refund or complaint, at the same instant. Nothing is written
+    anywhere.
 
-    --policy may be given again with --event, to compare policies. Without a log, the story comes from the worker's table (--broker), or from the serving view (--redis-url).
+    --policy may be given again with --event, to compare policies. Without a log, the story comes from the worker's
+    table (--broker), or from the serving view (--redis-url).
     """
     with _sentences():
         asked = _Asked(customer_id, logs or [], at, maps, recorded_lines, as_json, broker, journal)

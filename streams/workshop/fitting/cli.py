@@ -71,8 +71,9 @@ def fit(
 ) -> None:
     """Fit the risk score and the expected spend to a log.
 
-    The fit is by maximum likelihood and on outcomes, calibrated out of time. It writes a parameter file; a policy uses it
-    by [risk] parameters = "FILE" in place of its own numbers. --policy has the currency and the rules for complaints.
+    The fit is by maximum likelihood and on outcomes, calibrated out of time. It writes a parameter file; a policy uses
+    it by [risk] parameters = "FILE" in place of its own numbers. --policy has the currency and the rules for
+    complaints.
     """
     try:
         chosen = models.load(policy)
@@ -124,9 +125,9 @@ def backtest(
 ) -> None:
     """Test on the past whether policies were right about churn.
 
-    Policies, fitted models and rules of thumb predict at instants of the past (origins), each by what was known then, which
-    the run checks; the report compares that with what then happened: how well each separates customers, how far its
-    probabilities can be believed, and what alerts the retention team would have had.
+    Policies, fitted models and rules of thumb predict at instants of the past (origins), each by what was known then,
+    which the run checks; the report compares that with what then happened: how well each separates customers, how far
+    its probabilities can be believed, and what alerts the retention team would have had.
     """
     started = time.monotonic()
     try:

@@ -93,7 +93,8 @@ def test(
 ) -> None:
     """Test a policy on customers whose results you have written.
 
-    Each customer is like a unit test: it prints a line for each instant, and why one is wrong. Status 0 if all are as expected, 1 if not, 2 if a file can't be used. docs/policies.md has the form of the files.
+    Each customer is like a unit test: it prints a line for each instant, and why one is wrong. Status 0 if all are as
+    expected, 1 if not, 2 if a file can't be used. docs/policies.md has the form of the files.
     """
     try:
         chosen = models.load(policy)

@@ -47,7 +47,8 @@ def new(
 ) -> None:
     """Write a policy from a log and your answers to questions.
 
-    It proposes round thresholds for the tiers from what the log's customers spent. Every question has a default (Enter takes it) and an option. The log is read once; with a fit, once more.
+    It proposes round thresholds for the tiers from what the log's customers spent. Every question has a default (Enter
+    takes it) and an option. The log is read once; with a fit, once more.
     """
     answers = Answers(id, title, currency, tiers, names, window, utc_offset, grace, step, by, shares)
     make(logs, maps, out, answers, lines, fit, yes or as_json, force, as_json)

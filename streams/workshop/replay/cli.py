@@ -76,7 +76,8 @@ def replay(
 ) -> None:
     """Fold event logs into output files, without a broker.
 
-    The same log and policy always give the same bytes. Writes tier-changes.jsonl, churn-risk.jsonl, life-cycle.jsonl, alerts.jsonl, profiles.jsonl and dead-letters.jsonl.
+    The same log and policy always give the same bytes. Writes tier-changes.jsonl, churn-risk.jsonl, life-cycle.jsonl,
+    alerts.jsonl, profiles.jsonl and dead-letters.jsonl.
     """
     try:
         chosen = models.load(policy)
@@ -84,8 +85,8 @@ def replay(
         sorting = Sorting.of(sort, sort_memory, sort_folder)
         if workers > 1 and chosen.relative is not None and not recorded_lines:
             raise LogError(
-                f"the lines of {chosen.ref} depend on all customers, so one process has to see them all: leave out "
-                "--workers, or give --recorded-lines with a log that has a worker's lines"
+                f"the thresholds of {chosen.ref} depend on all customers, so one process has to read them all: leave out "
+                "--workers, or give --recorded-lines with a log that has the thresholds of a worker"
             )
         shown = not as_json and sys.stderr.isatty()
         collect_rarely()
@@ -103,7 +104,9 @@ def replay(
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
-        how = "" if checkpoint is None or not checkpoint.exists() else "; the same command goes on from the checkpoint"
+        how = (
+            "" if checkpoint is None or not checkpoint.exists() else "; the same command continues from the checkpoint"
+        )
         raise fail(f"stopped; {out} is incomplete{how}", INTERRUPTED) from None
     if as_json:
         say_json(summary)
