@@ -1,7 +1,7 @@
 """Fitted parameters as a TOML file: `tierstream policy fit` writes it, a policy names it (`[risk] parameters`).
 
-It records the log that the parameters were fitted to and how good they are. The part that a policy uses has a digest, which is
-part of the policy's name in every output: `annual-spend@1+3f9a01c2`.
+It records the log that the parameters were fitted to and how good they are. The part that a policy uses has a digest,
+which is part of the policy's name in every output: `annual-spend@1+3f9a01c2`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ class WindowSpec(Spec, kw_only=True):
 
 
 class TierSpec(Spec, kw_only=True):
-    """`[[tiers]]`, lowest first: all requirements must hold. `top_share` is a share of the customers, by spend in the window."""
+    """`[[tiers]]`, lowest first: all requirements must hold. `top_share` is a share of the customers, by spend in the
+    window.
+    """
 
     name: str
     min_spend: str | int | None = None
