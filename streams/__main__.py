@@ -36,7 +36,7 @@ EXTRAS: Final[Mapping[str, Sequence[str]]] = {
     "rich": ["worker", "console", "workshop", "notebook"],
     "scipy": ["worker", "console", "workshop", "notebook"],
     "tenacity": ["worker"],
-    "typer": ["worker", "console", "workshop", "notebook"],
+    "typer": ["worker", "console", "workshop"],
     "uvicorn": ["console"],
     "uvloop": ["worker", "console"],
     "zstandard": ["worker", "console", "workshop", "notebook"],
