@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from packaging.requirements import Requirement
 from models import _compiled
 from scripts.requirements import PINNED, Pin, closure, listed, normalized, read_lock
 from streams.__main__ import EXTRAS, ROLES, main, missing_extra
+from streams.cli import COMMANDS, Group
 from tests.scripts.imports import ROOT, imports, module_of, reached, sources, third_party
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -98,6 +100,12 @@ def requirements(extra: str) -> set[str]:
     return listed(extras)
 
 
+def test_every_module_belongs_to_a_role() -> None:
+    found = {path for rooms in ROOMS.values() for path in reached(paths(rooms))}
+    alone = {module_of(path) for path in set(sources().values()) - found}
+    assert alone == {"streams.__main__", "streams.cli"}
+
+
 def assert_covered(starts: Iterable[Path], has: set[str], allowed: Collection[str]) -> None:
     """What these files import, in the end, is in `has`; but for what is `allowed` to be missing, if it is imported late."""
     for name, by in third_party(reached(starts)).items():
@@ -115,7 +123,7 @@ def test_an_extra_installs_what_its_modules_import(extra: str) -> None:
     assert_covered(paths(ROOMS[extra]), requirements(extra), OPTIONAL if extra else SCORES)
 
 
-IMPORT_ALL = """
+BLOCK = """
 import importlib, sys
 blocked = frozenset(sys.argv[1].split())
 
@@ -125,22 +133,73 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocker())
+"""
+IMPORT_ALL = """
 for name in sys.argv[2:]:
     importlib.import_module(name)
 """
+SHOW_HELP = """
+import contextlib, io, json
+from streams.__main__ import main
+
+found = {}
+for command in sys.argv[2:]:
+    sys.argv = ["tierstream", *command.split(), "--help"]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit as ended:
+            found[command] = [ended.code, said.getvalue()]
+print(json.dumps(found))
+"""
+
+
+def with_extra_alone(extra: str, program: str, arguments: Iterable[str]) -> str:
+    """What a program prints where no packages can be imported but those of an extra."""
+    installed = closure(LOCK, listed([extra] if extra else []))
+    blocked = [
+        name for name in packages() if not distributions(name) & installed and name not in sys.stdlib_module_names
+    ]
+    command = [sys.executable, "-c", BLOCK + program, " ".join(blocked), *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def commands() -> dict[str, str]:
+    """Every command, and the module that it is in."""
+    found = {}
+    for below in COMMANDS.values():
+        for name, entry in below.items():
+            inner = (
+                {f"{name} {one}": command for one, command in entry.commands.items()}
+                if isinstance(entry, Group)
+                else {name: entry}
+            )
+            found |= {one: command.function.partition(":")[0] for one, command in inner.items()}
+    return found
 
 
 @pytest.mark.parametrize("extra", [one for one in ROOMS if one not in ADDED_TO])
 def test_a_role_s_modules_load_with_the_packages_of_its_extra_alone(extra: str) -> None:
-    there = closure(LOCK, listed([extra] if extra else []))
-    blocked = [name for name in packages() if not distributions(name) & there and name not in sys.stdlib_module_names]
     optional = {sources()[one] for one in OPTIONAL_MODULES}
-    modules = sorted(module_of(path) for path in paths(ROOMS[extra]) - optional)
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL, " ".join(blocked), *modules],
-        check=False, capture_output=True, text=True, cwd=ROOT, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with_extra_alone(extra, IMPORT_ALL, sorted(module_of(path) for path in paths(ROOMS[extra]) - optional))
+
+
+@pytest.mark.parametrize("extra", ["worker", "console", "workshop"])
+def test_with_one_extra_its_commands_work_and_others_name_theirs(extra: str) -> None:
+    found = json.loads(with_extra_alone(extra, SHOW_HELP, ["", *commands()]))
+    assert found.pop("") == [0, ""]
+    for command, (status, said) in found.items():
+        module = commands()[command]
+        if status == 0:
+            continue
+        assert not any(module.startswith(f"{room}.") for room in ROOMS[extra]), (command, said)
+        (other,) = (other for other in ("worker", "console", "workshop") if module.startswith(tuple(ROOMS[other])))
+        assert said.count("\n") == 1
+        assert said.startswith("tierstream: this needs ")
+        assert f"pip install 'tierstream[{other}]'" in said
+    assert len(found) > 20
 
 
 def test_modules_of_optional_packages_are_imported_late() -> None:
