@@ -1,4 +1,4 @@
-"""MBG/NBD: when will a customer buy again, who may have left without saying so?
+"""MBG/NBD: when will a customer buy again, given that they may have left unnoticed?
 
 Batislam, Denizel and Filiztekin (2007), "Empirical validation and comparison of models for customer base
 analysis". While alive a customer buys at a gamma-distributed rate (r, alpha); after every purchase, the first

@@ -1,7 +1,8 @@
-"""A policy: how a customer's value becomes a tier and their silence a risk, and everything about its file.
+"""A policy, its TOML file, its editions and the census: how a customer's value becomes a tier and their silence a risk.
 
-`Policy` is what the fold uses; `load` makes one from a TOML file and says what is wrong with the file. Editions are the
-numbered periods during which a policy, with its parameters and thresholds, is in force (models.policy.editions).
+Public: `Policy`, which the fold uses; `load`, `parse` and `PolicyError` (file.py, problems.py), which say what is wrong
+with a file; editions (editions.py), the numbered periods during which a policy, with its parameters and thresholds, is
+in force. It knows nothing of the fold, and reads no file but a policy's and its parameters'.
 """
 
 from models import _compiled
