@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,42 +16,39 @@ settings.register_profile("ci", _COMMON, max_examples=100, derandomize=True)
 settings.register_profile("thorough", _COMMON, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-HERE = Path(__file__).parent
-LONGEST_FIRST = (
-    "integration/test_recovery.py",
-    "integration/test_rebuild.py",
-    "integration/test_worker_equals_replay.py",
-    "chaos/test_chaos.py",
-    "notify/test_push.py",
-    "integration/test_worker.py",
-    "models/test_oracle_on_cdnow.py",
-    "integration/test_client.py",
-    "integration/test_seek.py",
-    "integration/test_ingest.py",
-    "models/test_story.py",
-    "integration/test_console_in_browser.py",
-    "integration/test_dead_letters.py",
-    "integration/test_relative.py",
-    "models/test_contracts.py",
-    "models/test_backtest.py",
-    "integration/test_activation.py",
-    "workshop/test_comparison.py",
-    "workshop/test_checkpoint.py",
-    "library/test_cookbook.py",
-    "integration/test_shadow.py",
-    "models/test_time.py",
-    "integration/test_replay_of_topics.py",
-    "integration/test_explain.py",
-    "workshop/test_backtest_page.py",
-    "models/test_oracle_on_random_logs.py",
-    "workshop/test_fit_cli.py",
-    "models/test_risk_and_state.py",
-    "scripts/test_documents.py",
-)
-"""From minutes down to half a minute. With several processes no long file is left to one of them at the end."""
+# Several processes run the tests, a file at a time (scripts/test): if a long file came late, one process would still be
+# at it when the others have finished. So the longest files come first. How long they take is measured, not listed, so
+# that it can't go stale: pytest's cache (.pytest_cache) keeps the seconds of every test from the last run that had it.
+DURATIONS = "tierstream/durations"
+UNTIMED_KAFKA_SECONDS = 10.0
+"""What a test with a broker counts as before its first run; any other test counts as nothing."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, the others as they come."""
-    places = {HERE / name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+class DurationRecorder:
+    """Keeps in pytest's cache how long each test took, with its fixtures."""
+
+    def __init__(self, cache: pytest.Cache) -> None:
+        self._cache = cache
+        self._seconds: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[report.nodeid] += report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        self._cache.set(DURATIONS, self._cache.get(DURATIONS, {}) | self._seconds)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record durations, once: a process that pytest-xdist started leaves that to the one that started it."""
+    if config.cache is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(DurationRecorder(config.cache))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files first; files that take equally long stay in their order."""
+    durations = {} if config.cache is None else config.cache.get(DURATIONS, {})
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        untimed = UNTIMED_KAFKA_SECONDS if item.get_closest_marker("kafka") else 0.0
+        seconds[item.path] += durations.get(item.nodeid, untimed)
+    items.sort(key=lambda item: seconds[item.path], reverse=True)

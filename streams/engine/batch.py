@@ -1,7 +1,7 @@
-"""A batch of events folded into customers: what the worker and the replay have in common.
+"""A batch: customers advanced by time, then events folded into customers.
 
-What a batch will do is settled before anything is folded (`Plan`): first time, then events. So a journal can say it in
-advance. Customers are bytes outside and decoded once per batch, however many of its events are theirs.
+What a batch will do is decided before anything is folded (`Plan`), so that a journal can record it in advance. Outside
+a batch customers are encoded states; a batch decodes each of its customers once, however many events they have in it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _digest: Final = xxh3_64_digest
 _digest_of_key: Final[Callable[[bytes], Any]] = xxh3_64_intdigest
 EVERYBODY_KEY: Final = EVERYBODY.encode()
 STEPS_A_TURN: Final = 100
-"""Customers and records folded before others get a turn: appends under way, pages, timers."""
+"""How many customers and records are folded before other tasks run: appends in progress, pages, timers."""
 
 
 class DeadLetter(NamedTuple):
-    """A rejected record and why."""
+    """A rejected record, with the reason."""
 
     code: str
     detail: str
@@ -42,31 +42,35 @@ class DeadLetter(NamedTuple):
 
 
 def fingerprint(key: bytes, state: bytes) -> int:
-    """64 bits that stand for a customer's id and state."""
+    """A 64-bit hash of a customer's id and state."""
     return unsigned(read_i64_be(_digest(state, _digest_of_key(key)), 0))
 
 
 def unsigned(word: i64) -> int:
-    """A machine word's 64 bits as a number that is not negative."""
+    """The 64 bits of a machine word as a non-negative number."""
     return int(word) & _ALL_BITS
 
 
 class Changes:
-    """Customers that changed, as they are kept, and what the table has to know about that."""
+    """The encoded states of the customers that changed, and how they change the table's count, checksum and
+    schedule.
+    """
 
     def __init__(self, kept: Mapping[bytes, bytes], advanced: Iterable[bytes] = ()) -> None:
         self._kept_of: Callable[[bytes], bytes | None] = kept.get
         self._advanced = set(advanced)
-        """Whose entries in the schedule are gone."""
+        """Customers whose entries the plan took from the schedule."""
         self.states: dict[bytes, bytes] = {}
         self.new = 0
-        """How many of them were not there before."""
+        """How many of them the table did not have before."""
         self._checksum: i64 = 0
         self.due: list[tuple[int, bytes]] = []
-        """The entries that the schedule lacks: one that moved later keeps its own."""
+        """Entries to add to the schedule. A customer whose due time moved later keeps the entry that the schedule
+        has.
+        """
 
     def add(self, key: bytes, state: bytes) -> None:
-        """A customer's state; nothing if it is as before."""
+        """Add a customer's state, unless it did not change."""
         kept = self._kept_of(key)
         if kept == state and key not in self._advanced:
             return
@@ -84,18 +88,20 @@ class Changes:
 
     @property
     def checksum(self) -> int:
-        """The fingerprints of their states before and after, xored."""
+        """The fingerprints of the states before and after, xored."""
         return unsigned(self._checksum)
 
 
 class Batch:
-    """Customers being folded, from the first event to the bytes that are kept."""
+    """Folds a plan: decodes its customers, collects outputs and dead letters, and encodes the customers that
+    changed.
+    """
 
     def __init__(self, editions: Editions, customers: Mapping[bytes, bytes], without_bodies: bool = False) -> None:
         self._without_bodies = without_bodies
-        """Outputs without ids and bodies."""
+        """Whether outputs are made without ids and bodies."""
         self.editions = editions
-        """Those after what was folded."""
+        """The editions after what was folded so far."""
         self._policy = editions.current
         self._edition = editions.number
         self._kept = customers
@@ -105,15 +111,15 @@ class Batch:
         self.outputs: list[Output] = []
         self.dead_letters: list[DeadLetter] = []
         self.repeats: Counter[str] = Counter()
-        """Events that had been counted before and changed nothing, by topic."""
+        """How many events were repeats, which change nothing; by topic."""
         self.events = 0
         self.latest_ms = -1
         """The latest `occurred_at` folded."""
         self.steps = 0
-        """How many customers and records of the plan are done with."""
+        """How many customers and records of the plan are done."""
 
     def fold(self, plan: Plan) -> Iterator[None]:
-        """Do what the plan says; yields now and then, so that others get a turn."""
+        """Fold the plan; yields after every STEPS_A_TURN steps, so that the caller can let other tasks run."""
         self._advanced = plan.due
         for key in plan.due:
             self._advance(key, plan.until_ms)
@@ -133,7 +139,7 @@ class Batch:
 
     def _advance(self, key: bytes, until_ms: int) -> None:
         customer = self._customer(key)
-        assert customer is not None, "who is due is known"
+        assert customer is not None, "every customer that is due has a state"
         self.outputs.extend(advance_in_place(customer, until_ms, self._policy, key.decode(), self._without_bodies))
 
     def _fold(self, record: Record) -> None:
@@ -179,7 +185,7 @@ class Batch:
         return customer
 
     def _begin_edition(self, command: Command, at_ms: int, record: Record) -> None:
-        """From here on customers are judged under another edition, each when their turn comes."""
+        """Begin an edition: from now on each customer is judged under it, when it is next decoded."""
         if command.edition is not None and command.edition <= self._edition:
             return  # sent twice
         try:
@@ -191,7 +197,9 @@ class Batch:
         self._policy, self._edition = self.editions.current, self.editions.number
 
     def changes(self, kept: Mapping[bytes, bytes] | None = None) -> Changes:
-        """The customers that changed; from what is `kept` in a table, if that is not where they were taken from."""
+        """The customers that changed, compared with the states in `kept`; without it, with the states that the batch
+        read.
+        """
         changes = Changes(self._kept if kept is None else kept, self._advanced)
         for key, customer in self._customers.items():
             changes.add(key, encode(customer))

@@ -10,7 +10,9 @@ Headers = list[tuple[str, bytes]]
 
 _TYPE_PREFIX = "io.tierstream."
 MAX_DEAD_LETTER_BYTES = 900_000
-"""A longer value is cut there, so that the dead letter itself fits into a record; `value_bytes` tells the whole length."""
+"""A longer value is cut to this length, so that the dead letter fits into a record; `value_bytes` has the whole
+length.
+"""
 
 
 def output_record(output: Output) -> tuple[bytes, bytes, Headers]:
@@ -28,7 +30,7 @@ def output_record(output: Output) -> tuple[bytes, bytes, Headers]:
 
 
 def dead_letter_record(letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
-    """The original bytes, with where they came from and what is wrong in the headers."""
+    """The record of a dead letter: the original key and value, with the source and the reason in headers."""
     record = letter.record
     headers = [
         ("topic", record.topic.encode()),

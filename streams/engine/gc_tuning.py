@@ -1,4 +1,4 @@
-"""Python's collector of cyclic garbage, told what folding is like."""
+"""Settings of Python's cyclic garbage collector that suit folding."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import gc
 from typing import Final
 
 OBJECTS_MADE: Final = 200_000
-"""So many more made than freed before the youngest are looked through."""
+"""How many more objects are made than freed before the collector looks at the youngest."""
 
 
 def collect_rarely() -> None:
-    """Records and customers under way are many and in no cycles: looking through them takes longer than folding them."""
+    """Collect rarely: records and customers being folded are many and form no cycles; scanning them takes longer than
+    folding.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_MADE, 20, 100)

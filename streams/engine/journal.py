@@ -1,8 +1,8 @@
-"""The journal: the one order in which a partition's inputs and its clock were folded.
+"""The journal: in which order a partition's inputs and its clock were folded.
 
-Before a batch's outputs leave, one small record says what it does: up to which time how many customers are advanced, then
-which records are folded in which order. With it a batch that a crash interrupted is done again exactly, and a
-replay tells history byte for byte, however the inputs met at run time.
+Before a batch's outputs are written, one small record says what the batch does: how many customers are advanced, to
+which time, then which records are folded, in which order. With it, a batch that a crash interrupted is repeated
+exactly, and a replay reproduces history byte for byte, in whichever order the inputs arrived at run time.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from streams.engine.plan import Plan
 from streams.engine.schedule import Schedule
 
 Run = tuple[str, int, int]
-"""Records that follow one another: topic, first offset, last offset. There may be fewer than the numbers between, as
-offsets have gaps; there are never others."""
+"""Consecutive records of one topic: topic, first offset, last offset. Offsets may have gaps, so there may be fewer
+records than numbers in the range; no record in the range is left out.
+"""
 
 
 class ShadowEntry(Struct, frozen=True):
-    """What a batch does to the customers of a shadow policy: it advances so many, takes over those of `review`, and folds the
-    same records.
+    """What a batch does to the customers of a shadow policy: it advances `due` of them, takes over those in `review`
+    from the table, and folds the same records.
     """
 
     due: int
@@ -32,26 +33,28 @@ class ShadowEntry(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
-    """What one batch does, in this order: under `policy`, advance `due` customers to `until_ms`, judge those of `review`
-    under the edition in force, then fold `runs`.
+    """What one batch does, in this order: under `policy`, advance `due` customers to `until_ms`, judge those in
+    `review` under the edition in force, then fold `runs`.
     """
 
     batch: int
-    """The batch's number in its partition, from 1; that of the table's marker afterwards."""
+    """The batch's number in its partition, from 1; the table's marker has the same number afterwards."""
     generation: int
-    """The consumer group's generation of who wrote it. Of several entries of one batch the highest counts."""
+    """The consumer group's generation in which it was written. Of several entries for one batch the highest one
+    counts.
+    """
     policy: str
     until_ms: int
     due: int
-    """How many customers are advanced: the first so many in the order of due time and id."""
+    """How many customers are advanced: the first ones in the order of due time and id."""
     runs: list[Run]
     review: list[str] = []
     """Customers of an older edition, by their ids."""
     shadow: ShadowEntry | None = None
-    """Where a shadow policy is folded beside it. What becomes of the table does not depend on it."""
+    """What the batch does under a shadow policy, if there is one. The table does not depend on it."""
 
     def encode(self) -> bytes:
-        """The journal record's value."""
+        """The value of the journal's record."""
         return msgspec.json.encode(self)
 
 
@@ -59,7 +62,7 @@ _decode = msgspec.json.Decoder(Entry).decode
 
 
 class JournalError(ValueError):
-    """A journal that does not fit what it is about; the message says where and what to do."""
+    """A journal that can't be read or does not fit the inputs; the message says where, and what to do."""
 
 
 def entry_of(plan: Plan, batch: int, generation: int, policy: str) -> Entry:
@@ -84,7 +87,7 @@ def plan_of(
     take_up_to: Callable[[str, int], Iterable[Record]],
     where: str,
 ) -> Plan:
-    """The plan that an entry tells of, with the records that `take_up_to` (topic, offset) gives.
+    """The plan that an entry describes, with the records that `take_up_to` (topic, offset) returns.
 
     Raises JournalError, naming `where`, if other customers are due, or records are gone.
     """
@@ -99,15 +102,15 @@ def plan_of(
     if len(due) != entry.due or len(reviewed) != len(entry.review) or missing:
         raise JournalError(
             f"{where}, batch {entry.batch} does not fit the inputs: the journal says {entry.due} customers were due and "
-            f"{len(due)} are, {len(entry.review)} to be judged anew and {len(reviewed)} are there; records are missing of "
-            f"{', '.join(missing) or 'no topic'}. Were inputs deleted, or was {entry.policy} changed without a new version? A new TIERSTREAM_APP_VERSION, or a replay without --journal, "
-            "needs no journal"
+            f"{len(due)} are; {len(entry.review)} were to be judged again and {len(reviewed)} exist; "
+            f"topics with missing records: {', '.join(missing) or 'none'}. Were inputs deleted, or was {entry.policy} "
+            "changed without a new version? A new TIERSTREAM_APP_VERSION, or a replay without --journal, needs no journal"
         )
     return Plan(entry.until_ms, due, reviewed, records)
 
 
 def decode_entry(value: bytes | None, where: str) -> Entry:
-    """The entry in a journal record's value. Raises JournalError that names `where` it is."""
+    """The entry in a journal record's value. Raises JournalError, which says `where` the record is."""
     try:
         return _decode(value or b"")
     except msgspec.MsgspecError as error:
@@ -115,10 +118,11 @@ def decode_entry(value: bytes | None, where: str) -> Entry:
 
 
 def one_entry_a_batch(entries: Iterable[Entry], after: int = 0) -> Iterator[Entry]:
-    """The entries of batches beyond `after`, one each, in order.
+    """The entries of the batches after number `after`, one per batch, in order. Raises JournalError if a batch has
+    none.
 
-    A worker that lost its partition without knowing may have written an entry that its successor did not find: of
-    several for one batch, that of the latest generation is what happened. None can be missing.
+    A worker that lost its partition without knowing may have written an entry that the next owner did not find. Of
+    several entries for one batch, the one of the latest generation is what happened.
     """
     latest: Entry | None = None
     for entry in entries:

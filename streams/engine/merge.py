@@ -1,8 +1,8 @@
-"""One order out of several input topics: the records of a partition merged by `occurred_at`.
+"""Merges the records of a partition's input topics into one order, by `occurred_at`.
 
-Each topic keeps its own order; between topics the earlier event goes first. An input that has nothing here but is known
-to have more on the broker holds the others up, for a bounded time, so that catching up on a year of purchases does not
-outrun the complaints.
+Each topic keeps its own order; between topics the earlier event comes first. A topic without buffered records that has
+more on the broker holds up the others, for a bounded time, so that a worker that catches up on a year of purchases
+folds the complaints of that year in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.customer import NEVER_MS
 from models.events import Decoder, Event, Rejected
 
 BEFORE_ALL_MS: Final = -1
-"""Where a record without a usable time goes: at once, nothing can be behind it."""
+"""The time of a record that has none: before all events, so that it is taken at once and holds up nothing."""
 
 
 @mypyc_attr(acyclic=True)
@@ -35,7 +35,7 @@ class Record:
     timestamp_ms: int | None
     decoded: Event | Rejected
     occurred_at_ms: int
-    """The event's time; BEFORE_ALL_MS if there is none."""
+    """The event's time; BEFORE_ALL_MS for a rejected record."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ def records_of(found: Sequence[Any], topic: str, partition: int, decoder: Decode
         timestamp_ms: int = one.timestamp
         key: bytes | None = one.key
         value: bytes | None = one.value
-        # A record without a key may be in any partition: as wrong as a false key.
+        # A record without a key may be in any partition, which is as wrong as a false key.
         decoded = decoder.decode(topic, value, key or b"", timestamp_ms if timestamp_ms >= 0 else None)
         records.append(Record(topic, partition, one.offset, key, value, timestamp_ms, decoded))
     return records
@@ -77,7 +77,7 @@ def records_of_lines(
     partition: int,
     decode: Callable[[str, bytes], Event | Rejected],
 ) -> list[Record]:
-    """Lines of a file, the first of which has this number, as records of a topic, decoded; without those that are empty."""
+    """Lines of a file as records of a topic, decoded; empty lines are skipped. `number` is that of the first line."""
     records = []
     for line in lines:
         value = line.rstrip(b"\r\n")
@@ -88,7 +88,9 @@ def records_of_lines(
 
 
 def merged(streams: Sequence[Iterator[Record]], topics: Sequence[str]) -> Iterator[Record]:
-    """Streams merged by time, each in its own order; of equal times the topics' order decides, then the streams'."""
+    """Streams merged by time, each in its own order; at equal times the order of topics decides, then that of the
+    streams.
+    """
     return streams[0] if len(streams) == 1 else _merged(streams, {topic: rank for rank, topic in enumerate(topics)})
 
 
@@ -126,24 +128,24 @@ class Merge:
         return len(queue)
 
     def size(self, topic: str) -> int:
-        """How many records of a topic are waiting."""
+        """How many records of a topic are buffered."""
         return len(self._queues[topic])
 
     def sizes(self) -> dict[str, int]:
-        """How many records of each topic are waiting."""
+        """How many records of each topic are buffered."""
         return {topic: len(queue) for topic, queue in self._queues.items()}
 
     def is_drained(self) -> bool:
-        """Whether every input has been read to its end and taken from here."""
+        """Whether every topic has been read to its end and no record is buffered."""
         return all(not queue and self._is_at_end(topic) for topic, queue in self._queues.items())
 
-    def behind(self) -> list[str]:
-        """The topics that have nothing here but more on the broker."""
+    def topics_behind(self) -> list[str]:
+        """The topics that have no buffered records, but more on the broker."""
         return [topic for topic, queue in self._queues.items() if not queue and not self._is_at_end(topic)]
 
     def seconds_held_up(self, now: float) -> float:
-        """How much longer the merge waits for a topic that is behind; 0 when it does not wait."""
-        if not any(self._queues.values()) or not self.behind():
+        """How many more seconds the merge waits for a topic that is behind; 0 when it does not wait."""
+        if not any(self._queues.values()) or not self.topics_behind():
             self._held_up_since = None
             return 0.0
         if self._held_up_since is None:
@@ -151,10 +153,12 @@ class Merge:
         return max(0.0, self._held_up_since + self._max_idle_seconds - now)
 
     def take(self, now: float) -> Iterator[Record]:
-        """The records whose turn it is, removed one by one as they are asked for. `now` is a monotonic time in seconds."""
+        """The records that come next, removed one by one as they are asked for. `now` is a monotonic time in
+        seconds.
+        """
         if self.seconds_held_up(now) > 0:
             return
-        # With the patience for a topic behind used up, the others go on without it.
+        # Once the merge has waited long enough for a topic that is behind, it no longer waits for it.
         patience_over = self._held_up_since is not None
         while True:
             earliest: deque[Record] | None = None
@@ -163,7 +167,7 @@ class Merge:
                 if not queue:
                     continue
                 next_ms = queue[0].occurred_at_ms
-                # Of equal times the first topic's goes first.
+                # At equal times the record of the first topic comes first.
                 if earliest is None or next_ms < earliest_ms:
                     following_ms, earliest, earliest_ms = earliest_ms, queue, next_ms
                 elif next_ms < following_ms:
@@ -173,16 +177,16 @@ class Merge:
             yield earliest.popleft()
             while earliest and earliest[0].occurred_at_ms < following_ms:
                 yield earliest.popleft()
-            if not earliest and not patience_over and self.behind():
+            if not earliest and not patience_over and self.topics_behind():
                 return
 
     def take_up_to(self, topic: str, last_offset: int) -> Iterator[Record]:
-        """The records of a topic up to an offset, removed, whosever turn it is."""
+        """The records of a topic up to an offset, removed, whatever other topics have."""
         queue = self._queues[topic]
         while queue and queue[0].offset <= last_offset:
             yield queue.popleft()
 
     def next_event_ms(self) -> int | None:
-        """The time of the earliest event waiting here."""
+        """The time of the earliest buffered event; None if there is none."""
         times = [queue[0].occurred_at_ms for queue in self._queues.values() if queue]
         return min(times) if times else None

@@ -1,7 +1,7 @@
 """The engine: one partition's customers in memory, and everything that folding a batch does to them.
 
-The worker and the replay both hold this class, so that a replay equals the live run by construction. What differs is around
-it: the worker writes each batch to Kafka between `outcome` and `apply`; a replay has nothing to write.
+The worker and the replay both use this class, so a replay equals the live run by construction. Only their surroundings
+differ: the worker writes each batch to Kafka between `outcome` and `apply`; a replay writes nothing.
 
     batch = partition.new_batch()
     for _ in batch.fold(plan): ...
@@ -18,7 +18,7 @@ from models.policy.editions import Editions
 from streams.engine.batch import Batch, Changes
 from streams.engine.journal import Entry, plan_of
 from streams.engine.merge import Record
-from streams.engine.plan import NOBODY, Plan, make_plan
+from streams.engine.plan import NO_CUSTOMERS, Plan, make_plan
 from streams.engine.schedule import Review, Schedule
 
 NO_TIME_MS: Final = -1
@@ -26,22 +26,23 @@ NO_TIME_MS: Final = -1
 
 
 class Outcome(NamedTuple):
-    """What a folded batch changes in its partition, once it is taken over."""
+    """What a folded batch changes in its partition, once it is applied."""
 
     changes: Changes
     editions: Editions
     clock_ms: int
     latest_ms: int
     customers: int
-    """How many customers there are then."""
+    """How many customers the partition has after the batch."""
     checksum: int
-    """The `fingerprint`s of all of them then, xored."""
+    """The `fingerprint`s of all customers after the batch, xored."""
 
 
 class Partition:
-    """The customers of one partition, as bytes: who is due, which editions they are judged under, and how far time has come.
+    """The customers of one partition, as encoded states; their schedule, the editions in force, and the partition's
+    time.
 
-    With an event clock the partition's time is that of the latest event; else it is what each plan says.
+    With an event clock the partition's time is that of the latest event; with a wall clock it is the time in each plan.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Partition:
         self.schedule = Schedule(self.customers)
         self.editions = editions
         self.review = Review(self.customers, editions.number)
-        """The customers that are still to be judged under the latest edition."""
+        """The customers that still have to be judged under the latest edition."""
         self.clock_ms = clock_ms
         """How far customers have been advanced."""
         self.latest_ms = clock_ms
@@ -71,27 +72,31 @@ class Partition:
         records: Iterator[Record],
         max_records: int,
         max_bytes: int,
-        beside: Mapping[bytes, bytes] = NOBODY,
+        shadow_customers: Mapping[bytes, bytes] = NO_CUSTOMERS,
     ) -> Plan:
-        """Some customers that are due at `until_ms`, then records, as many as fit: see `make_plan`."""
-        return make_plan(self.customers, self.schedule, self.review, until_ms, records, max_records, max_bytes, beside)
+        """Some customers that are due at `until_ms`, then as many records as fit: see `make_plan`."""
+        return make_plan(
+            self.customers, self.schedule, self.review, until_ms, records, max_records, max_bytes, shadow_customers
+        )
 
     def plan_without_limits(self, records: list[Record]) -> Plan:
-        """Every customer that is due or still to be judged, then all these records."""
+        """Every customer that is due or still has to be judged, then all these records."""
         reviewed = list(self.review.take(len(self.review)))
         return Plan(self.clock_ms, list(self.schedule.due(self.clock_ms)), reviewed, records)
 
     def plan_again(self, entry: Entry, take_up_to: Callable[[str, int], Iterable[Record]], where: str) -> Plan:
-        """The plan that a journal's entry describes. Raises JournalError: see `plan_of`."""
+        """The plan that a journal entry describes. Raises JournalError: see `plan_of`."""
         return plan_of(entry, self.customers, self.schedule, take_up_to, where)
 
     # ------------------------------------------------------------ folding it
     def new_batch(self, without_bodies: bool = False) -> Batch:
-        """A batch of these customers, to be folded."""
+        """An empty batch over these customers."""
         return Batch(self.editions, self.customers, without_bodies)
 
     def outcome(self, batch: Batch, until_ms: int) -> Outcome:
-        """What a folded batch, whose plan advanced customers to `until_ms`, changes here; nothing is changed yet."""
+        """What a folded batch, whose plan advanced customers to `until_ms`, will change in this partition. Changes
+        nothing yet.
+        """
         changes, editions = batch.changes(), batch.editions
         if editions is self.editions and self.review.is_over():
             editions = editions.latest_only()
@@ -105,7 +110,7 @@ class Partition:
         )
 
     def apply(self, outcome: Outcome) -> None:
-        """Take a folded batch over."""
+        """Apply the outcome of a folded batch."""
         self.schedule.enter(outcome.changes.due)
         self.customers.update(outcome.changes.states)
         if outcome.editions.number != self.editions.number:
@@ -114,7 +119,7 @@ class Partition:
         self.clock_ms, self.latest_ms, self.checksum = outcome.clock_ms, outcome.latest_ms, outcome.checksum
 
     def fold_at_once(self, plan: Plan, without_bodies: bool = False) -> Batch:
-        """Fold a plan and take it over; returns the batch with its outputs."""
+        """Fold a plan and apply its outcome; returns the batch with its outputs."""
         batch = self.new_batch(without_bodies)
         for _ in batch.fold(plan):
             pass

@@ -1,4 +1,4 @@
-"""What a batch will do, settled before anything is folded, so that a journal can record it in advance."""
+"""What a batch will do. It is decided before anything is folded, so that a journal can record it in advance."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from models.events import Event
 from streams.engine.merge import Record
 from streams.engine.schedule import Review, Schedule
 
-NOBODY: Final[Mapping[bytes, bytes]] = {}
+NO_CUSTOMERS: Final[Mapping[bytes, bytes]] = {}
 ROOM_PER_CUSTOMER: Final = 256
 ROOM_PER_EVENT: Final = 192
-"""Bytes by which a customer's encoded state can be expected to grow, at the most, per batch and per event."""
+"""By how many bytes at most a customer's encoded state is expected to grow, per batch and per event."""
 MOST_DUE: Final = 500
-"""Customers advanced in one batch; those that are left are due in the next."""
+"""How many customers are advanced in one batch at most; the rest are advanced in the next."""
 
 
 class Plan(NamedTuple):
-    """What a batch will do, in this order: advance customers to a time, judge some under a new edition, fold records."""
+    """What a batch will do, in this order: advance customers to a time, judge some under a new edition, fold
+    records.
+    """
 
     until_ms: int
     due: list[bytes]
     """The customers to advance, in the order in which they are due."""
     review: list[bytes]
-    """Customers of an older edition of the policy."""
+    """Customers that were last judged under an older edition, to be judged under the one in force."""
     records: list[Record]
     shadow: Plan | None = None
     """What the table of the shadow policy does in the same batch, with the same records."""
@@ -36,7 +38,7 @@ class Plan(NamedTuple):
         return not self.due and not self.review and not self.records and (shadow is None or shadow.is_empty)
 
     def step(self, number: int) -> bytes | Record:
-        """The customer or the record whose turn comes after so many others."""
+        """The customer or record at this position of the plan, from 0."""
         customers = [*self.due, *self.review]
         return customers[number] if number < len(customers) else self.records[number - len(customers)]
 
@@ -49,12 +51,13 @@ def make_plan(
     records: Iterator[Record],
     max_events: int,
     max_bytes: int,
-    beside: Mapping[bytes, bytes] = NOBODY,
+    shadow_customers: Mapping[bytes, bytes] = NO_CUSTOMERS,
 ) -> Plan:
     """Some due customers, then as many records as fit into a batch whose customers take at most `max_bytes`.
 
-    Not all who are due, if they are many: events don't wait until everybody's time has come. One whose event it is, is
-    advanced with it. Where the records are folded into customers `beside` as well, those have to fit likewise.
+    If many customers are due, only some are planned, so that events need not wait for all of them; a customer with an
+    event is advanced when that event is folded. If the records are also folded into `shadow_customers`, these have to
+    fit as well.
     """
     due: list[bytes] = []
     taken: list[Record] = []
@@ -79,5 +82,7 @@ def make_plan(
         event = record.decoded
         if isinstance(event, Event) and event.key not in seen:
             seen.add(event.key)
-            left_bytes -= max(len(customers.get(event.key, b"")), len(beside.get(event.key, b""))) + ROOM_PER_CUSTOMER
+            left_bytes -= (
+                max(len(customers.get(event.key, b"")), len(shadow_customers.get(event.key, b""))) + ROOM_PER_CUSTOMER
+            )
     return Plan(until_ms, due, reviewed, taken)

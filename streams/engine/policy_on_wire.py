@@ -1,4 +1,4 @@
-"""A policy as it travels: in the command that activates it, in the note of that, and in the serving view."""
+"""A policy in messages: in the command that activates it, in the record of that activation, and in the serving view."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.parameters import Parameters
 from models.policy import Policy, parse_with
 
 EDITION: Final = b"edition"
-"""Key, in the topic `census`, of the note of the latest edition that was begun."""
+"""Key, in the topic `census`, of the record of the latest edition that was begun."""
 
 
 class Rules(Struct, frozen=True):
@@ -41,7 +41,7 @@ def edition_body(
     policy: str | None = None,
     follows: str | None = None,
 ) -> bytes:
-    """The command that begins an edition. The same edition has the same event id, whoever sends it."""
+    """The command that begins an edition. An edition always has the same event id, so that it can be sent again."""
     body = {
         "event_id": f"edition-{number}",
         "customer_id": EVERYBODY,

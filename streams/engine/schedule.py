@@ -1,4 +1,4 @@
-"""Whose turn it is: customers that are due by time, and customers that are dealt with one after the other."""
+"""Which customers are next: those that are due by time, and backlogs of customers that are processed bit by bit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from models.state import due_at_ms_of, edition_of
 
 SLOT_MS: Final = units.HOUR_MS
 ENTRIES_AHEAD: Final = 500
-"""Entries of the next hour taken into the heap at each look, which are at least a few a second."""
-LOOKS_PER_REVIEW: Final = 20
-"""How many customers who were judged already are passed over for each that is still to be."""
+"""How many entries of the next hour are moved to the heap per look; there are at least a few looks a second."""
+LOOKS_PER_CUSTOMER: Final = 20
+"""How many customers that are already done are skipped at most, for each customer asked for."""
 
 
-class Turns(ABC):
-    """Customers who are dealt with one after the other, unless that happens in the meantime for an event of theirs."""
+class Backlog(ABC):
+    """Customers to be processed bit by bit; those that an event of theirs takes care of in the meantime are skipped."""
 
     def __init__(self, waiting: list[bytes]) -> None:
         self._waiting = waiting
@@ -32,8 +32,8 @@ class Turns(ABC):
         return len(self._waiting)
 
     def take(self, most: int) -> Iterator[bytes]:
-        """The next so many, removed as they are asked for; who is done with is passed over, a few for each."""
-        looks = LOOKS_PER_REVIEW * most
+        """Up to `most` customers, removed as they are asked for. Customers that are done are skipped, up to a limit."""
+        looks = LOOKS_PER_CUSTOMER * most
         while self._waiting and most > 0 and looks > 0:
             looks -= 1
             key = self._waiting.pop()
@@ -42,17 +42,17 @@ class Turns(ABC):
                 yield key
 
     def is_over(self) -> bool:
-        """Whether everybody is done with; looks at those whose turn is next."""
+        """Whether nothing is left to do; drops customers at the end that are already done."""
         while self._waiting and self._is_done(self._waiting[-1]):
             self._waiting.pop()
         return not self._waiting
 
 
-class Review(Turns):
-    """The customers who are still to be judged under the edition in force."""
+class Review(Backlog):
+    """The customers that still have to be judged under the edition in force."""
 
     def __init__(self, customers: Mapping[bytes, bytes], number: int) -> None:
-        # No more than a copy of references, so that an edition does not stop the stream; who is left is found out bit by bit.
+        # Only references are copied, so that a new edition does not stop the stream; `_is_done` is asked later.
         super().__init__(list(customers) if number else [])
         self._customers = customers
         self._number = number
@@ -61,8 +61,8 @@ class Review(Turns):
         return edition_of(self._customers[key]) == self._number
 
 
-class Unseen(Turns):
-    """The customers whom a shadow has still to take over from the table."""
+class ShadowBacklog(Backlog):
+    """The customers that a shadow still has to take over from the table."""
 
     def __init__(self, own: Mapping[bytes, bytes], main: Mapping[bytes, bytes]) -> None:
         super().__init__([key for key in main if key not in own])
@@ -73,17 +73,18 @@ class Unseen(Turns):
 
 
 class Schedule:
-    """Which customers are due when. Costs grow with the number due, not with the number of customers.
+    """When each customer is due. Costs grow with the number of customers due, not with the number of customers.
 
-    Every customer with a due time has an entry no later than it; an entry that turns out too early is put back. What is far
-    off lies unsorted by the hour, eight bytes a customer; what is near is a heap. An hour is opened little by little in the
-    hour before it, so that it does not matter how many customers are due in one.
+    Every customer with a due time has an entry no later than that time; an entry that turns out to be too early is put
+    back. Entries of later hours are unsorted lists, one per hour, eight bytes a customer; near entries are in a heap.
+    The entries of an hour are moved to the heap little by little during the hour before, so an hour with many due
+    customers causes no pause.
     """
 
     def __init__(self, customers: Mapping[bytes, bytes]) -> None:
         self._customers = customers
         self._near: list[tuple[int, bytes]] = []
-        """A heap of due time and id: the entries of all slots before `_open`, and some of that."""
+        """A heap of due time and id: the entries of all slots before `_open`, and some of that slot."""
         self._far: dict[int, list[bytes]] = {}
         self._far_slots: list[int] = []
         """A heap of the keys of `_far`."""
@@ -94,7 +95,7 @@ class Schedule:
         return len(self._near) + sum(map(len, self._far.values()))
 
     def rebuild(self) -> None:
-        """Enter every customer anew."""
+        """Rebuild the schedule from all customers."""
         self._near, self._far, self._far_slots, self._open = [], {}, [], 0
         for key, kept in self._customers.items():
             self._enter(due_at_ms_of(kept), key)
@@ -105,14 +106,15 @@ class Schedule:
             self._enter(due_at_ms, key)
 
     def next_ms(self) -> int:
-        """No customer is due before this."""
+        """A time before which no customer is due."""
         near_ms = self._near[0][0] if self._near else NEVER_MS
         return min(near_ms, self._far_slots[0] * SLOT_MS) if self._far_slots else near_ms
 
     def count_due(self, until_ms: int, most: int) -> int:
-        """About how many customers are due up to `until_ms`; of those of the hour in hand no more than `most` are counted.
+        """About how many customers are due up to `until_ms`; of the entries in the heap no more than `most` are
+        counted.
 
-        Some may have bought since they were entered, and will turn out not to be due.
+        Some customers may have bought since they were entered, and will turn out not to be due.
         """
         near, found, look_at = self._near, 0, [0]
         while look_at and found < most:
@@ -158,11 +160,11 @@ class Schedule:
             keys.append(key)
 
     def _open_up_to(self, slot: int) -> None:
-        """Have all slots up to this one in the heap, and a part of the next."""
+        """Move the entries of all slots up to this one to the heap, and a part of the next slot."""
         while self._far_slots and self._far_slots[0] <= slot:
             opened = heapq.heappop(self._far_slots)
             self._open = opened + 1
-            # A customer who moved to and fro is in it several times; put back once, they don't become ever more.
+            # A customer whose due time moved back and forth has several entries; only one of them is put back.
             for key in dict.fromkeys(self._far.pop(opened)):
                 self._enter_near(key, opened)
         self._open = max(self._open, slot + 1)
@@ -172,7 +174,7 @@ class Schedule:
                 self._enter_near(ahead.pop(), self._open)
 
     def _enter_near(self, key: bytes, slot: int) -> None:
-        """Take over an entry of a slot, at the time when the customer is due now; put back if that is later."""
+        """Move an entry of a slot to the heap, at the customer's present due time; put it back if that is later."""
         due_at_ms = self._due_at_ms(key)
         if due_at_ms // SLOT_MS <= slot:
             heapq.heappush(self._near, (due_at_ms, key))

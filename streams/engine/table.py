@@ -1,9 +1,9 @@
-"""The customers' table: bytes by customer and partition, with a changelog whose batches carry their own position.
+"""The customers' table of a partition, with a changelog whose batches carry their own position.
 
-A batch's changed customers and its marker go to the changelog together. On restoring, customers are staged until the
-marker that follows them arrives; what has no marker is not state. The marker also says how many customers there are and
-what their bytes add up to, so a changelog that lost something is noticed. It is a table of ours, not Faust's: see
-docs/decisions/0028-table-of-our-own.md.
+A batch's changed customers and its marker are written to the changelog together. When a table is restored, customers
+are staged until the marker that follows them is read; customers without a marker do not count. The marker also has the
+number of customers and a checksum of their states, so that a changelog that lost records is noticed. The table is our
+own, not Faust's: see docs/decisions/0028-table-of-our-own.md.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ CUSTOMER: Final = b"c"
 MARKER: Final = b"m"
 """Changelog key of a partition's marker."""
 MAX_BATCH_BYTES: Final = 900_000
-"""What a batch's customers may take in the changelog: Kafka's default limit for a RecordBatch is 1,048,588 bytes."""
+"""How many bytes a batch's customers may take in the changelog; Kafka's default limit for a RecordBatch is
+1,048,588.
+"""
 UNKNOWN: Final = -1
 
 
 class Marker(Struct, frozen=True):
-    """How far the customers before it in the changelog go."""
+    """Up to which batch, offsets and time the customers before it in the changelog go."""
 
     batch: int
-    """Number of the batch, from 1."""
+    """The batch's number, from 1."""
     offsets: dict[str, int]
     """Per input topic, the last offset folded."""
     clock_ms: int
@@ -47,35 +49,37 @@ class Marker(Struct, frozen=True):
     """The offset in the journal from which entries of later batches are found."""
     customers: int = UNKNOWN
     checksum: int = UNKNOWN
-    """How many customers there are, and the `fingerprint`s of all of them xored; UNKNOWN in markers of version 0.1."""
+    """How many customers the partition has, and the `fingerprint`s of all of them, xored; UNKNOWN in markers of version
+    0.1.
+    """
     editions: list[dict[str, Any]] = []
     """The editions that customers may be under (models.policy.editions.Editions.as_wire)."""
 
 
 NO_MARKER: Final = Marker(0, {}, -1, "", True)
 NOTHING_YET: Final = Marker(-1, {}, -1, "", True)
-"""Before a marker that may be of batch 0: one with which a table begins that is not empty."""
+"""Earlier than any marker, also one of batch 0, with which a table that is not empty begins."""
 
 
 class ChangelogError(RuntimeError):
-    """A changelog that can't be restored; the message says which record and what to do."""
+    """A changelog that can't be restored; the message names the record and says what to do."""
 
 
 START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/changing.md)"
 
 
-class Restored:
-    """What a changelog holds of a partition: its customers, and how far they go."""
+class RestoredTable:
+    """A partition's customers as its changelog has them, and the marker that says how far they go."""
 
     def __init__(self, marker: Marker = NO_MARKER) -> None:
         self.customers: dict[bytes, bytes] = {}
         self.unprofiled: set[bytes] = set()
-        """Customers changed since profiles were last all published."""
+        """Customers that changed since all profiles were last published."""
         self.marker = marker
         self.checksum = 0
 
     def take_over(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
-        """Take over a batch; the checksum is computed once all are."""
+        """Take over a batch. The checksum is computed at the end, over all batches."""
         if marker.profiled:
             self.unprofiled.clear()
         self.customers.update(changed)
@@ -84,15 +88,17 @@ class Restored:
 
 
 class Table(Partition):
-    """A partition that a changelog backs: with its position, and whose profiles are still to be published."""
+    """A partition that is backed by a changelog: it also has its latest marker, and the customers without a published
+    profile.
+    """
 
-    def __init__(self, restored: Restored, editions: Editions, has_event_clock: bool = True) -> None:
+    def __init__(self, restored: RestoredTable, editions: Editions, has_event_clock: bool = True) -> None:
         super().__init__(editions, restored.customers, restored.marker.clock_ms, has_event_clock, restored.checksum)
         self.marker = restored.marker
         self.unprofiled = restored.unprofiled
 
     def marker_after(self, outcome: Outcome, offsets: dict[str, int], policy: str, journal: int) -> Marker:
-        """The marker of the batch with this outcome, which folded its inputs up to and including these offsets."""
+        """The marker of a batch with this outcome, which folded the inputs up to and including these offsets."""
         return Marker(
             self.marker.batch + 1,
             self.marker.offsets | offsets,
@@ -106,7 +112,7 @@ class Table(Partition):
         )
 
     def commit(self, outcome: Outcome, marker: Marker) -> None:
-        """Take over a batch that the changelog holds."""
+        """Apply a batch that has been written to the changelog."""
         if marker.profiled:
             self.unprofiled.clear()
         self.apply(outcome)
@@ -115,38 +121,38 @@ class Table(Partition):
 
 
 def changelog_records(changed: Mapping[bytes, bytes], marker: Marker) -> list[tuple[bytes, bytes]]:
-    """A batch as the changelog holds it."""
+    """A batch as changelog records: the changed customers, then the marker."""
     records = [(CUSTOMER + key, state) for key, state in changed.items()]
     records.append((MARKER, msgspec.json.encode(marker)))
     return records
 
 
 class ChangelogRecord(Protocol):
-    """What is asked of a record of the changelog, whichever client read it."""
+    """A record of the changelog, from whichever client."""
 
     @property
     def key(self) -> bytes | None:
-        """Which customer, or MARKER."""
+        """CUSTOMER and the customer's id, or MARKER."""
 
     @property
     def value(self) -> bytes | None:
-        """The state, or the marker."""
+        """The customer's state, or the marker."""
 
     @property
     def offset(self) -> int:
-        """Where it is in the changelog's partition."""
+        """The record's offset in the changelog's partition."""
 
 
-class Restoring:
-    """A partition being restored from its changelog's records, fed in order."""
+class TableRestorer:
+    """Restores a partition's table from its changelog's records, fed in order."""
 
     def __init__(self, topic: str, number: int) -> None:
         self._where = f"{topic}, partition {number}"
         self._staged: dict[bytes, bytes] = {}
-        self._restored = Restored()
+        self._restored = RestoredTable()
 
     def feed(self, records: Iterable[ChangelogRecord]) -> None:
-        """Take records over. Raises ChangelogError at one that is neither a customer nor a marker."""
+        """Take over records. Raises ChangelogError for a record that is neither a customer nor a marker."""
         staged = self._staged
         for record in records:
             key, value = record.key, record.value
@@ -158,18 +164,18 @@ class Restoring:
                 raise self._unreadable(record.offset, "neither a marker nor a customer of a known schema version")
 
     def start_over(self) -> None:
-        """What came so far counts no more."""
+        """Discard everything that was fed so far."""
         self._staged.clear()
-        self._restored = Restored(NOTHING_YET)
+        self._restored = RestoredTable(NOTHING_YET)
 
     @property
     def marker(self) -> Marker:
-        """The last marker that came."""
+        """The latest marker that was fed."""
         return self._restored.marker
 
     @property
     def has_part_of_a_batch(self) -> bool:
-        """Whether customers came whose marker did not."""
+        """Whether customers were fed whose marker was not."""
         return bool(self._staged)
 
     def _take_over(self, value: bytes, offset: int) -> None:
@@ -180,8 +186,8 @@ class Restoring:
         if marker.batch > self._restored.marker.batch:
             self._restored.take_over(self._staged, marker)
         else:
-            # Written by a worker that had lost the partition without knowing; its successor's is what counts.
-            log.warning("%s, offset %d: a batch that came too late is left out", self._where, offset)
+            # Written by a worker that had lost the partition without knowing; the batch of the next owner counts.
+            log.warning("%s, offset %d: a batch of an earlier owner, written too late, is skipped", self._where, offset)
         self._staged.clear()
 
     def _unreadable(self, offset: int, why: str) -> ChangelogError:
@@ -189,15 +195,17 @@ class Restoring:
             f"the changelog can't be restored at {self._where}, offset {offset}: {why}. To repair it, {START_OVER}"
         )
 
-    def finish(self) -> Restored:
-        """The partition as of the last marker. Raises ChangelogError if it is not what the marker says."""
+    def finish(self) -> RestoredTable:
+        """The table as of the latest marker. Raises ChangelogError if its customers are not those that the marker
+        describes.
+        """
         restored, marker = self._restored, self._restored.marker
         for key, state in restored.customers.items():
             restored.checksum ^= fingerprint(key, state)
         found = (len(restored.customers), restored.checksum)
         if UNKNOWN not in (marker.customers, marker.checksum) and found != (marker.customers, marker.checksum):
             raise ChangelogError(
-                f"the changelog {self._where} is damaged: it gives {found[0]} customers with checksum {found[1]:016x}, but "
+                f"the changelog {self._where} is damaged: it has {found[0]} customers with checksum {found[1]:016x}, but "
                 f"its marker of batch {marker.batch} says {marker.customers} with {marker.checksum:016x}. To repair it, "
                 f"{START_OVER}"
             )

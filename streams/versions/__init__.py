@@ -1,5 +1,5 @@
-"""Changing what runs: activating a policy, and app versions that are built, compared, forked and switched to.
+"""Changes of a running system: activates policies; builds, compares, seeks and switches app versions.
 
-Public: the commands (activate_cli.py, rebuild_cli.py), `Version` (two_tables.py), `read_table` (offline_partition.py).
+Public: the commands (activate_cli.py, rebuild_cli.py), `Version` (table_comparison.py), `read_table` (offline_partition.py).
 It folds partitions with the worker's own code, while no worker owns them.
 """

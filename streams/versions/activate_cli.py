@@ -100,7 +100,7 @@ def activate(
                 raise refuse(f"--parameters are in force from now on, and are not compared: leave {name} out")
             _switch(settings, parameters, as_json)
         elif file is not None:
-            now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
+            now = editions.read_policy_in_force(settings, Rules.of(models.load(settings.policy)))
             _begin(
                 settings, now, Rules.of(models.load(file)), at, (log, maps) if diff else None, yes, by, reason, as_json
             )
@@ -125,7 +125,7 @@ def rollback(
     """
     with _sentences():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
+        now = editions.read_policy_in_force(settings, Rules.of(models.load(settings.policy)))
         if not now.activations:
             raise refuse(f"no policy was activated; {now.rules.ref} is in force since the beginning")
         before = now.activations[-1].before
@@ -137,7 +137,7 @@ def history(own: OwnOption = None, broker: BrokerOption = None, as_json: JsonOpt
     """List which policies were in force, since when, and why."""
     with _sentences():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
+        now = editions.read_policy_in_force(settings, Rules.of(models.load(settings.policy)))
     rows = [(0, now.activations[0].before.ref if now.activations else now.rules.ref, "the beginning", "", "")]
     rows += [(one.edition, one.rules.ref, one.at, one.actor or "", one.reason or "") for one in now.activations]
     names = ("edition", "policy", "since", "by", "reason")
@@ -178,7 +178,7 @@ def _begin(
             "workers use the time of the events (TIERSTREAM_CLOCK=event): give --at, the time from which it is in force"
         )
     at_ms = None if at is None else _time(at)
-    found = editions.why_not(now, rules)
+    found = editions.reasons_against(now, rules)
     if found:
         raise refuse(
             f"{rules.ref} can't follow {now.rules.ref}, which is in force:\n"

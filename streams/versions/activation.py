@@ -1,4 +1,4 @@
-"""Editions on the wire: a command to everybody, in every partition of `commands`; and how a policy is activated by one."""
+"""Activates policies: an edition begins with a command for all customers, sent to every partition of `commands`."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from streams.sources.logs import LogError
 from streams.topics import CENSUS, COMMANDS
 
 ACTIVATION: Final = b"activation-"
-"""What the keys of the notes of activated policies begin with, one note for each."""
+"""Prefix of the keys, in the topic `census`, of the records of activations."""
 PATIENCE_SECONDS: Final = 30.0
 
 
 class Activation(Struct, frozen=True):
-    """The note of an activation, in the topic `census`."""
+    """The record of an activation, in the topic `census`."""
 
     edition: int
     at: str
     rules: Rules
     before: Rules
-    """What was in force until then: a rollback goes there."""
+    """The policy that was in force until then; a rollback restores it."""
     actor: str | None = None
     reason: str | None = None
 
 
 class InForce(Struct, frozen=True):
-    """What was begun so far."""
+    """The policy in force, and the activations so far."""
 
     edition: int
-    """The latest."""
+    """The number of the latest edition."""
     rules: Rules
-    """The policy of the latest activation, or the workers' own; with the parameters that were switched to since."""
+    """The policy of the latest activation, or the workers' own; with the parameters that later editions switched to."""
     activations: list[Activation]
     """The oldest first."""
 
@@ -53,30 +53,33 @@ class SwitchError(RuntimeError):
     """An edition that could not be begun; the message says what to do."""
 
 
-def in_force(settings: Settings, own: Rules) -> InForce:
-    """What is in force on tables that were made under a policy of one's own. Raises SwitchError.
+def read_policy_in_force(settings: Settings, own: Rules) -> InForce:
+    """The policy in force on tables that were made under `own`. Raises SwitchError.
 
-    By the commands, as the tables take them: an app version that was built later has the same behind it, and no notes. The notes
-    say who did it and why, and which number is taken though its commands are still to be sent.
+    It is computed from the commands, as tables do: an app version that was built later has the same commands, but no
+    records of activations. Those records add who activated a policy and why, and edition numbers whose commands are
+    still to be sent.
     """
     log = KafkaLog(settings)
     try:
         log.begin([CENSUS, COMMANDS])
-        notes = [(message.key() or b"", message.value()) for message in log.messages(CENSUS, 0)]
-        # Each goes to every partition, or to none.
+        records = [(message.key() or b"", message.value()) for message in log.messages(CENSUS, 0)]
+        # Each command is sent to every partition, or to none.
         sent = [message.value() for message in log.messages(COMMANDS, 0) if message.key() == EVERYBODY.encode()]
     except LogError as error:
         raise SwitchError(str(error)) from None
-    told = [msgspec.json.decode(value, type=Activation) for key, value in notes if key.startswith(ACTIVATION)]
-    taken = [msgspec.json.decode(value, type=Command).edition or 0 for key, value in notes if key == EDITION]
+    activations = [msgspec.json.decode(value, type=Activation) for key, value in records if key.startswith(ACTIVATION)]
+    taken = [msgspec.json.decode(value, type=Command).edition or 0 for key, value in records if key == EDITION]
     now = InForce(0, own, [])
     for value in sent:
-        now = _after(now, value, {one.edition: one for one in told})
-    return msgspec.structs.replace(now, edition=max(now.edition, *taken, *(one.edition for one in told), 0))
+        now = _after(now, value, {one.edition: one for one in activations})
+    return msgspec.structs.replace(now, edition=max(now.edition, *taken, *(one.edition for one in activations), 0))
 
 
-def _after(now: InForce, value: bytes | None, told: Mapping[int, Activation]) -> InForce:
-    """What is in force after a command to everybody; what is none, or does not follow, changes nothing."""
+def _after(now: InForce, value: bytes | None, activations: Mapping[int, Activation]) -> InForce:
+    """The policy in force after a command for all customers. A record that is no such command, or not the next, is
+    ignored.
+    """
     try:
         command = msgspec.json.decode(value or b"", type=Command)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -88,26 +91,26 @@ def _after(now: InForce, value: bytes | None, told: Mapping[int, Activation]) ->
         if command.parameters is None:
             return begun
         return msgspec.structs.replace(begun, rules=msgspec.structs.replace(now.rules, parameters=command.parameters))
-    note = told.get(command.edition)
-    if note is None:
+    activation = activations.get(command.edition)
+    if activation is None:
         if command.follows not in (None, _ref_in_force(now)):
-            return begun  # it was not meant for a table under this policy
+            return begun  # it is meant for tables under another policy
         try:
             rules = Rules.of(parse_with(command.policy, command.parameters))
         except PolicyError:
             return begun
         at = command.occurred_at
         at_ms = at if isinstance(at, int) else units.ms_from_datetime(at)
-        note = Activation(command.edition, units.format_time(at_ms), rules, now.rules)
-    return InForce(command.edition, note.rules, [*now.activations, note])
+        activation = Activation(command.edition, units.format_time(at_ms), rules, now.rules)
+    return InForce(command.edition, activation.rules, [*now.activations, activation])
 
 
 def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
     """Begin an edition of the policy in force with other parameters, in every partition or in none; returns its number.
 
-    Raises SwitchError if the broker refuses, PolicyError if the policy can't have them.
+    Raises SwitchError if the broker refuses, PolicyError if the policy does not accept the parameters.
     """
-    now = in_force(settings, Rules.of(load(settings.policy)))
+    now = read_policy_in_force(settings, Rules.of(load(settings.policy)))
     with_parameters(now.rules.policy(), parameters)
     number = now.edition + 1
     _begin(settings, number, edition_body(number, at_ms, parameters=parameters), {})
@@ -117,30 +120,30 @@ def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
 def activate(
     settings: Settings, now: InForce, rules: Rules, at_ms: int, actor: str | None = None, reason: str | None = None
 ) -> int:
-    """Begin an edition that is another policy, in every partition or in none; returns its number.
+    """Begin an edition with another policy, in every partition or in none; returns its number.
 
     Raises SwitchError if the broker refuses or the policy can't follow the one in force.
     """
-    found = why_not(now, rules)
+    found = reasons_against(now, rules)
     if found:
         raise SwitchError(f"{rules.ref} can't follow {now.rules.ref}: {'; '.join(found)}. A rebuild can change that")
     number = now.edition + 1
-    note = Activation(number, units.format_time(at_ms), rules, now.rules, actor, reason)
+    activation = Activation(number, units.format_time(at_ms), rules, now.rules, actor, reason)
     body = edition_body(number, at_ms, parameters=rules.parameters, policy=rules.text, follows=_ref_in_force(now))
-    _begin(settings, number, body, {ACTIVATION + str(number).encode(): msgspec.json.encode(note)})
+    _begin(settings, number, body, {ACTIVATION + str(number).encode(): msgspec.json.encode(activation)})
     return number
 
 
 def _ref_in_force(now: InForce) -> str:
-    """The name of the policy in force as tables tell it: of an activated one without the digest of its parameters."""
+    """The policy in force as tables name it: an activated policy without the digest of its parameters."""
     if not now.activations:
         return now.rules.ref
     policy = now.rules.policy()
     return f"{policy.id}@{policy.version}"
 
 
-def why_not(now: InForce, rules: Rules) -> list[str]:
-    """What keeps a policy from following what is in force, in sentences. Raises PolicyError."""
+def reasons_against(now: InForce, rules: Rules) -> list[str]:
+    """Why a policy can't follow the one in force, in sentences; empty if it can. Raises PolicyError."""
     before, after = now.rules.policy(), rules.policy()
     if (before.id, before.version) == (after.id, after.version):
         return [
@@ -153,19 +156,20 @@ def why_not(now: InForce, rules: Rules) -> list[str]:
     return obstacles(before, after)
 
 
-def _begin(settings: Settings, number: int, body: bytes, notes: dict[bytes, bytes]) -> None:
-    """Send the command of an edition everywhere, with the notes of it. Raises SwitchError."""
+def _begin(settings: Settings, number: int, body: bytes, records: dict[bytes, bytes]) -> None:
+    """Send an edition's command to every partition, and its records to `census`. Raises SwitchError."""
     producer = Producer(writing(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=quiet)
     try:
         producer.init_transactions(PATIENCE_SECONDS)
         producer.begin_transaction()
-        # The note first: with it the owner of partition 0 knows the number that is taken.
-        for key, note in ({EDITION: body} | notes).items():
-            producer.produce(settings.topic(CENSUS), note, key, partition=0)
+        # The records first: from them the owner of partition 0 knows that the number is taken.
+        for key, value in ({EDITION: body} | records).items():
+            producer.produce(settings.topic(CENSUS), value, key, partition=0)
         for partition in range(settings.partitions):
             producer.produce(settings.topic("commands"), body, EVERYBODY.encode(), partition=partition)
         producer.commit_transaction(PATIENCE_SECONDS)
     except KafkaException as error:
         raise SwitchError(
-            f"the broker at {settings.broker} did not take edition {number}: {error.args[0].str()}. Nothing was switched; try again"
+            f"the broker at {settings.broker} did not take edition {number}: {error.args[0].str()}. "
+            "Nothing was switched; try again"
         ) from None

@@ -1,7 +1,7 @@
-"""An app version on the broker: what belongs to it alone, who works on it, how far it is, and where its readers begin.
+"""App versions on the broker: their topics, their workers, their progress, and the cut at which their readers begin.
 
-Where readers begin is kept as one record, in the version's topic `census`, which is compacted: either all of it is known or
-nothing, and whoever asks later gets the same answer. (Offsets of a group that nobody is in would be gone after a week.)
+The cut is kept as one record in the version's topic `census`, which is compacted: so either all of its offsets are
+known or none, and it can be read at any time later. (Offsets of a group without members would expire after a week.)
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from streams.topics import CENSUS, INPUTS, OUTPUTS, topics_of
 PATIENCE_SECONDS: Final = 15.0
 LOADING_SECONDS: Final = 0.1
 CUT: Final = b"cut"
-"""Key, in the topic `census`, of where readers begin."""
+"""Key, in the topic `census`, of the cut: the offsets at which readers begin."""
 FEW_OFFSETS: Final = 100
-"""Offsets that may all be ends of producers' transactions, and no records."""
+"""So few offsets may all be ends of transactions, without any record."""
 
 AWAY: Final = (
     confluent_kafka.KafkaError._TRANSPORT,
@@ -36,16 +36,16 @@ AWAY: Final = (
 )
 
 Positions = dict[tuple[str, int], int]
-"""By topic, as it is on the broker, and partition."""
+"""Offsets by topic, with its name on the broker, and partition."""
 T = TypeVar("T")
 
 
 class VersionError(RuntimeError):
-    """Something that can't be done with an app version; the message says why, and what to do."""
+    """Something can't be done with an app version; the message says why, and what to do."""
 
 
-class Versions:
-    """What one asks of the broker about app versions."""
+class AppVersions:
+    """Questions about app versions to the broker, and changes of them. All methods raise VersionError."""
 
     def __init__(self, settings: Settings) -> None:
         self._broker = settings.broker
@@ -54,19 +54,19 @@ class Versions:
 
     # ------------------------------------------------------------ topics
     def topics(self) -> set[str]:
-        """Every topic there is. Raises VersionError, as all of these do."""
+        """All topics on the broker."""
         try:
             return set(self._admin.list_topics(timeout=PATIENCE_SECONDS).topics)
         except KafkaException as error:
             raise self._away(error.args[0].str()) from None
 
     def own_topics(self, version: Settings) -> list[str]:
-        """The topics of an app version that are there and no other version's."""
-        inputs, there = {version.topic(name) for name in INPUTS}, self.topics()
-        return [one.name for one in topics_of(version) if one.name in there and one.name not in inputs]
+        """The existing topics of an app version that it shares with no other version."""
+        inputs, existing = {version.topic(name) for name in INPUTS}, self.topics()
+        return [one.name for one in topics_of(version) if one.name in existing and one.name not in inputs]
 
     def delete(self, version: Settings) -> list[str]:
-        """Delete the topics and the workers' group of an app version; returns the topics' names."""
+        """Delete the topics and the workers' group of an app version; returns the names of the topics."""
         names = self.own_topics(version)
         if names:
             for future in self._admin.delete_topics(names, operation_timeout=PATIENCE_SECONDS).values():
@@ -77,15 +77,15 @@ class Versions:
         return names
 
     def ends(self, topics: Iterable[str]) -> Positions:
-        """Where topics end now, for who reads what is committed."""
+        """The ends of topics now, for readers of committed records."""
         return self._offsets(topics, OffsetSpec.latest(), confluent_kafka.IsolationLevel.READ_COMMITTED)
 
     def beginnings(self, topics: Iterable[str]) -> Positions:
-        """Where they begin."""
+        """The first offsets of topics now."""
         return self._offsets(topics, OffsetSpec.earliest(), confluent_kafka.IsolationLevel.READ_COMMITTED)
 
     def since(self, topics: Iterable[str], at_ms: int) -> Positions:
-        """Per partition, the first record that came at that time or later; of one without, where it ends."""
+        """Per partition, the first record with this timestamp or a later one; the end if there is none."""
         found = self._offsets(topics, OffsetSpec.for_timestamp(at_ms), confluent_kafka.IsolationLevel.READ_COMMITTED)
         ends = self.ends(topics)
         return {tp: offset if offset >= 0 else ends[tp] for tp, offset in found.items()}
@@ -107,19 +107,19 @@ class Versions:
 
     # ------------------------------------------------------------ groups
     def groups(self) -> set[str]:
-        """Every consumer group there is."""
+        """All consumer groups."""
         found = self._answer(self._admin.list_consumer_groups(request_timeout=PATIENCE_SECONDS))
         return {one.group_id for one in found.valid}
 
     def members(self, group: str) -> list[str]:
-        """Who is in a group, each by its client's name and address."""
+        """The members of a group, each by its client's name and address."""
         if group not in self.groups():
             return []
         futures = self._admin.describe_consumer_groups([group], request_timeout=PATIENCE_SECONDS)
         return sorted(f"{one.client_id} at {one.host}" for one in self._answer(futures[group]).members)
 
     def committed(self, group: str, topics: Iterable[str]) -> Positions:
-        """A group's offsets on topics, as far as it has any."""
+        """The offsets that a group has committed on topics."""
         wanted, deadline = set(topics), time.monotonic() + PATIENCE_SECONDS
         while True:
             futures = self._admin.list_consumer_group_offsets(
@@ -130,7 +130,7 @@ class Versions:
                 error = future.exception(2 * PATIENCE_SECONDS)
             except TimeoutError:
                 break
-            # The first question about groups on a broker that has just started is answered so.
+            # A broker that has just started answers its first request about groups with this error.
             is_loading = isinstance(error, KafkaException) and "load in progress" in error.args[0].str()
             if not is_loading or time.monotonic() > deadline:
                 break
@@ -139,7 +139,7 @@ class Versions:
         return {(tp.topic, tp.partition): tp.offset for tp in found if tp.topic in wanted and tp.offset >= 0}
 
     def set_committed(self, group: str, positions: Mapping[tuple[str, int], int]) -> None:
-        """Set a group's offsets, in one request; nobody may be in it."""
+        """Set a group's offsets, in one request; the group may have no members."""
         tps = [TopicPartition(topic, number, offset) for (topic, number), offset in sorted(positions.items())]
         futures = self._admin.alter_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, tps)], request_timeout=PATIENCE_SECONDS
@@ -149,42 +149,42 @@ class Versions:
                 raise VersionError(f"the offsets of {group} were not taken: {tp.error.str()}; try again")
 
     def refuse_workers(self, version: Settings, why: str) -> None:
-        """Raises VersionError, with their names, if workers of a version run."""
+        """Raises VersionError, which names the workers, if workers of a version are running."""
         members = self.members(version.table_app_id)
         if members:
             raise VersionError(
-                f"{len(members)} of version {version.app_version} are at work in the group {version.table_app_id}: "
+                f"workers of version {version.app_version} run in the group {version.table_app_id}, {len(members)} of them: "
                 f"{', '.join(members)}. {why}"
             )
 
-    # ------------------------------------------------------------ how far
+    # ------------------------------------------------------------ progress
     def input_ends(self) -> Positions:
-        """Where the inputs end now."""
+        """The ends of the inputs now."""
         return self.ends(self._settings.topic(name) for name in INPUTS)
 
-    def left(self, version: Settings, ends: Positions) -> int:
-        """How many records of the inputs, up to there, a version's workers have not committed yet."""
+    def count_left(self, version: Settings, ends: Positions) -> int:
+        """About how many records of the inputs, up to `ends`, a version's workers have not committed yet."""
         inputs = [version.topic(name) for name in INPUTS]
         firsts = self.beginnings(inputs)
         committed = self.committed(version.table_app_id, inputs)
-        return self.between({tp: max(committed.get(tp, 0), firsts[tp]) for tp in ends}, ends)
+        return self.count_between({tp: max(committed.get(tp, 0), firsts[tp]) for tp in ends}, ends)
 
-    def between(self, begin: Mapping[tuple[str, int], int], end: Mapping[tuple[str, int], int]) -> int:
-        """About how many records are from one position to another; none where there are only ends of transactions."""
+    def count_between(self, begin: Mapping[tuple[str, int], int], end: Mapping[tuple[str, int], int]) -> int:
+        """About how many records are between two positions; 0 where there are only ends of transactions."""
         counts = {tp: max(0, end[tp] - offset) for tp, offset in begin.items()}
         doubtful = {tp for tp, count in counts.items() if 0 < count <= FEW_OFFSETS}
         if not doubtful:
             return sum(counts.values())
-        there = self._have_records({tp: begin[tp] for tp in doubtful})
-        return sum(count for tp, count in counts.items() if tp not in doubtful or tp in there)
+        with_records = self._have_records({tp: begin[tp] for tp in doubtful})
+        return sum(count for tp, count in counts.items() if tp not in doubtful or tp in with_records)
 
     def have_records(self, topics: Iterable[str]) -> bool:
-        """Whether there is any record in topics, and not only what was aborted."""
+        """Whether topics have any record that was not aborted."""
         first, ends = self.beginnings(topics), self.ends(topics)
         return bool(self._have_records({tp: offset for tp, offset in first.items() if ends[tp] > offset}))
 
     def _have_records(self, begin: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
-        """The partitions that have a record from there on."""
+        """The partitions that have a record at or after their offset in `begin`."""
         consumer = Consumer(reading(self._settings, "tierstream-rebuild"), logger=quiet)
         found: set[tuple[str, int]] = set()
         seen: set[tuple[str, int]] = set()
@@ -206,8 +206,8 @@ class Versions:
         return found
 
     # ------------------------------------------------------------ the cut
-    def cut(self, version: Settings) -> Positions:
-        """From where readers go on in the outputs of a version; empty if it was not switched to."""
+    def read_cut(self, version: Settings) -> Positions:
+        """The offsets in a version's outputs at which readers begin; empty if it was not switched to."""
         topic = version.topic(CENSUS)
         if topic not in self.topics():
             return {}
@@ -219,8 +219,8 @@ class Versions:
         by_topic: dict[str, dict[str, int]] = orjson.loads(kept[-1])
         return {(name, int(number)): offset for name, found in by_topic.items() for number, offset in found.items()}
 
-    def keep_cut(self, version: Settings) -> Positions:
-        """Keep where the outputs of a version end now as the place from where readers go on."""
+    def record_cut(self, version: Settings) -> Positions:
+        """Record the present ends of a version's outputs as the offsets at which readers begin; returns them."""
         positions, failed = self.ends(output_topics(version)), []
         producer = Producer(writing(version), logger=quiet)
         producer.produce(
@@ -237,7 +237,7 @@ class Versions:
         return positions
 
     def readers(self, version: Settings) -> list[str]:
-        """The groups, but for its workers', that have positions in the outputs of a version."""
+        """The groups, except that of its workers, with committed offsets in the outputs of a version."""
         topics = output_topics(version)
         return [group for group in sorted(self.groups() - {version.table_app_id}) if self.committed(group, topics)]
 
@@ -260,12 +260,12 @@ class Versions:
 
 
 def output_topics(version: Settings) -> list[str]:
-    """The topics of a version that others read, as they are on the broker."""
+    """The topics of a version that others read, with their names on the broker."""
     return [version.topic(name) for name in OUTPUTS]
 
 
 def by_topic(positions: Positions) -> dict[str, dict[str, int]]:
-    """Positions as JSON keeps them."""
+    """Positions in the form that JSON output has: by topic, then by partition."""
     found: dict[str, dict[str, int]] = {}
     for (topic, number), offset in sorted(positions.items()):
         found.setdefault(topic, {})[str(number)] = offset

@@ -1,7 +1,7 @@
-"""Another partition count: the inputs copied, record by record, to topics with more or fewer partitions.
+"""Changes the partition count: copies the inputs, record by record, to topics with more or fewer partitions.
 
-Kafka spreads keys over partitions by their number, so a topic's partitions can't be changed under a running table. The
-copies have all that the originals have; a table of its own is then built from them.
+Kafka assigns keys to partitions by the number of partitions, so the number can't be changed under a running table. The
+copies are complete; a new table is then built from them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ class MigrationError(RuntimeError):
 
 
 def migrate(source: Settings, target: Settings, on_records: Callable[[int], None]) -> dict[str, int]:
-    """Copy every input topic of `source` as it is now to that of `target`, which is created; returns how many records.
+    """Copy every input topic of `source`, as it is now, to that of `target`, which is created; returns how many records
+    per topic.
 
-    Keys, values, headers, timestamps and each customer's order stay. Raises MigrationError, LogError or TopicsError.
+    Keys, values, headers, timestamps and the order of each customer's records stay. Raises MigrationError, LogError or
+    TopicsError.
     """
     create_topics(target, topics_of(target))
     _check_that_it_is_empty(target)

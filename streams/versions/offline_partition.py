@@ -1,7 +1,8 @@
-"""A partition folded by a command, up to given offsets and a given time, while no worker runs.
+"""Folds a partition in a command, up to given offsets and a given time, while no worker runs.
 
-It is the worker's own way from records to a batch that is written (worker/flow.py), with a log in place of the group's consumer.
-Becoming the partition's owner ends what a worker before left open, and folds again what was begun.
+It uses the worker's own code from records to written batches (worker/flow.py), with a log instead of the group's
+consumer. Its first step, becoming the partition's owner, ends an open transaction of an earlier worker and folds
+unfinished batches again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from models.outputs import PROFILES
 from models.policy import Policy
 from streams.broker.aiokafka_readers import read_to_end
 from streams.engine.merge import Record
-from streams.engine.table import MARKER, NO_MARKER, Marker, Restored, Restoring, Table
+from streams.engine.table import MARKER, NO_MARKER, Marker, RestoredTable, Table, TableRestorer
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, changelog_topic
@@ -29,21 +30,21 @@ from streams.worker.standalone import Standalone
 
 LAST_RECORDS: Final = 10
 RECORDS_AHEAD: Final = 20_000
-"""Of each input, at the most, so that memory stays bounded."""
+"""How many records of each input are buffered at most."""
 
 
 class LogBetween(KafkaLog):
     """The inputs of one partition between two positions."""
 
     def __init__(self, settings: Settings, number: int, after: Mapping[str, int], up_to: Mapping[str, int]) -> None:
-        """The records beyond the offsets `after`, up to and with the offsets `up_to`."""
+        """The records after the offsets `after`, up to and including the offsets `up_to`."""
         super().__init__(settings)
         self._number = number
         self._after = {settings.topic(name): offset for name, offset in after.items()}
         self._up_to = {settings.topic(name): offset for name, offset in up_to.items()}
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the consumer."""
         self._consumer.close()
 
     def _find_ends(self, names: Iterable[str]) -> None:
@@ -65,13 +66,13 @@ class LogInputs(Inputs):
         super().__init__(context, number)
 
     def read_from(self, log: KafkaLog) -> None:
-        """Have the records of a log come, after those that are folded."""
+        """Read the inputs from a log."""
         log.begin(INPUTS)
         decoder = self._context.decoder
         self._sources = {name: log.records(name, self._number, decoder, lambda _: None) for name in INPUTS}
 
     def feed(self) -> bool:
-        """Have enough of each input buffered; returns whether there was more."""
+        """Fill the buffer of each input; returns whether there were more records."""
         fed = False
         for name, source in list(self._sources.items()):
             fresh = list(islice(source, max(0, RECORDS_AHEAD - self.merge.size(name))))
@@ -84,7 +85,7 @@ class LogInputs(Inputs):
         return fed
 
     def is_at_end(self, topic: str) -> bool:
-        """Whether all of an input that is wanted is here."""
+        """Whether all wanted records of an input have been buffered."""
         return topic not in self._sources
 
 
@@ -94,13 +95,15 @@ class FlowUpTo(Flow):
     up_to_ms = -1
 
     def time_ms(self) -> int:
-        """As far as everything was read; at the end the time that was asked for."""
+        """The latest event folded; `up_to_ms` once everything is folded."""
         until_ms = self.up_to_ms if self._inputs.merge.is_drained() else min(self.up_to_ms, self.table.latest_ms)
         return max(self.table.clock_ms, until_ms)
 
 
 class OfflinePartition:
-    """Folds one partition as its worker would, up to a position. Thresholds that follow the base are drawn by workers only."""
+    """Folds one partition as a worker would, up to a position. It computes no thresholds from all customers: workers do
+    that.
+    """
 
     def __init__(self, settings: Settings, policy: Policy, number: int) -> None:
         self._context = Standalone(settings, policy)
@@ -113,59 +116,63 @@ class OfflinePartition:
 
     @property
     def table(self) -> Table | None:
-        """The partition's customers, once it is owned."""
+        """The partition's customers; None before `become_owner`."""
         return None if self._flow is None else self._flow.table
 
     async def become_owner(self) -> Marker:
-        """Fence whoever wrote before, restore, and fold again what was begun; returns how far the table goes then."""
+        """Fence an earlier owner, restore, and fold unfinished batches again; returns the table's marker."""
         await self.delivery.open()
         found = await PartitionRestorer(self._context, self._number, self.delivery).restore()
         self._flow = FlowUpTo(self._context, self._number, *found, self._inputs, self.delivery)
-        if found.begun:
-            last = {topic: offset for entry in found.begun for topic, _, offset in entry.runs}
+        if found.unfinished:
+            last = {topic: offset for entry in found.unfinished for topic, _, offset in entry.runs}
             await self.fold_up_to(last, found.table.clock_ms)
         return found.table.marker
 
     async def fold_up_to(self, offsets: Mapping[str, int], until_ms: int) -> Marker:
-        """Fold what there is up to these offsets, advance customers to `until_ms`, publish; returns how far it goes then."""
-        assert self._flow is not None, "whoever folds is the owner"
+        """Fold all records up to these offsets, advance customers to `until_ms`, publish profiles; returns the table's
+        marker.
+        """
+        assert self._flow is not None, "become_owner comes first"
         flow, folded = self._flow, self._flow.table.marker.offsets
         self._inputs.begin_after(folded)
         log = LogBetween(self._context.settings, self._number, folded, offsets)
         self._inputs.read_from(log)
         flow.up_to_ms = until_ms
-        self._profiles.begin_at_once()
+        self._profiles.skip_interval()
         try:
             while self._inputs.feed() or self._is_unfinished(flow):
                 did_fold = await flow.fold_next_batch()
-                await self._profiles.turn(idle=not did_fold and self._inputs.merge.is_drained())
+                await self._profiles.take_turn(idle=not did_fold and self._inputs.merge.is_drained())
         finally:
             log.close()
         await self.delivery.settle()
         return flow.table.marker
 
     async def release(self) -> None:
-        """Write no more, and forget the customers."""
+        """Close the producer and drop the table."""
         self._flow = None
         await self.delivery.close()
 
     def _is_unfinished(self, flow: FlowUpTo) -> bool:
         table = flow.table
-        waits = flow.begun or not self._inputs.merge.is_drained() or table.schedule.next_ms() <= flow.up_to_ms
+        waits = flow.unfinished or not self._inputs.merge.is_drained() or table.schedule.next_ms() <= flow.up_to_ms
         return bool(waits or not table.review.is_over() or self._profiles.due)
 
 
-async def read_table(settings: Settings, number: int) -> Restored:
-    """A partition's table as committed now, without disturbing its owner. Raises ChangelogError, KafkaError."""
+async def read_table(settings: Settings, number: int) -> RestoredTable:
+    """A partition's table as it is committed now; its owner is not disturbed. Raises ChangelogError, KafkaError."""
     topic = changelog_topic(settings)
-    restoring = Restoring(topic, number)
+    restoring = TableRestorer(topic, number)
     async for records, _ in read_to_end(settings, topic, number):
         restoring.feed(records)
     return restoring.finish()
 
 
 async def read_marker(settings: Settings, number: int, end: int) -> Marker:
-    """How far a partition's table goes whose changelog ends there; it is not all read, as a batch's marker is appended last."""
+    """The latest marker of a partition's table whose changelog ends at `end`. Only the last records are read, as a
+    batch's marker is appended last.
+    """
     latest, back = None, LAST_RECORDS
     while latest is None:
         first = max(0, end - back)

@@ -1,9 +1,11 @@
-"""A new app version from the beginning, beside the one that serves; compared; and the cut at which readers go over.
+"""The steps of a rebuild: a new app version is built from the first record, beside the old one; compared; and cut over
+to.
 
-The cut is a position in the inputs that both tables are taken to once no worker is left: the same records and the same time.
-So all that came before it has been announced on the old version's topics, and what the new version announces from there on
-is what comes after it. Where the new version's outputs end at the cut is where readers go on: nothing is missing, nothing
-comes twice. It is kept in one request (streams.versions.app_versions); until then all of this can be done again, and finds what was done.
+The cut is a position in the inputs and a time up to which both tables are folded once no worker runs. So everything
+before the cut has been announced on the old version's topics, and the new version announces what comes after it.
+Readers continue where the new version's outputs end at the cut: nothing is missing and nothing is repeated. The cut is
+recorded in one request (streams.versions.app_versions); until then all steps can be repeated, and find what was done
+before.
 """
 
 from __future__ import annotations
@@ -24,31 +26,31 @@ from typing import IO, Final, NamedTuple
 import streams
 from streams.broker.topic_creation import create_topics
 from streams.topics import changelog_topic, topics_of
-from streams.versions.app_versions import Positions, VersionError, Versions, output_topics
+from streams.versions.app_versions import AppVersions, Positions, VersionError, output_topics
 from streams.versions.offline_partition import OfflinePartition, read_marker
-from streams.versions.two_tables import Difference, Found, Version, compare_partition, reach
+from streams.versions.table_comparison import Difference, TableComparison, Version, compare_partition, furthest
 
 CLOSE_SECONDS: Final = 15.0
-"""Who is never further behind than what came in this time has caught up."""
+"""Workers have caught up once they never lag by more than the records of so many seconds."""
 POLL_SECONDS: Final = 0.5
 STOP_SECONDS: Final = 40.0
 LAST_LINES: Final = 20
 
 
 class Progress(NamedTuple):
-    """How far the new version is."""
+    """How far the workers of the new version are."""
 
     left: int
     records_per_second: float
     seconds_left: float | None
-    """None while it is not known."""
+    """None while the rate is not known."""
 
 
-async def check(versions: Versions, old: Version, new: Version) -> bool:
-    """Whether the new version was begun before. Raises VersionError if this can't be done with these two."""
+async def check(versions: AppVersions, old: Version, new: Version) -> bool:
+    """Whether the new version was begun before. Raises VersionError if these two versions allow no rebuild."""
     if new.number <= old.number:
         raise VersionError(
-            f"version {new.number} is no next one: TIERSTREAM_APP_VERSION is {old.number}; give a larger --to-version"
+            f"version {new.number} is not a later one: TIERSTREAM_APP_VERSION is {old.number}; give a larger --to-version"
         )
     if not versions.own_topics(old.settings):
         raise VersionError(
@@ -57,20 +59,20 @@ async def check(versions: Versions, old: Version, new: Version) -> bool:
         )
     if old.policy.ref != new.policy.ref and (old.policy.relative or new.policy.relative):
         raise VersionError(
-            "the lines of a policy that follows the base go to `commands`, which both versions read: copy the inputs to topics "
-            "of their own (tierstream topics migrate) and start workers there"
+            "thresholds that depend on all customers are sent to `commands`, which both versions read: copy the inputs to "
+            "other topics (tierstream topics migrate) and start workers there"
         )
     await _check_policy(versions, old, "set TIERSTREAM_POLICY to it")
     if not versions.own_topics(new.settings):
         return False
-    create_topics(new.settings, topics_of(new.settings))  # what is missing of them
+    create_topics(new.settings, topics_of(new.settings))  # those that are missing
     await _check_policy(
         versions, new, f"give it by --policy, another --to-version, or delete version {new.number} by --abort"
     )
     return True
 
 
-async def _check_policy(versions: Versions, version: Version, do: str) -> None:
+async def _check_policy(versions: AppVersions, version: Version, do: str) -> None:
     ends = versions.ends([changelog_topic(version.settings)])
     markers = [await read_marker(version.settings, number, end) for (_, number), end in ends.items()]
     others = {one.policy for one in markers} - {"", version.policy.ref}
@@ -80,7 +82,7 @@ async def _check_policy(versions: Versions, version: Version, do: str) -> None:
         )
 
 
-# ---------------------------------------------------------------- building
+# ---------------------------------------------------------------- build
 class BuildingWorker:
     """A worker of the new version, in a process of its own."""
 
@@ -93,30 +95,30 @@ class BuildingWorker:
             env=dict(os.environ) | version.settings.environment() | own,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # Ctrl-C is ours: we stop the worker, and it finishes its batch.
+            # Ctrl-C stops this process, which stops the worker, which finishes its batch.
             start_new_session=True,
         )
         self._log = log
-        self._said: deque[str] = deque(maxlen=LAST_LINES)
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._said.append(line.decode(errors="replace").rstrip())
+            self._last_lines.append(line.decode(errors="replace").rstrip())
             if self._log is not None:
                 self._log.write(line)
 
     def check(self) -> None:
-        """Raises VersionError if it has stopped."""
+        """Raises VersionError if the worker has stopped."""
         if self._process.poll() is not None:
             self._listener.join(1)
-            said = "\n".join(self._said)
-            raise VersionError(f"the worker of the new version stopped; its last words were:\n{said}")
+            lines = "\n".join(self._last_lines)
+            raise VersionError(f"the worker of the new version stopped; its last lines were:\n{lines}")
 
     def stop(self) -> None:
-        """Have it finish the batch in hand, and wait."""
+        """Have the worker finish its batch, and wait until it has stopped."""
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
@@ -135,13 +137,15 @@ def _free_port() -> int:
 
 
 @contextmanager
-def building(version: Version, own_worker: bool, log: IO[bytes] | None) -> Iterator[Callable[[], None]]:
-    """With a worker of the version, if there is to be one; gives what raises VersionError once it has stopped."""
+def run_building_worker(version: Version, own_worker: bool, log: IO[bytes] | None) -> Iterator[Callable[[], None]]:
+    """Run a worker of the version, if wanted; yields a function that raises VersionError once the worker has
+    stopped.
+    """
     if not own_worker:
         yield lambda: None
         return
     worker = BuildingWorker(version, log)
-    # However we are told to stop, the worker stops with us.
+    # Whichever signal stops this process, the worker is stopped with it.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield worker.check
@@ -151,69 +155,72 @@ def building(version: Version, own_worker: bool, log: IO[bytes] | None) -> Itera
 
 
 def catch_up(
-    versions: Versions, version: Version, check_worker: Callable[[], None], on_progress: Callable[[Progress], None]
+    versions: AppVersions, version: Version, check_worker: Callable[[], None], on_progress: Callable[[Progress], None]
 ) -> None:
-    """Wait until the version's workers have folded all but what came in the last seconds. Raises VersionError."""
+    """Wait until the version's workers lag by no more than the records of the last seconds. Raises VersionError."""
     began, ends = time.monotonic(), versions.input_ends()
-    noted, first = began, versions.left(version.settings, ends)
+    looked, first = began, versions.count_left(version.settings, ends)
     while True:
         check_worker()
-        # Of what came meanwhile too: so that what is left is what is left, and not ever the same.
-        left = versions.left(version.settings, versions.input_ends())
+        # Records that arrived in the meantime count as well, so that the number shown is what is really left.
+        left = versions.count_left(version.settings, versions.input_ends())
         seconds = time.monotonic() - began
         rate = max(0, first - left) / max(seconds, 1e-9)
         on_progress(Progress(left, rate, left / rate if rate else None))
-        if not versions.left(version.settings, ends):
-            if time.monotonic() - noted <= CLOSE_SECONDS:
+        if not versions.count_left(version.settings, ends):
+            if time.monotonic() - looked <= CLOSE_SECONDS:
                 return
-            noted, ends = time.monotonic(), versions.input_ends()
+            looked, ends = time.monotonic(), versions.input_ends()
         time.sleep(POLL_SECONDS)
 
 
-# ---------------------------------------------------------------- comparing
-async def compare(old: Version, new: Version, on_partition: Callable[[], None]) -> tuple[Found, list[Difference]]:
-    """Compare the two tables, partition by partition, while whoever works on them goes on."""
-    found, differences = Found(), []
+# ---------------------------------------------------------------- compare
+async def compare(
+    old: Version, new: Version, on_partition: Callable[[], None]
+) -> tuple[TableComparison, list[Difference]]:
+    """Compare the two tables, partition by partition, while workers continue on both."""
+    found, differences = TableComparison(), []
     for number in range(old.settings.partitions):
         differences += await compare_partition(old, new, number, found)
         on_partition()
     return found, differences
 
 
-# ---------------------------------------------------------------- switching
-def wait_for_workers_to_stop(versions: Versions, version: Version, seconds: float) -> None:
-    """Wait until nobody works on a version. Raises VersionError, with who does, once it took too long."""
+# ---------------------------------------------------------------- switch
+def wait_for_workers_to_stop(versions: AppVersions, version: Version, seconds: float) -> None:
+    """Wait until no worker of a version runs. Raises VersionError, which names those that do, after so many seconds."""
     deadline = time.monotonic() + seconds
     while versions.members(version.settings.table_app_id) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     versions.refuse_workers(version.settings, "Stop them, then run this again; nothing was switched")
 
 
-async def cut(versions: Versions, old: Version, new: Version, on_partition: Callable[[], None]) -> Positions:
-    """Take both tables to the same point, and keep where the new outputs end there. Raises VersionError and what folding raises.
+async def cut_over(versions: AppVersions, old: Version, new: Version, on_partition: Callable[[], None]) -> Positions:
+    """Fold both tables up to the same point, and record where the new outputs end there. Raises VersionError, and the
+    errors of folding.
 
-    Whatever a crash leaves of it is as good as not begun: both tables are whole wherever they are, and doing it again takes
-    them to the point that the further one is at.
+    After a crash it can simply be repeated: each table is consistent at any point, and both are folded up to the point
+    that one of them has reached.
     """
     _refuse_workers(versions, old, new)
     for number in range(old.settings.partitions):
-        await _take_to_one_point(old, new, number)
+        await _fold_to_same_point(old, new, number)
         on_partition()
     _refuse_workers(versions, old, new)
-    return versions.keep_cut(new.settings)
+    return versions.record_cut(new.settings)
 
 
-def _refuse_workers(versions: Versions, old: Version, new: Version) -> None:
+def _refuse_workers(versions: AppVersions, old: Version, new: Version) -> None:
     for one in (old, new):
         versions.refuse_workers(one.settings, "Stop them, then run this again; nothing was switched")
 
 
-async def _take_to_one_point(old: Version, new: Version, number: int) -> None:
-    """One partition of both, announcing on either version's topics what it had not announced yet."""
+async def _fold_to_same_point(old: Version, new: Version, number: int) -> None:
+    """Fold one partition of both versions; each announces the rest on its own topics."""
     sides = [OfflinePartition(one.settings, one.policy, number) for one in (old, new)]
     try:
         first, second = [await side.become_owner() for side in sides]
-        offsets, until_ms = reach((first, second))
+        offsets, until_ms = furthest((first, second))
         for side in sides:
             await side.fold_up_to(offsets, until_ms)
     finally:
@@ -222,7 +229,7 @@ async def _take_to_one_point(old: Version, new: Version, number: int) -> None:
 
 
 class Reader(NamedTuple):
-    """A group that reads a version's outputs, and what came of having it go over."""
+    """A group that reads a version's outputs, and whether it was moved to the new version."""
 
     group: str
     to_group: str
@@ -230,25 +237,27 @@ class Reader(NamedTuple):
     what: str
 
 
-def move_reader(versions: Versions, old: Version, new: Version, group: str, to_group: str) -> Reader:
-    """Have a group that has read all of the old version's outputs go on at the cut in those of the new one."""
+def move_reader(versions: AppVersions, old: Version, new: Version, group: str, to_group: str) -> Reader:
+    """Have a group that has read all outputs of the old version continue at the cut in those of the new one."""
     renamed = dict(zip(output_topics(old.settings), output_topics(new.settings), strict=True))
     committed = versions.committed(group, renamed)
     if not committed:
         return Reader(
-            group, to_group, False, f"has no positions in the outputs of version {old.number}: is that its name?"
+            group, to_group, False, f"has no offsets in the outputs of version {old.number}: is the name right?"
         )
     if versions.committed(to_group, renamed.values()):
-        return Reader(group, to_group, True, f"has positions in version {new.number} already; left as they are")
+        return Reader(group, to_group, True, f"has offsets in version {new.number} already; they were not changed")
     members = sorted({*versions.members(group), *versions.members(to_group)})
     if members:
-        return Reader(group, to_group, False, f"is at work ({', '.join(members)}): stop it once it has read everything")
+        return Reader(
+            group, to_group, False, f"has members ({', '.join(members)}): stop them once they have read everything"
+        )
     topics = {topic for topic, _ in committed}
     begin = {tp: committed.get(tp, 0) for tp in versions.ends(topics)}
-    left = versions.between(begin, versions.ends(topics))
+    left = versions.count_between(begin, versions.ends(topics))
     if left:
         return Reader(group, to_group, False, f"has about {left:,} records of version {old.number} still to read")
-    positions = versions.cut(new.settings)
+    positions = versions.read_cut(new.settings)
     wanted = {renamed[topic] for topic in topics}
     versions.set_committed(to_group, {tp: offset for tp, offset in positions.items() if tp[0] in wanted})
-    return Reader(group, to_group, True, f"goes on in version {new.number} where it was in version {old.number}")
+    return Reader(group, to_group, True, f"continues in version {new.number} where it was in version {old.number}")

@@ -23,8 +23,8 @@ from streams.terminal import (
     say_json,
 )
 from streams.versions import seek
-from streams.versions.app_versions import Versions
-from streams.versions.rebuild_run import Wishes, abort_rebuild, run_rebuild, told, version_of
+from streams.versions.app_versions import AppVersions
+from streams.versions.rebuild_command import RebuildOptions, abort_rebuild, load_version, reporting_errors, run_rebuild
 
 BEGINNING: Final = "beginning"
 
@@ -75,13 +75,13 @@ def rebuild(
     old version goes on. Then start workers of the new version, or run this again without --as-of. What was announced
     since that time is announced again, on the new version's topics.
     """
-    with told():
+    with reporting_errors():
         settings = load_settings(broker=broker)
         if as_of is not None:
             _refuse_with_as_of(policy, group, worker, worker_log, moves, accept_differences, abort)
             _write_as_of(settings, as_of, to_version, yes, as_json)
             return
-        wishes = Wishes(
+        options = RebuildOptions(
             groups=group or [],
             own_worker=worker,
             worker_log=worker_log,
@@ -93,7 +93,7 @@ def rebuild(
         )
         changed: dict[str, Any] = {"app_version": to_version}
         new_settings = settings.model_copy(update=changed | ({} if policy is None else {"policy": policy}))
-        (abort_rebuild if abort else run_rebuild)(settings, new_settings, wishes)
+        (abort_rebuild if abort else run_rebuild)(settings, new_settings, options)
 
 
 def _refuse_with_as_of(
@@ -115,14 +115,14 @@ def _refuse_with_as_of(
 
 
 def _write_as_of(settings: Settings, as_of: str, to_version: int, yes: bool, as_json: bool) -> None:
-    """Write the new version's tables, with the customers as they were at a time. Raises what `told` says."""
+    """Write the new version's tables, with the customers as they were at a time. Raises the errors that `reporting_errors` reports."""
     as_of_ms = -1 if as_of == BEGINNING else units.parse_time(as_of)
-    versions = Versions(settings)
+    versions = AppVersions(settings)
     versions.topics()
-    old, new = version_of(settings), version_of(settings.model_copy(update={"app_version": to_version}))
+    old, new = load_version(settings), load_version(settings.model_copy(update={"app_version": to_version}))
     seek.check(versions, old, new)
-    pasts = seek.no_past(old) if as_of == BEGINNING else seek.past_of(versions, old, as_of_ms)
-    found = asyncio.run(seek.sought(versions, old, pasts))
+    pasts = seek.empty_partitions(old) if as_of == BEGINNING else seek.partitions_as_of(versions, old, as_of_ms)
+    found = asyncio.run(seek.summarize(versions, old, pasts))
     if not as_json:
         say(
             f"version {new.number} begins with {found.customers:,} customers, after {found.records:,} records; "

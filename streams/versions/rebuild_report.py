@@ -1,4 +1,4 @@
-"""What a comparison of two app versions found, and what is to be done about a switch, for people and programs."""
+"""The report of a comparison of two app versions, and the steps left to do after a switch, for people and programs."""
 
 from __future__ import annotations
 
@@ -13,35 +13,38 @@ from rich.table import Table
 
 from models.customer import BASE_LEVEL
 from streams.topics import OUTPUTS
-from streams.versions.two_tables import EXAMPLES, HARMLESS, KINDS, STANDING, Difference, Found, Version
+from streams.versions.table_comparison import EXAMPLES, HARMLESS, KINDS, STANDING, Difference, TableComparison, Version
 from streams.workshop.compare.comparison import direction
 from streams.workshop.compare.report import share
 
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison with what it is about."""
+    """A comparison, with the versions compared."""
 
     old: Version
     new: Version
-    found: Found
+    found: TableComparison
     differences: Sequence[Difference]
 
     @property
     def same_policy(self) -> bool:
-        """Whether the versions ought to be equal."""
+        """Whether both versions have the same policy, so that their customers should be equal."""
         return self.old.policy.ref == self.new.policy.ref
 
     @property
     def is_accepted(self) -> bool:
-        """Whether nothing speaks against going over: under another policy customers are meant to move."""
+        """Whether the switch needs no --accept-differences: under another policy customers are meant to differ."""
         return self.found.is_harmless or not self.same_policy
 
     @property
     def verdict(self) -> list[str]:
-        """The answer in a few sentences."""
+        """The result in a few sentences."""
         found = self.found
-        at = f"as of the same records and time (folded for that in memory: {found.records[0]:,} and {found.records[1]:,} records)"
+        at = (
+            "as of the same records and time (for this comparison "
+            f"{found.records[0]:,} and {found.records[1]:,} records were folded in memory)"
+        )
         if self.same_policy and found.is_harmless:
             return [
                 f"All {found.customers:,} customers are the same in versions {self.old.number} and {self.new.number}, {at}."
@@ -63,7 +66,7 @@ class Report:
         return lines
 
     def rows(self) -> Iterator[tuple[str, int, str]]:
-        """How customers compare: kind, how many, and under one policy what it means."""
+        """Per kind of difference: its name, how many customers, and under one policy what it means."""
         for kind, meaning in KINDS.items():
             if count := self.found.kinds[kind]:
                 if self.same_policy:
@@ -73,7 +76,7 @@ class Report:
 
     # ------------------------------------------------------------ for people
     def print(self, console: Console) -> None:
-        """For a terminal."""
+        """Print the report to a terminal."""
         console.print(f"[bold]Version {self.old.number} → version {self.new.number}[/bold]")
         for line in self.verdict:
             console.print(line)
@@ -88,7 +91,7 @@ class Report:
             console.print(self._matrix("Customers by tier in each", tiers, self.found.tiers))
             console.print(self._matrix("Customers by risk level in each", levels, self.found.levels))
         for one in self._examples():
-            console.print(f"{one.customer_id}: {one.kind}, {_said(one.tiers)}, risk {_said(one.levels)}")
+            console.print(f"{one.customer_id}: {one.kind}, {_in_each(one.tiers)}, risk {_in_each(one.levels)}")
 
     def _matrix(self, title: str, names: Sequence[Sequence[str]], counts: Counter[tuple[str, str]]) -> Table:
         table = Table(f"version {self.old.number} ↓  {self.new.number} →", title=title)
@@ -110,7 +113,7 @@ class Report:
 
     # ------------------------------------------------------------ for programs
     def as_json(self) -> dict[str, Any]:
-        """All but the customers who differ, who have a file of their own."""
+        """The report without the customers that differ, which are in a file of their own (`lines`)."""
         found = self.found
         return {
             "versions": [self.old.number, self.new.number],
@@ -125,7 +128,7 @@ class Report:
         }
 
     def lines(self) -> Iterator[bytes]:
-        """The customers who differ, a line each."""
+        """The customers that differ, as JSON, one per line."""
         for one in self.differences:
             yield orjson.dumps(
                 {
@@ -137,22 +140,23 @@ class Report:
             )
 
 
-def what_is_left_to_do(old: Version, new: Version) -> list[str]:
-    """What only those can do who run the installation."""
+def steps_left(old: Version, new: Version) -> list[str]:
+    """What the operators of the installation still have to do, in sentences."""
     environment = f"TIERSTREAM_APP_VERSION={new.number}"
     if new.settings.policy != old.settings.policy:
         environment += f" TIERSTREAM_POLICY={new.settings.policy}"
     lines = [
-        f"Start workers with {environment}, and with it the console, alerts push, alerts digest and programs that use streams.client.changes or .lookups."
+        f"Start workers with {environment}; use it also for the console, alerts push, alerts digest and programs that use "
+        "streams.client.changes or .lookups."
     ]
     names = ", ".join(f"{old.settings.topic(name)} → {new.settings.topic(name)}" for name in OUTPUTS)
     lines.append(f"Other consumers: {names}.")
     if new.settings.redis_url is not None:
-        lines.append(f"Who reads Redis themselves: keys begin with {new.settings.redis_prefix} now.")
+        lines.append(f"Programs that read Redis directly: keys begin with {new.settings.redis_prefix} now.")
     if new.policy.ref != old.policy.ref:
         lines.append(
-            f"Customers whose tier differs were told nothing of it on version {new.number}'s topics after the cut: --moves FILE lists "
-            f"them, and {new.settings.topic('profiles')} has everybody as they are."
+            f"Version {new.number}'s topics have no announcement after the cut for customers whose tier differs: "
+            f"--moves FILE lists them, and {new.settings.topic('profiles')} has the profiles of all customers."
         )
     return lines
 
@@ -161,5 +165,5 @@ def _moves(counts: Counter[tuple[str, str]]) -> list[dict[str, Any]]:
     return [{"from": before, "to": after, "customers": count} for (before, after), count in sorted(counts.items())]
 
 
-def _said(sides: Iterable[str | None]) -> str:
+def _in_each(sides: Iterable[str | None]) -> str:
     return " → ".join(one or "not known" for one in sides)

@@ -1,11 +1,11 @@
-"""Going on from a point in time: a new app version whose table is that of the old one as of then.
+"""Seeks to a point in time: makes a new app version whose table is that of the old one at that time.
 
-A table is a fold. It can't be rewound by its offsets: customers would count the same events twice, or, within the event ids
-that they remember, take them for repeats. Nor is what it was still in the changelog, which keeps the latest of each customer.
-But the journal has every batch that led there. So the inputs are folded again from their beginning, as the journal says, up
-to the last batch before that time; what comes of it becomes the table of a version of its own, with the offsets that belong to it
-and the journal so far, all in one transaction. Nothing of it is announced. Workers of that version go on from there, as those
-of the old one did, and what they announce is what the old one has announced since.
+A table can't be rewound by its offsets: customers would count the same events twice, or, as long as they have the event
+ids, ignore them as repeats. The changelog does not help either: it keeps only the latest state of each customer. But
+the journal has every batch. So the inputs are folded again from the first record, as the journal says, up to the last
+batch before that time; the result becomes the table of a new version, written with its offsets and the journal so far
+in one transaction. Nothing of it is announced. Workers of that version continue from there, as those of the old version
+did, and announce again what the old version has announced since.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from streams.engine.table import Marker, changelog_records
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, JOURNAL, changelog_topic, topics_of
-from streams.versions.app_versions import PATIENCE_SECONDS, VersionError, Versions
+from streams.versions.app_versions import PATIENCE_SECONDS, AppVersions, VersionError
 from streams.versions.offline_partition import read_table
-from streams.versions.two_tables import Version
+from streams.versions.table_comparison import Version
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import replay_partition
 
 TRANSACTION_SECONDS: Final = 900
-"""How long writing may take: the longest that brokers allow unless told otherwise."""
+"""How long writing may take: the longest that brokers allow by default."""
 
 
 ENDS_LOOKS: Final = 50
 ENDS_SECONDS: Final = 0.1
-"""How often, and after how long, it is looked again whether an aborted transaction has its end."""
+"""How often, and at which interval, to check whether an aborted transaction has ended in every partition."""
 
 
-class Past(NamedTuple):
-    """A partition as it was."""
+class PastPartition(NamedTuple):
+    """A partition as it was at the time in question."""
 
     entries: list[Entry]
-    """What led there."""
+    """The journal entries of the batches up to that time."""
     replay: Replay
 
     @property
@@ -55,7 +55,7 @@ class Past(NamedTuple):
         return {topic: last for entry in self.entries for topic, _, last in entry.runs}
 
     def marker(self, version: Version, journal: int) -> Marker:
-        """What the table's marker was, but that no profiles have been published of this one."""
+        """The table's marker at that time, except that this table has published no profiles."""
         partition, last = self.replay.partition, self.entries[-1]
         return Marker(
             last.batch,
@@ -71,64 +71,69 @@ class Past(NamedTuple):
 
 
 @dataclass
-class Sought:
-    """What a version begins with."""
+class SeekSummary:
+    """What a version that was sought begins with. The field names are those of the command's JSON output."""
 
     records: int = 0
-    """Of the inputs, folded before it."""
+    """How many records of the inputs are folded in its table."""
     left: int = 0
-    """And those that its workers will fold, as of now."""
+    """About how many records its workers will have to fold, as of now."""
     customers: int = 0
     announced_again: int = 0
-    """What the old version has announced since, and the new one will announce on topics of its own."""
+    """How many announcements the old version has made since, which the new version will make again on its own
+    topics.
+    """
     customers_told_again: int = 0
 
 
-def check(versions: Versions, old: Version, new: Version) -> None:
-    """Raises VersionError if the new version can't be made of the old one."""
+def check(versions: AppVersions, old: Version, new: Version) -> None:
+    """Raises VersionError if the new version can't be made from the old one."""
     if new.number <= old.number:
         raise VersionError(
-            f"version {new.number} is no next one: TIERSTREAM_APP_VERSION is {old.number}; give a larger --to-version"
+            f"version {new.number} is not a later one: TIERSTREAM_APP_VERSION is {old.number}; give a larger --to-version"
         )
     if not versions.own_topics(old.settings):
         raise VersionError(
-            f"there is no version {old.number} at {old.settings.broker}: nothing to go back in. Look at "
+            f"there is no version {old.number} at {old.settings.broker}: nothing to seek in. Look at "
             "TIERSTREAM_TOPIC_PREFIX, TIERSTREAM_APP_ID and TIERSTREAM_APP_VERSION"
         )
     versions.refuse_workers(
-        new.settings, "A table is not changed under them: stop them, and give a version that is not begun"
+        new.settings,
+        "Their table can't be replaced while they run: stop them, and give a version that does not exist yet",
     )
 
 
-def no_past(old: Version) -> list[Past]:
-    """The beginning."""
-    return [Past([], Replay(old.policy)) for _ in range(old.settings.partitions)]
+def empty_partitions(old: Version) -> list[PastPartition]:
+    """Every partition without customers, as it was at the beginning."""
+    return [PastPartition([], Replay(old.policy)) for _ in range(old.settings.partitions)]
 
 
-def past_of(versions: Versions, old: Version, to_ms: int) -> list[Past]:
-    """Every partition as it was before the first record, or turn of the clock, of that time. Raises LogError, JournalError."""
+def partitions_as_of(versions: AppVersions, old: Version, to_ms: int) -> list[PastPartition]:
+    """Every partition as it was before the first batch with a record or an advance of that time. Raises LogError,
+    JournalError.
+    """
     topics = {name: old.settings.topic(name) for name in INPUTS}
     first_left = versions.since(topics.values(), to_ms)
     log = KafkaLog(old.settings)
     log.begin((*INPUTS, JOURNAL))
 
-    def past(number: int) -> Past:
+    def past(number: int) -> PastPartition:
         limits = {name: first_left[topic, number] for name, topic in topics.items()}
         entries = list(takewhile(lambda entry: _is_before(entry, to_ms, limits), log.entries(number)))
         replay = replay_partition(log, number, old.policy, lambda _: None, lambda _: None, entries)
-        return Past(entries, replay)
+        return PastPartition(entries, replay)
 
     return [past(number) for number in log.partitions(JOURNAL)]
 
 
 def _is_before(entry: Entry, to_ms: int, limits: Mapping[str, int]) -> bool:
-    """Whether a batch was over by then: in time, and with nothing in it that came later."""
+    """Whether a batch was before that time: it advanced customers no further, and has no record that arrived later."""
     return entry.until_ms <= to_ms and all(last < limits[topic] for topic, _, last in entry.runs)
 
 
-async def sought(versions: Versions, old: Version, pasts: Iterable[Past]) -> Sought:
-    """What a version that begins there has, and what it will tell again."""
-    found = Sought()
+async def summarize(versions: AppVersions, old: Version, pasts: Iterable[PastPartition]) -> SeekSummary:
+    """What a version that begins with these partitions has, and what it will announce again."""
+    found = SeekSummary()
     ends = versions.input_ends()
     begin = dict(versions.beginnings({topic for topic, _ in ends}))
     for number, past in enumerate(pasts):
@@ -143,15 +148,15 @@ async def sought(versions: Versions, old: Version, pasts: Iterable[Past]) -> Sou
             more = models.decode(state).seq - (0 if then is None else models.decode(then).seq)
             found.announced_again += more
             found.customers_told_again += more > 0
-    found.left = versions.between(begin, ends)
+    found.left = versions.count_between(begin, ends)
     return found
 
 
-# ---------------------------------------------------------------- writing
-def write(versions: Versions, new: Version, pasts: list[Past]) -> None:
-    """Give the new version its tables, the journal that led there, and the group's offsets: all of it, or nothing.
+# ---------------------------------------------------------------- write
+def write(versions: AppVersions, new: Version, pasts: list[PastPartition]) -> None:
+    """Write the tables, journal and group offsets of the new version in one transaction.
 
-    Raises VersionError if it has a table already, or the broker refuses.
+    Raises VersionError if the version has a table already, or if the broker refuses.
     """
     settings = new.settings
     create_topics(settings, topics_of(settings))
@@ -162,9 +167,9 @@ def write(versions: Versions, new: Version, pasts: list[Past]) -> None:
     }
     producer = Producer(writing(settings) | options, logger=quiet)
     try:
-        # Ends what a run before this one left open.
+        # Ends an open transaction of an earlier run.
         producer.init_transactions(PATIENCE_SECONDS)
-        refuse_what_is_begun(versions, new)
+        refuse_existing_table(versions, new)
         producer.begin_transaction()
         for number, past in enumerate(pasts):
             if past.entries:
@@ -174,85 +179,87 @@ def write(versions: Versions, new: Version, pasts: list[Past]) -> None:
         commit(producer)
     except KafkaException as error:
         raise VersionError(
-            f"the broker at {settings.broker} did not take version {new.number}: {error.args[0].str()}. Nothing of it was written; "
-            "it needs transactions of up to 15 minutes (transaction.max.timeout.ms)"
+            f"the broker at {settings.broker} did not take version {new.number}: {error.args[0].str()}. "
+            "Nothing was written; the broker has to allow transactions of up to 15 minutes (transaction.max.timeout.ms)"
         ) from None
 
 
 def commit(producer: Producer) -> None:
-    """Make it so."""
+    """Commit the transaction."""
     producer.commit_transaction(TRANSACTION_SECONDS)
 
 
-def refuse_what_is_begun(versions: Versions, new: Version) -> None:
-    """Raises VersionError if a version has a table, or somebody is writing one."""
+def refuse_existing_table(versions: AppVersions, new: Version) -> None:
+    """Raises VersionError if a version has a table, or if one is being written."""
     topics = [changelog_topic(new.settings), new.settings.topic(JOURNAL)]
     for _ in range(ENDS_LOOKS):
         undecided = versions.undecided(topics)
         if not undecided:
             break
-        time.sleep(ENDS_SECONDS)  # the end of what was just aborted is being written
+        time.sleep(ENDS_SECONDS)  # the broker is still writing the end of the transaction that was just aborted
     else:
         raise VersionError(
-            f"somebody is writing to {', '.join(undecided)} in a transaction that is still open: a worker of version "
-            f"{new.number}? Stop it, or give another --to-version"
+            f"a transaction on {', '.join(undecided)} is still open: is a worker of version {new.number} "
+            "running? Stop it, or give another --to-version"
         )
     if versions.have_records(topics):
         raise VersionError(
-            f"version {new.number} has a table already: give a --to-version that is not begun, or delete it by `tierstream rebuild "
-            f"--to-version {new.number} --abort`"
+            f"version {new.number} has a table already: give another --to-version, or delete this one by "
+            f"`tierstream rebuild --to-version {new.number} --abort`"
         )
 
 
-def _write_partition(producer: Producer, new: Version, number: int, past: Past) -> None:
+def _write_partition(producer: Producer, new: Version, number: int, past: PastPartition) -> None:
     settings, failed = new.settings, _Failures()
     journal: list[int] = []
 
-    def noted(error: confluent_kafka.KafkaError | None, message: Any) -> None:
-        failed.note(error, message)
+    def on_delivery(error: confluent_kafka.KafkaError | None, message: Any) -> None:
+        failed.record(error, message)
         journal.append(-1 if error is not None else message.offset())
 
     key = settings.table_app_id.encode()
     for entry in past.entries:
-        _produce(producer, settings.topic(JOURNAL), number, key, entry.encode(), noted)
+        _produce(producer, settings.topic(JOURNAL), number, key, entry.encode(), on_delivery)
     failed.flush(producer)
-    # Where entries of later batches are found is known only now.
+    # The journal's offset for later batches is only known now.
     marker = past.marker(new, journal[-1] + 1)
     for changed, value in changelog_records(past.replay.partition.customers, marker):
-        _produce(producer, changelog_topic(settings), number, changed, value, failed.note)
+        _produce(producer, changelog_topic(settings), number, changed, value, failed.record)
     failed.flush(producer)
 
 
 class _Failures:
-    """What the broker did not take."""
+    """Collects the failures of produced records."""
 
     def __init__(self) -> None:
         self._first: confluent_kafka.KafkaError | None = None
 
-    def note(self, error: confluent_kafka.KafkaError | None, message: Any) -> None:
-        """Whether a record was taken."""
+    def record(self, error: confluent_kafka.KafkaError | None, message: Any) -> None:
+        """To be called when a record was delivered, or not."""
         self._first = self._first or error
 
     def flush(self, producer: Producer) -> None:
-        """Wait for all. Raises KafkaException for the first that was not taken."""
+        """Wait until all records are delivered. Raises KafkaException for the first that was not."""
         if producer.flush(TRANSACTION_SECONDS) and self._first is None:
             raise KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TIMED_OUT))
         if self._first is not None:
             raise KafkaException(self._first)
 
 
-def _produce(producer: Producer, topic: str, number: int, key: bytes, value: bytes, noted: Callable[..., None]) -> None:
+def _produce(
+    producer: Producer, topic: str, number: int, key: bytes, value: bytes, on_delivery: Callable[..., None]
+) -> None:
     while True:
         try:
-            producer.produce(topic, value, key, partition=number, on_delivery=noted)
+            producer.produce(topic, value, key, partition=number, on_delivery=on_delivery)
             producer.poll(0)
             return
         except BufferError:
             producer.poll(0.1)
 
 
-def _add_offsets(producer: Producer, settings: Settings, pasts: list[Past]) -> None:
-    """The group's offsets, for lag monitors; workers go by the marker, which says the same."""
+def _add_offsets(producer: Producer, settings: Settings, pasts: list[PastPartition]) -> None:
+    """Add the group's offsets, for lag monitors; workers use the marker, which has the same offsets."""
     offsets = [
         TopicPartition(settings.topic(name), number, last + 1)
         for number, past in enumerate(pasts)

@@ -1,10 +1,10 @@
-"""The agents: the whole flow on one screen.
+"""The Faust agents, which hand fetched records over to partitions.
 
-    inputs -> fold: decode, merge by time, fold into customers -> tier-changes, churn-risk, profiles, dead-letters
-    outputs -> serve: into Redis, where everybody looks customers up
+    inputs -> fold: to the PartitionWorker, which folds them (flow.py)
+    outputs -> serve: to the ViewFeed, which writes them to Redis, where customers are looked up
 
-An agent takes a batch (all records that one fetch brought of one partition) and hands it to whoever works on that
-partition. What is committed is what that one reports as done, so an agent can neither lose nor wrongly ack anything.
+An agent takes all records that one fetch read from one partition as one event. Only offsets that the PartitionWorker or
+the ViewFeed marks as done are committed, so an agent can neither lose records nor acknowledge them too early.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from streams.worker.faust_app import TierstreamApp
 
 QUEUE_BATCHES = 10_000
-"""More than ever wait: the transport is told to withhold a partition long before, so Faust's own back pressure, which
-stops whole agents, never sets in."""
+"""More than ever wait: the transport withholds a partition long before, so Faust's own back pressure, which stops whole
+agents, never applies."""
 
 
 def attach(app: TierstreamApp) -> None:

@@ -1,4 +1,4 @@
-"""The composition root: one worker out of settings, policy, patches, Faust app, agents, gauges and health pages."""
+"""The composition root: builds a worker from settings, policy, patches, Faust app, agents, gauges and health pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, policy: Policy, spans: Spans | None = None) -> TierstreamApp:
-    """The worker's app, complete and not yet started. Raises UnknownVersion for an aiokafka that it is not made for."""
+    """The worker's app, complete and not yet started. Raises UnknownVersion for an aiokafka version without patches."""
     aiokafka_patches.install()
     seconds = settings.session_timeout / 1000
     app = TierstreamApp(

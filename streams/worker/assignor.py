@@ -1,7 +1,8 @@
-"""Who gets which partitions: evenly, and each where it was, so that a rebalance moves only what must move.
+"""Assigns partitions to workers: evenly, and each to its last owner if possible, so that a rebalance moves few.
 
-A partition's number stands for that partition of every topic: all inputs of a customer meet in one worker. Every member tells
-which numbers it still holds in memory; who held one last keeps it, as long as nobody has too many.
+A partition's number stands for that partition of every topic: all inputs of a customer are read by one worker. Each
+member reports the numbers that it still has in memory; a partition stays with its last owner unless that worker has too
+many.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 VERSION: Final = 0
 
 
-class Held(msgspec.Struct, frozen=True):
-    """What a member holds, and as of which generation of the group."""
+class HeldPartitions(msgspec.Struct, frozen=True):
+    """The partitions that a member has in memory, and the group's generation of that."""
 
     generation: int = 0
     numbers: tuple[int, ...] = ()
 
 
-def share(numbers: Iterable[int], members: Mapping[str, Held]) -> dict[str, list[int]]:
-    """The numbers of each member: as even as can be, with as few as possible taken from whom they are with.
+def share(numbers: Iterable[int], members: Mapping[str, HeldPartitions]) -> dict[str, list[int]]:
+    """The numbers of each member: as even as possible, and with as few as possible taken from their last owner.
 
-    >>> share(range(4), {"a": Held(1, (0, 1, 2, 3)), "b": Held()})
+    >>> share(range(4), {"a": HeldPartitions(1, (0, 1, 2, 3)), "b": HeldPartitions()})
     {'a': [0, 1], 'b': [2, 3]}
     """
     last_owner: dict[int, str] = {}
@@ -39,7 +40,7 @@ def share(numbers: Iterable[int], members: Mapping[str, Held]) -> dict[str, list
     for number in wanted:
         if (owner := last_owner.get(number)) is not None:
             owned[owner].append(number)
-    # Those who have most may have one more than the others.
+    # If the numbers can't be shared evenly, the members that have most now get one more than the others.
     by_most = sorted(owned, key=lambda member: (-len(owned[member]), member))
     quota = {member: least + (place < more) for place, member in enumerate(by_most)}
     shares = {member: mine[: quota[member]] for member, mine in owned.items()}
@@ -52,19 +53,19 @@ def share(numbers: Iterable[int], members: Mapping[str, Held]) -> dict[str, list
 
 
 class Assignor(AbstractPartitionAssignor):  # type: ignore[misc]
-    """The group's protocol."""
+    """The group's assignment protocol."""
 
     name = "tierstream"
 
-    def __init__(self, held: Callable[[], Held]) -> None:
+    def __init__(self, held: Callable[[], HeldPartitions]) -> None:
         self._held = held
 
     def metadata(self, topics: Iterable[str]) -> Any:
-        """What this member tells the group."""
+        """What this member reports to the group."""
         return ConsumerProtocolMemberMetadata(VERSION, sorted(topics), msgspec.json.encode(self._held()))
 
     def assign(self, cluster: ClusterMetadata, members: Mapping[str, Any]) -> dict[str, Any]:
-        """What the leader decides for all."""
+        """What the leader decides for all members."""
         counts = {
             topic: len(cluster.partitions_for_topic(topic) or ())
             for one in members.values()
@@ -72,7 +73,10 @@ class Assignor(AbstractPartitionAssignor):  # type: ignore[misc]
         }
         shares = share(
             range(max(counts.values(), default=0)),
-            {member: msgspec.json.decode(one.user_data or b"{}", type=Held) for member, one in members.items()},
+            {
+                member: msgspec.json.decode(one.user_data or b"{}", type=HeldPartitions)
+                for member, one in members.items()
+            },
         )
         assigned: dict[str, dict[str, list[int]]] = {member: {} for member in members}
         for topic, count in sorted(counts.items()):
@@ -80,7 +84,7 @@ class Assignor(AbstractPartitionAssignor):  # type: ignore[misc]
             for owner, numbers in shares.items():
                 for number in numbers:
                     if number < count:
-                        # Only some may serve a view: then these have the outputs of the others' partitions too.
+                        # If only some workers feed a view, they also read the outputs of the other workers' partitions.
                         reader = owner if owner in subscribed else subscribed[number % len(subscribed)]
                         assigned[reader].setdefault(topic, []).append(number)
         return {
@@ -89,4 +93,4 @@ class Assignor(AbstractPartitionAssignor):  # type: ignore[misc]
         }
 
     def on_assignment(self, assignment: Any) -> None:
-        """The worker hears of it by the consumer's listener."""
+        """Nothing: the consumer's listener informs the worker."""

@@ -1,9 +1,10 @@
-"""Where a policy's thresholds depend on all customers: every partition counts its own, and the owner of partition 0 draws the thresholds.
+"""For policies whose thresholds depend on all customers: each partition counts its own customers, and the owner of
+partition 0 computes the thresholds.
 
-A count is a mergeable sketch of quantiles (Apache DataSketches KLL; rank error 0.1 %) in the topic `census`, partition by
-partition. When all are newer than the thresholds in force, new ones go to every partition of `commands` as the next edition: an
-event like any other, journaled and replayed. It is noted in `census` first, so that a successor sends the same one again.
-Counting takes little turns between batches.
+A count is a mergeable quantile sketch (Apache DataSketches KLL; rank error 0.1 %) in the topic `census`, one per
+partition. When all counts are newer than the thresholds in force, new thresholds are sent to every partition of
+`commands` as the next edition: an event like any other, journaled and replayed. The edition is recorded in `census`
+first, so that a later owner sends the same one again. Customers are counted between batches, a few at a time.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ log = logging.getLogger(__name__)
 SKETCH_SIZE: Final = 3000
 CUSTOMERS_A_TURN: Final = 100
 LOOK_SECONDS: Final = (1.0, 60.0)
-"""How often the owner of partition 0 looks for the others' counts while some are missing: at first, and at the least."""
-NOBODY_MS: Final = units.LATEST_MS - 1
-"""As of when a partition without customers was counted: it holds nobody up."""
+"""How often the owner of partition 0 looks for missing counts of other partitions: at first, and after many looks."""
+NO_CUSTOMERS_MS: Final = units.LATEST_MS - 1
+"""The `as_of_ms` of a partition without customers: later than any other, so that it delays no edition."""
 COUNT: Final = b"count"
-"""Key of the topic `census`; the other is that of the edition that was noted."""
+"""Key, in the topic `census`, of a partition's count. The other key there is EDITION."""
 
 
 class Count(Struct, frozen=True):
-    """A partition's customers as of an instant: how many were counted, and sketches of their measures (base64)."""
+    """A partition's customers at an instant: how many there are, and sketches of their measures (base64)."""
 
     as_of_ms: int
     customers: int
@@ -55,17 +56,17 @@ class Count(Struct, frozen=True):
     recency: str
 
 
-def counted(census: Census) -> Count:
-    """A census as it is sent."""
+def count_of(census: Census) -> Count:
+    """A census as it is written to the topic `census`."""
     return Count(
         census.as_of_ms,
         len(census),
-        *(_written(np.array(one, float)) for one in (census.spend_minor, census.orders, census.recency_ms)),
+        *(_sketch_of(np.array(one, float)) for one in (census.spend_minor, census.orders, census.recency_ms)),
     )
 
 
 def thresholds_of(counts: Iterable[Count], relative: RelativeRules) -> Breakpoints | None:
-    """The thresholds of all partitions together; None if nobody was counted."""
+    """The thresholds from the counts of all partitions; None if there are no customers."""
     counts = list(counts)
     customers = sum(one.customers for one in counts)
     if not customers:
@@ -78,7 +79,7 @@ def thresholds_of(counts: Iterable[Count], relative: RelativeRules) -> Breakpoin
 
 
 class PartitionCensus:
-    """The census of one partition, and for partition 0 the drawing of thresholds."""
+    """Counts the customers of one partition; for partition 0 it also computes the thresholds."""
 
     def __init__(self, settings: Settings, number: int, delivery: PartitionDelivery, relative: RelativeRules) -> None:
         self._settings = settings
@@ -91,12 +92,12 @@ class PartitionCensus:
         self._look_from = 0.0
         self._look_seconds = LOOK_SECONDS[0]
         self._sent = 0
-        """The latest edition that was sent from here."""
+        """The latest edition that this worker has sent."""
 
-    async def turn(self, partition: Partition, now_ms: int) -> bool:
-        """Count some customers of a partition that has caught up, or draw thresholds, if it is time.
+    async def take_turn(self, partition: Partition, now_ms: int) -> bool:
+        """Count some customers of a partition that has caught up, or compute thresholds, if it is time.
 
-        Returns whether there was anything to do.
+        Returns False if there was nothing to do.
         """
         customers, editions = partition.customers, partition.editions
         if self._census is None:
@@ -106,18 +107,18 @@ class PartitionCensus:
         if self._census is not None:
             return await self._count(self._census, customers, editions.current)
         if self._number == 0:
-            return await self._draw(editions, self._boundary(now_ms))
+            return await self._send_thresholds(editions, self._boundary(now_ms))
         return False
 
     def _boundary(self, now_ms: int) -> int:
-        """As of when customers are counted now."""
+        """The latest instant as of which customers are to be counted."""
         return now_ms - now_ms % self._relative.every_ms
 
     def _due(self, now_ms: int, editions: Editions, customers: Mapping[bytes, bytes]) -> int | None:
-        """As of when to count now; None if that was done."""
+        """The instant as of which customers are to be counted now; None if they have been."""
         if not customers:
-            return NOBODY_MS if self._counted_ms != NOBODY_MS else None
-        counted_ms = -1 if self._counted_ms == NOBODY_MS else self._counted_ms
+            return NO_CUSTOMERS_MS if self._counted_ms != NO_CUSTOMERS_MS else None
+        counted_ms = -1 if self._counted_ms == NO_CUSTOMERS_MS else self._counted_ms
         as_of_ms = self._boundary(now_ms)
         return as_of_ms if as_of_ms > max(counted_ms, _as_of(editions)) and now_ms >= 0 else None
 
@@ -126,20 +127,22 @@ class PartitionCensus:
         for key in turn:
             census.add(models.decode(customers[key]), policy)
         if not turn:
-            value = msgspec.json.encode(counted(census))
+            value = msgspec.json.encode(count_of(census))
             await self._delivery.publish(CENSUS, [(COUNT, value, [])])
             self._counted_ms, self._census = census.as_of_ms, None
         return True
 
-    async def _draw(self, editions: Editions, boundary_ms: int) -> bool:
-        """If everybody's counts are newer than the thresholds in force, send the next edition to every partition."""
+    async def _send_thresholds(self, editions: Editions, boundary_ms: int) -> bool:
+        """If the counts of all partitions are newer than the thresholds in force, send the next edition to every
+        partition.
+        """
         now, last_ms = time.monotonic(), _as_of(editions)
         if boundary_ms <= last_ms or now < self._look_from or self._sent > editions.number:
             return False
         self._look_from = now + self._look_seconds
         self._look_seconds = min(2 * self._look_seconds, LOOK_SECONDS[1])
-        counts, noted = await self._read()
-        if noted is None or (noted.edition or 0) <= editions.number:
+        counts, recorded = await self._read()
+        if recorded is None or (recorded.edition or 0) <= editions.number:
             if len(counts) < self._settings.partitions or any(one.as_of_ms <= last_ms for one in counts):
                 return False
             thresholds = thresholds_of(counts, self._relative)
@@ -149,14 +152,14 @@ class PartitionCensus:
             await self._delivery.publish(CENSUS, [(EDITION, body, [])])
             log.info("edition %d: thresholds of %d customers", editions.number + 1, thresholds.customers)
         else:
-            body = msgspec.json.encode(noted)
+            body = msgspec.json.encode(recorded)
         await self._delivery.publish_everywhere("commands", body)
         self._sent, self._look_seconds = editions.number + 1, LOOK_SECONDS[0]
         return True
 
     async def _read(self) -> tuple[list[Count], Command | None]:
-        """The latest count of each partition, and the latest edition that was noted."""
-        noted = None
+        """The latest count of each partition, and the latest edition that was recorded."""
+        recorded = None
         counts: dict[int, Count] = {}
         async for number, records in read_all_to_end(
             self._settings, self._settings.topic(CENSUS), range(self._settings.partitions)
@@ -165,26 +168,26 @@ class PartitionCensus:
                 if record.key == COUNT:
                     counts[number] = msgspec.json.decode(record.value, type=Count)
                 elif record.key == EDITION:
-                    noted = msgspec.json.decode(record.value, type=Command)
-        return list(counts.values()), noted
+                    recorded = msgspec.json.decode(record.value, type=Command)
+        return list(counts.values()), recorded
 
 
 def _as_of(editions: Editions) -> int:
-    """As of when the thresholds in force were drawn; -1 before the first."""
-    drawn = editions.latest.breakpoints
-    return -1 if drawn is None else drawn.as_of_ms
+    """The instant of the census that the thresholds in force are from; -1 before the first."""
+    thresholds = editions.latest.breakpoints
+    return -1 if thresholds is None else thresholds.as_of_ms
 
 
-def _written(values: np.ndarray) -> str:
+def _sketch_of(values: np.ndarray) -> str:
     sketch = kll_doubles_sketch(SKETCH_SIZE)
     if len(values):
         sketch.update(values)
     return base64.b64encode(sketch.serialize()).decode()
 
 
-def _value_at(written: Iterable[str], customers: int) -> ValueAt:
-    """The merged sketch's value at a rank."""
+def _value_at(sketches: Iterable[str], customers: int) -> ValueAt:
+    """A function that gives the value at a rank among `customers`, from the merged sketches."""
     merged = kll_doubles_sketch(SKETCH_SIZE)
-    for one in written:
-        merged.merge(kll_doubles_sketch.deserialize(base64.b64decode(one)))
+    for sketch in sketches:
+        merged.merge(kll_doubles_sketch.deserialize(base64.b64decode(sketch)))
     return lambda rank: round(merged.get_quantile((rank + 0.5) / customers))

@@ -1,6 +1,7 @@
-"""What a partition needs of the worker around it: a narrow protocol in place of the whole application.
+"""What a partition needs from the worker around it: a narrow protocol instead of the whole application.
 
-`TierstreamApp` is the one with a group; `streams.worker.standalone.Standalone` is the one without, for commands and tests.
+`TierstreamApp` implements it with a consumer group; `streams.worker.standalone.Standalone` without one, for commands
+and tests.
 """
 
 from __future__ import annotations
@@ -29,53 +30,53 @@ Outgoing = tuple[bytes | None, bytes | None, Headers]
 
 
 class PartitionConsumer(Protocol):
-    """What a partition needs of the group's consumer."""
+    """What a partition needs from the group's consumer."""
 
     @property
     def positions(self) -> Mapping[TP, ReadPosition]:
-        """How far each topic's partition has been read; none for one that was not read yet."""
+        """How far each topic's partition has been read; without partitions that were not read yet."""
 
     def withhold(self, tp: TP) -> None:
-        """Read no more from this partition for now."""
+        """Pause reading a topic's partition."""
 
     def release(self, tp: TP) -> None:
-        """Read from it again."""
+        """Resume reading it."""
 
     async def rewind(self, tp: TP, offset: int) -> None:
-        """Read on from an offset."""
+        """Seek to an offset."""
 
     async def highwaters(self, *tps: TP) -> Mapping[TP, int]:
-        """Where each log ends now."""
+        """Where each topic's partition ends now."""
 
     async def earliest_offsets(self, *tps: TP) -> Mapping[TP, int]:
-        """Where each log begins now."""
+        """Where each topic's partition begins now."""
 
     def committed(self, tp: TP) -> int | None:
         """The offset last committed, as far as this consumer knows."""
 
-    def done(self, tp: TP, next_offset: int) -> None:
-        """All records before `next_offset` are done with; the next commit of the group says so."""
+    def mark_done(self, tp: TP, next_offset: int) -> None:
+        """Record that all records before `next_offset` are done; the next commit of the group has this offset."""
 
     def is_member(self) -> bool:
-        """Whether the group can't have given our partitions to others."""
+        """Whether our membership is certain: the group can't have assigned our partitions to others."""
 
     def rejoin(self) -> None:
         """Ask the group for a new assignment."""
 
 
 class PartitionContext(Protocol):
-    """What a partition needs of the worker."""
+    """What a partition needs from the worker."""
 
     settings: Settings
     policy: Policy
     shadow_policy: Policy | None
-    """The policy that is folded beside the first; None where there is none."""
+    """The policy that is folded beside the first; None if there is none."""
     decoder: Decoder
     stats: Stats
     spans: Spans | None
-    """None: nothing is traced."""
+    """None if nothing is traced."""
     restoring_slots: asyncio.Semaphore
-    """Bounds how many partitions are restored at once."""
+    """Limits how many partitions are restored at once."""
 
     @property
     def consumer(self) -> PartitionConsumer:
@@ -83,30 +84,30 @@ class PartitionContext(Protocol):
 
     @property
     def generation(self) -> int:
-        """The group's present generation."""
+        """The present generation of the group."""
 
     @property
     def is_rebalancing(self) -> bool:
-        """Whether the group is about to share its partitions anew."""
+        """Whether the group is rebalancing."""
 
     def wake_view(self) -> None:
-        """A partition was restored: the serving view has to learn under which policies its customers are."""
+        """Have the serving view get the policies in force: a partition was restored."""
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine beside everything else."""
+        """Run a coroutine in a task of its own."""
 
     def fail(self, error: BaseException) -> None:
-        """Stop the whole worker because of an error that trying again does not cure."""
+        """Stop the whole worker because of an error that a retry would not resolve."""
 
 
 class PartitionDelivery(Protocol):
-    """How what a batch writes leaves, for one partition; `streams.worker.delivery.Delivery` is the one with a broker."""
+    """Writes the outputs of one partition's batches; `streams.worker.delivery.Delivery` writes to a broker."""
 
     number: int
     generation: int
-    """The group's generation in which the partition was last assigned to us."""
+    """The group's generation in which the partition was last assigned to this worker."""
     journal_position: int
-    """An offset in the journal from which all entries of later batches are found."""
+    """The journal's offset from which on all entries of later batches are."""
     is_exactly_once: bool
 
     async def open(self) -> None:
@@ -119,10 +120,10 @@ class PartitionDelivery(Protocol):
         """End a transaction that the broker left without an end."""
 
     async def begin(self, topics: Iterable[str] = ...) -> None:
-        """Begin a batch, or what else goes to these topics."""
+        """Begin a batch, or other records for these topics."""
 
     async def settle(self) -> None:
-        """Wait until what was committed last is so in every partition."""
+        """Wait until the last commit has reached every partition."""
 
     async def append_journal(self, entry: Entry) -> None:
         """Write what the batch does."""
@@ -131,10 +132,10 @@ class PartitionDelivery(Protocol):
         """Write announcements and dead letters, by topic."""
 
     async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
-        """Write the changed customers and how far they go."""
+        """Write the changed customers and the batch's marker."""
 
     async def append_shadow(self, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write the same under the shadow policy."""
+        """Write the changed customers and the marker of the shadow."""
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
         """Make the batch final, with the last offset folded of each input topic."""

@@ -1,12 +1,13 @@
-"""How what a batch brings leaves, for one partition: journal, outputs, changelog.
+"""Writes what a batch writes, for one partition: journal, outputs, changelog.
 
-    exactly-once    all of it in one Kafka transaction, under a transactional id that belongs to the source partition:
-                    a new owner of the partition fences the old one, whatever that one still believes
+    exactly-once    everything in one Kafka transaction, under a transactional id that belongs to the source partition:
+                    a new owner of the partition fences the old one, even if the old one has not noticed
     at-least-once   journal acknowledged -> outputs acknowledged -> changelog acknowledged; before each step the worker
-                    makes sure that it still is the partition's owner
+                    checks that it still is the partition's owner
 
-Where to read on is part of the changelog; the group's offsets, for lag monitors, follow in either. A producer serves one
-partition, from taking it to losing it, and nothing that it still holds is sent after that.
+The offsets from which to continue are part of the changelog; the group's offsets, for lag monitors, are committed
+later. A producer serves one partition, from when it is taken until it is lost, and sends nothing of its buffer after
+that.
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ TRANSACTION_TIMEOUT_MS: Final = 60_000
 """The broker aborts a transaction that is open for longer."""
 RETRY_BACKOFF_MS: Final = 20
 END_SECONDS: Final = 1.0
-"""How long the end of a transaction may take to be written into its partitions before it is written once more."""
+"""How long the broker may take to write a transaction's end into its partitions before the end is requested again."""
 MOST_BACKOFF_MS: Final = 100
 CHANGELOG: Final = "changelog"
 SHADOW_CHANGELOG: Final = shadow_of(CHANGELOG)
 BATCH_TOPICS: Final = (CHANGELOG, JOURNAL, TIER_CHANGES, CHURN_RISK)
-"""What nearly every batch writes to."""
+"""The topics that nearly every batch writes to."""
 SHADOW_BATCH_TOPICS: Final = (SHADOW_CHANGELOG, shadow_of(TIER_CHANGES), shadow_of(CHURN_RISK))
-"""And what nearly every batch with a shadow."""
+"""The further topics that nearly every batch with a shadow writes to."""
 ALL_TOPICS: Final = (CHANGELOG, JOURNAL, *ANNOUNCEMENTS, PROFILES, DEAD_LETTERS, CENSUS)
 CLOSE_SECONDS: Final = 5.0
 OWNER_POLL_SECONDS: Final = 0.1
@@ -77,44 +78,48 @@ REFUSALS: Final[dict[type[KafkaError], str]] = {
     AuthenticationFailedError: "Look at TIERSTREAM_SASL_USERNAME and TIERSTREAM_SASL_PASSWORD",
     UnsupportedVersionError: "Use Kafka 2.5 or newer, or set TIERSTREAM_DELIVERY=at-least-once",
 }
-"""What the broker refuses for good, and what to do about it. Anything else passes, or is found out by trying again."""
+"""Errors that a retry does not resolve, and what to do about them. Any other error is temporary, or shows again on a
+retry.
+"""
 
 
 class Fenced(RuntimeError):
-    """The partition has another owner; nothing more may be written for it here."""
+    """The partition has another owner; this worker may write nothing more for it."""
 
 
 class Interrupted(RuntimeError):
-    """The broker did not take a batch, for a reason that passes. What was committed of it is found by restoring."""
+    """The broker did not take a batch, for a temporary reason. Restoring shows whether the batch was committed."""
 
 
 class Refused(RuntimeError):
-    """The broker does not take a batch and will not; the message says what to do."""
+    """The broker does not take a batch, and a retry would not help; the message says what to do."""
 
 
 class Delivery:
-    """Writes for one partition, in the order of the methods: open, then per batch begin to commit, then close."""
+    """Writes for one partition. Methods are called in this order: `open`; for each batch `begin` to `commit`;
+    `close`.
+    """
 
     def __init__(self, context: PartitionContext, number: int) -> None:
         self._context = context
         self.number = number
         self.generation = 0
-        """The group's generation in which the partition was last assigned to us."""
+        """The group's generation in which the partition was last assigned to this worker."""
         self.journal_position = 0
-        """An offset in the journal from which all entries of later batches are found."""
+        """The journal's offset from which on all entries of later batches are."""
         self.is_exactly_once = context.settings.delivery == "exactly-once"
         self._producer: AIOKafkaProducer | None = None
         self._sent: list[asyncio.Future[RecordMetadata]] = []
         self._ending: asyncio.Task[None] | None = None
-        """Sees to it that the transaction committed last is ended in all of its partitions."""
+        """Waits until the last committed transaction has ended in all of its partitions."""
         self._journal_sent: asyncio.Future[RecordMetadata] | None = None
 
     # ------------------------------------------------------------ taking and losing a partition
     async def open(self) -> None:
-        """Become the one who writes for the partition; an earlier owner's open transaction is aborted."""
+        """Become the partition's only writer; the broker aborts an open transaction of an earlier owner."""
         await self.close()
-        # Whoever slept over the group's session must not fence the present owner.
-        await self._make_sure_of_ownership(by_heartbeat=True)
+        # A worker that was suspended for longer than its session must not fence the present owner.
+        await self._check_ownership(by_heartbeat=True)
         settings = self._context.settings
         only = {"transactional_id": f"{settings.table_app_id}-{self.number}"} if self.is_exactly_once else {}
         self._producer = AIOKafkaProducer(
@@ -131,9 +136,10 @@ class Delivery:
         await self._patiently(self._producer.start())
 
     async def end_undecided(self, as_committed: bool) -> None:
-        """End, in all of our partitions, a transaction that the broker left without an end; see restoring.py.
+        """End, in all partitions, a transaction whose end the broker did not write; see restoring.py.
 
-        The broker takes what the transactional id appended since for a part of its next transaction, which is this one.
+        The broker treats the records without an end as a part of the transactional id's next transaction, which is this
+        one.
         """
         shadows = (SHADOW_CHANGELOG, *map(shadow_of, SHADOWED)) if self._context.settings.shadow is not None else ()
         await self._begin((*ALL_TOPICS, *shadows))
@@ -143,7 +149,7 @@ class Delivery:
             await self._patiently(self.producer.abort_transaction())
 
     async def close(self) -> None:
-        """Write no more. A transaction under way is left to the next owner, who aborts it."""
+        """Write no more. An open transaction is left to the next owner, which has it aborted."""
         producer, self._producer, self._journal_sent = self._producer, None, None
         self._sent.clear()
         if self._ending is not None:
@@ -151,15 +157,15 @@ class Delivery:
             self._ending = None
         if producer is None:
             return
-        # Whatever closing still finds wrong, the producer is given up: the next owner finds what was committed.
+        # The producer is given up even if closing fails: the next owner restores what was committed.
         with contextlib.suppress(KafkaError, TimeoutError, OSError):
             await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
         for kept in (producer._sender.sender_task, getattr(producer._txn_manager, "_transaction_waiter", None)):
-            _hear(kept)
+            _retrieve_exception(kept)
 
     # ------------------------------------------------------------ a batch
     async def begin(self, topics: Iterable[str] = BATCH_TOPICS) -> None:
-        """Begin a batch, or what else goes to these topics; others may follow."""
+        """Begin a batch, or other records for these topics; more topics may follow."""
         if not self.is_exactly_once:
             return
         await self.settle()
@@ -168,84 +174,92 @@ class Delivery:
         await self._begin(topics)
 
     async def settle(self) -> None:
-        """Wait until what was committed last is so in every partition."""
+        """Wait until the last committed transaction has ended in every partition."""
         if self._ending is not None:
             await self._ending
 
     async def _begin(self, topics: Iterable[str]) -> None:
         await self._patiently(self.producer.begin_transaction())
-        # All in one request, while the batch is folded, and not one after the other as records come.
+        # All topics in one request, while the batch is folded, instead of one request each as records are appended.
         for name in topics:
             self.producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(self._topic(name), self.number))
 
     async def append_journal(self, entry: Entry) -> None:
-        """Say what the batch does, before any of its outputs leaves."""
+        """Write what the batch does, before any of its outputs is written."""
         sent = await self._append(
             self._topic(JOURNAL), [(self._context.settings.table_app_id.encode(), entry.encode(), [])]
         )
         self._journal_sent = sent[0]
         if not self.is_exactly_once:
-            await self._acknowledged(sent)
-            self._note_journal_position()
+            await self._await_acknowledgements(sent)
+            self._record_journal_position()
 
     async def append_outputs(self, outputs: Mapping[str, Iterable[Outgoing]]) -> None:
-        """Announcements and dead letters, by topic."""
+        """Write announcements and dead letters, by topic."""
         sent = [one for name, records in outputs.items() for one in await self._append(self._topic(name), records)]
-        await self._acknowledged(sent)
+        await self._await_acknowledgements(sent)
 
     async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
-        """The changed customers and how far they go, as one RecordBatch: appended whole or not at all."""
+        """Write the changed customers and the batch's marker, as one RecordBatch: appended whole or not at all."""
         await self._append_table(CHANGELOG, changelog_records(changed, marker))
 
     async def append_shadow(self, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """Likewise under the shadow policy, before the table's own: then a table never goes further than its shadow."""
+        """Write the changed customers and the marker of the shadow, before the table's, so a table is never ahead of
+        its shadow.
+        """
         await self._append_table(SHADOW_CHANGELOG, records)
 
     async def _append_table(self, name: str, records: Iterable[tuple[bytes, bytes]]) -> None:
         sent = await self._append(self._topic(name), ((key, value, []) for key, value in records))
         if len(sent) > 1 and not self.is_exactly_once:
             raise Refused(f"a changelog batch of partition {self.number} is larger than {MAX_RECORD_BATCH_BYTES} bytes")
-        await self._acknowledged(sent)
+        await self._await_acknowledgements(sent)
 
     async def commit(self, offsets: Mapping[str, int]) -> None:
         """Make the batch final, with the last offset folded of each input topic.
 
-        Where to read on is in the changelog's marker. The group's offsets follow it now and then, in either delivery.
+        The marker in the changelog has the offsets from which to continue. The group's offsets are committed now and
+        then.
         """
         if self.is_exactly_once:
             sent, self._sent = self._sent, []
             appended = await self._patiently(asyncio.gather(*sent))
             await self._patiently(self.producer.commit_transaction())
-            self._note_journal_position()
-            self._ending = asyncio.create_task(self._see_the_end({one.topic_partition: one.offset for one in appended}))
-            self._ending.add_done_callback(_hear)
+            self._record_journal_position()
+            self._ending = asyncio.create_task(
+                self._ensure_ended({one.topic_partition: one.offset for one in appended})
+            )
+            self._ending.add_done_callback(_retrieve_exception)
         for name, offset in offsets.items():
-            self._context.consumer.done(TP(self._topic(name), self.number), offset + 1)
+            self._context.consumer.mark_done(TP(self._topic(name), self.number), offset + 1)
 
     # ------------------------------------------------------------ profiles
     async def publish(self, name: str, records: Iterable[Outgoing]) -> None:
-        """Records that belong to no batch, acknowledged."""
+        """Write records that belong to no batch, and wait until they are acknowledged."""
         await self.begin([name])
-        await self._acknowledged(await self._append(self._topic(name), records))
+        await self._await_acknowledgements(await self._append(self._topic(name), records))
         await self.commit({})
 
     async def publish_everywhere(self, name: str, value: bytes) -> None:
-        """The same record, keyed by `EVERYBODY`, in every partition of a topic, acknowledged."""
+        """Write the same record, keyed by `EVERYBODY`, to every partition of a topic, and wait until it is
+        acknowledged.
+        """
         topic, partitions = self._topic(name), range(self._context.settings.partitions)
         await self.begin([])
-        await self._make_sure_of_ownership(by_heartbeat=not self.is_exactly_once)
+        await self._check_ownership(by_heartbeat=not self.is_exactly_once)
         for number in partitions:
             batch = self.producer.create_batch()
             batch.append(key=EVERYBODY.encode(), value=value, timestamp=None)
-            await self._acknowledged([await self._send(batch, topic, number)])
+            await self._await_acknowledgements([await self._send(batch, topic, number)])
         await self.commit({})
 
-    # ------------------------------------------------------------ inside
-    async def _see_the_end(self, appended: Mapping[TopicPartition, int]) -> None:
-        """See to it that a transaction that was committed is so in every partition, with an offset of it in each.
+    # ------------------------------------------------------------ internals
+    async def _ensure_ended(self, appended: Mapping[TopicPartition, int]) -> None:
+        """Wait until a committed transaction has ended in every partition; `appended` has an offset of it in each.
 
-        A broker that stops may leave some of them without that end (KAFKA-20734), and takes what is there for a part of
-        the next transaction: aborted, that one would take with it what had been committed. So none begins before.
+        A broker that stops may write no end into some of them (KAFKA-20734), and then treats the records there as a
+        part of the next transaction: if that one were aborted, committed records would be aborted with it. So no
+        transaction begins before the last one has ended everywhere.
         """
         pause_seconds = waited_seconds = TRANSACTION_BACKOFF_SECONDS
         while not await is_ended(self.producer.client, appended):
@@ -254,8 +268,8 @@ class Delivery:
             pause_seconds = min(1.5 * pause_seconds, MOST_BACKOFF_MS / 1000)
             if waited_seconds > END_SECONDS:
                 await self.end_undecided(as_committed=True)
-                said = "partition %d: the broker left a batch without an end; it is committed now"
-                log.warning(said, self.number, extra={"partition": self.number})
+                message = "partition %d: the broker left a batch without an end; it is committed now"
+                log.warning(message, self.number, extra={"partition": self.number})
                 waited_seconds = 0.0
 
     @property
@@ -272,8 +286,8 @@ class Delivery:
         return settings.topic(name)
 
     async def _append(self, topic: str, records: Iterable[Outgoing]) -> list[asyncio.Future[RecordMetadata]]:
-        """Hand records to the producer in as few RecordBatches as hold them; gives what tells of their acknowledgement."""
-        await self._make_sure_of_ownership(by_heartbeat=not self.is_exactly_once)
+        """Append records in as few RecordBatches as possible; returns a future for the acknowledgement of each."""
+        await self._check_ownership(by_heartbeat=not self.is_exactly_once)
         producer = self.producer
         sent = []
         batch = producer.create_batch()
@@ -291,40 +305,41 @@ class Delivery:
         batch.close()
         sending = self.producer.send_batch(batch, topic, partition=self.number if number is None else number)
         sent: asyncio.Future[RecordMetadata] = await self._patiently(sending)
-        sent.add_done_callback(_hear)
+        sent.add_done_callback(_retrieve_exception)
         return sent
 
-    async def _acknowledged(self, sent: list[asyncio.Future[RecordMetadata]]) -> None:
-        """Wait for acknowledgements; in a transaction its end waits for them all."""
+    async def _await_acknowledgements(self, sent: list[asyncio.Future[RecordMetadata]]) -> None:
+        """Wait for acknowledgements; in a transaction they are awaited at its end."""
         if self.is_exactly_once:
             self._sent.extend(sent)
         else:
             await self._patiently(asyncio.gather(*sent))
 
-    def _note_journal_position(self) -> None:
+    def _record_journal_position(self) -> None:
         if self._journal_sent is not None:
             self.journal_position = self._journal_sent.result().offset + 1
             self._journal_sent = None
 
-    async def _make_sure_of_ownership(self, by_heartbeat: bool) -> None:
-        """Without transactions nothing but the group says whose a partition is: go by its generation and our heartbeats.
+    async def _check_ownership(self, by_heartbeat: bool) -> None:
+        """Check by the group's generation, and by our heartbeats if asked, that the partition is still ours.
 
-        Raises Fenced if the partition was given away.
+        Without transactions only the group knows the owner. Raises Fenced if the partition was assigned to another
+        worker.
         """
         while self.generation == self._context.generation:
             if not by_heartbeat or self._context.consumer.is_member():
                 return
-            # We were stopped, or the broker was: the partition may have another owner, or still be ours.
+            # This process was suspended, or the broker was away: the partition may have another owner, or not.
             await asyncio.sleep(OWNER_POLL_SECONDS)
         raise Fenced(f"generation {self.generation} of the group is over")
 
     async def _patiently(self, work: Awaitable[T]) -> T:
-        """Await, and say in our words what went wrong. Raises Fenced, Interrupted or Refused."""
+        """Await, and translate the client's errors. Raises Fenced, Interrupted or Refused."""
         try:
             return await work
         except (KafkaError, OSError, AssertionError, IllegalOperation) as error:
-            # aiokafka breaks a transaction off in the background, keeps the reason, and asserts later that it did not.
-            raise in_our_words(self._why_broken_off() or error, self.number) from error
+            # aiokafka may abandon a transaction in the background; it keeps the reason, and later only fails an assertion.
+            raise translate_error(self._why_broken_off() or error, self.number) from error
 
     def _why_broken_off(self) -> BaseException | None:
         manager = self._producer._txn_manager if self._producer is not None else None
@@ -342,17 +357,17 @@ def by_topic(outputs: Iterable[Output], dead_letters: Sequence[DeadLetter]) -> d
     return found
 
 
-def in_our_words(error: BaseException, number: int) -> Fenced | Interrupted | Refused:
+def translate_error(error: BaseException, number: int) -> Fenced | Interrupted | Refused:
     """What an error of the client means for a partition."""
-    said = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}"
     if isinstance(error, ProducerFenced | InvalidProducerEpoch):
-        return Fenced(said)
+        return Fenced(message)
     if hint := next((hint for kind, hint in REFUSALS.items() if isinstance(error, kind)), None):
-        return Refused(f"the broker refused what partition {number} needs: {said}. {hint}")
-    return Interrupted(said)
+        return Refused(f"the broker refused what partition {number} needs: {message}. {hint}")
+    return Interrupted(message)
 
 
-def _hear(done: asyncio.Future[Any] | None) -> None:
-    """Take note of how something ended that nobody may come to await: else the event loop complains of it."""
+def _retrieve_exception(done: asyncio.Future[Any] | None) -> None:
+    """Retrieve the exception of a future that may never be awaited: otherwise the event loop logs a complaint."""
     if done is not None and done.done() and not done.cancelled():
         done.exception()

@@ -1,4 +1,4 @@
-"""The Faust app: whose partitions come and go with the group, and which stops as a whole."""
+"""The Faust app: it takes and releases partitions as the group assigns them, and stops as a whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from streams.telemetry.stats import Stats
 from streams.terminal import FAILED
 from streams.topics import INPUTS, OUTPUTS
 from streams.view.customers import RedisView
-from streams.worker.assignor import Held
+from streams.worker.assignor import HeldPartitions
 from streams.worker.partition import PartitionWorker
 from streams.worker.transport import BatchTransport
 from streams.worker.view_feed import ViewFeed
@@ -38,27 +38,27 @@ log = logging.getLogger(__name__)
 PARTITIONS_RESTORED_AT_ONCE = 4
 
 STOP_SECONDS = 10.0
-"""How long a graceful stop waits for the batch in hand."""
+"""How long a graceful stop waits for the batches in progress."""
 GIVE_UP_SECONDS = 25.0
-"""When a stop that does not end is ended."""
+"""After how long a stop that does not end is forced."""
 
 
 class TierstreamApp(faust.App):  # type: ignore[misc]
-    """A Faust app that folds whole batches, partition by partition."""
+    """A Faust app with one `PartitionWorker` per assigned partition."""
 
     def __init__(self, settings: Settings, policy: Policy, spans: Spans | None = None, **options: Any) -> None:
         self.settings = settings
         self.spans = spans
-        """None: nothing is traced."""
+        """None if nothing is traced."""
         self.policy = policy
         self.decoder: Decoder = policy.decoder()
         levels = [level.name for level in policy.risk.levels]
         self.stats = Stats(policy.ladder.tier_names, [BASE_LEVEL, *levels])
         self.shadow_policy = None if settings.shadow is None else models.load(settings.shadow)
-        """The policy that is folded beside the first."""
+        """The policy that is folded beside the first; None if there is none."""
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.failure: BaseException | None = None
-        """What stopped the worker, if it did not stop of its own accord."""
+        """The error that stopped the worker; None if there was none."""
         self._has_assignment = False
         self.restoring_slots = asyncio.Semaphore(PARTITIONS_RESTORED_AT_ONCE)
         self._beside: set[asyncio.Future[Any]] = set()
@@ -71,32 +71,32 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
 
     def _create_directories(self) -> None:
-        """Faust would make folders; nothing of ours is kept on disk."""
+        """Nothing: this worker keeps nothing on disk, so it needs no folders of Faust."""
 
     @property
     def generation(self) -> int:
-        """The group's present generation."""
+        """The present generation of the group."""
         generation: int = self.consumer_generation_id
         return generation
 
     @property
     def is_rebalancing(self) -> bool:
-        """Whether the group is about to share its partitions anew."""
+        """Whether the group is rebalancing."""
         return bool(self.rebalancing)
 
     def wake_view(self) -> None:
-        """A partition was restored: the view has to learn under which policies its customers are."""
+        """Have the serving view get the policies in force: a partition was restored."""
         if self.feed is not None:
             self.feed.wake()
 
     def editions_held(self) -> list[Editions]:
-        """The editions of the partitions that are here and restored."""
+        """The editions of the assigned partitions that are restored."""
         tables = [worker.table for worker in self.partition_workers.values()]
         return [table.editions for table in tables if table is not None]
 
-    # ------------------------------------------------------------ partitions come and go
+    # ------------------------------------------------------------ assignment
     def take_partitions(self, assigned: Iterable[TP], generation: int) -> None:
-        """Fold what is assigned from now on; what is not is forgotten."""
+        """Fold the assigned partitions from now on; forget those that are no longer assigned."""
         if self.should_stop:
             return  # a rebalance that ends while the worker stops
         self._has_assignment = True
@@ -111,30 +111,31 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
                 self.partition_workers[number] = PartitionWorker(self, number)
             self.partition_workers[number].take(generation)
         self.stats.rebalanced()
-        log.info("partitions %s are here, %d others went", sorted(numbers), len(gone))
+        log.info("partitions %s are assigned, %d others were revoked", sorted(numbers), len(gone))
         if self.feed is not None:
             outputs = {self.settings.topic(name) for name in OUTPUTS}
             self.feed.take(tp for tp in assigned if tp.topic in outputs)
 
-    def held(self) -> Held:
+    def held_partitions(self) -> HeldPartitions:
         """The partitions whose customers are in memory here."""
-        # Asked for in the consumer's thread.
+        # Called in the consumer's thread.
         workers = list(self.partition_workers.items())
         numbers = tuple(number for number, worker in workers if worker.table is not None)
-        return Held(self.consumer_generation_id, numbers)
+        return HeldPartitions(self.consumer_generation_id, numbers)
 
     async def release_partitions(self, seconds: float) -> None:
-        """Finish the batches in hand and fold no more, until the next assignment says whose the partitions are."""
+        """Finish the batches in progress and fold no more until the next assignment."""
         self._has_assignment = False
         await asyncio.gather(*(worker.release(seconds) for worker in self.partition_workers.values()))
         if self.feed is not None:
             await self.feed.stop()
 
-    # ------------------------------------------------------------ ends
+    # ------------------------------------------------------------ end
     def fail(self, error: BaseException) -> None:
-        """Stop the whole worker because of what does not pass; what is not acknowledged is done again.
+        """Stop the whole worker because of an error that a retry would not resolve; what is not committed is repeated
+        later.
 
-        It ends as by SIGTERM, with another status: Faust's way of crashing takes the consumer's thread away from under it.
+        The worker ends as by SIGTERM, with another status: a crash of Faust would stop the consumer's thread too early.
         """
         if self.failure is None:
             self.failure = error
@@ -142,14 +143,16 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             signal.raise_signal(signal.SIGTERM)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine beside everything else."""
+        """Run a coroutine in a task of its own."""
         task = asyncio.ensure_future(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
     def _give_up(self) -> None:
-        """With the broker away the clients wait for it even to say goodbye. Nothing is lost by leaving without."""
-        why = "Kafka did not answer while the worker stopped; what was not committed is done again"
+        """Exit at once: while the broker is away the clients wait for it even to leave the group. Nothing is lost by
+        this.
+        """
+        why = "Kafka did not answer while the worker stopped; what was not committed is repeated by the next owner"
         if self.failure is not None:
             why = f"stopped by {type(self.failure).__name__}: {self.failure}"
         last_words(self.settings, why)
@@ -157,7 +160,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         os._exit(FAILED)
 
     async def on_stop(self) -> None:
-        """Finish and commit the batches in hand before anything else stops."""
+        """Finish and commit the batches in progress before anything else stops."""
         watch = threading.Timer(GIVE_UP_SECONDS, self._give_up)
         watch.daemon = True
         watch.start()
@@ -167,11 +170,13 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             try:
                 await asyncio.wait_for(self.consumer.commit(), STOP_SECONDS)
             except TimeoutError:
-                log.warning("offsets were not committed in time; what they stand for is skipped by the table's marker")
+                log.warning("offsets were not committed in time; the marker makes the next owner skip these records")
         await super().on_stop()
 
     def is_ready(self) -> bool:
-        """Every partition that is here was read to its end at least once since it came; one may have none, as a spare."""
+        """Whether every assigned partition has been read to its end since it was assigned; a spare worker may have
+        none.
+        """
         if self.failure is not None or self.rebalancing or not self._has_assignment:
             return False
         return all(worker.caught_up for worker in self.partition_workers.values())

@@ -1,4 +1,4 @@
-"""What the transport hands over of a partition, and how far it has read: no more than data, which anybody may make."""
+"""The data that the transport hands over: the records of one fetch, and how far a partition has been read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from streams.broker.aiokafka_readers import Records
 
 
 class Fetch(NamedTuple):
-    """The records that one fetch read of a partition."""
+    """The records that one fetch read from a partition."""
 
     start: int
-    """Where the fetch before it ended: from here on no record is missing, whatever the first one's offset is."""
+    """Where the fetch before it ended: no record from this offset on is missing, whatever the first record's offset
+    is.
+    """
     records: Records
 
     def records_from(self, offset: int) -> Records | None:
-        """The records from an offset on; None if some from there on are not among them.
+        """The records from an offset on; None if the fetch does not reach back to that offset.
 
-        They were under way before a rewind then, or something made the consumer jump.
+        Then the fetch was in progress before a rewind, or something made the consumer jump.
         """
         if self.start > offset:
             return None
@@ -29,11 +31,13 @@ class Fetch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReadPosition:
-    """How far a partition has been read: what was handed over, what the fetcher passed, and where the log ends."""
+    """How far a partition has been read: what was handed over, where the fetcher is, and where the partition ends."""
 
     delivered: int
     """The offset after the last record handed to Faust, or where reading started."""
     position: int
-    """The offset that the fetcher reads next; beyond `delivered` where the log holds no records, as after a transaction."""
+    """The offset that the fetcher reads next; it is beyond `delivered` after offsets without records, as ends of
+    transactions.
+    """
     end: int | None
-    """The log's end; None until the broker reported it."""
+    """The end of the partition; None until the broker has reported it."""

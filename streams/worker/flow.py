@@ -1,18 +1,18 @@
-"""The way of a batch, on one screen. A newcomer reads this file first.
+"""How a batch flows, on one screen. Read this file first.
 
     records -> merge -> plan -> journal -> fold -> outputs -> state -> commit
 
-    records   what one fetch read of an input topic, decoded once (inputs.py)
-    merge     the inputs of the partition in one order, by the time of their events (engine/merge.py)
-    plan      which customers are advanced by time, and which records are folded: settled before anything is (engine/plan.py)
-    journal   the plan as one small record, so that a crash or a replay does exactly the same again (engine/journal.py)
+    records   the records that one fetch read from an input topic, decoded once (inputs.py)
+    merge     the partition's inputs in one order, by the time of their events (engine/merge.py)
+    plan      which customers are advanced by time and which records are folded, decided before folding (engine/plan.py)
+    journal   the plan as one small record, so that a crash or a replay repeats exactly this batch (engine/journal.py)
     fold      each customer is decoded once, however many of the records are theirs (engine/batch.py, models/fold.py)
     outputs   announcements and dead letters (engine/envelope.py)
-    state     the customers that changed, and a marker that says how far they go (engine/table.py)
-    commit    all of it at once, in one transaction; or step by step, each acknowledged (delivery.py)
+    state     the customers that changed, and a marker with batch number, offsets and time (engine/table.py)
+    commit    everything at once, in one transaction; or step by step, each step acknowledged (delivery.py)
 
-Only then does the table in memory take the batch over. Whatever happens in between, the partition's next owner finds in changelog
-and journal where to go on (restoring.py).
+Only then is the batch applied to the table in memory. Whatever happens in between, the partition's next owner finds in
+changelog and journal where to continue (restoring.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from streams.engine.batch import Batch
 from streams.engine.journal import Entry, entry_of
 from streams.engine.merge import Record
 from streams.engine.partition import Outcome
-from streams.engine.plan import NOBODY, Plan
+from streams.engine.plan import NO_CUSTOMERS, Plan
 from streams.engine.table import MAX_BATCH_BYTES, Table
 from streams.telemetry.logs import told_customer
 from streams.telemetry.stats import BEGIN, COMMIT, FOLD, OUTPUTS, Watch
@@ -42,23 +42,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH_SECONDS: Final = 0.5
-"""How long folding a batch takes at the most, about: whoever takes the partition away waits for it."""
+"""About how long folding a batch may take: a rebalance has to wait for it."""
 FEWEST_RECORDS: Final = 100
 BATCHES_IN_A_TRANSACTION: Final = 8
-"""RecordBatches of the changelog, at the most."""
+"""How many RecordBatches of the changelog one transaction has at most."""
 SHARE_OF_SHADOW: Final = 4
-"""One part in so many of a batch's room is for customers that time, or their turn, moves under the shadow policy alone."""
+"""One part in four of a batch's bytes is for customers that only the shadow policy advances or takes over."""
 
 
 class Flow:
-    """Folds batches of one partition, from its restored table on."""
+    """Folds one partition batch by batch, beginning with its restored table."""
 
     def __init__(
         self,
         context: PartitionContext,
         number: int,
         table: Table,
-        begun: deque[Entry],
+        unfinished: deque[Entry],
         table_policy: str,
         inputs: Inputs,
         delivery: PartitionDelivery,
@@ -66,10 +66,10 @@ class Flow:
         spans: PartitionSpans | None = None,
     ) -> None:
         self.table = table
-        self.begun = begun
-        """Entries of the journal whose batches are to be folded again, before anything new is."""
+        self.unfinished = unfinished
+        """Journal entries whose batches were not finished: they are folded again before anything new is."""
         self._table_policy = table_policy
-        """The policy under which the table was made: journal and markers name it, whatever was activated since."""
+        """The policy under which the table was made. Journal and markers name it, whatever was activated since."""
         self._context = context
         self._number = number
         self._inputs = inputs
@@ -77,13 +77,13 @@ class Flow:
         self._shadow = shadow
         self._spans = spans
         self._most_records = 10 * FEWEST_RECORDS
-        """As many as can be folded within BATCH_SECONDS, judging by the latest batch."""
+        """How many records can be folded within BATCH_SECONDS, judging by the latest batch."""
 
     async def fold_next_batch(self) -> bool:
-        """Fold one batch, if there is anything to fold; returns whether there was."""
-        entry = self.begun[0] if self.begun else None
+        """Fold one batch; returns False if there was nothing to fold."""
+        entry = self.unfinished[0] if self.unfinished else None
         if self._shadow is not None and entry is None:
-            await self._shadow.keep_up(self.table, self._table_policy)
+            await self._shadow.ensure_begun(self.table, self._table_policy)
         waiting = self._inputs.merge.sizes()
         plan = self.plan_next() if entry is None else self.plan_again(entry)
         if plan.is_empty:
@@ -95,26 +95,28 @@ class Flow:
             for letter in batch.dead_letters:
                 log.debug("dead letter, %s: %s", letter.code, _where(letter.record), extra={"partition": self._number})
         if entry is not None:
-            self.begun.popleft()
+            self.unfinished.popleft()
         self._inputs.release()
         return True
 
     # ------------------------------------------------------------ plan
     def plan_next(self) -> Plan:
-        """What to do next: advance customers that are due, then fold the records whose turn it is."""
+        """Plan the next batch: advance customers that are due, then fold the records that come next."""
         records = self._inputs.merge.take(time.monotonic())
-        # In a transaction the changelog may take several RecordBatches; without, a batch has to fit into one.
+        # In a transaction a batch may take several RecordBatches of the changelog; without one it has to fit into one.
         most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self._delivery.is_exactly_once else MAX_BATCH_BYTES
         most_records = min(self._context.settings.max_batch, self._most_records)
         shadow = None if self._shadow is None or self._shadow.table is None else self._shadow
         if shadow is None:
-            return self.table.plan(self.time_ms(), records, most_records, most_bytes, NOBODY)
+            return self.table.plan(self.time_ms(), records, most_records, most_bytes, NO_CUSTOMERS)
         room = most_bytes // SHARE_OF_SHADOW
         plan = self.table.plan(self.time_ms(), records, most_records, most_bytes - room, shadow.customers)
         return plan._replace(shadow=shadow.plan(plan, room))
 
     def plan_again(self, entry: Entry) -> Plan:
-        """What the journal says was begun; nothing yet while not all of its records are here."""
+        """The plan of an unfinished batch, from its journal entry; an empty plan while not all of its records have been
+        read.
+        """
         if any(self._inputs.next_offsets[topic] <= last for topic, _, last in entry.runs):
             return Plan(entry.until_ms, [], [], [])
         where = f"partition {self._number}"
@@ -122,7 +124,9 @@ class Flow:
         return plan if self._shadow is None else plan._replace(shadow=self._shadow.plan_again(entry, plan, where))
 
     def time_ms(self) -> int:
-        """The partition's time: the latest event folded, or the wall clock as far as everything has been read."""
+        """The partition's time: that of the latest event folded, or the wall clock, limited by what has not been read
+        yet.
+        """
         settings, merge, latest_ms = self._context.settings, self._inputs.merge, self.table.latest_ms
         drained = merge.is_drained()
         if settings.clock == "event":
@@ -130,17 +134,21 @@ class Flow:
         elif drained:
             now_ms = time.time_ns() // 1_000_000
         else:
-            # Not beyond the next event waiting, nor, while an input is behind, beyond what was read.
-            next_ms = None if merge.behind() else merge.next_event_ms()
+            # Not later than the next buffered event; nor, while an input is behind, later than the latest event folded.
+            next_ms = None if merge.topics_behind() else merge.next_event_ms()
             now_ms = min(time.time_ns() // 1_000_000, latest_ms if next_ms is None else next_ms)
         return max(self.table.clock_ms, now_ms)
 
     # ------------------------------------------------------------ journal, fold, outputs, state, commit
-    async def _fold_and_write(self, plan: Plan, begun: Entry | None) -> tuple[Batch, dict[str, float]]:
-        """Fold a batch and write it; `begun` is its entry if the journal has it already. Returns it, and the seconds of each step."""
+    async def _fold_and_write(self, plan: Plan, journaled: Entry | None) -> tuple[Batch, dict[str, float]]:
+        """Fold a batch and write it. `journaled` is its entry, if the journal has it already. Returns the batch, and
+        the seconds of each step.
+        """
         number = self.table.marker.batch + 1
-        entry = entry_of(plan, number, self._delivery.generation, self._table_policy) if begun is None else begun
-        watch, is_repeat = Watch(), begun is not None
+        entry = (
+            entry_of(plan, number, self._delivery.generation, self._table_policy) if journaled is None else journaled
+        )
+        watch, is_repeat = Watch(), journaled is not None
         if self._spans is None:
             batch, _ = await self._write(plan, entry, is_repeat, watch)
         else:
@@ -150,7 +158,7 @@ class Flow:
         return batch, watch.seconds
 
     async def _write(self, plan: Plan, entry: Entry, is_repeat: bool, watch: Watch) -> tuple[Batch, Outcome]:
-        """The steps of a batch, in the one order that loses nothing."""
+        """The steps of a batch, in the only order that loses nothing."""
         table, delivery = self.table, self._delivery
         offsets = {topic: last for topic, _, last in entry.runs}
         shadow = None if self._shadow is None or plan.shadow is None else ShadowBatch(self._shadow, plan.shadow)
@@ -158,7 +166,7 @@ class Flow:
         watch.lap(BEGIN)
         if is_repeat:
             batch = await self._fold(plan, shadow)
-        else:  # the journal's append is under way while the batch is folded
+        else:  # the journal is appended while the batch is folded
             batch, _ = await asyncio.gather(self._fold(plan, shadow), delivery.append_journal(entry))
         watch.lap(FOLD)
         outputs = by_topic(batch.outputs, batch.dead_letters)
@@ -177,7 +185,7 @@ class Flow:
         return batch, outcome
 
     async def _fold(self, plan: Plan, shadow: ShadowBatch | None) -> Batch:
-        """The batch of a plan, and the shadow's; other tasks get their turn in between."""
+        """Fold a plan, and that of the shadow; other tasks run in between."""
         batch, began = self.table.new_batch(), time.monotonic()
         await _fold_in_turns(batch, plan)
         if shadow is not None:
@@ -189,7 +197,9 @@ class Flow:
 
 
 async def _fold_in_turns(batch: Batch, plan: Plan) -> None:
-    """Fold what a plan has into a batch. An error says at which customer or record it happened."""
+    """Fold a plan into a batch, letting other tasks run in between. An error names the customer or record that caused
+    it.
+    """
     try:
         for _ in batch.fold(plan):
             await asyncio.sleep(0)
@@ -199,7 +209,7 @@ async def _fold_in_turns(batch: Batch, plan: Plan) -> None:
 
 
 def _where(at: bytes | Record) -> str:
-    """A customer, or a record and whose it is, in words for the log."""
+    """A customer, or a record and its customer, in words for the log."""
     if isinstance(at, bytes):
         return f"customer {told_customer(at)}"
     return f"{at.topic}, partition {at.partition}, offset {at.offset}, customer {told_customer(at.key)}"

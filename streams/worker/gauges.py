@@ -1,7 +1,7 @@
-"""How things stand at the moment, found out when the page /metrics is asked for: nothing is kept up to date for it.
+"""Gauges, computed when the page /metrics is requested: nothing is kept up to date for them.
 
-A value that is not known is left out rather than guessed: the lag of a partition that is being restored, or what Redis holds
-while it is away.
+A value that is not known is left out rather than guessed: the lag of a partition that is being restored, or the
+contents of Redis while it is away.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from streams.worker.partition import PartitionWorker
 from streams.worker.view_feed import ViewFeed
 
 REDIS_SECONDS: Final = 1.0
-"""How long Redis may take to answer; whoever watches us does not wait for it any longer."""
+"""How long Redis may take to answer, so that a scrape is not delayed for longer."""
 MOST_DUE_COUNTED: Final = 10_000
-"""Per partition, of the customers who are due in the hour in hand."""
+"""Per partition, the most customers counted that are due in the hour that is open in the schedule."""
 
 
 def _gauge(name: str, help: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"tierstream_{name}", help, labels=labels)
 
 
-class Watched(Protocol):
-    """What is asked of an app: `TierstreamApp` is one."""
+class ObservedApp(Protocol):
+    """What the gauges need from an app; `TierstreamApp` is one."""
 
     settings: Settings
     policy: Policy
@@ -41,22 +41,22 @@ class Watched(Protocol):
     partition_workers: dict[int, PartitionWorker]
 
     def is_ready(self) -> bool:
-        """Whether every partition that is here was read to its end since it came."""
+        """Whether every assigned partition has been read to its end since it was assigned."""
 
     def editions_held(self) -> list[Editions]:
-        """The editions of the partitions that are here and restored."""
+        """The editions of the assigned partitions that are restored."""
 
 
 class Gauges(Collector):
-    """What an app and its partitions are at; registered with the app's counters."""
+    """The gauges of an app and its partitions; registered with the app's counters."""
 
-    def __init__(self, app: Watched) -> None:
+    def __init__(self, app: ObservedApp) -> None:
         self._app = app
         self._sizes: ViewSizes | None = None
-        """What Redis held when it was last asked; None if it did not answer."""
+        """The view's sizes when Redis was last asked; None if it did not answer."""
 
     async def ask_redis(self) -> None:
-        """Look what the serving view holds. To be awaited before values are collected."""
+        """Read the sizes of the serving view. To be awaited before values are collected."""
         if self._app.feed is None:
             return
         try:
@@ -79,11 +79,11 @@ class Gauges(Collector):
         info = _gauge("info", "What this worker runs; always 1.", "app_id", "policy", "delivery", "clock")
         info.add_metric([settings.table_app_id, app.policy.ref, settings.delivery, settings.clock], 1)
         yield info
-        partitions = _gauge("partitions", "Partitions of every topic, as this worker was told.")
+        partitions = _gauge("partitions", "Partitions of every topic, from this worker's settings.")
         partitions.add_metric([], settings.partitions)
         yield partitions
         ready = _gauge(
-            "ready", "1 once every partition that is here was read to its end since it came, as /readyz says."
+            "ready", "1 once every assigned partition has been read to its end since it was assigned, as /readyz says."
         )
         ready.add_metric([], app.is_ready())
         yield ready
@@ -95,12 +95,12 @@ class Gauges(Collector):
         customers = _gauge("customers", "Customers held.", "partition")
         delay = _gauge(
             "watermark_delay_seconds",
-            "Wall clock minus the partition's time: how old its view of the world is.",
+            "Wall clock minus the partition's time: how far it is behind.",
             "partition",
         )
         due = _gauge(
             "due_customers",
-            f"Customers whose time has come and who are not advanced yet, about; counted up to {MOST_DUE_COUNTED:,} an hour.",
+            f"About how many customers are due and not advanced yet; counted up to {MOST_DUE_COUNTED:,} an hour.",
             "partition",
         )
         unprofiled = _gauge(
@@ -108,10 +108,12 @@ class Gauges(Collector):
         )
         unjudged = _gauge("unjudged_customers", "Customers still to be judged under the edition in force.", "partition")
         shadowed = _gauge("shadow_customers", "Customers judged under the shadow policy.", "partition")
-        unshadowed = _gauge("shadow_unjudged_customers", "Customers still to be judged under it.", "partition")
+        unshadowed = _gauge(
+            "shadow_unjudged_customers", "Customers still to be judged under the shadow policy.", "partition"
+        )
         edition = _gauge("edition", "The edition of the policy in force; 0 before the first.", "partition")
         lag = _gauge(
-            "lag_records", "Offsets of an input from what was folded to its end, as last told by the broker.",
+            "lag_records", "Offsets of an input from what was folded to its end, as the broker last reported it.",
             "topic", "partition",
         )  # fmt: skip
         now_ms = time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""Pages for whoever watches the worker: /healthz (alive), /readyz (recovered and caught up), /stats (what it did), /metrics."""
+"""Pages to monitor the worker: /healthz (alive), /readyz (restored and caught up), /stats (counts), /metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The inputs of one partition: records as they are fetched, decoded once, buffered by topic and merged by the time of their events."""
+"""The inputs of one partition: fetched records, decoded once, buffered by topic and merged by the time of their
+events.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Inputs:
-    """What was read of the input topics of one partition, and is not folded yet."""
+    """The records of one partition's input topics that were read and are not folded yet."""
 
     def __init__(self, context: PartitionContext, number: int, spans: PartitionSpans | None = None) -> None:
         self._context = context
@@ -26,7 +28,7 @@ class Inputs:
         self._spans = spans
         self.tps = {topic: TP(context.settings.topic(topic), number) for topic in INPUTS}
         self.next_offsets = dict.fromkeys(INPUTS, 0)
-        """Per input topic, the offset from which records are still to come."""
+        """Per input topic, the offset of the next record to be offered."""
         self.arrived = asyncio.Event()
         """Set when there is something new to fold."""
         self._ends = dict.fromkeys(INPUTS, 0)
@@ -39,35 +41,35 @@ class Inputs:
 
     # ------------------------------------------------------------ where to read
     def begin_after(self, folded: Mapping[str, int]) -> None:
-        """Forget what was read: records are wanted from after the last offset folded of each input topic."""
+        """Drop all records, and continue after the last offset folded of each input topic."""
         self.next_offsets = {topic: folded.get(topic, -1) + 1 for topic in INPUTS}
         self.merge = self._new_merge()
 
     async def rewind(self) -> None:
-        """Have the consumer read on from there, and keep where the inputs end now."""
+        """Have the consumer seek to `next_offsets`, and record where the inputs end now."""
         for topic, tp in self.tps.items():
             await self._context.consumer.rewind(tp, self.next_offsets[topic])
         ends = await self._context.consumer.highwaters(*self.tps.values())
         self._ends = {topic: ends[tp] for topic, tp in self.tps.items()}
 
     def withhold(self) -> None:
-        """Read nothing for now."""
+        """Pause reading all inputs."""
         for tp in self.tps.values():
             self._context.consumer.withhold(tp)
 
     def release(self) -> None:
-        """Read every input that does not have a batch waiting."""
+        """Resume reading the inputs that have less than a batch buffered."""
         for topic, tp in self.tps.items():
             if self.merge.size(topic) < self._context.settings.max_batch:
                 self._context.consumer.release(tp)
 
     # ------------------------------------------------------------ records in
     def offer(self, topic: str, fetch: Fetch, may_withhold: bool) -> None:
-        """Take records from the transport; those that the table already holds are skipped."""
-        following = self.next_offsets[topic]
-        found = fetch.records_from(following)
+        """Take records from the transport; records that were taken before are skipped."""
+        next_offset = self.next_offsets[topic]
+        found = fetch.records_from(next_offset)
         if found is None:
-            self._fill_gap(topic, following)
+            self._fill_gap(topic, next_offset)
             return
         if self._spans is not None and topic == COMMANDS:
             self._spans.note_commands(found)
@@ -79,12 +81,14 @@ class Inputs:
                 self._context.consumer.withhold(self.tps[topic])
         self.arrived.set()
 
-    def _fill_gap(self, topic: str, following: int) -> None:
-        """These records were under way before a rewind, or something made the consumer jump: read what is missing."""
+    def _fill_gap(self, topic: str, next_offset: int) -> None:
+        """Seek back to the missing records: the fetch was in progress before a rewind, or something made the consumer
+        jump.
+        """
 
         async def rewind() -> None:
             try:
-                await self._context.consumer.rewind(self.tps[topic], following)
+                await self._context.consumer.rewind(self.tps[topic], next_offset)
             finally:
                 self._rewinding.discard(topic)
 
@@ -92,32 +96,32 @@ class Inputs:
             self._rewinding.add(topic)
             self._context.spawn(rewind())
 
-    # ------------------------------------------------------------ how far
+    # ------------------------------------------------------------ progress
     def is_at_end(self, topic: str) -> bool:
-        """Whether every record of an input, as far as the broker reported, has come through `offer`."""
+        """Whether every record of an input that the broker has, as far as it reported, has been offered."""
         read = self._context.consumer.positions.get(self.tps[topic])
         if read is None or read.end is None:
             return False
         return self.next_offsets[topic] >= read.delivered and read.position >= read.end
 
     def has_caught_up(self, folded: Mapping[str, int]) -> bool:
-        """Whether all that was there when the partition was taken is folded; what came since may still be under way."""
+        """Whether everything that the inputs had when the partition was taken is folded; later records may not be."""
         return all(
             folded.get(topic, -1) + 1 >= end or (self.is_at_end(topic) and not self.merge.size(topic))
             for topic, end in self._ends.items()
         )
 
     def lag(self, topic: str, folded: Mapping[str, int]) -> int | None:
-        """How far what was folded of an input is behind its end, in offsets; None if the broker did not report the end yet."""
+        """How many offsets the table is behind the end of an input; None if the broker did not report the end yet."""
         read = self._context.consumer.positions.get(self.tps[topic])
         if read is None or read.end is None:
             return None
         following = folded.get(topic, -1) + 1
-        # After the last record there may be offsets that hold none: the ends of a producer's transactions.
+        # After the last record there may be offsets without records: the ends of a producer's transactions.
         is_folded = following >= self.next_offsets[topic] and self.is_at_end(topic)
         return 0 if is_folded else max(0, read.end - following)
 
     def waits_for(self) -> list[str]:
-        """What is still to be read or folded, in words; empty if nothing."""
+        """What is still to be read or folded, in words; empty if nothing is."""
         found = [f"{topic} is not read to its end" for topic in INPUTS if not self.is_at_end(topic)]
         return found + [f"{self.merge.size(topic)} records of {topic}" for topic in INPUTS if self.merge.size(topic)]

@@ -1,4 +1,4 @@
-"""Faust's manager of tables, of which there are none: what is kept of the customers is streams/engine/table.py's."""
+"""Replaces Faust's table manager: no Faust tables are used; customers are kept by streams/engine/table.py."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ POLL_SECONDS = 0.01
 
 
 class NoTables(TableManager):  # type: ignore[misc]
-    """Lets the worker subscribe as soon as its agents read; Faust gives agents and tables a whole second to come forward."""
+    """Lets the worker subscribe as soon as its agents read; Faust would wait a whole second for agents and tables."""
 
     async def on_start(self) -> None:
-        """Wait for the agents' streams, not for a time: all of them, else the group would have to be joined once more."""
+        """Wait until all agents have their streams, not for a fixed time; otherwise the group would have to be joined
+        twice.
+        """
         while not self.should_stop and len(self.app.topics) < len(self.app.agents):
             await asyncio.sleep(POLL_SECONDS)
         if not self.should_stop:

@@ -1,7 +1,7 @@
 """One partition of this worker: taken, restored, folded batch by batch, released, forgotten.
 
-What becomes of a batch is in flow.py; this is what happens around batches, as the group gives partitions and takes them away, and
-as the broker goes away and comes back.
+What happens within a batch is in flow.py. This module is about what happens around batches: when the group assigns and
+revokes partitions, and when the broker is away for a while.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from streams.engine.table import Table
 from streams.telemetry.stats import FENCED, INTERRUPTED
 from streams.topics import shadow_of
 from streams.worker.context import PartitionContext, PartitionDelivery
-from streams.worker.delivery import Delivery, Fenced, Interrupted, in_our_words
+from streams.worker.delivery import Delivery, Fenced, Interrupted, translate_error
 from streams.worker.fetch import Fetch
 from streams.worker.flow import Flow
 from streams.worker.inputs import Inputs
 from streams.worker.profiles import Profiles
-from streams.worker.restoring import PartitionRestorer, check_that_nothing_is_lost
+from streams.worker.restoring import PartitionRestorer, check_nothing_is_lost
 from streams.worker.shadow import Shadow
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 0.2
-"""How often a partition without records looks at its clocks."""
+"""How often a partition without records looks at the clock."""
 RETRY_SECONDS: Final = (0.5, 10.0)
-"""After how long a partition whose batch was interrupted begins anew: at first, and at the most."""
+"""How long a partition whose batch was interrupted waits before it is restored again: at first, and at most."""
 LAST_PROFILES_SECONDS: Final = 1.0
-"""How long a partition that is released still publishes profiles; the next owner publishes the rest."""
+"""How long a partition that is being released still publishes profiles; the next owner publishes the rest."""
 
 
 class PartitionState(Enum):
-    """What a partition is doing; the value is what /stats says while it does not fold."""
+    """What a partition is doing. The value is what /stats says while the partition does not fold."""
 
     UNASSIGNED = "its next assignment"
     WAITING = "waiting for the others to let go"
@@ -54,7 +54,8 @@ class PartitionState(Enum):
 class PartitionWorker:
     """Folds the input topics of one partition, for as long as it is assigned to this worker.
 
-    What it holds outlives a rebalance that leaves the partition here: nobody else can have written in between.
+    Its table is kept over a rebalance that leaves the partition with this worker: no other worker can have written in
+    between.
     """
 
     def __init__(self, context: PartitionContext, number: int, delivery: PartitionDelivery | None = None) -> None:
@@ -65,26 +66,26 @@ class PartitionWorker:
         self.delivery: PartitionDelivery = Delivery(context, number) if delivery is None else delivery
         self.inputs = Inputs(context, number, self.spans)
         self.flow: Flow | None = None
-        """None: the partition has to be restored."""
+        """None while the partition has to be restored."""
         self.state = PartitionState.UNASSIGNED
         self.detail = ""
-        """How far a restoration is, or why the partition was interrupted."""
+        """How far restoring is, or why the partition was interrupted."""
         self.caught_up = False
-        """Whether all that was there when it was taken is folded."""
+        """Whether all records that the inputs had when the partition was taken are folded."""
         self.generation = 0
         self._stopping = False
         self._idle = False
         self._task: asyncio.Task[None] | None = None
         interval_seconds = context.settings.profile_interval / 1000
         self.profiles = [Profiles(PROFILES, self.delivery, lambda: self.table, interval_seconds)]
-        """Of the table, then of the shadow."""
+        """The profiles of the table, then those of the shadow."""
         self.shadow: Shadow | None = None
         if context.shadow_policy is not None:
             self.shadow = shadow = Shadow(context.shadow_policy, self.delivery, number)
             self.profiles.append(Profiles(shadow_of(PROFILES), self.delivery, lambda: shadow.table, interval_seconds))
         self.census: PartitionCensus | None = None
         if context.policy.relative is not None:
-            from streams.worker.census import PartitionCensus  # its sketches are for the few policies that need them
+            from streams.worker.census import PartitionCensus  # imports numpy and sketches, which few policies need
 
             self.census = PartitionCensus(context.settings, number, self.delivery, context.policy.relative)
 
@@ -101,9 +102,11 @@ class PartitionWorker:
     def _enter(self, state: PartitionState, detail: str = "") -> None:
         self.state, self.detail = state, detail
 
-    # ------------------------------------------------------------ the group gives and takes
+    # ------------------------------------------------------------ assigned and revoked by the group
     def take(self, generation: int) -> None:
-        """Fold in this generation of the group. What is held is current only if none was missed."""
+        """Fold in this generation of the group. The table in memory is current only if the worker missed no
+        generation.
+        """
         if generation != self.generation + 1:
             self.flow = None
         self.generation = self.delivery.generation = generation
@@ -113,7 +116,7 @@ class PartitionWorker:
         self._task = asyncio.create_task(self._run())
 
     async def release(self, seconds: float) -> None:
-        """Finish the batch being folded, within so many seconds, and fold no more; timers stop at once."""
+        """Finish the batch in progress, within so many seconds, and fold no more; timers stop at once."""
         self._stopping = True
         self.inputs.arrived.set()
         task, self._task = self._task, None
@@ -127,13 +130,15 @@ class PartitionWorker:
             await asyncio.wait({task})
 
     async def forget(self) -> None:
-        """Let go of everything: the partition has gone to another worker."""
+        """Drop the table and close the producer: the partition has moved to another worker."""
         self.flow = None
         await self.delivery.close()
 
     # ------------------------------------------------------------ from taken to released
     async def _run(self) -> None:
-        """Fold until released. What passes is tried again from what was committed; what does not stops the worker."""
+        """Fold until released. After a temporary failure the partition is restored as committed; any other stops the
+        worker.
+        """
         pause_seconds, most_seconds = RETRY_SECONDS
         try:
             while not self._stopping:
@@ -141,25 +146,25 @@ class PartitionWorker:
                     try:
                         flow = await self._get_ready()
                     except KafkaError as error:
-                        raise in_our_words(error, self.number) from error
+                        raise translate_error(error, self.number) from error
                     pause_seconds = RETRY_SECONDS[0]
                     await self._fold_until_released(flow)
                 except Interrupted as error:
                     self.context.stats.interrupted(INTERRUPTED)
-                    self.log.warning("partition %d begins anew from what is committed: %s", self.number, error)
+                    self.log.warning("partition %d is restored again as committed: %s", self.number, error)
                     self.flow = None
                     self._enter(PartitionState.INTERRUPTED, str(error))
                     await asyncio.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, most_seconds)
         except Fenced:
             self.context.stats.interrupted(FENCED)
-            self.log.warning("partition %d has another owner; its batch in hand is left to that one", self.number)
+            self.log.warning("partition %d has another owner; the batch in progress is left to that owner", self.number)
             self.flow = None
             if self.generation == self.context.generation:
                 self.context.consumer.rejoin()
         except asyncio.CancelledError:
             if self.state is PartitionState.FOLDING:
-                # In the middle of a batch; before it folds, what it holds is what was committed.
+                # Cancelled within a batch. (Before the partition folds, its table is as committed.)
                 self.flow = None
             raise
         except Exception as error:
@@ -167,7 +172,7 @@ class PartitionWorker:
             self.context.fail(error)
 
     async def _get_ready(self) -> Flow:
-        """Hold what is committed, and have records come from there on."""
+        """Have the table as committed, and the consumer read on from there."""
         is_restored = self.flow is None
         if self.flow is None:
             async with self.context.restoring_slots:
@@ -177,11 +182,11 @@ class PartitionWorker:
         for profiles in self.profiles:
             profiles.forget_round()
         while self.context.is_rebalancing:
-            # At the end of a rebalance Faust seeks to the committed positions; ours come after that.
+            # At the end of a rebalance Faust seeks to the committed positions; our own seek has to come later.
             await asyncio.sleep(0.02)
         self.inputs.begin_after(flow.table.marker.offsets)
         if is_restored:
-            await check_that_nothing_is_lost(self.context, self.inputs)
+            await check_nothing_is_lost(self.context, self.inputs)
         await self.inputs.rewind()
         self._enter(PartitionState.FOLDING)
         self.inputs.release()
@@ -209,21 +214,21 @@ class PartitionWorker:
                 await self._wait_for_work(flow)
         deadline = time.monotonic() + LAST_PROFILES_SECONDS
         for profiles in self.profiles:
-            self.context.stats.published(await profiles.last_ones(deadline))
+            self.context.stats.published(await profiles.publish_until(deadline))
 
     async def step(self, flow: Flow) -> bool:
-        """Fold one batch, if there is anything to fold, and publish profiles; returns whether there was anything to do."""
+        """Fold one batch, publish profiles, count for a census; returns False if there was nothing to do."""
         folded = await flow.fold_next_batch()
         self.caught_up = self.caught_up or self.inputs.has_caught_up(flow.table.marker.offsets)
         idle, published = not folded and self.inputs.merge.is_drained(), 0
         for profiles in self.profiles:
-            published += await profiles.turn(idle)
+            published += await profiles.take_turn(idle)
         self.context.stats.published(published)
-        counted = self.census is not None and self.caught_up and await self.census.turn(flow.table, flow.time_ms())
+        counted = self.census is not None and self.caught_up and await self.census.take_turn(flow.table, flow.time_ms())
         return bool(published) or counted or folded
 
     async def _wait_for_work(self, flow: Flow) -> None:
-        """Until there are records, a customer is due, or it is time to look at the inputs again."""
+        """Wait until there are records, a customer is due, or it is time to look at the inputs again."""
         held_up = self.inputs.merge.seconds_held_up(time.monotonic())
         seconds = min(IDLE_SECONDS, held_up) if held_up > 0 else IDLE_SECONDS
         if self.context.settings.clock == "wall":
@@ -239,31 +244,35 @@ class PartitionWorker:
         finally:
             self.inputs.arrived.clear()
 
-    # ------------------------------------------------------------ asked from outside
+    # ------------------------------------------------------------ called by the worker around it
     def offer(self, topic: str, fetch: Fetch) -> None:
-        """Take records from the transport. Before the partition folds, they come again from where the restored table ends."""
+        """Take records from the transport. Until the partition folds they are dropped: they are read again after
+        restoring.
+        """
         if self.is_folding:
             assert self.flow is not None
-            self.inputs.offer(topic, fetch, may_withhold=not self.flow.begun)
+            self.inputs.offer(topic, fetch, may_withhold=not self.flow.unfinished)
 
     def lag(self, topic: str) -> int | None:
-        """How far what was folded of an input is behind its end, in offsets; None if that is not known."""
+        """How many offsets the table is behind the end of an input; None if that is not known."""
         if not self.is_folding:
             return None
         assert self.flow is not None
         return self.inputs.lag(topic, self.flow.table.marker.offsets)
 
     def waits_for(self) -> list[str]:
-        """What is still to be done before everything on the broker is folded, announced and published; empty if it is."""
+        """What is still to be done until everything on the broker is folded, announced and published; empty if nothing
+        is.
+        """
         if not self.is_folding:
-            said = self.state.value if self.state is not PartitionState.FOLDING else PartitionState.UNASSIGNED.value
-            between = ": " if self.state is PartitionState.INTERRUPTED else ", "
-            return [f"partition {self.number}: {said}" + (f"{between}{self.detail}" if self.detail else "")]
+            state = PartitionState.UNASSIGNED if self.state is PartitionState.FOLDING else self.state
+            separator = ": " if state is PartitionState.INTERRUPTED else ", "
+            return [f"partition {self.number}: {state.value}" + (f"{separator}{self.detail}" if self.detail else "")]
         assert self.flow is not None
         flow, table = self.flow, self.flow.table
         found = self.inputs.waits_for()
-        if not self._idle or flow.begun or table.schedule.next_ms() <= table.clock_ms:
-            found.append("a batch in hand")
+        if not self._idle or flow.unfinished or table.schedule.next_ms() <= table.clock_ms:
+            found.append("a batch in progress")
         if not table.review.is_over():
             found.append(f"{len(table.review)} customers to be judged under edition {table.editions.number}")
         if self.shadow is not None:

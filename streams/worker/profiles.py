@@ -1,4 +1,4 @@
-"""Profiles: the latest word on each customer who changed, published now and then, and only while there is time for it."""
+"""Publishes the profiles of customers that changed: at intervals, and only in a small share of the time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from streams.engine.table import Table
 from streams.worker.context import Outgoing, PartitionDelivery
 
 PROFILES_A_TURN: Final = 200
-"""Profiles published at once; events wait that long."""
+"""How many profiles are published at once, while events wait."""
 PROFILE_SHARE: Final = 0.02
-"""Of the time, what profiles get while there are events to fold."""
+"""The share of the time for profiles while there are events to fold."""
 
 
 class Profiles:
     """Publishes the profiles of one partition of a table, each customer's at most once per interval.
 
-    With nothing else to do, until all are out; else for a small share of the time, so that events don't wait. So the
-    interval grows under load, and while catching up hardly any are written of what is history a moment later.
+    An idle partition publishes until no profile is left; a busy one uses a small share of the time, so that events need
+    not wait. So the interval grows under load, and a partition that is catching up writes few profiles that are soon
+    outdated.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Profiles:
         self._table = table
         self.interval_seconds = interval_seconds
         self._waiting: list[bytes] = []
-        """Customers whose profiles are being published, in this round."""
+        """Customers whose profiles are still to be published in this round."""
         self._next_round = time.monotonic() + interval_seconds
         self._wait_until = 0.0
 
@@ -44,15 +45,15 @@ class Profiles:
         return set() if table is None else table.unprofiled
 
     def forget_round(self) -> None:
-        """The table was restored: who waits is found anew."""
+        """Begin a new round: the table may have been restored."""
         self._waiting = []
 
-    def begin_at_once(self) -> None:
-        """Wait for no interval."""
+    def skip_interval(self) -> None:
+        """Let the next round begin at once."""
         self._next_round = self._wait_until = 0.0
 
-    async def turn(self, idle: bool) -> int:
-        """Publish some that are due; returns how many."""
+    async def take_turn(self, idle: bool) -> int:
+        """Publish some of the profiles that are due; returns how many."""
         now = time.monotonic()
         if not self._waiting and self.due and now >= self._next_round:
             self._waiting = list(self.due)
@@ -61,21 +62,21 @@ class Profiles:
         count = await self.publish(PROFILES_A_TURN)
         done = time.monotonic()
         self._wait_until = done + (done - now) * (1 / PROFILE_SHARE - 1)
-        # Counted from the end of a round: who was last in one may be first in the next.
+        # The interval is counted from the end of a round: the last customer of a round may be the first of the next.
         self._next_round = done + self.interval_seconds
         return count
 
-    async def last_ones(self, deadline: float) -> int:
-        """Publish what can be published until a monotonic time; returns how many."""
+    async def publish_until(self, deadline: float) -> int:
+        """Publish as many profiles as possible until a monotonic time; returns how many."""
         self._waiting, count = list(self.due), 0
         while self._waiting and time.monotonic() < deadline:
             count += await self.publish(PROFILES_A_TURN)
         return count
 
     async def publish(self, most: int) -> int:
-        """Publish the latest profile of so many customers whose turn it is; returns how many they were."""
+        """Publish the profiles of up to `most` customers of this round; returns how many."""
         table = self._table()
-        assert table is not None, "who waits is in it"
+        assert table is not None, "customers of a round are in the table"
         policy, keys = table.editions.current, self._waiting[-most:]
         del self._waiting[-most:]
         profiles: list[Outgoing] = []

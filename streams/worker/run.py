@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 def run_worker(
     settings: Settings, policy: Policy, ingests: IngestSettings | None = None, registry: RegistrySettings | None = None
 ) -> int:
-    """Fold until a signal or a failure, with an ingest beside it if it names sources; returns the exit status."""
+    """Run a worker until a signal or a failure, with an ingest beside it if `ingests` names sources; returns the exit
+    status.
+    """
     set_up_logging(settings)
     try:
         spans = open_tracing(settings, WORKER)
@@ -70,7 +72,7 @@ def _fold(
 
 
 class _Worker(faust.Worker):  # type: ignore[misc]
-    """Faust's worker, which leaves logging as `set_up_logging` did."""
+    """Faust's worker, which keeps the logging of `set_up_logging`."""
 
     def _setup_logging(self) -> None:
         return
@@ -78,7 +80,7 @@ class _Worker(faust.Worker):  # type: ignore[misc]
 
 def _run(app: TierstreamApp) -> int:
     worker = _Worker(app, quiet=True)
-    worker.spinner = None  # it would write to the terminal's cursor, in the midst of the log
+    worker.spinner = None  # it would write control characters between the log's lines
     try:
         worker.execute_from_commandline()
     except SystemExit as stopped:

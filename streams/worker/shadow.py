@@ -1,11 +1,11 @@
-"""A shadow policy: what another policy would bring if it were activated now, folded beside the first and told apart.
+"""A shadow policy: folded beside the policy in force, it shows what would be announced if it were activated now.
 
     the table's batch -> the same records, folded under the shadow policy -> *-shadow topics, a changelog of its own
 
-A shadow begins as an activation does (models.policy.editions), on the table as it is then, and shares its batches from there on: decoded
-once, in one journal entry, in one transaction. Customers are taken over from the table one by one, before the table changes
-them; so whoever is not in the shadow's changelog is in the table still as they were when the shadow began. A shadow that missed
-a batch, as when the worker ran without it, begins anew.
+A shadow begins as an activation does (models.policy.editions), with the table as it is at that moment, and from then on
+shares the table's batches: records decoded once, one journal entry, one transaction. Customers are taken over from the
+table one by one, before the table changes them; so a customer that is not in the shadow's changelog is in the table as
+when the shadow began. A shadow that missed a batch, for instance because the worker ran without it, begins again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,16 @@ from streams.engine.batch import Batch
 from streams.engine.journal import Entry, JournalError
 from streams.engine.partition import Outcome
 from streams.engine.plan import MOST_DUE, ROOM_PER_CUSTOMER, Plan
-from streams.engine.schedule import Unseen
-from streams.engine.table import ChangelogError, ChangelogRecord, Marker, Restored, Restoring, Table, changelog_records
+from streams.engine.schedule import ShadowBacklog
+from streams.engine.table import (
+    ChangelogError,
+    ChangelogRecord,
+    Marker,
+    RestoredTable,
+    Table,
+    TableRestorer,
+    changelog_records,
+)
 from streams.topics import shadow_of
 from streams.worker.context import Outgoing, PartitionDelivery
 from streams.worker.delivery import by_topic
@@ -35,11 +43,13 @@ from streams.worker.delivery import by_topic
 log = logging.getLogger(__name__)
 
 EPOCH_BYTES: Final = 8
-"""What the values of a shadow's changelog begin with: when it began (ms), so that what an earlier one left is not taken for it."""
+"""Each value in a shadow's changelog begins with the time at which the shadow began (ms), which tells earlier shadows
+apart.
+"""
 
 
 class ShadowState(Enum):
-    """Whether a partition has a shadow."""
+    """Whether a partition has a shadow. The value of TO_BEGIN is what /stats says."""
 
     TO_BEGIN = "the shadow to begin"
     FOLDING = "folding"
@@ -55,17 +65,17 @@ class Shadow:
         self.log = logging.LoggerAdapter(log, {"partition": number})
         self.number = number
         self.table: Table | None = None
-        """None: it is still to begin."""
-        self.waiting: Unseen = Unseen({}, {})
-        """Who is still to be taken over."""
+        """None while the shadow has not begun."""
+        self.waiting: ShadowBacklog = ShadowBacklog({}, {})
+        """The customers that still have to be taken over from the table."""
         self.refusal: str | None = None
-        """Why the policy can't follow the one in force; None if it can, as far as is known."""
+        """Why the policy can't follow the one in force; None if it can, or if that was not tried yet."""
         self._epoch_ms = 0
-        self._beside: Beside = Beside({}, {})
+        self._customers: ShadowCustomers = ShadowCustomers({}, {})
 
-    # ------------------------------------------------------------ coming and going
-    def restored(self, restoring: RestoringShadow, main: Table, own: Policy) -> None:
-        """Go on with what its changelog holds, if nothing was missed since."""
+    # ------------------------------------------------------------ begin and resume
+    def resume(self, restoring: ShadowRestorer, main: Table, own: Policy) -> None:
+        """Continue with the shadow in the changelog, if it missed no batch since; `own` is the table's own policy."""
         self._epoch_ms, self.table, self.refusal = restoring.epoch_ms, None, None
         if restoring.epoch_ms == 0:
             return
@@ -74,25 +84,29 @@ class Shadow:
             restored = restoring.finish()
             editions = Editions.from_wire(own, restored.marker.editions, is_last=True)
         except (ChangelogError, EditionError) as error:
-            self.log.warning("partition %d: the shadow begins anew: %s", self.number, error)
+            self.log.warning("partition %d: the shadow begins again: %s", self.number, error)
             return
         latest = editions.latest
         if (latest.text, latest.parameters) != (self.policy.text, self.policy.fitted):
-            return  # another policy was the shadow
+            return  # the shadow was another policy
         if editions.needs_table_policy and restored.marker.policy not in ("", own.ref):
             return
         if restored.marker.batch >= main.marker.batch:
-            self._take_up(Table(restored, editions), main)
+            self._start_with(Table(restored, editions), main)
 
-    async def keep_up(self, main: Table, policy: str) -> None:
-        """Begin, if that is still to be done or something was missed; `policy` is the one under which the table was made."""
+    async def ensure_begun(self, main: Table, policy: str) -> None:
+        """Begin the shadow if it has not begun or missed a batch; `policy` is the one under which the table was
+        made.
+        """
         if self.table is not None and self.table.marker.batch != main.marker.batch:
             self.table = None
         if self.state is ShadowState.TO_BEGIN:
             await self._begin(main, policy)
 
     async def _begin(self, main: Table, policy: str) -> None:
-        """Begin with the table as it is now. If the policy can't follow the one in force there is no shadow, and the log says why."""
+        """Begin with the table as it is now. If the policy can't follow the one in force, log why; then there is no
+        shadow.
+        """
         try:
             editions = main.editions.with_trial(self.policy, main.marker.clock_ms)
         except EditionError as error:
@@ -106,18 +120,18 @@ class Shadow:
         await self.delivery.begin([])
         await self.delivery.append_shadow(self.records({}, marker))
         await self.delivery.commit({})
-        self._take_up(Table(Restored(marker), editions), main)
-        said = "partition %d: the shadow %s begins, with %d customers to be judged"
-        self.log.info(said, self.number, self.policy.ref, len(self.waiting))
+        self._start_with(Table(RestoredTable(marker), editions), main)
+        message = "partition %d: the shadow %s begins, with %d customers to be judged"
+        self.log.info(message, self.number, self.policy.ref, len(self.waiting))
 
-    def _take_up(self, table: Table, main: Table) -> None:
+    def _start_with(self, table: Table, main: Table) -> None:
         self.table, self.refusal = table, None
-        self._beside = Beside(table.customers, main.customers)
-        self.waiting = Unseen(table.customers, main.customers)
+        self._customers = ShadowCustomers(table.customers, main.customers)
+        self.waiting = ShadowBacklog(table.customers, main.customers)
 
     @property
     def state(self) -> ShadowState:
-        """Whether there is a shadow here."""
+        """Whether this partition has a shadow."""
         if self.table is not None:
             return ShadowState.FOLDING
         return ShadowState.TO_BEGIN if self.refusal is None else ShadowState.REFUSED
@@ -125,88 +139,90 @@ class Shadow:
     # ------------------------------------------------------------ a batch
     @property
     def customers(self) -> Mapping[bytes, bytes]:
-        """All of them, as they are under it, or would be taken over."""
-        return self._beside
+        """All customers: as they are under the shadow policy, or, if not taken over yet, as the table has them."""
+        return self._customers
 
     def plan(self, main: Plan, max_bytes: int) -> Plan:
-        """What it does beside the table: who is due under it, who is taken over because the table moves them or because it is
-        their turn, and the same records. `max_bytes` are for those whom the table does not move.
+        """The shadow's part of a batch: customers due under it; customers to take over, because the table changes them
+        or because they are next; and the same records. `max_bytes` limits the customers that the table does not change.
         """
-        table, due = self.held, []
+        table, due = self.active_table, []
         for key in table.schedule.due(main.until_ms):
             due.append(key)
             max_bytes -= len(table.customers[key]) + ROOM_PER_CUSTOMER
             if max_bytes <= 0 or len(due) >= MOST_DUE:
                 break
-        # In the order in which the table moves them, each once.
+        # In the order in which the table changes them, each once.
         taken_over = dict.fromkeys(key for key in (*main.due, *main.review) if key not in table.customers)
         for key in self.waiting.take(MOST_DUE - len(due) if max_bytes > 0 else 0):
             taken_over[key] = None
-            max_bytes -= len(self._beside[key]) + ROOM_PER_CUSTOMER
+            max_bytes -= len(self._customers[key]) + ROOM_PER_CUSTOMER
             if max_bytes <= 0:
                 break
         return Plan(main.until_ms, due, list(taken_over), main.records)
 
     def plan_again(self, entry: Entry, main: Plan, where: str) -> Plan | None:
-        """What the journal says of it; None if that is done already, or was not done beside the table. Raises JournalError."""
+        """The shadow's plan from a journal entry; None if that batch is done, or had no shadow. Raises JournalError."""
         if entry.shadow is None:
             self.table = None
         if entry.shadow is None or self.table is None or self.table.marker.batch >= entry.batch:
             return None
         due = list(islice(self.table.schedule.due(main.until_ms), entry.shadow.due))
         review = [key.encode() for key in entry.shadow.review]
-        if len(due) != entry.shadow.due or any(key not in self._beside for key in review):
+        if len(due) != entry.shadow.due or any(key not in self._customers for key in review):
             raise JournalError(
-                f"{where}, batch {entry.batch}: what the journal says of the shadow does not fit its changelog. Start the "
-                "worker without --shadow once; with it again, the shadow begins anew"
+                f"{where}, batch {entry.batch}: the shadow's part of the journal does not fit its changelog. Start the "
+                "worker once without --shadow; when it is started with it again, the shadow begins again"
             )
         return Plan(main.until_ms, due, review, main.records)
 
     def next_ms(self) -> int:
-        """Nobody is due under it before this."""
+        """A time before which no customer is due under the shadow policy."""
         return NEVER_MS if self.table is None else self.table.schedule.next_ms()
 
     def waits_for(self, clock_ms: int) -> list[str]:
-        """What is still to be done, in words."""
+        """What is still to be done, in words; empty if nothing is."""
         if self.table is None:
             return [self.state.value] if self.state is ShadowState.TO_BEGIN else []
         found = []
         if not self.waiting.is_over():
             found.append(f"{len(self.waiting)} customers to be judged under the shadow policy")
         if self.next_ms() <= clock_ms:
-            found.append("customers who are due under the shadow policy")
+            found.append("customers that are due under the shadow policy")
         return found
 
     @property
-    def held(self) -> Table:
-        """Its table, while it takes part."""
+    def active_table(self) -> Table:
+        """The shadow's table; it has to have begun."""
         assert self.table is not None
         return self.table
 
     def records(self, changed: Mapping[bytes, bytes], marker: Marker) -> Iterator[tuple[bytes, bytes]]:
-        """A batch as its changelog holds it."""
+        """A batch as records of the shadow's changelog."""
         epoch = self._epoch_ms.to_bytes(EPOCH_BYTES, "big")
         return ((key, epoch + value) for key, value in changelog_records(changed, marker))
 
 
 class ShadowBatch:
-    """The shadow's part of a batch, from the plan to what is committed."""
+    """The shadow's part of a batch, from plan to commit."""
 
     def __init__(self, shadow: Shadow, plan: Plan) -> None:
         self.plan = plan
-        self.batch = Batch(shadow.held.editions, shadow.customers)
+        self.batch = Batch(shadow.active_table.editions, shadow.customers)
         self._shadow = shadow
-        self._written: tuple[Outcome, Marker] | None = None
+        self._appended: tuple[Outcome, Marker] | None = None
 
     def outputs(self, main: Batch) -> dict[str, list[Outgoing]]:
-        """Its announcements as records by topic, and the dead letters that are not the table's as well."""
+        """The shadow's announcements, and the dead letters that the table's batch does not have, as records by
+        topic.
+        """
         known = {(one.code, id(one.record)) for one in main.dead_letters}
         letters = [one for one in self.batch.dead_letters if (one.code, id(one.record)) not in known]
         return {shadow_of(topic): records for topic, records in by_topic(self.batch.outputs, letters).items()}
 
     async def append(self, main: Marker) -> None:
-        """Write its customers, beside what gets the marker `main` in the table."""
-        table, shadow = self._shadow.held, self._shadow
+        """Write the changed customers of the shadow; `main` is the marker of the table's batch."""
+        table, shadow = self._shadow.active_table, self._shadow
         changes, editions = self.batch.changes(table.customers), self.batch.editions
         if shadow.waiting.is_over():
             editions = editions.latest_only()
@@ -226,18 +242,18 @@ class ShadowBatch:
             checksum=outcome.checksum,
             editions=editions.as_wire(),
         )
-        self._written = (outcome, marker)
+        self._appended = (outcome, marker)
         await shadow.delivery.append_shadow(shadow.records(changes.states, marker))
 
     def apply(self) -> Batch:
-        """Take over what is committed; gives what was folded."""
-        assert self._written is not None
-        self._shadow.held.commit(*self._written)
+        """Apply the batch after it was committed; returns it."""
+        assert self._appended is not None
+        self._shadow.active_table.commit(*self._appended)
         return self.batch
 
 
-class Beside(Mapping[bytes, bytes]):
-    """The customers of a shadow: its own, and of those that it has not taken over yet the table's."""
+class ShadowCustomers(Mapping[bytes, bytes]):
+    """The customers of a shadow: its own states, and the table's for customers that it has not taken over yet."""
 
     def __init__(self, own: Mapping[bytes, bytes], main: Mapping[bytes, bytes]) -> None:
         self._own = own
@@ -267,24 +283,24 @@ class _Record(NamedTuple):
     offset: int
 
 
-class RestoringShadow(Restoring):
-    """A shadow being restored from its changelog: the latest one in it."""
+class ShadowRestorer(TableRestorer):
+    """Restores the latest shadow in a changelog."""
 
     def __init__(self, topic: str, number: int) -> None:
         super().__init__(topic, number)
         self.epoch_ms = 0
-        """When it began; 0 if there is none."""
+        """When the latest shadow began; 0 if the changelog has none."""
         self._damage: ChangelogError | None = None
 
     def feed(self, records: Iterable[ChangelogRecord]) -> None:
-        """Take records over, up to one that is neither a customer nor a marker, which `check` tells of: a shadow can begin anew."""
+        """Take over records up to one that is damaged, for which `check` raises: a damaged shadow can begin again."""
         try:
             super().feed(self._latest(records))
         except ChangelogError as error:
             self._damage = error
 
     def check(self) -> None:
-        """Raises ChangelogError if there was something that could not be taken over."""
+        """Raises ChangelogError if a record was damaged."""
         if self._damage is not None:
             raise self._damage
 

@@ -1,4 +1,4 @@
-"""A partition's context where there is neither a group nor anything that watches: for commands, and the official double of tests."""
+"""A partition's context without a consumer group: for commands, and the test double that tests use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NoGroup:
-    """Stands in for the group's consumer: it reads nothing, keeps what it is asked for, and says what it was made to say."""
+    """Replaces the group's consumer: it reads nothing, records calls, and returns what its attributes were set to."""
 
     def __init__(self) -> None:
         self.positions: dict[TP, ReadPosition] = {}
@@ -28,44 +28,44 @@ class NoGroup:
         self.rejoined = 0
 
     def withhold(self, tp: TP) -> None:
-        """Keep in mind that a partition is withheld."""
+        """Record that a partition is withheld."""
         self.withheld.add(tp)
 
     def release(self, tp: TP) -> None:
-        """It is not any more."""
+        """Record that it no longer is."""
         self.withheld.discard(tp)
 
     async def rewind(self, tp: TP, offset: int) -> None:
-        """Keep where reading was to go on."""
+        """Record the seek."""
         self.rewound.append((tp, offset))
 
     async def highwaters(self, *tps: TP) -> Mapping[TP, int]:
-        """As far as positions say, else 0."""
+        """The ends in `positions`; 0 where they have none."""
         return {tp: (self.positions[tp].end or 0) if tp in self.positions else 0 for tp in tps}
 
     async def earliest_offsets(self, *tps: TP) -> Mapping[TP, int]:
-        """Nothing was ever deleted."""
+        """0: nothing was ever deleted."""
         return dict.fromkeys(tps, 0)
 
     def committed(self, tp: TP) -> int | None:
-        """Nothing: there is no group to commit in."""
+        """None: there is no group to commit to."""
         return None
 
-    def done(self, tp: TP, next_offset: int) -> None:
-        """The group's offsets are for lag monitors, and follow when a worker runs again."""
+    def mark_done(self, tp: TP, next_offset: int) -> None:
+        """Record it. The group's offsets are for lag monitors; a worker commits them when one runs again."""
         self.done_up_to[tp] = next_offset
 
     def is_member(self) -> bool:
-        """Nobody else can have been given the partition."""
+        """True: there is no group that could assign the partition to others."""
         return True
 
     def rejoin(self) -> None:
-        """There is nothing to join; it is counted."""
+        """Count the call; there is no group to join."""
         self.rejoined += 1
 
 
 class Standalone:
-    """A context without a group. Coroutines to be spawned, and failures, are kept for the caller."""
+    """A context without a group. It keeps coroutines to be spawned, and failures, for the caller."""
 
     def __init__(
         self,
@@ -89,12 +89,12 @@ class Standalone:
         self.failures: list[BaseException] = []
 
     def wake_view(self) -> None:
-        """No serving view is fed from here."""
+        """Nothing: there is no serving view."""
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Keep a coroutine."""
+        """Keep a coroutine for the caller."""
         self.spawned.append(work)
 
     def fail(self, error: BaseException) -> None:
-        """Keep a failure."""
+        """Keep a failure for the caller."""
         self.failures.append(error)

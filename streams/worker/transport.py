@@ -1,8 +1,8 @@
 """Batches through Faust: a transport that delivers one Faust event per partition and fetch, not per record.
 
-Faust keeps what it is good at: group membership, assignment, recovery, timers, web. What its consumer does per
-record (four tasks, acks in sorted lists, intervals of gaps) is replaced here by whole batches and one position per
-partition, which the shell reports once the work up to it is done (`done`). See docs/decisions/0027-positions-in-marker.md.
+Faust does group membership, assignment, timers and web pages. The work of its consumer per record (four tasks, acks in
+sorted lists, intervals of gaps) is replaced by whole batches and one offset per partition, which is reported once
+everything before it is done (`mark_done`). See docs/decisions/0027-positions-in-marker.md.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 WITHHELD_POLL_SECONDS = 0.05
-"""While some partitions are withheld, polls are short, so that a released one is soon read again."""
+"""While some partitions are withheld, polls are short, so that a released partition is soon read again."""
 
 FETCH_MAX_WAIT_MS: Final = 500
-"""How long the broker may wait for the first byte of a fetch, when nothing has come for a while."""
+"""How long the broker may wait for the first byte of a fetch, when the last one was empty."""
 BUSY_FETCH_MAX_WAIT_MS: Final = 5
-"""And while records come. A fetch asks for the partitions of which nothing is at hand, and there is one at a time: whatever comes
-of the others in the meantime waits until the broker has waited for these."""
+"""The same while records arrive. A fetch asks for the partitions without buffered records, one fetch at a time: records
+of other partitions that arrive in the meantime are not read until the broker has answered this fetch.
+"""
 
 REVOKE_SECONDS: Final = 5.0
-"""How long a rebalance waits for the batches in hand."""
+"""How long a rebalance waits for the batches in progress."""
 COMMIT_SECONDS: Final = 5.0
-"""How long a rebalance waits for the commit of what was folded."""
+"""How long a rebalance waits for the commit of the folded offsets."""
 
 log = logging.getLogger(__name__)
 
 
 class BatchCodec(codecs.Codec):  # type: ignore[misc]
-    """Passes what a fetch brought through Faust untouched."""
+    """Passes the records of a fetch through Faust unchanged."""
 
     def loads(self, s: Any) -> Any:
         """As it is."""
@@ -64,11 +65,11 @@ BATCH: Final = BatchCodec()
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's thread with the group's consumer, which reads committed records only and notes its heartbeats."""
+    """Faust's thread with the group's consumer, which reads committed records only and records its heartbeats."""
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         app, conf = self.app, self.app.conf
-        self._assignor = Assignor(app.held)
+        self._assignor = Assignor(app.held_partitions)
         return AIOKafkaConsumer(
             group_id=conf.id,
             partition_assignment_strategy=[self._assignor],
@@ -89,30 +90,30 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         )
 
     async def on_start(self) -> None:
-        """Start the consumer, and listen to its heartbeats."""
+        """Start the consumer, and record its heartbeats from now on."""
         await super().on_start()
         coordinator = self._consumer._coordinator
         beat = coordinator._do_heartbeat
 
-        async def beat_and_note() -> bool:
+        async def beat_and_record() -> bool:
             asked_at = time.monotonic()
             answered: bool = await beat()
             if answered:
-                self.consumer.heard_at = asked_at
+                self.consumer.last_heartbeat_at = asked_at
             return answered
 
-        coordinator._do_heartbeat = beat_and_note
+        coordinator._do_heartbeat = beat_and_record
 
     async def on_thread_stop(self) -> None:
         """Stop the consumer."""
-        # With the broker away aiokafka hands on the cancellation of its own fetch; the thread would die of it, and the
-        # worker wait for the thread for ever.
+        # While the broker is away aiokafka lets the cancellation of its own fetch through; it would end the thread, and
+        # the worker would wait for the thread for ever.
         with contextlib.suppress(asyncio.CancelledError):
             await super().on_thread_stop()
 
     @property
     def patience_ms(self) -> int:
-        """How long the broker may wait for something to come, from the next fetch on."""
+        """How long the broker may wait for records, from the next fetch on (ms)."""
         patience_ms: int = self._consumer._fetcher._fetch_max_wait_ms
         return patience_ms
 
@@ -126,10 +127,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
-    """Reads batches and commits positions."""
+    """Reads batches of records and commits one offset per partition."""
 
-    heard_at = 0.0
-    """When the last heartbeat that the group's coordinator answered was sent, monotonic seconds."""
+    last_heartbeat_at = 0.0
+    """When the last heartbeat was sent that the group's coordinator answered (monotonic, seconds)."""
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -144,7 +145,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     # ------------------------------------------------------------ reading
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Yield one message per partition that has records, its value the list of them."""
+        """Yield one message per partition that has records; its value is a `Fetch`."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         wanted = self._get_active_partitions() - self._withheld
@@ -158,53 +159,55 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return
         self._thread.patience_ms = BUSY_FETCH_MAX_WAIT_MS if fetched else FETCH_MAX_WAIT_MS
         if not self.flow_active or self.app.consumer_generation_id != generation:
-            # A rebalance came in between: after it every partition is read from where its table ends.
+            # There was a rebalance in between: after it every partition is read from where its table ends.
             return
         starts = {tp: self._delivered.get(tp, records[0].offset) for tp, records in fetched.items()}
         self._delivered.update((tp, records[-1].offset + 1) for tp, records in fetched.items())
-        self._note_positions(wanted)
+        self._record_positions(wanted)
         for tp, records in fetched.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             yield tp, _as_message(tp, Fetch(starts[tp], records), generation)
 
-    def _note_positions(self, partitions: Iterable[TP]) -> None:
-        """Right after a fetch, with no other under way: the one moment when position and delivery belong together."""
+    def _record_positions(self, partitions: Iterable[TP]) -> None:
+        """Record how far partitions are read. Right after a fetch, with no other in progress, position and delivery
+        agree.
+        """
         assignment = self._thread._consumer._subscription.subscription.assignment
         for tp in partitions:
             state = assignment.state_value(tp) if assignment else None
             if state is None or not state.has_valid_position:
                 continue
-            # Records of a transaction under way can't be read yet: for us the log ends before them.
+            # Records of an open transaction can't be read yet: for this consumer the partition ends before them.
             stable = state.lso is not None and state.lso >= 0
             self.positions[tp] = ReadPosition(
                 self._delivered.get(tp, 0), state.position, state.lso if stable else state.highwater
             )
 
     async def rewind(self, tp: TP, offset: int) -> None:
-        """Read on from an offset; what was read before is not told apart, but by `Fetch.start`."""
+        """Seek to an offset. Records of an earlier fetch may still arrive; `Fetch.start` shows that they are."""
         async with self._fetching:
-            # A partition that is being taken away is positioned anew by whoever gets it.
+            # A partition that is being revoked can't be positioned; its next owner does that.
             with contextlib.suppress(IllegalStateError):
                 await self.seek_wait({tp: offset})
                 self._delivered[tp] = offset
                 self.positions.pop(tp, None)
 
     def withhold(self, tp: TP) -> None:
-        """Read no more from this partition for now: whoever works on it has enough."""
+        """Pause reading a partition: enough of its records are waiting."""
         self._withheld.add(tp)
 
     def release(self, tp: TP) -> None:
-        """Read from it again."""
+        """Resume reading a partition."""
         self._withheld.discard(tp)
 
     # ------------------------------------------------------------ committing
-    def done(self, tp: TP, next_offset: int) -> None:
-        """All records of `tp` before `next_offset` are done with; the next commit says so."""
+    def mark_done(self, tp: TP, next_offset: int) -> None:
+        """Record that all records of `tp` before `next_offset` are done; the next commit has this offset."""
         self._done[tp] = next_offset
 
     def ack(self, message: Message) -> bool:
-        """Faust acks a batch when the agent has taken it; what is committed is what `done` reports."""
+        """Faust acks a batch when the agent has taken it; the offset that is committed is that of `mark_done`."""
         message.acked = True
         self._unacked_messages.discard(message)
         return True
@@ -216,7 +219,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return self._done.get(tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Positions have no gaps."""
+        """Nothing: one offset per partition needs no gaps."""
 
     def committed(self, tp: TP) -> int | None:
         """The offset last committed, as far as this consumer knows."""
@@ -225,21 +228,25 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     # ------------------------------------------------------------ membership
     def is_member(self) -> bool:
-        """Whether the group can't have given our partitions to others: it heard from us within the session's timeout."""
+        """Whether the group can't have assigned our partitions to others: it got a heartbeat within the session's
+        timeout.
+        """
         session_seconds: float = self.app.conf.broker_session_timeout
-        return time.monotonic() < self.heard_at + session_seconds
+        return time.monotonic() < self.last_heartbeat_at + session_seconds
 
     def rejoin(self) -> None:
         """Ask the group for a new assignment."""
         self._thread.rejoin()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish the batches in hand and commit them, then let go."""
+        """Finish the batches in progress and commit their offsets, then give the partitions up."""
         await self.app.release_partitions(REVOKE_SECONDS)
         try:
             await asyncio.wait_for(self.commit(), COMMIT_SECONDS)
         except TimeoutError:
-            log.warning("offsets were not committed before a rebalance; what they stand for is skipped by the marker")
+            log.warning(
+                "offsets were not committed before a rebalance; the marker makes the next owner skip these records"
+            )
         for tp in revoked:
             self._done.pop(tp, None)
             self._delivered.pop(tp, None)
@@ -248,8 +255,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Members as of now."""
-        self.heard_at = time.monotonic()
+        """Take the assigned partitions; the group has just confirmed the membership."""
+        self.last_heartbeat_at = time.monotonic()
         await super().on_partitions_assigned(assigned, generation_id)
         if generation_id == self.app.consumer_generation_id:
             self.app.take_partitions(assigned, generation_id)
@@ -270,7 +277,7 @@ def _as_message(tp: TP, fetched: Fetch, generation: int) -> Message:
 
 
 def credentials(settings: Settings) -> Any:
-    """How Faust, and with it aiokafka, shows the broker who it is."""
+    """The credentials with which Faust, and through it aiokafka, authenticates with the broker."""
     if settings.security_protocol == "PLAINTEXT":
         return None
     context = settings.ssl_context()

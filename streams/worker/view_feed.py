@@ -1,4 +1,4 @@
-"""Carries the output topics into the serving view, in order, for as long as it takes."""
+"""Writes the records of the output topics to the serving view in Redis, in order."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ WITHHOLD_ABOVE: Final = 20_000
 
 @dataclass
 class _Waiting:
-    """Records of one output partition on their way to Redis."""
+    """Records of one output partition that Redis does not have yet."""
 
     positioned: bool = False
     applied: int = 0
-    """The position up to which Redis has them."""
+    """The offset up to which Redis has the partition's records."""
     next_offset: int = 0
     updates: list[tuple[int, Update | None]] = field(default_factory=list)
 
 
 class ViewFeed:
-    """Carries the outputs into Redis, in order, for as long as it takes."""
+    """Writes the outputs to Redis, in order; while Redis is away it waits and tries again."""
 
     def __init__(self, context: PartitionContext, view: RedisView, editions: Callable[[], Iterable[Editions]]) -> None:
         self._context = context
         self._editions = editions
-        """Gives the editions of the partitions that are here."""
+        """Returns the editions of the assigned partitions."""
         self.view = view
         self._rulebook = RulebookWriter(view)
         self._waiting: dict[TP, _Waiting] = {}
@@ -53,7 +53,7 @@ class ViewFeed:
         self._task: asyncio.Task[None] | None = None
 
     def take(self, tps: Iterable[TP]) -> None:
-        """Feed from these partitions, starting where Redis left off."""
+        """Feed from these partitions, each from the offset that Redis has for it."""
         for tp in tps:
             self._waiting[tp] = _Waiting()
             self._context.consumer.withhold(tp)
@@ -64,16 +64,16 @@ class ViewFeed:
         self._wake.set()
 
     def wake(self) -> None:
-        """Look what there is to tell Redis."""
+        """Check again whether Redis lacks records or policies."""
         self._wake.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Redis being away is waited for; anything else that ends the feed must not end it silently."""
+        """Stop the worker if the feed failed. (While Redis is away the feed waits; it does not fail.)"""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._context.fail(error)
 
     def waits_for(self) -> list[str]:
-        """What Redis lacks of what was on the output topics when they were last read; empty if nothing."""
+        """What Redis lacks of the output topics as they were last read, in words; empty if nothing."""
         read = self._context.consumer.positions
         found = []
         for tp, waiting in self._waiting.items():
@@ -92,7 +92,7 @@ class ViewFeed:
         return found
 
     def lag(self) -> dict[TP, int]:
-        """How many offsets of each output Redis lacks, as far as the topics were read; without those not known yet."""
+        """How many offsets of each output partition Redis lacks; without partitions for which that is not known yet."""
         found = {}
         for tp, waiting in self._waiting.items():
             read = self._context.consumer.positions.get(tp)
@@ -103,13 +103,13 @@ class ViewFeed:
         return found
 
     async def stop(self) -> None:
-        """Stop feeding; what is not applied is read again."""
+        """Stop feeding; records that were not applied are read again later."""
         self._waiting = {}
         self._wake.set()
         task, self._task = self._task, None
         if task is not None:
             # Not simply awaited: a library in between may swallow the cancellation. Then the task ends by itself, as
-            # its partitions are no longer those of the feed.
+            # `_waiting` is no longer the dictionary that it began with.
             task.cancel()
             await asyncio.wait({task}, timeout=STOP_SECONDS)
 
@@ -117,7 +117,7 @@ class ViewFeed:
         """Take records from the transport."""
         waiting = self._waiting.get(tp)
         if waiting is None or not waiting.positioned:
-            return  # read before Redis told where to start; it is read again from there
+            return  # fetched before the position in Redis was known; read again from there
         found = fetched.records_from(waiting.next_offset)
         if found is None:
             waiting.positioned = False
@@ -130,20 +130,20 @@ class ViewFeed:
         self._wake.set()
 
     async def _run(self) -> None:
-        # At the end of a rebalance Faust seeks to the committed offsets; what Redis says comes after that.
+        # At the end of a rebalance Faust seeks to the committed offsets; our seek to those in Redis has to come later.
         mine = self._waiting
         while self._context.is_rebalancing and mine is self._waiting:
             await asyncio.sleep(0.05)
         while mine is self._waiting:
             self._wake.clear()
-            await self._patiently(self._tell_rules)
+            await self._patiently(self._write_policies)
             for tp, waiting in list(mine.items()):
                 await self._patiently(partial(self._turn, tp, waiting))
             if not any(one.updates or not one.positioned for one in mine.values()):
                 await self._wake.wait()
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something with Redis, again and again while it is away."""
+        """Do something with Redis; repeat it while Redis is away."""
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_away),
             wait=tenacity.wait_exponential_jitter(initial=0.25, max=10),
@@ -152,8 +152,8 @@ class ViewFeed:
             with attempt:
                 await work()
 
-    async def _tell_rules(self) -> None:
-        """The policies of the partitions that are here, before what is judged under them."""
+    async def _write_policies(self) -> None:
+        """Write the policies in force of the assigned partitions, before the records that were judged under them."""
         await self._rulebook.tell(self._editions())
 
     async def _turn(self, tp: TP, waiting: _Waiting) -> None:
@@ -180,7 +180,7 @@ class ViewFeed:
             return
         waiting.applied = following
         del waiting.updates[: len(turn)]
-        self._context.consumer.done(tp, following)
+        self._context.consumer.mark_done(tp, following)
         if len(waiting.updates) < WITHHOLD_ABOVE // 2:
             self._context.consumer.release(tp)
 

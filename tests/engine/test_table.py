@@ -12,7 +12,16 @@ from models.customer import NEVER_MS, Customer, Facts, Standing
 from models.policy.editions import Editions
 from streams.engine.batch import Changes, fingerprint
 from streams.engine.partition import Outcome
-from streams.engine.table import CUSTOMER, MARKER, ChangelogError, Marker, Restored, Restoring, Table, changelog_records
+from streams.engine.table import (
+    CUSTOMER,
+    MARKER,
+    ChangelogError,
+    Marker,
+    RestoredTable,
+    Table,
+    TableRestorer,
+    changelog_records,
+)
 from tests.worker.doubles import ReadRecord
 
 STATE = models.encode(Customer(NEVER_MS, 0, 0, 1, b"", Facts(), Standing("none", 0)))
@@ -28,8 +37,8 @@ def marker(batch: int, profiled: bool = True, **changed: Any) -> Written:
     return MARKER, msgspec.json.encode(values)
 
 
-def restored(*records: Written) -> Restored:
-    restoring = Restoring("changelog", 0)
+def restored(*records: Written) -> RestoredTable:
+    restoring = TableRestorer("changelog", 0)
     restoring.feed(ReadRecord(n, key, value) for n, (key, value) in enumerate(records))
     return restoring.finish()
 
@@ -73,7 +82,7 @@ def test_customers_changed_since_the_last_profiles_are_published_again() -> None
 
 def written_by_a_worker() -> tuple[Table, list[Written]]:
     """Two batches as a worker writes them, with what their markers add up to."""
-    table, written = Table(Restored(), EDITIONS), list[Written]()
+    table, written = Table(RestoredTable(), EDITIONS), list[Written]()
     for changed in ({b"ada": STATE, b"bob": STATE}, {b"ada": NEWER, b"cy": STATE}):
         changes = Changes(table.customers)
         for key, state in changed.items():

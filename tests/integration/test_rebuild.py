@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from models.outputs import ANNOUNCEMENTS
 from streams.cli import app as cli
-from streams.versions.app_versions import Versions
+from streams.versions.app_versions import AppVersions
 from tests.builders import shipped_text
 from tests.integration.conftest import Broker
 from tests.integration.harness import ROOT, Line, Site, site, wait_until
@@ -145,7 +145,7 @@ def test_readers_of_a_version_that_was_rebuilt_and_switched_to_see_every_announc
         assert again.exit_code == 0, again.output
         assert json.loads(again.stdout)["positions"] == first["positions"]
         assert json.loads(again.stdout)["readers"][0]["has_gone_over"]
-        assert Versions(here.settings).readers(new.settings) == [group]
+        assert AppVersions(here.settings).readers(new.settings) == [group]
         new.start(until=UNTIL, app_version=2)
         here.produce(lines[1800:])
         here.wait_until_drained(900)
@@ -229,7 +229,7 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
             "streams.versions.rebuild:compare:1",
             "streams.versions.offline_partition:OfflinePartition.fold_up_to:4",
             "streams.worker.delivery:Delivery.append_state:2",
-            "streams.versions.app_versions:Versions.keep_cut:1",
+            "streams.versions.app_versions:AppVersions.record_cut:1",
         )
         for number, death in enumerate(deaths):
             # Both versions are behind the inputs, each by something else, whenever it is killed.
@@ -237,7 +237,7 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
             with running(here, *arguments, DIE_AT=death) as (process, said):
                 process.communicate(timeout=120)
                 assert process.returncode == -signal.SIGKILL, (death, said.read_text())
-            assert Versions(here.settings).cut(new.settings) == {}
+            assert AppVersions(here.settings).read_cut(new.settings) == {}
         done = run(here, *arguments)
         assert not json.loads(done.stdout)["readers"][0]["has_gone_over"], done.output
         seen.append(read_on(here))
@@ -265,17 +265,17 @@ def test_another_policy_shows_who_moves_and_abort_takes_away_the_new_version_alo
             here, "rebuild", "--to-version", "2", "--policy", POLICY, "--yes", "--wait", "0s", "--moves", str(moves)
         )
         assert found.exit_code == 1
-        assert f"1 of version 1 are at work in the group {here.settings.app_id}" in found.output
+        assert f"workers of version 1 run in the group {here.settings.app_id}, 1 of them" in found.output
         assert "5 of them (100.0%) are in another tier under annual-spend@1" in found.output
         listed = [orjson.loads(line) for line in moves.read_bytes().splitlines()]
         assert [one["customer_id"] for one in listed] == [f"c{n}" for n in range(5)]
         other = run(here, "rebuild", "--to-version", "2", "--yes", "--wait", "0s")
         assert other.exit_code == 1
         assert "version 2 is made under annual-spend@1, not subscription-like@1" in other.output
-        topics = Versions(here.settings).topics()
+        topics = AppVersions(here.settings).topics()
         gone = run(here, "rebuild", "--to-version", "2", "--abort", "--yes")
         assert gone.exit_code == 0, gone.output
-        left = Versions(here.settings).topics()
+        left = AppVersions(here.settings).topics()
         assert {name for name in topics - left if name.startswith(here.settings.app_id)} == {
             one for one in topics if one.startswith(here.settings.app_id) and "-v2" in one
         }
@@ -293,14 +293,14 @@ def test_a_rebuild_that_is_stopped_takes_its_worker_along_and_goes_on_when_it_is
         here.produce(in_order(300))
         group = of_version(here, 2).settings.table_app_id
         with running(here, "rebuild", "--to-version", "2", "--yes", "--json") as (rebuilding, said):
-            wait_until(lambda: bool(Versions(here.settings).members(group)), 60, said.read_text)
+            wait_until(lambda: bool(AppVersions(here.settings).members(group)), 60, said.read_text)
             rebuilding.send_signal(told)
             assert rebuilding.wait(60) == 130, said.read_text()
-            assert "run this again to go on" in said.read_text()
-        assert Versions(here.settings).members(group) == []
+            assert "run this again to continue" in said.read_text()
+        assert AppVersions(here.settings).members(group) == []
         again = run(here, "rebuild", "--to-version", "2", "--yes")
         assert again.exit_code == 0, again.output
-        assert "goes on with version 2" in again.output
+        assert "continues version 2" in again.output
         assert "All 0 customers are the same" not in again.output
         assert run(here, "rebuild", "--to-version", "2", "--abort", "--yes").exit_code == 1, "it was switched to"
 
@@ -309,7 +309,7 @@ def test_a_rebuild_that_is_stopped_takes_its_worker_along_and_goes_on_when_it_is
 def test_a_version_that_can_not_be_built_is_refused_with_what_to_do(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=POLICY) as here:
         for arguments, said in (
-            (("--to-version", "1"), "version 1 is no next one: TIERSTREAM_APP_VERSION is 1"),
+            (("--to-version", "1"), "version 1 is not a later one: TIERSTREAM_APP_VERSION is 1"),
             (("--to-version", "2", "--policy", "pyramid"), "which both versions read"),
             (("--to-version", "2", "--policy", "nothing.toml"), "nothing.toml"),
             (("--to-version", "2", "--wait", "soon"), "soon"),
@@ -318,7 +318,7 @@ def test_a_version_that_can_not_be_built_is_refused_with_what_to_do(real_broker:
             assert refused.exit_code in (1, 2), refused.output
             assert said in refused.output
             assert "Traceback" not in refused.output
-        assert Versions(here.settings).own_topics(of_version(here, 2).settings) == []
+        assert AppVersions(here.settings).own_topics(of_version(here, 2).settings) == []
 
 
 @pytest.mark.kafka

@@ -11,7 +11,7 @@ import pytest
 
 from models.outputs import ANNOUNCEMENTS
 from streams.topics import changelog_topic
-from streams.versions.app_versions import Versions
+from streams.versions.app_versions import AppVersions
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
 from tests.integration.test_rebuild import POLICY, UNTIL, in_order, of_version, run, running, told_by_replay
@@ -91,7 +91,7 @@ def test_a_seek_that_was_killed_is_either_undone_or_done(real_broker: Broker, tm
         wait_until(lambda: new.latest("profiles") == here.latest("profiles"), 60, "profiles")
         busy = run(here, *arguments)
         assert busy.exit_code == 1
-        assert f"1 of version 2 are at work in the group {new.settings.table_app_id}" in busy.output
+        assert f"workers of version 2 run in the group {new.settings.table_app_id}, 1 of them" in busy.output
         assert serving.page("healthz")[0] == 200
         assert second.stop() == 0
 
@@ -114,7 +114,7 @@ def test_a_version_sought_to_the_beginning_is_built_compared_and_switched_to_by_
         assert rebuilt.exit_code == 0, rebuilt.output
         assert "All 40 customers are the same in versions 1 and 2" in rebuilt.output
         assert announced(of_version(here, 2)) == announced(here)
-        assert Versions(here.settings).cut(of_version(here, 2).settings)
+        assert AppVersions(here.settings).read_cut(of_version(here, 2).settings)
         wrong = run(here, "rebuild", "--as-of", "yesterday", "--to-version", "3", "--yes")
         assert wrong.exit_code == 2
         assert "yesterday" in wrong.output

@@ -22,7 +22,7 @@ from models.policy.editions import Edition, EditionError, Editions
 from models.tiers import THRESHOLD_UNKNOWN_MINOR
 from streams.engine.merge import Record
 from streams.engine.policy_on_wire import edition_body
-from streams.worker.census import Count, counted, thresholds_of
+from streams.worker.census import Count, count_of, thresholds_of
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.results import profiles_of
 from tests.builders import DAY, Wire, ms, policy_text, purchase
@@ -267,7 +267,7 @@ def test_a_million_customers_in_eight_partitions_give_thresholds_within_one_perc
         census.spend_minor.frombytes(spend[number::8].tobytes())
         census.orders.frombytes(orders[number::8].tobytes())
         census.recency_ms.frombytes(recency[number::8].tobytes())
-        counts.append(msgspec.json.decode(msgspec.json.encode(counted(census)), type=Count))
+        counts.append(msgspec.json.decode(msgspec.json.encode(count_of(census)), type=Count))
     found = thresholds_of(counts, SHARES)
     assert found is not None
     assert found.customers == 1_000_000
@@ -287,10 +287,10 @@ def test_a_census_skips_empty_partitions_and_needs_at_least_one_customer() -> No
     one.spend_minor.append(300)
     one.orders.append(1)
     one.recency_ms.append(1)
-    found = thresholds_of([counted(empty), counted(one)], SHARES)
+    found = thresholds_of([count_of(empty), count_of(one)], SHARES)
     assert found is not None
     assert (found.as_of_ms, found.customers, found.top_spend_minor) == (5, 1, [300, 300, 300])
-    assert thresholds_of([counted(empty)], SHARES) is None
+    assert thresholds_of([count_of(empty)], SHARES) is None
 
 
 # ---------------------------------------------------------------- segments

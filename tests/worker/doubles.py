@@ -10,7 +10,7 @@ import models
 from models.policy import Policy
 from models.policy.editions import Editions
 from streams.engine.journal import Entry
-from streams.engine.table import Marker, Restored, Table, changelog_records
+from streams.engine.table import Marker, RestoredTable, Table, changelog_records
 from streams.settings import Settings, load_settings
 from streams.topics import JOURNAL, changelog_topic, shadow_changelog_topic
 from streams.worker.context import Outgoing
@@ -112,7 +112,7 @@ def standalone(policy: Policy | None = None, **settings: Any) -> Standalone:
 def folding(worker: PartitionWorker) -> PartitionWorker:
     """The partition as if it had been restored without customers."""
     policy, settings = worker.context.policy, worker.context.settings
-    table = Table(Restored(), Editions.of(policy), settings.clock == "event")
+    table = Table(RestoredTable(), Editions.of(policy), settings.clock == "event")
     worker.flow = Flow(
         worker.context,
         worker.number,

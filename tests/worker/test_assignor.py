@@ -9,7 +9,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.worker.assignor import Assignor, Held, share
+from streams.worker.assignor import Assignor, HeldPartitions, share
 
 members = st.lists(st.text("abcdefgh", min_size=1, max_size=3), min_size=1, max_size=8, unique=True)
 
@@ -18,7 +18,9 @@ members = st.lists(st.text("abcdefgh", min_size=1, max_size=3), min_size=1, max_
 def test_everything_is_shared_evenly_whatever_members_claim_to_hold(
     count: int, names: list[str], data: st.DataObject
 ) -> None:
-    held = st.builds(Held, st.integers(0, 3), st.lists(st.integers(0, 50), max_size=20, unique=True).map(tuple))
+    held = st.builds(
+        HeldPartitions, st.integers(0, 3), st.lists(st.integers(0, 50), max_size=20, unique=True).map(tuple)
+    )
     shares = share(range(count), {name: data.draw(held) for name in names})
     assert sorted(number for mine in shares.values() for number in mine) == list(range(count))
     sizes = [len(mine) for mine in shares.values()]
@@ -27,8 +29,8 @@ def test_everything_is_shared_evenly_whatever_members_claim_to_hold(
 
 @given(st.integers(1, 40), members, members)
 def test_only_what_must_move_moves(count: int, before: list[str], after: list[str]) -> None:
-    old = share(range(count), dict.fromkeys(before, Held()))
-    new = share(range(count), {name: Held(1, tuple(old.get(name, ()))) for name in after})
+    old = share(range(count), dict.fromkeys(before, HeldPartitions()))
+    new = share(range(count), {name: HeldPartitions(1, tuple(old.get(name, ()))) for name in after})
     least = count // len(after)
     stayed = sum(len(set(old.get(name, ())) & set(new[name])) for name in after)
     # Whoever stays keeps at least an even share, or all they had if that was less.
@@ -38,22 +40,25 @@ def test_only_what_must_move_moves(count: int, before: list[str], after: list[st
 
 
 def test_of_two_who_claim_a_partition_the_later_generation_keeps_it() -> None:
-    assert share(range(2), {"awoke": Held(3, (0, 1)), "present": Held(5, (0,))}) == {"awoke": [1], "present": [0]}
+    assert share(range(2), {"awoke": HeldPartitions(3, (0, 1)), "present": HeldPartitions(5, (0,))}) == {
+        "awoke": [1],
+        "present": [0],
+    }
 
 
-def told(topics: list[str], held: Held = Held()) -> Any:  # noqa: B008
+def told(topics: list[str], held: HeldPartitions = HeldPartitions()) -> Any:  # noqa: B008
     return Assignor(lambda: held).metadata(topics)
 
 
 def assigned(members: dict[str, Any], counts: dict[str, int]) -> dict[str, set[tuple[str, int]]]:
     cluster: Any = SimpleNamespace(partitions_for_topic=lambda topic: set(range(counts[topic])))
-    made = Assignor(Held).assign(cluster, members)
+    made = Assignor(HeldPartitions).assign(cluster, members)
     return {member: {(tp.topic, tp.partition) for tp in one.partitions()} for member, one in made.items()}
 
 
 def test_a_partition_number_of_all_topics_goes_to_one_member() -> None:
     topics = ["purchases", "complaints", "tier-changes"]
-    found = assigned({"a": told(topics), "b": told(topics, Held(1, (0,)))}, dict.fromkeys(topics, 3))
+    found = assigned({"a": told(topics), "b": told(topics, HeldPartitions(1, (0,)))}, dict.fromkeys(topics, 3))
     assert sorted(len(one) for one in found.values()) == [3, 6]
     assert {("purchases", 0), ("complaints", 0), ("tier-changes", 0)} <= found["b"]
 

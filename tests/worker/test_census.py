@@ -16,7 +16,7 @@ from models.policy.editions import Editions
 from streams.engine.partition import Partition
 from streams.settings import Settings, load_settings
 from streams.worker import census as module
-from streams.worker.census import COUNT, NOBODY_MS, Count, PartitionCensus
+from streams.worker.census import COUNT, NO_CUSTOMERS_MS, Count, PartitionCensus
 from streams.worker.context import Outgoing
 from streams.worker.partition import PartitionWorker
 from tests.builders import DAY, ms, policy_text, purchase
@@ -81,14 +81,14 @@ class Counted(NamedTuple):
     partition: Partition
     census: PartitionCensus
 
-    def turn(self, now_ms: int) -> bool:
-        return asyncio.run(self.census.turn(self.partition, now_ms))
+    def take_turn(self, now_ms: int) -> bool:
+        return asyncio.run(self.census.take_turn(self.partition, now_ms))
 
 
 def turns(counted: Counted, now_ms: int, most: int = 20) -> int:
     """How many turns it takes until there is nothing to do."""
     for done in range(most):
-        if not counted.turn(now_ms):
+        if not counted.take_turn(now_ms):
             return done
     raise AssertionError("it never ends")
 
@@ -116,7 +116,7 @@ def test_lines_are_drawn_when_all_have_counted_and_sent_once(monkeypatch: pytest
     turns(zero, MIDNIGHT)
     assert not broker.commands
     turns(one, MIDNIGHT)
-    assert msgspec.json.decode(broker.census[1][0].value, type=Count).as_of_ms == NOBODY_MS
+    assert msgspec.json.decode(broker.census[1][0].value, type=Count).as_of_ms == NO_CUSTOMERS_MS
     zero.census._look_from = 0
     turns(zero, MIDNIGHT)
     (body,) = broker.commands
@@ -149,7 +149,7 @@ def test_while_counts_are_missing_it_looks_less_and_less_often(monkeypatch: pyte
     monkeypatch.setattr(module.time, "monotonic", lambda: clock)
     census = broker.partition(0, customers(3))
     for _ in range(3600):
-        census.turn(MIDNIGHT)
+        census.take_turn(MIDNIGHT)
         clock += 1
     assert 60 < broker.looks < 75
 
@@ -169,12 +169,12 @@ def test_nobody_is_counted_before_the_partition_has_caught_up(monkeypatch: pytes
     assert worker.flow is not None
     turns_taken = []
 
-    async def turn(partition: Partition, now_ms: int) -> bool:
+    async def take_turn(partition: Partition, now_ms: int) -> bool:
         turns_taken.append(now_ms)
         return False
 
     assert worker.census is not None
-    monkeypatch.setattr(worker.census, "turn", turn)
+    monkeypatch.setattr(worker.census, "take_turn", take_turn)
     worker.inputs._ends = {"purchases": 1}
     asyncio.run(worker.step(worker.flow))
     assert not turns_taken

@@ -86,7 +86,7 @@ def test_what_was_under_way_when_a_batch_was_interrupted_does_not_come_up_again(
         made._journal_sent.set_exception(KafkaError("Unexpected error during batch delivery"))
         made._journal_sent.exception()
         await made.close()
-        made._note_journal_position()
+        made._record_journal_position()
         assert made.journal_position == 0
 
     asyncio.run(interrupted())

@@ -251,10 +251,10 @@ def test_a_shadow_whose_changelog_is_damaged_begins_anew(caplog: pytest.LogCaptu
     del changelog[place]
     with caplog.at_level("WARNING"):
         worker = run_until_done(Site(broker, before, after))
-    assert "the shadow begins anew: the changelog" in caplog.text
+    assert "the shadow begins again: the changelog" in caplog.text
     assert worker.shadow is not None
     assert {decode(state).edition for state in worker.shadow.customers.values()} == {1}
-    assert len(worker.shadow.held.customers) == 5
+    assert len(worker.shadow.active_table.customers) == 5
 
 
 def test_a_policy_that_can_not_follow_what_was_activated_meanwhile_casts_no_shadow_and_the_worker_goes_on(
@@ -266,7 +266,7 @@ def test_a_policy_that_can_not_follow_what_was_activated_meanwhile_casts_no_shad
     worker = run_until_done(Site(broker, before, after))
     assert table(worker).editions.current.ref == "annual-spend@2"
     assert worker.shadow is not None
-    assert len(worker.shadow.held.customers) == 8  # it was there first
+    assert len(worker.shadow.active_table.customers) == 8  # it was there first
 
     broker.topics[shadow_changelog_topic(load_settings())].clear()
     give(broker, some_purchases(8, 2))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from models.policy import Policy
 from models.policy.editions import Editions
 from streams.engine.partition import Partition
-from streams.engine.table import ChangelogError, Restoring
+from streams.engine.table import ChangelogError, TableRestorer
 from streams.settings import load_settings
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.kafka_span import SCHEME, WHOLE, Offsets, parse_kafka_url
@@ -59,7 +59,7 @@ def read_seed(name: str, policy: Policy) -> Seed:
     next_offsets: dict[tuple[str | None, int | None], int] = {}
     markers = []
     for number in log.partitions(TABLE):
-        restoring = Restoring(f"{name}, {log.topic(TABLE)}", number)
+        restoring = TableRestorer(f"{name}, {log.topic(TABLE)}", number)
         try:
             restoring.feed(_held(log.messages(TABLE, number)))
             restored = restoring.finish()

@@ -14,13 +14,13 @@ from models.policy import Policy
 from streams.engine.merge import Record
 from streams.settings import load_settings
 from streams.versions.rebuild_report import Report
-from streams.versions.two_tables import (
+from streams.versions.table_comparison import (
+    ANNOUNCED_OTHERWISE,
     EQUAL,
     FACTS,
     ONLY_NEW,
     ONLY_OLD,
-    TOLD_OTHERWISE,
-    Found,
+    TableComparison,
     Version,
     differences,
 )
@@ -53,8 +53,10 @@ def table(policy: Policy, bought: Sequence[Bought], looked_at: str = "") -> dict
     return replay.partition.customers
 
 
-def compared(old: dict[bytes, bytes], new: dict[bytes, bytes], same_policy: bool = True) -> tuple[Found, list[str]]:
-    found = Found()
+def compared(
+    old: dict[bytes, bytes], new: dict[bytes, bytes], same_policy: bool = True
+) -> tuple[TableComparison, list[str]]:
+    found = TableComparison()
     return found, [one.kind for one in differences(old, new, same_policy, found)]
 
 
@@ -64,7 +66,7 @@ def report(old: dict[bytes, bytes], new: dict[bytes, bytes], policies: tuple[Pol
         Version(settings.model_copy(update={"app_version": number}), policy)
         for number, policy in enumerate(policies, 1)
     ]
-    found = Found()
+    found = TableComparison()
     listed = list(differences(old, new, policies[0].ref == policies[1].ref, found))
     made, shown = Report(versions[0], versions[1], found, listed), io.StringIO()
     made.print(Console(file=shown, width=200))
@@ -85,7 +87,7 @@ def test_a_record_that_came_late_gives_the_same_customer_told_otherwise() -> Non
     # In the second the last one came when she had been taken for silent.
     before, after = table(ANNUAL, often), table(ANNUAL, often, looked_at="2025-11-01T00:00:00Z")
     found, listed = compared(before, after)
-    assert (found.kinds, listed) == ({TOLD_OTHERWISE: 1}, [])
+    assert (found.kinds, listed) == ({ANNOUNCED_OTHERWISE: 1}, [])
     assert found.is_harmless
 
 

@@ -1,4 +1,4 @@
-"""The steps of `tierstream rebuild`, one after the other, and what they say."""
+"""The command `tierstream rebuild`: runs the steps of rebuild.py one after the other, and reports on them."""
 
 from __future__ import annotations
 
@@ -28,99 +28,99 @@ from streams.sources.logs import LogError
 from streams.terminal import INTERRUPTED, confirm, fail, refuse, say, warn
 from streams.topics import topics_of
 from streams.versions import rebuild as steps
-from streams.versions.app_versions import Positions, VersionError, Versions, by_topic
+from streams.versions.app_versions import AppVersions, Positions, VersionError, by_topic
 from streams.versions.rebuild import Progress, Reader
-from streams.versions.rebuild_report import Report, what_is_left_to_do
-from streams.versions.two_tables import Version
+from streams.versions.rebuild_report import Report, steps_left
+from streams.versions.table_comparison import Version
 from streams.worker.delivery import Fenced, Interrupted, Refused
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """How a rebuild is wanted."""
+class RebuildOptions:
+    """The options of a rebuild."""
 
     groups: list[str]
-    """Groups that are to go over, each `NAME` or `OLD=NEW`."""
+    """Groups to move to the new version, each `NAME` or `OLD=NEW`."""
     own_worker: bool
     worker_log: Path | None
     moves: Path | None
     accept_differences: bool
     wait_seconds: float
-    """How long the old version's workers may take to stop."""
+    """How long the workers may take to stop."""
     yes: bool
     as_json: bool
 
 
-def version_of(settings: Settings) -> Version:
+def load_version(settings: Settings) -> Version:
     """An app version with its policy. Raises PolicyError."""
     return Version(settings, models.load(settings.policy))
 
 
-def run_rebuild(old_settings: Settings, new_settings: Settings, wishes: Wishes) -> None:
-    """Build, compare, switch, and have readers go over; what was done before is found and not done again."""
-    versions, old, new = Versions(old_settings), version_of(old_settings), version_of(new_settings)
-    versions.topics()  # so that a broker that is away is noticed at once
-    tell = warn if wishes.as_json else say
-    positions, report = versions.cut(new.settings), None
+def run_rebuild(old_settings: Settings, new_settings: Settings, options: RebuildOptions) -> None:
+    """Build, compare, switch and move readers; steps that an earlier run did are not repeated."""
+    versions, old, new = AppVersions(old_settings), load_version(old_settings), load_version(new_settings)
+    versions.topics()  # fails at once if the broker is away
+    report_step = warn if options.as_json else say
+    positions, report = versions.read_cut(new.settings), None
     if positions:
-        tell(f"version {new.number} was switched to before")
+        report_step(f"version {new.number} was switched to before")
     else:
         is_begun = asyncio.run(steps.check(versions, old, new))
-        tell(f"{'goes on with' if is_begun else 'builds'} version {new.number} under {new.policy.ref}")
-        _build(versions, new, wishes)
-        report = _compare(old, new, wishes)
-        if not report.is_accepted and not wishes.accept_differences:
+        report_step(f"{'continues' if is_begun else 'builds'} version {new.number} under {new.policy.ref}")
+        _build(versions, new, options)
+        report = _compare(old, new, options)
+        if not report.is_accepted and not options.accept_differences:
             raise fail(
-                f"nothing was switched. If the differences are what you want, run this again with --accept-differences; "
+                f"nothing was switched. If you want these differences, run this again with --accept-differences; "
                 f"--abort deletes version {new.number}"
             )
         confirm(
             f"Switch from version {old.number} to {new.number}? The workers of version {old.number} have to stop for it.",
-            wishes.yes,
+            options.yes,
         )
-        positions = _cut(versions, old, new, wishes.wait_seconds)
-    readers = [steps.move_reader(versions, old, new, *_names(one)) for one in wishes.groups]
-    _say_what_is_done(versions, old, new, positions, readers, report, wishes.as_json)
+        positions = _cut(versions, old, new, options.wait_seconds)
+    readers = [steps.move_reader(versions, old, new, *_names(one)) for one in options.groups]
+    _report_switch(versions, old, new, positions, readers, report, options.as_json)
     if not all(one.has_gone_over for one in readers):
-        raise fail("not all readers have gone over yet; run this again when they can")
+        raise fail("not all readers have been moved yet; run this again when they can be")
 
 
-def _build(versions: Versions, new: Version, wishes: Wishes) -> None:
+def _build(versions: AppVersions, new: Version, options: RebuildOptions) -> None:
     create_topics(new.settings, topics_of(new.settings))
     others = versions.members(new.settings.table_app_id)
     if others:
-        warn(f"waits for the {len(others)} of version {new.number} that are at work: {', '.join(others)}")
-    elif not wishes.own_worker:
+        warn(f"waits for the {len(others)} running workers of version {new.number}: {', '.join(others)}")
+    elif not options.own_worker:
         environment = f"TIERSTREAM_APP_VERSION={new.number} TIERSTREAM_POLICY={new.settings.policy}"
         warn(f"waits for your workers: {environment} tierstream worker")
     with ExitStack() as open_files:
-        log = None if wishes.worker_log is None else open_files.enter_context(wishes.worker_log.open("wb"))
+        log = None if options.worker_log is None else open_files.enter_context(options.worker_log.open("wb"))
         with (
-            steps.building(new, wishes.own_worker and not others, log) as check_worker,
+            steps.run_building_worker(new, options.own_worker and not others, log) as check_worker,
             _progress("records left") as on_progress,
         ):
             steps.catch_up(versions, new, check_worker, on_progress)
 
 
-def _compare(old: Version, new: Version, wishes: Wishes) -> Report:
+def _compare(old: Version, new: Version, options: RebuildOptions) -> Report:
     report = Report(old, new, *asyncio.run(steps.compare(old, new, lambda: None)))
-    report.print(Console(stderr=wishes.as_json))
-    if wishes.moves is not None:
-        wishes.moves.write_bytes(b"".join(line + b"\n" for line in report.lines()))
-        warn(f"{len(report.differences):,} customers written to {wishes.moves}")
+    report.print(Console(stderr=options.as_json))
+    if options.moves is not None:
+        options.moves.write_bytes(b"".join(line + b"\n" for line in report.lines()))
+        warn(f"{len(report.differences):,} customers written to {options.moves}")
     return report
 
 
-def _cut(versions: Versions, old: Version, new: Version, wait_seconds: float) -> Positions:
+def _cut(versions: AppVersions, old: Version, new: Version, wait_seconds: float) -> Positions:
     for one in (new, old):
         if members := versions.members(one.settings.table_app_id):
             warn(f"stop the workers of version {one.number} now: {', '.join(members)}")
         steps.wait_for_workers_to_stop(versions, one, wait_seconds)
-    return asyncio.run(steps.cut(versions, old, new, lambda: None))
+    return asyncio.run(steps.cut_over(versions, old, new, lambda: None))
 
 
-def _say_what_is_done(
-    versions: Versions,
+def _report_switch(
+    versions: AppVersions,
     old: Version,
     new: Version,
     positions: Positions,
@@ -130,7 +130,7 @@ def _say_what_is_done(
 ) -> None:
     named = {one.group for one in readers}
     others = [one for one in versions.readers(old.settings) if one not in named]
-    to_do = what_is_left_to_do(old, new)
+    to_do = steps_left(old, new)
     if as_json:
         found = None if report is None else report.as_json()
         answer = {
@@ -144,34 +144,36 @@ def _say_what_is_done(
         say(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
         return
     say(
-        f"version {new.number} begins where version {old.number} ends. Readers finish version {old.number}'s topics, then go on at:"
+        f"version {new.number} begins where version {old.number} ends. Readers finish the topics of "
+        f"version {old.number}, then continue at:"
     )
     for topic, by_partition in by_topic(positions).items():
         say(f"  {topic}  {' '.join(f'{number}:{offset}' for number, offset in by_partition.items())}")
     for reader in readers:
         say(f"group {reader.group}: {reader.what}")
     if others:
-        say(f"groups with positions in version {old.number}, not named by --group: {', '.join(others)}")
+        say(f"groups with offsets in version {old.number}, not named by --group: {', '.join(others)}")
     for line in to_do:
         say(line)
 
 
-def abort_rebuild(old_settings: Settings, new_settings: Settings, wishes: Wishes) -> None:
-    """Delete what there is of the new version and of no other."""
-    versions, old, new = Versions(old_settings), version_of(old_settings), version_of(new_settings)
+def abort_rebuild(old_settings: Settings, new_settings: Settings, options: RebuildOptions) -> None:
+    """Delete everything that belongs to the new version only."""
+    versions, old, new = AppVersions(old_settings), load_version(old_settings), load_version(new_settings)
     versions.topics()
     if new.number <= old.number:
-        raise refuse(f"version {new.number} is no later one than TIERSTREAM_APP_VERSION, {old.number}, which serves")
-    if versions.cut(new.settings):
+        raise refuse(f"version {new.number} is not later than TIERSTREAM_APP_VERSION, {old.number}, which is in use")
+    if versions.read_cut(new.settings):
         raise fail(
-            f"version {new.number} was switched to: its readers would lose it. Delete its topics by hand if nobody reads them"
+            f"version {new.number} was switched to: its readers would lose it. "
+            "Delete its topics yourself if they have no readers"
         )
     versions.refuse_workers(new.settings, "Stop them first; nothing was deleted")
     names = versions.own_topics(new.settings)
     if not names:
         say(f"there is no version {new.number}")
         return
-    confirm(f"Delete {', '.join(names)}?", wishes.yes)
+    confirm(f"Delete {', '.join(names)}?", options.yes)
     versions.delete(new.settings)
     for name in names:
         say(f"deleted  {name}")
@@ -180,7 +182,9 @@ def abort_rebuild(old_settings: Settings, new_settings: Settings, wishes: Wishes
 
 
 def _delete_view(settings: Settings) -> int:
-    """What Redis has of a version, without which it would look for what came after."""
+    """Delete the keys of a version in Redis, and with them the positions that a later version of this number would
+    continue from.
+    """
     redis = Redis.from_url(settings.redis_url or "", socket_timeout=5)
     try:
         keys = list(redis.scan_iter(match=f"{settings.redis_prefix}*", count=1000))
@@ -191,13 +195,13 @@ def _delete_view(settings: Settings) -> int:
         redis.close()
 
 
-def _names(written: str) -> tuple[str, str]:
+def _names(option: str) -> tuple[str, str]:
     """A group, and its name in the new version.
 
     >>> _names("my-app"), _names("tierstream-push=tierstream-v2-push")
     (('my-app', 'my-app'), ('tierstream-push', 'tierstream-v2-push'))
     """
-    group, _, to_group = written.partition("=")
+    group, _, to_group = option.partition("=")
     return group, to_group or group
 
 
@@ -217,8 +221,8 @@ def _progress(what: str) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """What goes wrong, in words."""
+def reporting_errors() -> Iterator[None]:
+    """Turn errors into a message and an exit status."""
     try:
         yield
     except (VersionError, TopicsError, ChangelogError, JournalError, LogError, Refused) as error:
@@ -226,11 +230,9 @@ def told() -> Iterator[None]:
     except (SettingsError, PolicyError) as error:
         raise refuse(str(error)) from None
     except (AioKafkaError, KafkaException, Interrupted) as error:
-        raise fail(f"Kafka did not answer as it should ({error}); run this again, it goes on") from None
+        raise fail(f"Kafka did not answer as it should ({error}); run this again to continue") from None
     except Fenced as error:
-        raise fail(
-            f"somebody else took a partition over ({error}): is a worker running? Stop it, and run this again"
-        ) from None
+        raise fail(f"a partition was taken over ({error}): is a worker running? Stop it, and run this again") from None
     except RedisError as error:
         raise fail(f"Redis does not answer: {error}; check TIERSTREAM_REDIS_URL") from None
     except OSError as error:
@@ -238,4 +240,4 @@ def told() -> Iterator[None]:
     except ValueError as error:
         raise refuse(str(error)) from None
     except KeyboardInterrupt:
-        raise fail("stopped; run this again to go on", INTERRUPTED) from None
+        raise fail("stopped; run this again to continue", INTERRUPTED) from None

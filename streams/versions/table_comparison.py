@@ -1,9 +1,10 @@
-"""The tables of two app versions side by side, customer by customer, as of the same records and the same time.
+"""Compares the tables of two app versions, customer by customer, as of the same records and the same time.
 
-Versions that run are never equally far. So what one has folded and the other has not, is folded in memory before they are
-compared; nothing is written and nobody is disturbed. What is known of a customer depends on the set of their events
-(models.customer.Facts), what was announced also on the order in which those met the clock. So the same policy gives the same
-customers, but where a record came late: then one version may have told what the other had no reason to.
+Running versions are never equally far. So records that only one of them has folded are folded in memory before the
+comparison; nothing is written, and no worker is disturbed. A customer's facts depend only on the set of their events
+(models.customer.Facts); announcements also depend on how far the clock was when each event was folded. So the same
+policy gives the same customers, except where a record came late: then one version may have announced something that the
+other had no reason to announce.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from models.policy import Policy
 from models.policy.editions import Editions
 from streams.engine.merge import merged
 from streams.engine.partition import Partition
-from streams.engine.table import Marker, Restored
+from streams.engine.table import Marker, RestoredTable
 from streams.settings import Settings
 from streams.topics import INPUTS
 from streams.versions.offline_partition import LogBetween, read_table
@@ -29,27 +30,27 @@ from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import EVENTS_A_BATCH
 
 EXAMPLES: Final = 5
-"""Customers named of each kind of difference."""
+"""How many customers are named per kind of difference."""
 
 EQUAL: Final = "equal"
-TOLD_OTHERWISE: Final = "told otherwise"
+ANNOUNCED_OTHERWISE: Final = "told otherwise"
 STANDING: Final = "another standing"
 FACTS: Final = "other facts"
 ONLY_OLD: Final = "only in the old version"
 ONLY_NEW: Final = "only in the new version"
 KINDS: Final = {
     EQUAL: "the same in everything",
-    TOLD_OTHERWISE: "the same events, tier, risk, stage and alert; told in another order, or as of another instant: records that came late "
-    "met the clock otherwise",
-    STANDING: "the same events, but another tier, risk, stage or alert: what was announced for a record that came late can't "
-    "be unsaid, and graces run from it; or the program changed",
-    FACTS: "not the same events counted: some came too late in one order and not in the other, or more than 64 after their repeat; "
-    "or inputs were deleted, or the program changed",
-    ONLY_OLD: "the inputs have nothing of them any more, or what they have is not accepted now",
-    ONLY_NEW: "what was not accepted then is now",
+    ANNOUNCED_OTHERWISE: "the same events, tier, risk, stage and alert; announced in another order, or as of another "
+    "instant, because records came late in one of the versions",
+    STANDING: "the same events, but another tier, risk, stage or alert: what was announced before a late record came "
+    "can't be taken back, and grace periods run from it; or the program changed",
+    FACTS: "other events were counted: some came too late in one version and not in the other, or were "
+    "repeated after more than 64 others; or inputs were deleted, or the program changed",
+    ONLY_OLD: "the inputs no longer have events of them, or these events are no longer accepted",
+    ONLY_NEW: "their events were not accepted by the old version, and are now",
 }
-"""What each means under one policy."""
-HARMLESS: Final = frozenset({EQUAL, TOLD_OTHERWISE})
+"""What each kind means under one policy. The keys are also those of the JSON output, so they don't change."""
+HARMLESS: Final = frozenset({EQUAL, ANNOUNCED_OTHERWISE})
 
 
 class Version(NamedTuple):
@@ -60,12 +61,14 @@ class Version(NamedTuple):
 
     @property
     def number(self) -> int:
-        """As in TIERSTREAM_APP_VERSION."""
+        """The TIERSTREAM_APP_VERSION."""
         return self.settings.app_version
 
 
 class Difference(NamedTuple):
-    """A customer of whom the versions say something else; tier and risk level in each, None where they are not known."""
+    """A customer that differs between the versions; tier and risk level in each, None where the customer is not
+    known.
+    """
 
     customer_id: str
     kind: str
@@ -74,20 +77,22 @@ class Difference(NamedTuple):
 
 
 @dataclass
-class Found:
-    """What a comparison found."""
+class TableComparison:
+    """The counts of a comparison."""
 
     kinds: Counter[str] = field(default_factory=Counter)
-    """Customers, by how they compare; under two policies those in both are EQUAL or of another STANDING."""
+    """Customers by kind of difference; under two policies, customers in both versions are EQUAL or of another
+    STANDING.
+    """
     tiers: Counter[tuple[str, str]] = field(default_factory=Counter)
     levels: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Customers in both, by tier and by risk level in the old version and the new."""
+    """Customers in both versions, by tier, and by risk level, in the old and the new version."""
     records: tuple[int, int] = (0, 0)
-    """Folded in memory, to get each side to where they are compared."""
+    """How many records of each version were folded in memory for the comparison."""
 
     @property
     def customers(self) -> int:
-        """All that there are in either."""
+        """How many customers either version has."""
         return self.kinds.total()
 
     @property
@@ -97,26 +102,27 @@ class Found:
 
     @property
     def is_harmless(self) -> bool:
-        """Whether there is nothing that the order of records alone does not account for."""
+        """Whether the order of records alone explains all differences."""
         return set(+self.kinds) <= HARMLESS
 
 
-def reach(markers: tuple[Marker, Marker]) -> tuple[dict[str, int], int]:
-    """The least position and time that neither table is beyond."""
+def furthest(markers: tuple[Marker, Marker]) -> tuple[dict[str, int], int]:
+    """The earliest position and time that neither table is beyond."""
     first, second = markers
     offsets = {topic: max(first.offsets.get(topic, -1), second.offsets.get(topic, -1)) for topic in INPUTS}
     return offsets, max(first.clock_ms, second.clock_ms)
 
 
-async def compare_partition(old: Version, new: Version, number: int, found: Found) -> list[Difference]:
-    """Compare one partition; adds to `found`, and gives the customers who differ in a way that is not harmless.
+async def compare_partition(old: Version, new: Version, number: int, found: TableComparison) -> list[Difference]:
+    """Compare one partition; adds to `found`, and returns the customers whose difference is not harmless.
 
-    Raises what reading tables and inputs raises.
+    Raises the errors of reading tables and inputs.
     """
     tables = [await read_table(one.settings, number) for one in (old, new)]
-    offsets, until_ms = reach((tables[0].marker, tables[1].marker))
+    offsets, until_ms = furthest((tables[0].marker, tables[1].marker))
     sides = [
-        _taken_to(version, number, table, offsets, until_ms) for version, table in zip((old, new), tables, strict=True)
+        _fold_up_to(version, number, table, offsets, until_ms)
+        for version, table in zip((old, new), tables, strict=True)
     ]
     found.records = (found.records[0] + sides[0][1], found.records[1] + sides[1][1])
     same_policy = old.policy.ref == new.policy.ref
@@ -124,9 +130,9 @@ async def compare_partition(old: Version, new: Version, number: int, found: Foun
 
 
 def differences(
-    old: Mapping[bytes, bytes], new: Mapping[bytes, bytes], same_policy: bool, found: Found
+    old: Mapping[bytes, bytes], new: Mapping[bytes, bytes], same_policy: bool, found: TableComparison
 ) -> Iterator[Difference]:
-    """Customers compared; adds to `found`, and gives those who differ in a way that is not harmless."""
+    """Compare customers; adds to `found`, and yields those whose difference is not harmless."""
     for key in sorted(old.keys() | new.keys()):
         states = [models.decode(side[key]) if key in side else None for side in (old, new)]
         before, after = states
@@ -135,20 +141,20 @@ def differences(
         elif same_policy:
             kind = EQUAL if old[key] == new[key] else _kind(before, after)
         else:
-            kind = EQUAL if _known_as(before) == _known_as(after) else STANDING
+            kind = EQUAL if _tier_and_level(before) == _tier_and_level(after) else STANDING
         found.kinds[kind] += 1
         if before is not None and after is not None:
             found.tiers[before.standing.tier, after.standing.tier] += 1
             found.levels[before.standing.risk_level, after.standing.risk_level] += 1
         if kind not in HARMLESS:
-            (tier, level), (new_tier, new_level) = map(_known_as, states)
+            (tier, level), (new_tier, new_level) = map(_tier_and_level, states)
             yield Difference(key.decode(), kind, (tier, new_tier), (level, new_level))
 
 
-def _taken_to(
-    version: Version, number: int, table: Restored, offsets: Mapping[str, int], until_ms: int
+def _fold_up_to(
+    version: Version, number: int, table: RestoredTable, offsets: Mapping[str, int], until_ms: int
 ) -> tuple[Partition, int]:
-    """A table in memory, taken to a position and a time; and how many records that took."""
+    """A table in memory, folded up to a position and a time; and how many records that took."""
     policy, marker = version.policy, table.marker
     partition = Partition(Editions.from_wire(policy, marker.editions), table.customers, marker.clock_ms)
     replay = Replay(policy, with_recorded_thresholds=True, partition=partition, without_bodies=True)
@@ -164,20 +170,20 @@ def _taken_to(
     return replay.partition, folded
 
 
-def _known_as(one: Customer | None) -> tuple[str | None, str | None]:
-    """Tier and risk level."""
+def _tier_and_level(one: Customer | None) -> tuple[str | None, str | None]:
+    """Tier and risk level; None for a customer that is not known."""
     return (None, None) if one is None else (one.standing.tier, one.standing.risk_level)
 
 
 def _standing(one: Customer) -> tuple[object, ...]:
-    """What others know a customer by, as of now."""
+    """What has been announced of a customer, as of now."""
     standing = one.standing
     alert = None if standing.alert is None else standing.alert.state
     return standing.tier, standing.risk_level, standing.stage, alert, standing.lock, standing.qualification
 
 
 def _events(one: Customer) -> tuple[object, ...]:
-    """What is known of a customer that does not depend on when they were looked at."""
+    """The facts of a customer, which do not depend on when each event was folded."""
     facts = one.facts
     return (
         facts.first_purchase_ms, facts.last_purchase_ms, facts.purchase_days, facts.orders, facts.spend_minor,
@@ -190,11 +196,11 @@ def _kind(before: Customer, after: Customer) -> str:
         return EQUAL
     if _events(before) != _events(after):
         return FACTS
-    return TOLD_OTHERWISE if _standing(before) == _standing(after) else STANDING
+    return ANNOUNCED_OTHERWISE if _standing(before) == _standing(after) else STANDING
 
 
 def _without_bounds(customer: Customer) -> bytes:
-    """A state but for when to look at it next, which any earlier instant will do for."""
+    """A state without its due times, for which any earlier instant would do as well."""
     plain = copied(customer)
     plain.due_at_ms = plain.tier_due_ms = 0
     return models.encode(plain)
