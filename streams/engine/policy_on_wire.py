@@ -1,4 +1,4 @@
-"""A policy as it travels: in the command that activates it, in the note of that, and in the serving view."""
+"""A policy as it is sent: in the command that activates it, in the note of the latest edition, and in the serving view."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from models.parameters import Parameters
 from models.policy import Policy, parse_with
 
 EDITION: Final = b"edition"
-"""Key, in the topic `census`, of the note of the latest edition that was begun."""
+"""The key, in the topic `census`, of the note of the latest edition."""
 
 
-class Rules(Struct, frozen=True):
-    """A policy as it is sent: its file, and the fitted parameters that it names."""
+class PolicyOnWire(Struct, frozen=True):
+    """A policy's file with the fitted parameters that it names. `ref` is the policy's name@version+digest."""
 
     ref: str
     text: str
     parameters: Parameters | None = None
 
     @classmethod
-    def of(cls, policy: Policy) -> Rules:
-        """What says all of a policy but the lines of a census."""
+    def of(cls, policy: Policy) -> PolicyOnWire:
+        """The wire form of a policy, which has everything but the thresholds of a census."""
         return cls(policy.ref, policy.text, policy.fitted)
 
     def policy(self) -> Policy:
-        """The policy. Raises PolicyError."""
+        """Parse the policy. Raises PolicyError."""
         return parse_with(self.text, self.parameters, self.ref)
 
 
@@ -41,7 +41,7 @@ def edition_body(
     policy: str | None = None,
     follows: str | None = None,
 ) -> bytes:
-    """The command that begins an edition. The same edition has the same event id, whoever sends it."""
+    """The command that begins an edition, as JSON. Its event id depends on the number alone, so repeats are recognised."""
     body = {
         "event_id": f"edition-{number}",
         "customer_id": EVERYBODY,

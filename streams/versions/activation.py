@@ -14,8 +14,8 @@ from models.bodies import EVERYBODY, MAX_POLICY_CHARACTERS, Command
 from models.parameters import Parameters
 from models.policy import PolicyError, load, parse_with, with_parameters
 from models.policy.compatibility import obstacles
-from streams.broker.librdkafka import quiet, writing
-from streams.engine.policy_on_wire import EDITION, Rules, edition_body
+from streams.broker.librdkafka import producer_options, silent_logger
+from streams.engine.policy_on_wire import EDITION, PolicyOnWire, edition_body
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import LogError
@@ -31,8 +31,8 @@ class Activation(Struct, frozen=True):
 
     edition: int
     at: str
-    rules: Rules
-    before: Rules
+    rules: PolicyOnWire
+    before: PolicyOnWire
     """What was in force until then: a rollback goes there."""
     actor: str | None = None
     reason: str | None = None
@@ -43,7 +43,7 @@ class InForce(Struct, frozen=True):
 
     edition: int
     """The latest."""
-    rules: Rules
+    rules: PolicyOnWire
     """The policy of the latest activation, or the workers' own; with the parameters that were switched to since."""
     activations: list[Activation]
     """The oldest first."""
@@ -53,7 +53,7 @@ class SwitchError(RuntimeError):
     """An edition that could not be begun; the message says what to do."""
 
 
-def in_force(settings: Settings, own: Rules) -> InForce:
+def in_force(settings: Settings, own: PolicyOnWire) -> InForce:
     """What is in force on tables that were made under a policy of one's own. Raises SwitchError.
 
     By the commands, as the tables take them: an app version that was built later has the same behind it, and no notes. The notes
@@ -93,7 +93,7 @@ def _after(now: InForce, value: bytes | None, told: Mapping[int, Activation]) ->
         if command.follows not in (None, _ref_in_force(now)):
             return begun  # it was not meant for a table under this policy
         try:
-            rules = Rules.of(parse_with(command.policy, command.parameters))
+            rules = PolicyOnWire.of(parse_with(command.policy, command.parameters))
         except PolicyError:
             return begun
         at = command.occurred_at
@@ -107,7 +107,7 @@ def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
 
     Raises SwitchError if the broker refuses, PolicyError if the policy can't have them.
     """
-    now = in_force(settings, Rules.of(load(settings.policy)))
+    now = in_force(settings, PolicyOnWire.of(load(settings.policy)))
     with_parameters(now.rules.policy(), parameters)
     number = now.edition + 1
     _begin(settings, number, edition_body(number, at_ms, parameters=parameters), {})
@@ -115,7 +115,12 @@ def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
 
 
 def activate(
-    settings: Settings, now: InForce, rules: Rules, at_ms: int, actor: str | None = None, reason: str | None = None
+    settings: Settings,
+    now: InForce,
+    rules: PolicyOnWire,
+    at_ms: int,
+    actor: str | None = None,
+    reason: str | None = None,
 ) -> int:
     """Begin an edition that is another policy, in every partition or in none; returns its number.
 
@@ -139,7 +144,7 @@ def _ref_in_force(now: InForce) -> str:
     return f"{policy.id}@{policy.version}"
 
 
-def why_not(now: InForce, rules: Rules) -> list[str]:
+def why_not(now: InForce, rules: PolicyOnWire) -> list[str]:
     """What keeps a policy from following what is in force, in sentences. Raises PolicyError."""
     before, after = now.rules.policy(), rules.policy()
     if (before.id, before.version) == (after.id, after.version):
@@ -155,7 +160,9 @@ def why_not(now: InForce, rules: Rules) -> list[str]:
 
 def _begin(settings: Settings, number: int, body: bytes, notes: dict[bytes, bytes]) -> None:
     """Send the command of an edition everywhere, with the notes of it. Raises SwitchError."""
-    producer = Producer(writing(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=quiet)
+    producer = Producer(
+        producer_options(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=silent_logger
+    )
     try:
         producer.init_transactions(PATIENCE_SECONDS)
         producer.begin_transaction()
