@@ -30,7 +30,7 @@ def _host_and_port(written: str) -> str:
 
 
 def web_address(written: str, *, such_as: str = "https://example.com/alerts") -> str:
-    """A URL that something can be sent to. Raises ValueError."""
+    """Check a web address, http or https; returns it unchanged. Raises ValueError."""
     try:
         url = urlsplit(written)
         has_host = bool(url.hostname) and url.port != 0
@@ -69,7 +69,7 @@ NEEDED = {
     "url": "give the address that alerts are sent to, as in https://example.com/alerts",
     "secret": "give the secret that the receiver checks signatures with, 16 characters or more, as from `openssl rand -hex 32`",
 }
-"""What to do about settings without a default."""
+"""For settings without a default, what to do if they are not set."""
 
 Kind = TypeVar("Kind", bound=BaseSettings)
 
@@ -93,25 +93,27 @@ class Settings(BaseSettings):
     """None: no serving view is kept. `rediss://` for TLS; user and password in the URL for ACLs."""
     policy: str = "retail-three-tier"
     shadow: str | None = None
-    """A second policy, which is folded beside the first and tells what it would bring in topics of its own; None: there is none."""
+    """A second policy that is folded beside the first, with outputs in topics of its own; None: no shadow policy."""
     app_id: str = Field("tierstream", pattern=r"^[A-Za-z0-9._-]{1,80}$")
     app_version: int = Field(1, ge=1)
-    """A new version starts with empty tables and reads its inputs from the beginning."""
+    """A new version starts with empty tables and reads its inputs from their beginning."""
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,80}$")
     partitions: int = Field(4, ge=1, le=1000)
     replication: int = Field(1, ge=1, le=10)
     create_topics: bool = True
     delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
-    """Whether what a batch brings is one transaction. Consumers of exactly-once outputs read with isolation.level=read_committed."""
+    """Whether everything that a batch writes is one transaction; its consumers then read with
+    isolation.level=read_committed.
+    """
     clock: Literal["wall", "event"] = "wall"
     until: TimeMs | None = None
-    """With the event clock: the time to which customers are advanced once every input has been read to its end."""
+    """With the event clock, the time to which customers are advanced once every input has been read to its end."""
     max_batch: int = Field(16000, ge=1, le=100_000)
-    """Records folded at once, per partition, at the most."""
+    """How many records of a partition are folded in one batch at most."""
     max_idle: DurationMs = 5_000
-    """How long an input that is known to be behind may hold up the others of its partition."""
+    """How long an input that is known to be behind may hold up the other inputs of its partition."""
     profile_interval: DurationMs = 1_000
-    """A customer's profile is published at most once in this time."""
+    """The shortest time between two published profiles of a customer."""
     commit_interval: DurationMs = 1_000
     session_timeout: DurationMs = Field(10_000, ge=2_000)
     web_host: str = "127.0.0.1"
@@ -119,9 +121,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     log_salt: SecretStr | None = Field(None, min_length=8, max_length=64)
-    """The key of the hashes that stand for customers in the log; None: one of this process alone."""
+    """The key of the hashes that stand for customers in the log; None: a random key for each process."""
     tracing_endpoint: Annotated[str | None, AfterValidator(_collector)] = None
-    """Where a collector of OpenTelemetry takes OTLP over HTTP; None, or empty: nothing is traced."""
+    """The address at which an OpenTelemetry collector takes OTLP over HTTP; None, or empty: nothing is traced."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
@@ -133,26 +135,30 @@ class Settings(BaseSettings):
 
     @property
     def table_app_id(self) -> str:
-        """The consumer group, and the prefix of the changelog's name."""
+        """The id of the consumer group, and the prefix of the changelog's name."""
         return self.app_id if self.app_version == 1 else f"{self.app_id}-v{self.app_version}"
 
     def topic(self, name: str) -> str:
-        """A topic's name on the broker. A further app version reads the same inputs and writes to topics of its own."""
+        """A topic's name on the broker. All app versions share the inputs; each version above 1 has output topics of
+        its own.
+        """
         is_shared = self.app_version == 1 or name in TOPIC_BODIES
         return self.topic_prefix + (name if is_shared else f"{name}-v{self.app_version}")
 
     @property
     def redis_prefix(self) -> str:
-        """What the serving view's keys begin with: a view for each app version."""
+        """The prefix of the serving view's keys; each app version has a view of its own."""
         return "tierstream:" if self.app_version == 1 else f"tierstream-v{self.app_version}:"
 
     @property
     def request_timeout_ms(self) -> int:
-        """How long a write is tried. Without transactions it must not outlast the session, as the partition may not."""
+        """How long a write is retried. Without transactions it must not outlast the session, after which another owns
+        the partition.
+        """
         return max(30_000, 3 * self.session_timeout) if self.delivery == "exactly-once" else self.session_timeout
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """For TLS to the broker."""
+        """The context for TLS to the broker; None without TLS. Raises SettingsError."""
         if self.security_protocol not in ("SSL", "SASL_SSL"):
             return None
         try:
@@ -163,7 +169,7 @@ class Settings(BaseSettings):
             ) from None
 
     def environment(self) -> dict[str, str]:
-        """The settings that were given, as the environment that gives them to another process."""
+        """The settings that were given, as environment variables for another process."""
         given = {name: getattr(self, name) for name in self.model_fields_set if getattr(self, name) is not None}
         written = {
             name: value.get_secret_value() if isinstance(value, SecretStr)
@@ -173,21 +179,6 @@ class Settings(BaseSettings):
         }  # fmt: skip
         return {f"TIERSTREAM_{name.upper()}": value for name, value in written.items()}
 
-    def client_options(self) -> dict[str, Any]:
-        """How kafka-python connects to the broker."""
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.broker.split(","),
-            "security_protocol": self.security_protocol,
-            "ssl_context": self.ssl_context(),
-        }
-        if self.sasl_password is not None and self.security_protocol.startswith("SASL"):
-            options |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self.sasl_password.get_secret_value(),
-            }
-        return options
-
 
 class PushSettings(BaseSettings):
     """Settings of `tierstream alerts push`, named `TIERSTREAM_PUSH_` and the field's name in capitals."""
@@ -196,24 +187,24 @@ class PushSettings(BaseSettings):
 
     url: Annotated[str, AfterValidator(web_address)]
     secret: SecretStr = Field(min_length=16)
-    """What the signatures are made with; the receiver has it too."""
+    """The key of the signatures, which the receiver has too."""
     patience: DurationMs = Field(15 * units.MINUTE_MS, ge=0)
-    """How long an alert is tried."""
+    """How long attempts to deliver an alert go on."""
     timeout: DurationMs = Field(10_000, ge=1)
-    """How long a receiver may take for its answer."""
+    """How long a receiver may take to answer."""
     at_once: int = Field(8, ge=1, le=256)
-    """Alerts of different customers on their way at the same time."""
+    """How many alerts of different customers are sent at the same time."""
     group: str = Field("push", pattern=r"^[A-Za-z0-9._-]{1,80}$")
-    """Each webhook of an installation has its own."""
+    """The name of the webhook's consumer group; each webhook of an installation has its own."""
 
 
 class RegistrySettings(BaseSettings):
-    """How a schema registry is asked, named `TIERSTREAM_REGISTRY_` and the field's name in capitals."""
+    """Settings of the schema registry, named `TIERSTREAM_REGISTRY_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="TIERSTREAM_REGISTRY_", extra="forbid", frozen=True)
 
     url: Annotated[str | None, AfterValidator(_registry)] = None
-    """Several of one cluster with commas; None: records are JSON."""
+    """The registry's address, several of one cluster with commas; None: records are JSON."""
     username: str | None = None
     password: SecretStr | None = None
     ca_file: str | None = None
@@ -235,28 +226,28 @@ class IngestSettings(BaseSettings):
     group: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,120}$")
     """The consumer group; None: the app's id, and `-ingest`."""
     since: Annotated[str, AfterValidator(_beginning)] = "beginning"
-    """Where a group begins that has been nowhere: beginning, now, or a time."""
+    """Where a group without a commit begins: `beginning`, `now`, or a time."""
     web_port: int = Field(6067, ge=0, le=65535)
-    """Of its pages; 0: it has none."""
+    """The port of its web pages; 0: no pages."""
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings from the environment, with what the command line gave in their place. Raises SettingsError."""
+    """The settings from the environment; `overrides` are those of the command line. Raises SettingsError."""
     return _load(Settings, overrides)
 
 
 def load_registry_settings(**overrides: Any) -> RegistrySettings:
-    """How the schema registry is asked, likewise. Raises SettingsError."""
+    """The schema registry's settings from the environment and the command line. Raises SettingsError."""
     return _load(RegistrySettings, overrides)
 
 
 def load_ingest_settings(**overrides: Any) -> IngestSettings:
-    """The live sources' settings, likewise. Raises SettingsError."""
+    """The live sources' settings from the environment and the command line. Raises SettingsError."""
     return _load(IngestSettings, overrides)
 
 
 def load_push_settings(**overrides: Any) -> PushSettings:
-    """The webhook's settings, likewise. Raises SettingsError."""
+    """The webhook's settings from the environment and the command line. Raises SettingsError."""
     return _load(PushSettings, overrides)
 
 
@@ -268,7 +259,7 @@ def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
 
 
 def in_words(error: ValidationError, prefix: str) -> str:
-    """What is wrong with settings, a line for each that is; their names begin with `prefix`."""
+    """The problems of settings, one a line; the settings' names begin with `prefix`."""
     lines = []
     for problem in error.errors():
         name = "_".join(str(part) for part in problem["loc"]) or ""

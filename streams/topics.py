@@ -1,4 +1,4 @@
-"""The registry of topics: their names, and how each has to be on the broker. One list, one place."""
+"""The registry of topics: their names, and how each has to be configured on the broker."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TABLE: Final = "customers"
 JOURNAL: Final = "journal"
 COMMANDS: Final = "commands"
 CENSUS: Final = "census"
-"""What the partitions know of their customers' measures, for policies whose lines depend on all of them."""
+"""Summaries of the partitions' measures, for policies whose thresholds depend on all customers."""
 AUDIT: Final = "audit"
-"""What people saw and did in the console, keyed by who."""
+"""What people saw and did in the console, keyed by person."""
 UNDELIVERED: Final = "undelivered"
-"""Alerts that a webhook did not take."""
+"""Alerts that could not be delivered to a webhook."""
 INPUTS: Final = tuple(TOPIC_BODIES)
 OUTPUTS: Final = (*ANNOUNCEMENTS, PROFILES)
 """The topics that feed the serving view."""
 
 SHADOWED: Final = (*OUTPUTS, DEAD_LETTERS)
-"""What a shadow policy brings, in topics of its own."""
+"""The outputs of a shadow policy, which it has in topics of its own."""
 
 KEPT_FOREVER: Final = {"cleanup.policy": "delete", "retention.ms": "-1"}
 COMPACTED: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
@@ -33,14 +33,14 @@ COMPACTED: Final = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it has to be on the broker."""
+    """A topic's name and configuration on the broker."""
 
     name: str
     configs: dict[str, str]
 
 
 def topics_of(settings: Settings) -> tuple[TopicSpec, ...]:
-    """Every topic of this installation. Inputs are kept for as long as anybody wants to replay them."""
+    """Every topic of this installation. Inputs are kept forever, so that they can be replayed."""
     names = {
         **dict.fromkeys(INPUTS, KEPT_FOREVER),
         **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL, AUDIT, UNDELIVERED), KEPT_FOREVER),
@@ -62,7 +62,7 @@ def changelog_topic(settings: Settings) -> str:
 
 
 def shadow_of(name: str) -> str:
-    """Where a shadow policy tells what the policy in force tells in an output topic."""
+    """The topic in which a shadow policy has what the policy in force has in the topic `name`."""
     return f"{name}-shadow"
 
 

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry, as far as tests need one: takes OTLP over HTTP and tells what came."""
+"""An OpenTelemetry collector for tests: takes OTLP over HTTP and shows the spans that it received."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.receiver import Receiver, receiving
 
 
 @dataclass(frozen=True)
-class Told:
-    """A span as it came."""
+class ReceivedSpan:
+    """A span as the collector received it."""
 
     resource: dict[str, Any]
     name: str
@@ -28,7 +28,7 @@ class Told:
     ended_ns: int
     attributes: dict[str, Any]
     links: list[tuple[bytes, dict[str, Any]]]
-    """The spans that it is linked to, by their ids, and what is told of each link."""
+    """The ids of the spans that it is linked to, with the attributes of each link."""
     has_failed: bool
     events: int
 
@@ -39,28 +39,28 @@ class Collector:
 
     @property
     def endpoint(self) -> str:
-        """As it is given in the settings."""
+        """The value for TIERSTREAM_TRACING_ENDPOINT."""
         return self.receiver.url.rpartition("/")[0]
 
     @property
-    def spans(self) -> list[Told]:
-        """What has come so far, by the time when it began."""
+    def spans(self) -> list[ReceivedSpan]:
+        """The spans received so far, by the time at which they began."""
         found = []
         for body in self.receiver.taken:
             for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 resource = _values(of_resource.resource.attributes)
-                found += [_told(one, resource) for scope in of_resource.scope_spans for one in scope.spans]
+                found += [_received(one, resource) for scope in of_resource.scope_spans for one in scope.spans]
         return sorted(found, key=lambda one: one.began_ns)
 
-    def named(self, name: str) -> list[Told]:
+    def named(self, name: str) -> list[ReceivedSpan]:
         return [one for one in self.spans if one.name == name]
 
-    def children(self, parent: Told) -> list[Told]:
+    def children(self, parent: ReceivedSpan) -> list[ReceivedSpan]:
         return [one for one in self.spans if one.parent_id == parent.span_id]
 
     @property
     def everything(self) -> bytes:
-        """All that came, to look for what must not be in it."""
+        """All that was received, to check what must not be in it."""
         return b"\n".join(repr(one).encode() for one in self.spans) + b"".join(self.receiver.taken)
 
 
@@ -71,8 +71,8 @@ def collecting() -> Iterator[Collector]:
         yield Collector(receiver)
 
 
-def _told(span: Wire, resource: dict[str, Any]) -> Told:
-    return Told(
+def _received(span: Wire, resource: dict[str, Any]) -> ReceivedSpan:
+    return ReceivedSpan(
         resource,
         span.name,
         Wire.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),

@@ -1,6 +1,4 @@
-"""What docs/observability asks of Prometheus: the expressions of the dashboard and of the alert rules, and what they
-name.
-"""
+"""The Prometheus expressions of docs/observability, of the dashboard and the alert rules, and the names that they use."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ def alert_rules() -> list[dict[str, Any]]:
 
 
 def expressions() -> Iterator[str]:
-    """All of them."""
+    """All expressions of the dashboard and the alert rules."""
     found = dashboard()
     for panel in found["panels"]:
         for target in panel.get("targets", []):
@@ -43,12 +41,12 @@ def expressions() -> Iterator[str]:
 
 
 def names_used() -> set[str]:
-    """The metrics that are asked for."""
+    """The metrics that the expressions use."""
     return {name for expression in expressions() for name in NAME.findall(expression)}
 
 
 def labels_used() -> set[str]:
-    """The labels by which they are chosen and grouped."""
+    """The labels by which the expressions select and group."""
     found = {label for expression in expressions() for label in SELECTED.findall(expression)}
     for expression in expressions():
         for group in GROUPED.findall(expression):

@@ -1,4 +1,4 @@
-"""A webhook's receiver that does what it is told: answers, or is slow, or says nothing."""
+"""A receiver of a webhook that follows a script: it answers, or is slow, or does not answer at all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OK = Answer(200)
 
 @dataclass
 class Receiver:
-    """Gives the answers of `script` in turn, then `otherwise`; or what `answers` makes of a request's body."""
+    """Gives the answers of `script` in turn, then `otherwise`; or what `answers` returns for a request's body."""
 
     script: list[Answer] = field(default_factory=list)
     otherwise: Answer = OK
@@ -81,10 +81,10 @@ def receiving(
                 self.end_headers()
                 self.wfile.write(chosen.body)
             except OSError:
-                self.close_connection = True  # who asked did not wait
+                self.close_connection = True  # the client did not wait
 
         def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -28,7 +28,8 @@ from scripts.benchmarks.report import Spread
 from scripts.benchmarks.running import Running, free_port, running
 from scripts.benchmarks.states import ordinary_states, policy
 from streams.broker.embedded import EmbeddedRedis
-from streams.view.customers import RedisView, update_of
+from streams.view.customers import RedisView
+from streams.view.updates import update_of
 from streams.web.signin.keys import add_key
 
 LETTER = "c"

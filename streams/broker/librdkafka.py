@@ -1,4 +1,4 @@
-"""How librdkafka connects, reads and writes: one place for its options."""
+"""The options with which librdkafka connects, reads and writes; and `read_records`, which reads ranges of offsets."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from streams.settings import Settings
 
 LARGEST_BYTES: Final = 64_000_000
-"""How large a record may be is the broker's decision; librdkafka's own limit is put out of the way."""
+"""librdkafka's limit for a record: so high that only the broker's limit counts."""
 POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 15.0
 
-Spans = dict[int, tuple[int, int]]
-"""Per partition, the first offset wanted and the one after the last."""
+OffsetRanges = dict[int, tuple[int, int]]
+"""By partition, the first offset and the offset after the last one."""
 
-quiet = logging.getLogger("tierstream.librdkafka")
-"""Where librdkafka's own lines go: nowhere. What fails is told by whoever asked."""
-quiet.setLevel(logging.CRITICAL)
+silent_logger = logging.getLogger("tierstream.librdkafka")
+"""A logger that drops librdkafka's own messages. Callers report failures themselves."""
+silent_logger.setLevel(logging.CRITICAL)
 
 
-def connection(settings: Settings) -> dict[str, Any]:
-    """How librdkafka connects to the broker."""
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Options of every client: how it connects to the broker."""
     options: dict[str, Any] = {"bootstrap.servers": settings.broker, "security.protocol": settings.security_protocol}
     if settings.tls_ca_file:
         options["ssl.ca.location"] = settings.tls_ca_file
@@ -38,14 +38,14 @@ def connection(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def writing(settings: Settings) -> dict[str, Any]:
-    """A producer that repeats nothing and, as Kafka's own do, keeps a customer's records in one partition."""
-    return connection(settings) | {"enable.idempotence": True, "partitioner": "murmur2_random"}
+def producer_options(settings: Settings) -> dict[str, Any]:
+    """Options of an idempotent producer that chooses partitions by key as Kafka's own producers do."""
+    return connection_options(settings) | {"enable.idempotence": True, "partitioner": "murmur2_random"}
 
 
-def reading(settings: Settings, group: str) -> dict[str, Any]:
-    """A consumer that only reads what is there: it joins no group, commits nothing, and is told where a log ends."""
-    return connection(settings) | {
+def reader_options(settings: Settings, group: str) -> dict[str, Any]:
+    """Options of a consumer that joins no group, commits nothing and is notified of the end of a partition."""
+    return connection_options(settings) | {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.partition.eof": True,
@@ -53,48 +53,50 @@ def reading(settings: Settings, group: str) -> dict[str, Any]:
     }
 
 
-def records_in(
+def read_records(
     consumer: Consumer,
     topic: str,
-    spans: Spans,
+    ranges: OffsetRanges,
     failure: Callable[[str], Exception],
     most: int = 1_000,
     deadline: float = float("inf"),
 ) -> Iterator[Any]:
-    """The records in the spans of a topic, each partition in order; `most` at a time are taken from librdkafka.
+    """Read the records in ranges of a topic, each partition in order; librdkafka is asked for `most` records at a time.
 
-    What can't be read is raised as a `failure`, which is given the words for it; TimeoutError at a monotonic `deadline`.
+    Raises `failure(message)` if the topic can't be read, and TimeoutError at `deadline`, in monotonic seconds.
     """
-    ends = {number: end for number, (first, end) in spans.items() if first < end}
+    ends = {number: end for number, (first, end) in ranges.items() if first < end}
     if ends:
-        consumer.assign([TopicPartition(topic, number, spans[number][0]) for number in ends])
+        consumer.assign([TopicPartition(topic, number, ranges[number][0]) for number in ends])
     answered = time.monotonic()
     while ends:
-        # A poll waits until it is full; a short one also lets Ctrl-C through.
+        # A poll waits until it has `most` records; a short one lets Ctrl-C through.
         messages = consumer.consume(most, POLL_SECONDS)
         if time.monotonic() > deadline:
             raise TimeoutError(f"{topic} was not read to its end in time")
         if messages:
             answered = time.monotonic()
         elif time.monotonic() > answered + PATIENCE_SECONDS:
-            raise failure(f"{topic} does not answer; is the broker well?")
+            raise failure(f"{topic} does not answer; check the broker, or run tierstream doctor")
         for message in messages:
             number, error = message.partition(), message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 raise failure(f"{topic} can't be read: {error.str()}")
             if message.topic() != topic or number not in ends:
-                continue  # of what was read before
+                continue  # of an earlier assignment
             if error is None and message.offset() < ends[number]:
                 yield message
-            # The last offsets of a log may hold no records, as after a transaction: then its end is told.
+            # The last offsets of a range may hold no records, as after a transaction; then the end of the partition is reported.
             if error is not None or message.offset() + 1 >= ends[number]:
                 del ends[number]
                 consumer.pause([TopicPartition(topic, number)])
 
 
-def tailing(settings: Settings, group: str) -> dict[str, Any]:
-    """A member of a group that commits by hand, or in a producer's transactions, and is soon told of what comes."""
-    return reading(settings, group) | {
+def group_member_options(settings: Settings, group: str) -> dict[str, Any]:
+    """Options of a member of a group that commits explicitly or in a producer's transactions, and gets new records
+    soon.
+    """
+    return reader_options(settings, group) | {
         "session.timeout.ms": settings.session_timeout,
         "heartbeat.interval.ms": max(settings.session_timeout // 5, 500),
         "auto.offset.reset": "earliest",

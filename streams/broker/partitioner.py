@@ -1,4 +1,6 @@
-"""Which partition a key goes to: Kafka's default, murmur2 of its bytes (org.apache.kafka.common.utils.Utils.murmur2)."""
+"""Kafka's default partitioner: the partition of a key, by murmur2 of its bytes
+(org.apache.kafka.common.utils.Utils.murmur2).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ WORD: Final = 0xFFFFFFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that a producer of Kafka's own chooses for a key, of so many.
+    """The partition, out of `partitions`, that Kafka's own producers choose for a key.
 
     >>> [partition_of(key, 4) for key in (b"1516", b"ada", "Zoë".encode(), b"")]
     [3, 1, 2, 1]

@@ -1,4 +1,4 @@
-"""Creating Tierstream's topics on the broker, and checking those that are there."""
+"""Creates Tierstream's topics on the broker, and checks the existing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from streams.broker.librdkafka import connection, quiet
+from streams.broker.librdkafka import connection_options, silent_logger
 from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
@@ -24,11 +24,11 @@ NOT_LED_YET: Final = frozenset(
         KafkaError.FENCED_LEADER_EPOCH,
     }
 )
-"""What a broker answers that does not know yet that it leads a partition."""
+"""The errors of a broker that does not know yet that it leads a partition."""
 
 
 class TopicsError(RuntimeError):
-    """Topics that are not there and can't be made, or that don't fit; the message says what to do."""
+    """Topics can't be created, or existing ones have a wrong partition count; the message says what to do."""
 
 
 class WantedTopic(Protocol):
@@ -44,13 +44,14 @@ class WantedTopic(Protocol):
 
 
 def create_topics(settings: Settings, wanted: Sequence[WantedTopic]) -> list[str]:
-    """Create the wanted topics that are missing and check the partition count of those that exist. Raises TopicsError.
+    """Create the wanted topics that are missing, and check the partition counts of all. Returns the names of the
+    created ones.
 
-    Returns the names of the topics that it created.
+    Raises TopicsError.
     """
     try:
-        # Closed at the end: else its threads would go on asking for as long as somebody holds on to an exception of it.
-        with AdminClient(connection(settings), logger=quiet) as admin:
+        # Closed explicitly: an exception that is kept would keep its threads running.
+        with AdminClient(connection_options(settings), logger=silent_logger) as admin:
             return _create(admin, settings, wanted)
     except KafkaException as error:
         raise TopicsError(f"the broker at {settings.broker} refused: {error.args[0].str()}") from None
@@ -70,7 +71,7 @@ def _create(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic
                 done.result()
                 created.append(name)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has created it
                     raise
     _check_counts(_wait_for_all(admin, settings, wanted), settings, wanted)
     if created:
@@ -91,13 +92,13 @@ def _partition_counts(admin: AdminClient, settings: Settings) -> dict[str, int]:
 
 
 def _wait_for_all(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic]) -> dict[str, int]:
-    """The partition counts, once the broker shows all of our topics. Raises TopicsError if it does not in time."""
+    """The partition counts, once the broker shows all wanted topics. Raises TopicsError if it does not in time."""
     names, deadline = {topic.name for topic in wanted}, time.monotonic() + PATIENCE_SECONDS
     while not names <= (found := _partition_counts(admin, settings)).keys():
         if time.monotonic() > deadline:
             raise TopicsError(
                 f"the broker at {settings.broker} does not show {', '.join(sorted(names - found.keys()))} after "
-                f"{PATIENCE_SECONDS:.0f} s; is it well? Try again, or run tierstream doctor"
+                f"{PATIENCE_SECONDS:.0f} s. Try again, or run tierstream doctor"
             )
         time.sleep(POLL_SECONDS)
     return found

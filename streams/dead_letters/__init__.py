@@ -1,5 +1,5 @@
-"""Records that could not be used: listing, repairing, sending again, and the outcome of each.
+"""Dead letters, the records that could not be used: listing, repairing, sending again and dismissing them.
 
-Public: `Ledger`, `Letter`, `DeadLettersError` (ledger.py), `DeadLetters`, `Sending` (on_broker.py). It reads and writes
-topics, and does not know the worker that refused the records.
+Public: `DeadLetters`, `Sending` (topic.py), `Ledger`, `DeadLetter`, `DeadLettersError` (ledger.py), `repaired`
+(repair.py). It reads and writes topics, and does not know the worker that refused the records.
 """

@@ -20,9 +20,9 @@ import models
 from models import units
 from models.bodies import TOPIC_BODIES
 from models.events import REASONS
-from streams.dead_letters.ledger import Address, Cut, DeadLettersError, Letter, Settled, parse_address
-from streams.dead_letters.on_broker import DeadLetters, Left, Sending, headers_of, unsendable
-from streams.dead_letters.repair import changes, fields_of, mended, parse_assignment
+from streams.dead_letters.ledger import Address, DeadLetter, DeadLettersError, Settled, ValueTruncated, parse_address
+from streams.dead_letters.repair import changes, fields_of, parse_assignment, repaired
+from streams.dead_letters.topic import DeadLetters, NotSent, Sending, headers_of, unsendable
 from streams.settings import SettingsError, load_settings
 from streams.terminal import (
     FAILED,
@@ -97,7 +97,7 @@ def show(
         value, cut = record.value(), None
         try:
             value = letters.original(letter, value)
-        except Cut as error:
+        except ValueTruncated as error:
             cut = str(error)
         if raw:
             sys.stdout.buffer.write(value or b"")
@@ -165,7 +165,7 @@ def repair(
         record = letters.record(letter)
         # A whole new body needs nothing of the old one.
         before = record.value() if body is not None else letters.original(letter, record.value())
-        after = mended(before if body is None else body, letter.topic, sets, unset or [])
+        after = repaired(before if body is None else body, letter.topic, sets, unset or [])
         changed = changes(before, after)
         new_key = record.key() if key is None else key.encode()
         customer_id = (fields_of(after) or {}).get("customer_id")
@@ -226,7 +226,7 @@ def resend(
         name = _by(by)
         letters, decoder = _dead_letters(broker), _decoder(policy)
         if addresses:
-            chosen: Sequence[Letter] = _find(letters, addresses, again)
+            chosen: Sequence[DeadLetter] = _find(letters, addresses, again)
         else:
             with _bar("reading") as on_progress:
                 chosen = letters.ledger(None, on_progress).select(reason, topic, since_ms)
@@ -306,15 +306,15 @@ def _check_kind(reason: str | None, topic: str | None) -> None:
         raise refuse(f"{topic!r} is no input topic; they are {', '.join(TOPIC_BODIES)}")
 
 
-def _find(letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[Letter]:
+def _find(letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[DeadLetter]:
     """The dead letters at some addresses, each once. Raises DeadLettersError for one that is settled, if `settled` is False."""
     wanted = [parse_address(one) for one in addresses]
     # What repeats or settles a dead letter is in the same partition.
     with _bar("reading") as on_progress:
         ledger = letters.ledger({partition for partition, _ in wanted}, on_progress)
-    found: dict[Address, Letter] = {}
+    found: dict[Address, DeadLetter] = {}
     for written, address in zip(addresses, wanted, strict=True):
-        letter = ledger.letter(address)
+        letter = ledger.find(address)
         if letter is None:
             raise DeadLettersError(
                 f"there is no dead letter at {written}; `tierstream dead-letters list` shows the open ones"
@@ -375,7 +375,7 @@ def _shown_value(value: bytes | None) -> str:
     return printable(text)
 
 
-def _as_json(letter: Letter) -> dict[str, Any]:
+def _as_json(letter: DeadLetter) -> dict[str, Any]:
     settled = letter.settled
     topic, partition, offset = letter.source or (letter.topic, None, None)
     return {
@@ -398,7 +398,7 @@ def _as_json(letter: Letter) -> dict[str, Any]:
     }
 
 
-def _show_letters(letters: Sequence[Letter], limit: int, with_settled: bool) -> None:
+def _show_letters(letters: Sequence[DeadLetter], limit: int, with_settled: bool) -> None:
     if not letters:
         say("no such dead letters")
         return
@@ -420,7 +420,7 @@ def _show_letters(letters: Sequence[Letter], limit: int, with_settled: bool) -> 
         say(f"and {len(letters) - limit:,} more; see more by --limit, or fewer by --reason, --topic or --since")
 
 
-def _show_counts(letters: Sequence[Letter], as_json: bool) -> None:
+def _show_counts(letters: Sequence[DeadLetter], as_json: bool) -> None:
     counted = sorted(Counter((one.topic, one.reason) for one in letters).items(), key=lambda item: (-item[1], item[0]))
     if as_json:
         say_json([{"topic": topic, "reason": reason, "letters": count} for (topic, reason), count in counted])
@@ -446,7 +446,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _report_left(letter: Letter, left: Left, number: int) -> None:
+def _report_left(letter: DeadLetter, left: NotSent, number: int) -> None:
     if number <= SHOWN_LEFT:
         warn(f"{letter.name} is left, {left.code}: {printable(_short(left.detail))}")
     elif number == SHOWN_LEFT + 1:

@@ -1,4 +1,4 @@
-"""The ledger of dead letters: which there are, where each came from, and what became of it."""
+"""The ledger of dead letters: which exist, where each came from, and whether and how it was settled."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 Address = tuple[int, int]
-"""Partition and offset of a record in the dead letters' topic."""
+"""Partition and offset of a record in the topic of dead letters."""
 Source = tuple[str, int, int]
 """Topic (without its prefix), partition and offset of the record that could not be used."""
 
 
 class DeadLettersError(RuntimeError):
-    """Something that can't be done, or a broker that fails; the message says what to do."""
+    """A dead letter can't be used as asked, or the broker fails; the message says what to do."""
 
 
-class Cut(DeadLettersError):
-    """A letter whose value was cut, and whose source record is gone."""
+class ValueTruncated(DeadLettersError):
+    """A dead letter has only the beginning of its value, and its source record is gone."""
 
 
 def parse_address(text: str) -> Address:
-    """An address as it is written. Raises ValueError.
+    """Parse the address of a dead letter. Raises ValueError.
 
     >>> parse_address("3:1042")
     (3, 1042)
     """
     partition, _, offset = text.partition(":")
     if not (text.isascii() and partition.isdigit() and offset.isdigit()):
-        raise ValueError(f"{text!r} is not a letter's address; write PARTITION:OFFSET as `list` shows it, as in 0:42")
+        raise ValueError(
+            f"{text!r} is not the address of a dead letter; write PARTITION:OFFSET as `list` shows it, as in 0:42"
+        )
     return int(partition), int(offset)
 
 
 def format_address(address: Address) -> str:
-    """The way `parse_address` reads it."""
+    """The text of an address, which `parse_address` reads."""
     return f"{address[0]}:{address[1]}"
 
 
 class Settled(Struct, frozen=True, gc=False):
-    """What became of a letter."""
+    """How a dead letter was settled."""
 
     how: str
     """`resent`, `repaired` or `dismissed`."""
@@ -47,70 +49,72 @@ class Settled(Struct, frozen=True, gc=False):
     at_ms: int
     note: str | None
     to: str | None
-    """topic:partition:offset of the record that was sent for it."""
+    """topic:partition:offset of the record that was sent in its place; None if it was dismissed."""
 
 
-class Letter(Struct):
+class DeadLetter(Struct):
     """A dead letter without its value, so that many fit into memory."""
 
     address: Address
     at_ms: int
     topic: str
     source: Source | None
-    """None if its headers don't tell."""
+    """None if its headers do not say so."""
     key: str | None
-    """For people: decoded, and cut if it is longer than any id."""
+    """Decoded for people, and shortened if it is longer than any id."""
     reason: str
     detail: str
     value_bytes: int | None
-    """The whole length of a value that was cut."""
+    """The length of the whole value, if the dead letter has only its beginning."""
     settled: Settled | None = None
 
     @property
     def name(self) -> str:
-        """Its address, written."""
+        """Its address as text."""
         return format_address(self.address)
 
     @property
     def where(self) -> str:
-        """Where it came from, written."""
+        """Its source as text."""
         return ":".join(map(str, self.source)) if self.source else f"{self.topic}:?"
 
 
 class Ledger:
-    """Letters, and what became of them. After a crash a letter may be there twice: it is one, at its first address."""
+    """Dead letters by address, with how they were settled. Repetitions after a crash count as one, at the first
+    address.
+    """
 
     def __init__(self) -> None:
-        self._letters: dict[Address, Letter] = {}
-        self._by_source: dict[Source, Letter] = {}
-        self._repeats: dict[Address, Letter] = {}
+        self._by_address: dict[Address, DeadLetter] = {}
+        self._by_source: dict[Source, DeadLetter] = {}
+        self._repeats: dict[Address, DeadLetter] = {}
 
     def take(self, address: Address, at_ms: int, key: bytes | None, headers: Mapping[str, str]) -> None:
-        """Book the next record of a partition: a letter, a note, or something else, which is passed over."""
+        """Take the next record of a partition: a dead letter, or a note that settles one. Other records are ignored."""
         if "reason" in headers:
-            self._take_letter(address, at_ms, key, headers)
+            self._take_dead_letter(address, at_ms, key, headers)
         elif "settles" in headers:
             self._take_note(at_ms, headers)
 
-    def letter(self, address: Address) -> Letter | None:
-        """The letter at an address, be it the letter's first or that of a repetition."""
-        return self._letters.get(address) or self._repeats.get(address)
+    def find(self, address: Address) -> DeadLetter | None:
+        """The dead letter at an address, its first one or that of a repetition; None if no dead letter has it."""
+        return self._by_address.get(address) or self._repeats.get(address)
 
     def select(
         self, reason: str | None = None, topic: str | None = None, since_ms: int = 0, settled: bool = False
-    ) -> list[Letter]:
-        """The open letters of a kind, in the order in which they came; with `settled`, those too."""
+    ) -> list[DeadLetter]:
+        """The open dead letters that fit, in the order of their times; with `settled`, settled ones too."""
         found = (
-            letter
-            for letter in self._letters.values()
-            if (settled or letter.settled is None)
-            and reason in (None, letter.reason)
-            and topic in (None, letter.topic)
-            and letter.at_ms >= since_ms
+            dead_letter
+            for dead_letter in self._by_address.values()
+            if (settled or dead_letter.settled is None)
+            and reason in (None, dead_letter.reason)
+            and topic in (None, dead_letter.topic)
+            and dead_letter.at_ms >= since_ms
         )
-        return sorted(found, key=lambda letter: (letter.at_ms, letter.address))
+        return sorted(found, key=lambda dead_letter: (dead_letter.at_ms, dead_letter.address))
 
-    def _take_letter(self, address: Address, at_ms: int, key: bytes | None, headers: Mapping[str, str]) -> None:
+    def _take_dead_letter(self, address: Address, at_ms: int, key: bytes | None, headers: Mapping[str, str]) -> None:
         topic, partition, offset = (headers.get(name, "") for name in ("topic", "partition", "offset"))
         source = (
             (sys.intern(topic), int(partition), int(offset)) if partition.isdecimal() and offset.isdecimal() else None
@@ -119,7 +123,7 @@ class Ledger:
             self._repeats[address] = first
             return
         value_bytes = headers.get("value_bytes", "")
-        letter = self._letters[address] = Letter(
+        dead_letter = self._by_address[address] = DeadLetter(
             address,
             at_ms,
             sys.intern(topic),
@@ -130,14 +134,14 @@ class Ledger:
             int(value_bytes) if value_bytes.isdecimal() else None,
         )
         if source is not None:
-            self._by_source[source] = letter
+            self._by_source[source] = dead_letter
 
     def _take_note(self, at_ms: int, headers: Mapping[str, str]) -> None:
         try:
-            letter = self.letter(parse_address(headers["settles"]))
+            dead_letter = self.find(parse_address(headers["settles"]))
         except ValueError:
             return
-        if letter is not None:
-            letter.settled = Settled(
+        if dead_letter is not None:
+            dead_letter.settled = Settled(
                 headers.get("how", "?"), headers.get("by", "?"), at_ms, headers.get("note"), headers.get("to")
             )

@@ -1,4 +1,4 @@
-"""How the value of a dead letter is mended: fields set and taken away."""
+"""Repairs the value of a dead letter: sets and removes fields."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from streams.dead_letters.ledger import DeadLettersError
 
 
 def parse_assignment(text: str) -> tuple[str, str]:
-    """Field and what is written for it, of `field=value`. Raises ValueError."""
+    """The field and the text of `field=value`. Raises ValueError."""
     name, equals, written = text.partition("=")
     if not (name and equals):
         raise ValueError(f"--set {text}: write field=value, as in --set amount=12.50")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"--set {name}: what is given is not UTF-8") from None
+        raise ValueError(f"--set {name}: the value is not UTF-8") from None
     return name, written
 
 
 def fields_of(value: bytes | None) -> dict[str, Any] | None:
-    """The fields of a JSON object; None if the value is none."""
+    """The fields of a JSON object; None if the value is not a JSON object."""
     try:
         body = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
@@ -33,10 +33,11 @@ def fields_of(value: bytes | None) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def mended(value: bytes | None, topic: str, assigned: Mapping[str, str], unset: Collection[str]) -> bytes | None:
-    """The value with fields set and taken away. Raises DeadLettersError if it has no fields.
+def repaired(value: bytes | None, topic: str, assigned: Mapping[str, str], unset: Collection[str]) -> bytes | None:
+    """The value with fields set and removed; unchanged, byte for byte, if none is. Raises DeadLettersError if it has no
+    fields.
 
-    What is written is JSON where that fits the field, else text: `order_id=7` is the order "7".
+    An assigned text is taken as JSON if that fits the type of the field, else as text: `order_id=7` is the order "7".
     """
     if not (assigned or unset):
         return value
@@ -51,7 +52,7 @@ def mended(value: bytes | None, topic: str, assigned: Mapping[str, str], unset: 
 
 
 def changes(before: bytes | None, after: bytes | None) -> dict[str, tuple[Any, Any]]:
-    """Per field that differs, what it was and what it is, as JSON; None where there is no such field."""
+    """For each field that differs, its value before and after, as JSON; None where the field is missing."""
     old, new = (
         {name: orjson.dumps(field).decode() for name, field in (fields_of(value) or {}).items()}
         for value in (before, after)
@@ -65,7 +66,7 @@ def _field_value(written: str, field_type: Any) -> Any:
         readings.insert(0, orjson.loads(written))
     except orjson.JSONDecodeError:
         return written
-    # If neither fits, the decoder says why the JSON doesn't.
+    # If neither fits, the decoder will say why the JSON does not.
     return next((one for one in readings if _fits(one, field_type)), readings[0])
 
 

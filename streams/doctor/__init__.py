@@ -1,4 +1,4 @@
-"""Examines an installation (broker, topics, rights, Redis, clock, policy) and says what is wrong and what to do.
+"""Examines an installation (policy, broker, topics, rights, Redis, clocks, a worker) and says what is wrong and what to do.
 
 Public: `examine` (checks.py), `Finding` (finding.py), `doctor` (cli.py). It changes nothing anywhere.
 """

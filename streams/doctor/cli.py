@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from streams.doctor.checks import examine
-from streams.doctor.finding import Finding, counted, problem
+from streams.doctor.finding import Finding, problem, with_count
 from streams.settings import SettingsError, load_settings
 from streams.terminal import FAILED, BrokerOption, JsonOption, RedisOption, SettingPolicyOption, example, say, say_json
 
@@ -44,7 +44,7 @@ def doctor(
     if as_json:
         say_json({"ok": not counts["problem"], "findings": [asdict(found) for found in findings]})
     else:
-        say(f"{counted(counts['problem'], 'problem')}, {counted(counts['warning'], 'warning')}")
+        say(f"{with_count(counts['problem'], 'problem')}, {with_count(counts['warning'], 'warning')}")
     raise typer.Exit(FAILED if counts["problem"] else 0)
 
 

@@ -1,4 +1,4 @@
-"""What an examination finds: ok, a warning or a problem, and what to do about it."""
+"""A finding of an examination: ok, a warning or a problem, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Status = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about one thing, and what to do about it."""
+    """A finding about one thing: `what` says what was found, `do` what to do about it."""
 
     about: str
     status: Status
@@ -20,29 +20,29 @@ class Finding:
 
 
 def ok(about: str, what: str) -> Finding:
-    """As it should be."""
+    """Everything is as it should be."""
     return Finding(about, "ok", what)
 
 
 def warning(about: str, what: str, do: str) -> Finding:
-    """It works, but not as well as it could, or not for ever."""
+    """It works, but not as well as it could, or not forever."""
     return Finding(about, "warning", what, do)
 
 
 def problem(about: str, what: str, do: str) -> Finding:
-    """It does not work like that."""
+    """It does not work."""
     return Finding(about, "problem", what, do)
 
 
-def dotted(version: Iterable[int]) -> str:
-    """A version as it is written."""
+def version_text(version: Iterable[int]) -> str:
+    """A version as text, as in 2.5."""
     return ".".join(map(str, version))
 
 
-def counted(count: int, what: str) -> str:
-    """So many of something.
+def with_count(count: int, what: str) -> str:
+    """A number with a noun.
 
-    >>> counted(1, "broker"), counted(3, "broker")
+    >>> with_count(1, "broker"), with_count(3, "broker")
     ('1 broker', '3 brokers')
     """
     return f"{count} {what}{'' if count == 1 else 's'}"

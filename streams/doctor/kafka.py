@@ -1,7 +1,7 @@
-"""What `tierstream doctor` looks at on the broker: topics, how they are configured, rights, transactions, the group.
+"""The checks of `tierstream doctor` on the broker: topics and their configuration, rights, transactions, the group.
 
-Even an innocent question can change a broker: who asks for the coordinator of a group, or of a transactional id, has it create
-its internal topics. So neither is asked for.
+Some requests change a broker: a request for the coordinator of a group, or of a transactional id, makes it create its
+internal topics. Such requests are not made.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
 from models import units
-from streams.doctor.finding import Finding, counted, dotted, ok, problem, warning
+from streams.doctor.finding import Finding, ok, problem, version_text, warning, with_count
 from streams.settings import Settings
 from streams.topics import COMPACTED, INPUTS, TopicSpec, topics_of
 from streams.worker.delivery import MAX_RECORD_BATCH_BYTES, TRANSACTION_TIMEOUT_MS
@@ -22,14 +22,30 @@ from streams.worker.delivery import MAX_RECORD_BATCH_BYTES, TRANSACTION_TIMEOUT_
 PATIENCE_MS: Final = 5_000
 """How long the broker may take to answer."""
 OLDEST_KAFKA: Final = (2, 5)
-"""For transactions whose producers are fenced by their epoch."""
+"""The first version whose transactional producers are fenced by their epoch."""
 TRANSACTION_TOPIC: Final = "__transaction_state"
 
 
-def look_at_broker(settings: Settings) -> Iterator[Finding]:
-    """Everything on the broker that a worker needs."""
+def kafka_python_options(settings: Settings) -> dict[str, Any]:
+    """How kafka-python connects to the broker, as keyword arguments of its clients. Raises SettingsError."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.broker.split(","),
+        "security_protocol": settings.security_protocol,
+        "ssl_context": settings.ssl_context(),
+    }
+    if settings.sasl_password is not None and settings.security_protocol.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value(),
+        }
+    return options
+
+
+def check_broker(settings: Settings) -> Iterator[Finding]:
+    """Examine everything on the broker that a worker needs."""
     refused = _why_unreachable(settings.broker)
-    if refused:
+    if refused is not None:
         yield problem(
             "broker", f"no Kafka answers at {settings.broker}: {refused}", "Start it, or set TIERSTREAM_BROKER"
         )
@@ -38,72 +54,72 @@ def look_at_broker(settings: Settings) -> Iterator[Finding]:
         admin = KafkaAdminClient(
             bootstrap_timeout_ms=PATIENCE_MS,
             request_timeout_ms=PATIENCE_MS,
-            **settings.client_options(),
+            **kafka_python_options(settings),
         )
     except (KafkaError, OSError, ValueError) as error:
         yield problem(
             "broker",
-            f"somebody listens at {settings.broker}, but does not answer as Kafka would: {error}",
+            f"a server at {settings.broker} does not answer as Kafka would: {error}",
             "See TIERSTREAM_SECURITY_PROTOCOL, _TLS_CA_FILE and _SASL_..., and the broker's log",
         )
         return
     try:
-        yield from _look_at_cluster(admin, settings)
+        yield from _check_cluster(admin, settings)
     except KafkaError as error:
         yield problem(
             "broker",
-            f"it did not answer a question: {error}",
+            f"the broker did not answer a request: {error}",
             'See its log, and docs/running.md, "Rights on the broker"',
         )
     finally:
         admin.close()
 
 
-def _why_unreachable(servers: str) -> str:
-    """Why no connection to any of the servers comes about; empty if one does."""
+def _why_unreachable(servers: str) -> str | None:
+    """Why none of the servers can be reached; None if one can."""
     refused = []
     for server in servers.split(","):
         host, _, port = server.rpartition(":")
         try:
             with socket.create_connection((host.strip("[]"), int(port)), PATIENCE_MS / 1000):
-                return ""
+                return None
         except OSError as error:
             refused.append(error.strerror or str(error))
     return "; ".join(dict.fromkeys(refused))
 
 
-def _look_at_cluster(admin: Any, settings: Settings) -> Iterator[Finding]:
+def _check_cluster(admin: Any, settings: Settings) -> Iterator[Finding]:
     brokers = [one["broker_id"] for one in admin.describe_cluster()["brokers"] if not one.get("is_fenced")]
     version = admin.get_broker_version_data(brokers[0]).broker_version
-    told = f"Kafka {dotted(version)} at {settings.broker}, {counted(len(brokers), 'broker')}"
+    what = f"Kafka {version_text(version)} at {settings.broker}, {with_count(len(brokers), 'broker')}"
     if settings.delivery == "exactly-once" and version < OLDEST_KAFKA:
         yield problem(
             "broker",
-            f"{told} is too old for exactly-once",
+            f"{what} is too old for exactly-once",
             "Use Kafka 2.5 or newer, or set TIERSTREAM_DELIVERY=at-least-once",
         )
     else:
-        yield ok("broker", told)
+        yield ok("broker", what)
     existing = {one["name"]: one for one in admin.describe_topics()}
     wanted = topics_of(settings)
-    yield from _look_at_topics(settings, wanted, existing, len(brokers))
+    yield from _check_topics(settings, wanted, existing, len(brokers))
     there = [topic for topic in wanted if topic.name in existing]
     if there:
-        yield from _look_at_configs(there, _configs(admin, ConfigResourceType.TOPIC, [one.name for one in there]))
+        yield from _check_configs(there, _configs(admin, ConfigResourceType.TOPIC, [one.name for one in there]))
     if settings.delivery == "exactly-once":
         of_broker = _configs(admin, ConfigResourceType.BROKER, [str(brokers[0])])[str(brokers[0])]
-        yield from _look_at_transactions(of_broker, existing.get(TRANSACTION_TOPIC), len(brokers))
-    yield from _look_at_group(settings, admin.list_groups())
+        yield from _check_transactions(of_broker, existing.get(TRANSACTION_TOPIC), len(brokers))
+    yield from _check_group(settings, admin.list_groups())
 
 
 def _configs(admin: Any, kind: Any, names: Iterable[str]) -> dict[str, dict[str, str | None]]:
-    """What things on the broker are configured to; nothing for one that we may not look at."""
+    """The configurations of things on the broker, by name; empty for one that this user may not see."""
     resources = [ConfigResource(kind, name) for name in names]
     found = admin.describe_configs(resources, config_filter="all").get(kind.name.lower(), {})
     return {one.name: {key: entry["value"] for key, entry in found.get(one.name, {}).items()} for one in resources}
 
 
-def _look_at_topics(
+def _check_topics(
     settings: Settings, wanted: Iterable[TopicSpec], existing: Mapping[str, Any], brokers: int
 ) -> Iterator[Finding]:
     missing = [topic.name for topic in wanted if topic.name not in existing]
@@ -111,7 +127,7 @@ def _look_at_topics(
     if missing:
         found = warning if settings.create_topics else problem
         do = "tierstream topics create" + (", or start a worker, which creates them" if settings.create_topics else "")
-        yield found("topics", f"not there: {', '.join(missing)}", do)
+        yield found("topics", f"these topics are missing: {', '.join(missing)}", do)
     wrong = []
     for topic in there:
         count = len(topic["partitions"])
@@ -119,22 +135,23 @@ def _look_at_topics(
             wrong.append(
                 problem(
                     "topics",
-                    f"{topic['name']} has {counted(count, 'partition')}, but TIERSTREAM_PARTITIONS is {settings.partitions}",
+                    f"{topic['name']} has {with_count(count, 'partition')}, but TIERSTREAM_PARTITIONS is {settings.partitions}",
                     f"Set TIERSTREAM_PARTITIONS={count} if all have as many; else tierstream topics migrate",
                 )
             )
     yield from wrong
     if there and not missing and not wrong:
-        yield ok("topics", f"{len(there)}, each with {counted(settings.partitions, 'partition')}")
+        yield ok("topics", f"all {len(there)} topics exist, each with {with_count(settings.partitions, 'partition')}")
     if missing and settings.replication > brokers:
         do = f"Set TIERSTREAM_REPLICATION={brokers}, or add brokers"
-        yield problem("topics", f"{settings.replication} replicas are asked for; of brokers there are {brokers}", do)
+        what = f"TIERSTREAM_REPLICATION is {settings.replication}, but the cluster has {with_count(brokers, 'broker')}"
+        yield problem("topics", what, do)
     if there:
-        yield from _look_at_replicas(there, brokers)
-        yield from _look_at_rights(settings, there)
+        yield from _check_replicas(there, brokers)
+        yield from _check_rights(settings, there)
 
 
-def _look_at_replicas(topics: Iterable[Any], brokers: int) -> Iterator[Finding]:
+def _check_replicas(topics: Iterable[Any], brokers: int) -> Iterator[Finding]:
     for topic in topics:
         leaderless = [one["partition_index"] for one in topic["partitions"] if one["leader_id"] < 0]
         if leaderless:
@@ -147,16 +164,16 @@ def _look_at_replicas(topics: Iterable[Any], brokers: int) -> Iterator[Finding]:
     if fewest == 1:
         yield warning(
             "replicas",
-            "some partitions have no second replica: with its disk, what a broker holds is lost",
-            "Fine for a trial. In production three brokers or more, and TIERSTREAM_REPLICATION=3 when topics are created"
+            "some partitions have no second replica: if a broker's disk fails, its records are lost",
+            "This is fine for a trial. In production use three brokers or more, and create topics with TIERSTREAM_REPLICATION=3"
             if brokers < 3
             else "Create topics with TIERSTREAM_REPLICATION=3, or reassign them (kafka-reassign-partitions)",
         )
     else:
-        yield ok("replicas", f"{fewest} or more of every partition")
+        yield ok("replicas", f"every partition has {with_count(fewest, 'replica')} or more")
 
 
-def _look_at_rights(settings: Settings, topics: Iterable[Any]) -> Iterator[Finding]:
+def _check_rights(settings: Settings, topics: Iterable[Any]) -> Iterator[Finding]:
     inputs = {settings.topic(name) for name in INPUTS}
     lacking = []
     for topic in topics:
@@ -165,22 +182,26 @@ def _look_at_rights(settings: Settings, topics: Iterable[Any]) -> Iterator[Findi
         if given is not None and "ALL" not in given and not needed <= set(given):
             lacking.append(f"{topic['name']} ({', '.join(sorted(needed - set(given)))})")
     if lacking:
-        yield problem("rights", f"not allowed: {'; '.join(lacking)}", "Give this user these rights (docs/running.md)")
+        yield problem(
+            "rights",
+            f"this user lacks rights: {'; '.join(lacking)}",
+            "Give this user these rights (docs/running.md)",
+        )
 
 
-def _look_at_configs(topics: Iterable[TopicSpec], found: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
+def _check_configs(topics: Iterable[TopicSpec], found: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
     findings: list[Finding] = []
     for topic in topics:
         configs = found[topic.name]
         if configs:
-            findings += _of_topic(topic, configs)
+            findings += _check_topic_configs(topic, configs)
         else:
-            said = f"the broker does not say how {topic.name} is configured"
-            findings.append(warning("configs", said, "Give this user DescribeConfigs on it"))
-    yield from findings or [ok("configs", "every topic keeps what it has to keep")]
+            what = f"this user may not see how {topic.name} is configured"
+            findings.append(warning("configs", what, "Give this user DescribeConfigs on it"))
+    yield from findings or [ok("configs", "every topic is configured to keep its records")]
 
 
-def _of_topic(topic: TopicSpec, configs: Mapping[str, str | None]) -> Iterator[Finding]:
+def _check_topic_configs(topic: TopicSpec, configs: Mapping[str, str | None]) -> Iterator[Finding]:
     is_compacted = topic.configs["cleanup.policy"] == COMPACTED["cleanup.policy"]
     alter = f"kafka-configs --alter --topic {topic.name} --add-config"
     for name, value in topic.configs.items():
@@ -202,7 +223,7 @@ def _of_topic(topic: TopicSpec, configs: Mapping[str, str | None]) -> Iterator[F
     retained = configs.get("retention.bytes")
     if not is_compacted and retained not in (None, "-1"):
         yield warning(
-            "configs", f"{topic.name}: what is beyond {retained} bytes is deleted", f"{alter} retention.bytes=-1"
+            "configs", f"{topic.name}: records beyond {retained} bytes are deleted", f"{alter} retention.bytes=-1"
         )
     largest = configs.get("max.message.bytes")
     if largest is not None and int(largest) < MAX_RECORD_BATCH_BYTES:
@@ -212,7 +233,7 @@ def _of_topic(topic: TopicSpec, configs: Mapping[str, str | None]) -> Iterator[F
         )  # fmt: skip
 
 
-def _look_at_transactions(configs: Mapping[str, str | None], topic: Any, brokers: int) -> Iterator[Finding]:
+def _check_transactions(configs: Mapping[str, str | None], topic: Any, brokers: int) -> Iterator[Finding]:
     def number(name: str) -> int | None:
         value = configs.get(name)
         return None if value is None else int(value)
@@ -223,15 +244,15 @@ def _look_at_transactions(configs: Mapping[str, str | None], topic: Any, brokers
     at_least_once = "or set TIERSTREAM_DELIVERY=at-least-once"
     if needed is None:
         do = f"Give this user DescribeConfigs on the cluster, {at_least_once}"
-        yield warning("transactions", "the broker does not say how it keeps transactions", do)
+        yield warning("transactions", "this user may not see how the broker keeps transactions", do)
     elif longest_ms is not None and longest_ms < TRANSACTION_TIMEOUT_MS:
         yield problem(
-            "transactions", f"transaction.max.timeout.ms is {longest_ms}, but ours last up to {TRANSACTION_TIMEOUT_MS}",
+            "transactions", f"transaction.max.timeout.ms is {longest_ms}, but transactions of a worker last up to {TRANSACTION_TIMEOUT_MS}",
             f"Raise it, {at_least_once}",
         )  # fmt: skip
     elif topic is None and replicas is not None and replicas > brokers:
         yield problem(
-            "transactions", f"transaction.state.log.replication.factor is {replicas}, but there are {brokers} brokers: none can begin",
+            "transactions", f"transaction.state.log.replication.factor is {replicas}, but the cluster has {with_count(brokers, 'broker')}: no transaction can begin",
             f"Add brokers, set it to {brokers}, {at_least_once}",
         )  # fmt: skip
     elif topic is not None and (short := [one for one in topic["partitions"] if len(one["isr_nodes"]) < needed]):
@@ -240,14 +261,16 @@ def _look_at_transactions(configs: Mapping[str, str | None], topic: Any, brokers
             f"Start the other brokers, {at_least_once}",
         )  # fmt: skip
     else:
-        yield ok("transactions", "possible")
+        yield ok("transactions", "transactions are possible")
 
 
-def _look_at_group(settings: Settings, groups: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+def _check_group(settings: Settings, groups: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
     found = next((one for one in groups if one["group_id"] == settings.table_app_id), None)
     if found is None or found.get("group_state") in ("Empty", "Dead"):
         yield warning(
-            "group", f"no worker is in the group {settings.table_app_id}", "tierstream worker, when all is well"
+            "group",
+            f"no worker is in the group {settings.table_app_id}",
+            "Start tierstream worker, once the problems are solved",
         )
     else:
-        yield ok("group", f"{settings.table_app_id} is {found.get('group_state') or 'there'}")
+        yield ok("group", f"the group {settings.table_app_id} is in the state {found.get('group_state') or 'unknown'}")

@@ -16,20 +16,20 @@ EDITION: Final = b"edition"
 """Key, in the topic `census`, of the record of the latest edition that was begun."""
 
 
-class Rules(Struct, frozen=True):
-    """A policy as it is sent: its file, and the fitted parameters that it names."""
+class PolicyOnWire(Struct, frozen=True):
+    """A policy's file with the fitted parameters that it names. `ref` is the policy's name@version+digest."""
 
     ref: str
     text: str
     parameters: Parameters | None = None
 
     @classmethod
-    def of(cls, policy: Policy) -> Rules:
-        """What says all of a policy but the lines of a census."""
+    def of(cls, policy: Policy) -> PolicyOnWire:
+        """The wire form of a policy, which has everything but the thresholds of a census."""
         return cls(policy.ref, policy.text, policy.fitted)
 
     def policy(self) -> Policy:
-        """The policy. Raises PolicyError."""
+        """Parse the policy. Raises PolicyError."""
         return parse_with(self.text, self.parameters, self.ref)
 
 

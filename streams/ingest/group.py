@@ -19,7 +19,7 @@ from confluent_kafka import (
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from models import units
-from streams.broker.librdkafka import quiet, reading
+from streams.broker.librdkafka import reader_options, silent_logger
 from streams.ingest.rows import Incoming
 from streams.ingest.writer import IngestError
 from streams.settings import Settings
@@ -37,7 +37,7 @@ MEMBERS_THERE: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERAT
 
 @contextmanager
 def _consumer(settings: Settings, group: str, options: dict[str, Any] | None = None) -> Iterator[Any]:
-    with closing(Consumer(reading(settings, group) | (options or {}), logger=quiet)) as consumer:
+    with closing(Consumer(reader_options(settings, group) | (options or {}), logger=silent_logger)) as consumer:
         try:
             yield consumer
         except KafkaException as error:

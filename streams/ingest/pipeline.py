@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.broker.librdkafka import quiet, tailing
+from streams.broker.librdkafka import group_member_options, silent_logger
 from streams.engine.merge import BEFORE_ALL_MS
 from streams.ingest.counts import Counts
 from streams.ingest.mapped import Source
@@ -67,7 +67,7 @@ class Ingest:
         self._wait_seconds = FIRST_WAIT_SECONDS
         self._tell_at = time.monotonic() + TELL_SECONDS
         self._told = counts.in_words()
-        self._consumer = Consumer(tailing(settings, group), logger=quiet)
+        self._consumer = Consumer(group_member_options(settings, group), logger=silent_logger)
 
     # ------------------------------------------------------------ the loop
     def run(self) -> None:

@@ -20,7 +20,7 @@ from streams.ingest.sources import find_sources
 from streams.ingest.writer import IngestError
 from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
 from streams.sources.logs import LogError
-from streams.telemetry.logs import last_words, set_up_logging
+from streams.telemetry.logs import log_final_error, set_up_logging
 from streams.terminal import FAILED, WRONG_USE
 from streams.topics import topics_of
 
@@ -59,10 +59,10 @@ def _carry(settings: Settings, given: IngestSettings, registry: RegistrySettings
                 pages.shutdown()
                 pages.server_close()
     except (SettingsError, LogError) as error:
-        last_words(settings, str(error))
+        log_final_error(settings, str(error))
         return WRONG_USE
     except (IngestError, TopicsError) as error:
-        last_words(settings, str(error))
+        log_final_error(settings, str(error))
         return FAILED
     log.info("stopped: %s", counts.in_words())
     return 0

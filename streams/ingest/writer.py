@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from models.bodies import EVERYBODY
 from models.events import Rejected
 from models.outputs import DEAD_LETTERS
-from streams.broker.librdkafka import LARGEST_BYTES, quiet, writing
+from streams.broker.librdkafka import LARGEST_BYTES, producer_options, silent_logger
 from streams.engine.batch import DeadLetter
 from streams.engine.envelope import dead_letter_record
 from streams.engine.merge import Record
@@ -93,7 +93,7 @@ class Writer:
             "message.max.bytes": LARGEST_BYTES,
             "queue.buffering.max.messages": 2_000_000,
         }
-        producer = Producer(writing(self._settings) | options, logger=quiet)
+        producer = Producer(producer_options(self._settings) | options, logger=silent_logger)
         self._tried(lambda: producer.init_transactions(TRY_SECONDS), until, "a transaction can't be begun")
         self._producer = producer
         found = producer.list_topics(self._settings.topic(COMMANDS), timeout=TRY_SECONDS).topics

@@ -1,4 +1,4 @@
-"""The words of the console: one table, each key in English and in Chinese."""
+"""The words of the web console: one table, each key in English and in Chinese."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "provider_failed": ("Signing in did not work. Ask your administrator; the reason is in the console's log.", "登录失败，请联系管理员；原因见控制台日志。"),
     "theme": ("Switch between light and dark", "切换浅色与深色"),
     "other_language": ("中文", "English"),
-    "not_found": ("There is nothing here.", "这里什么也没有。"),
-    "customer_unknown": ("Nothing is known of this customer.", "没有该客户的资料。"),
+    "not_found": ("This page does not exist.", "这里什么也没有。"),
+    "customer_unknown": ("This customer is not known.", "没有该客户的资料。"),
     "not_allowed": ("Your role may not do this.", "您的角色无权执行此操作。"),
-    "went_wrong": ("Something went wrong. It has been logged.", "出错了，已记录。"),
+    "went_wrong": ("Something went wrong. The error has been logged.", "出错了，已记录。"),
     "store_away": ("Redis does not answer. Try again in a moment.", "Redis 没有响应，请稍后重试。"),
-    "stale_page": ("This page is too old, or the request came from elsewhere. Load it again.", "页面已过期，或请求来自其他网站，请重新加载。"),
-    "broker_away": ("Not done: the broker did not confirm it. Look again in a moment, then repeat it.", "未完成：消息代理没有确认。请稍后查看并重试。"),
+    "stale_page": ("This page is too old, or another site made the request. Load the page again.", "页面已过期，或请求来自其他网站，请重新加载。"),
+    "broker_away": ("Not done: the broker did not confirm the action. Check again in a moment, then repeat it.", "未完成：消息代理没有确认。请稍后查看并重试。"),
     "back": ("Back to the queue", "返回队列"),
     "nothing_yet": ("Nothing here yet.", "暂无内容。"),
     # ------------------------------------------------------------ queue
@@ -50,8 +50,8 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "why": ("Why", "为什么"),
     "at_stake": ("At stake", "涉及价值"),
     "what_to_do": ("What to do", "建议措施"),
-    "by_when": ("By when", "截止"),
-    "act": ("Act", "处理"),
+    "by_when": ("Deadline", "截止"),
+    "act": ("Actions", "处理"),
     "claim": ("Claim", "认领"),
     "claim_next": ("Claim the next one", "认领下一个"),
     "act_contacted": ("Contacted", "已联系"),
@@ -68,27 +68,27 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "key_open": ("open the customer", "打开客户"),
     "queue_sizes": ("{open} open, {held} held, {snoozed} snoozed", "待处理 {open}，暂缓 {held}，稍后 {snoozed}"),
     "queue_sizes_short": ("{held} held, {snoozed} snoozed", "暂缓 {held}，稍后 {snoozed}"),
-    "budget_left": ("you may take {left} of {budget} more today", "今天还可认领 {left} 个（共 {budget} 个）"),
-    "over_budget": ("You have taken as many alerts today as the policy allows; the rest waits for tomorrow.", "您今天的认领数量已达上限，其余留待明天。"),
+    "budget_left": ("you may claim {left} of {budget} more today", "今天还可认领 {left} 个（共 {budget} 个）"),
+    "over_budget": ("You have claimed as many alerts today as the policy allows; the others wait until tomorrow.", "您今天的认领数量已达上限，其余留待明天。"),
     "waits_for_budget": ("over today’s budget", "超出今日额度"),
-    "already_taken": ("Somebody else was quicker.", "已被他人认领。"),
+    "already_taken": ("Somebody else has claimed it.", "已被他人认领。"),
     "nobody_waits": ("There is no alert to claim.", "没有可认领的预警。"),
-    "queue_empty": ("Nobody waits. Well done.", "没有待处理的预警，辛苦了。"),
-    "queue_none_such": ("No alert is like that. Choose fewer filters.", "没有符合条件的预警，请减少筛选条件。"),
+    "queue_empty": ("No alert is waiting. Well done.", "没有待处理的预警，辛苦了。"),
+    "queue_none_such": ("No alert fits these filters. Choose fewer.", "没有符合条件的预警，请减少筛选条件。"),
     "incident": ("{customers} customers at once complain about {category}.", "{customers} 位客户同时投诉“{category}”。"),
-    "breached": ("too late", "已超时"),
-    "claimed_by": ("{who} is taking it", "{who} 正在认领"),
+    "breached": ("overdue", "已超时"),
+    "claimed_by": ("{who} is claiming it", "{who} 正在认领"),
     "pages": ("Pages", "分页"),
     "preceding": ("Previous", "上一页"),
     "following": ("Next", "下一页"),
-    "act_for_agents": ("Viewers look; an agent or a manager can do this.", "查看者只能查看；此操作需由客服或主管执行。"),
-    "reason_missing": ("Say why it is dismissed.", "请说明不予处理的理由。"),
-    "reason_too_long": ("The reason has {characters} characters; {most} is the most.", "理由有 {characters} 个字符，最多 {most} 个。"),
-    "owner_when_claiming": ("An owner is named with `acknowledged` only.", "只有认领（acknowledged）时才能指定负责人。"),
-    "manager_assigns": ("Only a manager gives an alert to somebody else.", "只有主管可以把预警交给他人。"),
-    "end_of_snooze": ("Only a snooze has an end.", "只有稍后处理才有截止时间。"),
-    "end_missing": ("Say until when it is snoozed, as in 2026-03-01T09:00:00Z.", "请写明稍后处理到何时，例如 2026-03-01T09:00:00Z。"),
-    "end_is_past": ("A snooze ends in the future.", "稍后处理的截止时间须晚于现在。"),
+    "act_for_agents": ("Viewers can only look; an agent or a manager can do this.", "查看者只能查看；此操作需由客服或主管执行。"),
+    "reason_missing": ("Give a reason for dismissing it.", "请说明不予处理的理由。"),
+    "reason_too_long": ("The reason has {characters} characters; at most {most} are allowed.", "理由有 {characters} 个字符，最多 {most} 个。"),
+    "owner_when_claiming": ("An owner can be named only with `acknowledged`.", "只有认领（acknowledged）时才能指定负责人。"),
+    "manager_assigns": ("Only a manager can assign an alert to somebody else.", "只有主管可以把预警交给他人。"),
+    "end_of_snooze": ("Only a snooze can have an end.", "只有稍后处理才有截止时间。"),
+    "end_missing": ("Give the end of the snooze, as in 2026-03-01T09:00:00Z.", "请写明稍后处理到何时，例如 2026-03-01T09:00:00Z。"),
+    "end_is_past": ("The end of a snooze has to be in the future.", "稍后处理的截止时间须晚于现在。"),
     "level_none": ("none", "无"),
     "state_open": ("open", "待处理"),
     "state_held": ("held", "暂缓"),
@@ -100,7 +100,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "state_lost": ("lost", "已流失"),
     "state_dismissed": ("dismissed", "不予处理"),
     "state_recovered": ("recovered", "自行恢复"),
-    "hold_cool-down": ("held: too soon after the last one", "暂缓：距上次预警太近"),
+    "hold_cool-down": ("held: too soon after the last alert", "暂缓：距上次预警太近"),
     "hold_complaint-open": ("held: a complaint is open", "暂缓：投诉尚未解决"),
     "term_base": ("any new customer", "新客户基准"),
     "term_rhythm": ("rhythm", "购买节奏"),
@@ -138,7 +138,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "purchases": ("purchases", "购买"),
     "point_in_time": ("At this point in time", "查看某一时刻"),
     "why_this_risk": ("Why this risk", "风险构成"),
-    "log_odds_note": ("Log-odds: to the right what raises the risk, to the left what lowers it. They add up to the score.", "对数几率：向右增加风险，向左降低风险，相加即为总分。"),
+    "log_odds_note": ("Log-odds: bars to the right raise the risk, bars to the left lower it. Their sum is the score.", "对数几率：向右增加风险，向左降低风险，相加即为总分。"),
     "this_tier": ("This tier", "当前等级"),
     "base_tier": ("The lowest tier; nothing is needed to keep it.", "最低等级，无需保级。"),
     "likely_to_climb": ("Likely to climb.", "有望升级。"),
@@ -151,15 +151,15 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "what_if_answer": ("an answer about satisfaction", "一次满意度答复"),
     "amount": ("Amount", "金额"),
     "severity": ("Severity", "严重程度"),
-    "what_if_ask": ("See what would be", "查看结果"),
-    "what_if_asking": ("Asking the workers’ table …", "正在查询工作进程的数据表……"),
-    "what_if_note": ("Folded by the policy’s own rules on what is known now. Nothing is changed by asking.", "按策略规则在当前数据上推算，查询不会改变任何数据。"),
+    "what_if_ask": ("Show the effect", "查看结果"),
+    "what_if_asking": ("Reading the workers’ table …", "正在查询工作进程的数据表……"),
+    "what_if_note": ("The policy is applied to the customer’s present state. Asking changes nothing.", "按策略规则在当前数据上推算，查询不会改变任何数据。"),
     "what_if_amount": ("Write an amount greater than zero, as in {example}.", "请填写大于零的金额，例如 {example}。"),
     "what_if_score": ("Write a whole number from 0 to {most}.", "请填写 0 至 {most} 的整数。"),
-    "what_if_unknown": ("The workers’ table does not have this customer yet, or no more. Try again in a moment.", "工作进程的数据表中没有该客户（尚未写入或已删除），请稍后重试。"),
-    "what_if_too_large": ("The workers’ table is too large to be asked from a page. Use tierstream explain --event.", "数据表过大，无法在页面上查询，请使用命令 tierstream explain --event。"),
+    "what_if_unknown": ("The workers’ table does not have this customer yet, or not any more. Try again in a moment.", "工作进程的数据表中没有该客户（尚未写入或已删除），请稍后重试。"),
+    "what_if_too_large": ("The workers’ table is too large to be read for a page. Use the command tierstream explain --event.", "数据表过大，无法在页面上查询，请使用命令 tierstream explain --event。"),
     "what_if_no_table": ("The workers’ table could not be read. Try again in a moment; the reason is in the console’s log.", "无法读取工作进程的数据表，请稍后重试；原因见控制台日志。"),
-    "what_if_not_counted": ("It would not be counted.", "该事件不会被计入。"),
+    "what_if_not_counted": ("This event would not be counted.", "该事件不会被计入。"),
     "without_it": ("without it", "未发生"),
     "with_it": ("with it", "发生后"),
     "tier_lost_on": ("Tier is lost on", "等级失效日"),
@@ -171,7 +171,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "what_it_takes": ("What it takes", "需要什么"),
     "one_purchase_keep": ("one purchase of {amount} keeps {tier}", "一次购买 {amount} 即可保住 {tier}"),
     "one_purchase_reach": ("one purchase of {amount} reaches {tier}", "一次购买 {amount} 即可升至 {tier}"),
-    "nothing_was_changed": ("Nothing was changed by asking.", "查询没有改变任何数据。"),
+    "nothing_was_changed": ("Asking changed nothing.", "查询没有改变任何数据。"),
     "story": ("What happened", "经过"),
     "purchase": ("Purchase", "购买"),
     "orders_n": ("orders: {n}", "订单：{n}"),
@@ -232,18 +232,18 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "spend": ("Spend", "平均消费"),
     "cost": ("Cost a year", "年服务成本"),
     "benefit": ("Benefit a year", "年收益"),
-    "sample_note": ("Per customer. All but the number of customers are of at most {sample} of a tier, drawn at random, as of what last happened to each; in the last row each tier counts by its customers. Money in {currency}.", "均为每位客户的数值。除客户数外，其余为每个等级随机抽取至多 {sample} 位客户的估计值，以各客户最近一次变动时为准；末行按各等级客户数加权。金额单位：{currency}。"),
+    "sample_note": ("Per customer. All but the number of customers are estimated from at most {sample} customers of each tier, drawn at random, as of each customer’s latest change; the last row weights each tier by its customers. Money in {currency}.", "均为每位客户的数值。除客户数外，其余为每个等级随机抽取至多 {sample} 位客户的估计值，以各客户最近一次变动时为准；末行按各等级客户数加权。金额单位：{currency}。"),
     "how_measured": ("How each is measured", "各项指标的计算方法"),
     "about_retention": ("Mean probability of a purchase within {horizon}.", "{horizon}内再次购买的平均概率。"),
-    "about_churn": ("Mean probability of no purchase within {horizon}: who buys nothing for so long has churned.", "{horizon}内没有购买的平均概率；在此期间没有购买即视为流失。"),
+    "about_churn": ("Mean probability of no purchase within {horizon}: a customer who buys nothing for so long has churned.", "{horizon}内没有购买的平均概率；在此期间没有购买即视为流失。"),
     "about_alive": ("Mean probability of not having left for good.", "尚未永久流失的平均概率。"),
-    "about_repeat_rate": ("Of those who ever bought, the share who did so on more than one day.", "购买过的客户中，在不止一天购买的比例。"),
+    "about_repeat_rate": ("Share of the buyers who bought on more than one day.", "购买过的客户中，在不止一天购买的比例。"),
     "about_satisfaction": ("Mean of the latest answers, 0 to 100.", "最近一次满意度答复的平均分（0 至 100）。"),
     "about_frequency": ("Mean orders in the policy’s window.", "策略统计期内的平均订单数。"),
     "about_spend": ("Mean net spend in the policy’s window.", "策略统计期内的平均净消费额。"),
-    "about_lifetime_value": ("Mean of what is to be expected of them, less the cost to serve and that of complaints still open.", "预期价值的平均值，已扣除服务成本和未解决投诉的成本。"),
-    "about_cost": ("What serving a customer of the tier costs in a year, as the policy has it.", "按策略规定，该等级每位客户一年的服务成本。"),
-    "about_benefit": ("Margin ({margin}) × net spend of the last 365 days − cost to serve − cost of complaints still open, as the policy has them. Of a window that is shorter, the spend is what it comes to in 365 days.", "毛利率（{margin}）× 最近 365 天净消费额 − 服务成本 − 未解决投诉的成本，均按策略规定。统计期较短时，消费额按 365 天折算。"),
+    "about_lifetime_value": ("Mean expected value, less the cost to serve and the cost of open complaints.", "预期价值的平均值，已扣除服务成本和未解决投诉的成本。"),
+    "about_cost": ("The cost of serving a customer of the tier for a year, by the policy.", "按策略规定，该等级每位客户一年的服务成本。"),
+    "about_benefit": ("Margin ({margin}) × net spend of the last 365 days − cost to serve − cost of open complaints, by the policy. The spend of a shorter window is scaled up to 365 days.", "毛利率（{margin}）× 最近 365 天净消费额 − 服务成本 − 未解决投诉的成本，均按策略规定。统计期较短时，消费额按 365 天折算。"),
     "at_risk": ("at risk", "有风险"),
     "sizes_over_time": ("Tiers and customers at risk over time", "各等级与风险客户走势"),
     "moves_between_tiers": ("Moves between tiers", "等级流动"),
@@ -251,13 +251,15 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "nobody_moved": ("Nobody changed tier in this period.", "本时段没有等级变化。"),
     "alerts_opened_and_closed": ("Alerts opened and closed", "预警的新增与结束"),
     "complaints_behind": ("Complaints behind alerts", "预警涉及的投诉"),
-    "who_has_what": ("Who has what", "处理人"),
+    "who_has_what": ("Alerts by owner", "处理人"),
     "risk_moves": ("Moves between risk levels", "风险等级变化"),
 }  # fmt: skip
 
 
 def words(language: Language) -> Callable[..., str]:
-    """Looks words up: `t("too_many_tries", minutes=3)`. Raises KeyError for a key that is not in the table."""
+    """A function that looks words up: `t("too_many_tries", minutes=3)`. It raises KeyError for a key that is not in the
+    table.
+    """
     column = LANGUAGES.index(language)
 
     def t(key: str, **values: object) -> str:
@@ -268,7 +270,7 @@ def words(language: Language) -> Callable[..., str]:
 
 
 def language_of(chosen: str | None, accepted: str | None) -> Language:
-    """The language that was chosen, else the first one accepted that there is, else English.
+    """The chosen language, else the known one that the header Accept-Language prefers, else English.
 
     >>> language_of(None, "fr;q=0.9, zh-CN;q=0.8, en;q=0.5"), language_of("en", "zh"), language_of(None, None)
     ('zh', 'en', 'en')

@@ -1,4 +1,4 @@
-"""The digest's words, in each language. What alerts say in it is said by streams/language/sentences.py."""
+"""The words of the digest, in each language. Sentences about an alert come from streams/language/sentences.py."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ EN: Final[Words] = {
     "saved": "saved",
     "lost": "lost",
     "kept": "{amount} kept",
-    "gone": "{amount} gone",
-    "kept_means": "What was kept counts alerts that were saved, and customers who recovered after they were contacted.",
+    "gone": "{amount} lost",
+    "kept_means": "The amount kept counts alerts that were saved, and customers who recovered after somebody contacted them.",
     "now": "Now",
     "urgent": "The most urgent",
-    "nothing": "Nothing is open.",
+    "nothing": "No alert is open.",
     "at_stake": "{amount} at stake",
     "why": "why",
     "do": "do",
     "by": "by",
     "overdue": "overdue",
-    "no_action": "look at it",
+    "no_action": "look at the alert",
     "incidents": "Incidents",
     "incident": "{customers} customers complain about {category}, since {since}",
-    "incident_means": "One cause, many customers: mend that first.",
+    "incident_means": "One cause, many customers: fix it first.",
     "console": "Open the console",
     "more": "and {count} more",
 }

@@ -1,4 +1,4 @@
-"""Customers' ids for eyes that may not know them: in the console and in the digest alike."""
+"""Masks customer ids for people who may not see them, in the console and in the digest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Final
 
 DOTS: Final = "•••"
 SHOWN: Final = 2
-"""Characters at either end, of an id that is long enough."""
+"""How many characters at either end stay readable in an id that is long enough."""
 
 
 def mask(customer_id: str) -> str:
-    """An id of which only its ends can be seen, and of a short one nothing.
+    """A masked id: only its ends are readable, of a short id only the end, of a very short one nothing.
 
     >>> mask("customer-1542"), mask("c0042"), mask("42")
     ('cu•••42', '•••42', '•••')

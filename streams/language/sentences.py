@@ -1,7 +1,7 @@
-"""What bodies say in sentences, for who reads another language: why somebody is at risk, what to do, what keeps a tier.
+"""The sentences of a body in each language: why a customer is at risk, what to do, what keeps a tier.
 
-In English that is what the body says itself. In Chinese it is made of the figures and dates beside the sentence, and where a body
-has a figure in its sentence alone, of that one. The console and the digest both speak by this.
+In English they are the body's own texts. In Chinese they are built from the figures and dates beside the English text;
+or from the text itself, where a figure is only there. The console and the digest both use this module.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from streams.language.console_words import words
 
 MOST_REASONS: Final = 2
 LEAST_SHARE: Final = 0.1
-"""Of the largest contribution, what another has to have to be told."""
+"""The least share of the largest contribution that a further reason has to have."""
 
 
 class Sentences:
-    """In English."""
+    """The sentences in English."""
 
     headings: dict[str, str] = {"satisfaction": "satisfaction ", "basket_trend": "spends less: "}
-    """Before what a contribution rests on, where that alone does not tell what it is about."""
+    """Stands before the evidence of a contribution that does not say itself what it is about."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
     def contribution(self, one: dict[str, Any]) -> str:
-        """What a term of the score rests on."""
+        """The evidence for a term of the score."""
         text: str = one["text"]
         return text
 
     def reasons(self, contributions: list[dict[str, Any]]) -> list[str]:
-        """The main reasons of an alert, the weightiest first."""
+        """The main reasons of an alert, the largest contribution first."""
         raising = sorted((one for one in contributions if one["log_odds"] > 0), key=lambda one: -one["log_odds"])
-        # What holds for any new customer is no reason to call this one; nor is what hardly weighs.
-        told = [
+        # A term of every new customer is no reason to call this one; nor is a small contribution.
+        reasons = [
             self.headings.get(one["term"], "") + self.contribution(one)
             for one in raising
             if one["term"] != "base" and one["log_odds"] >= raising[0]["log_odds"] * LEAST_SHARE
         ]
-        return told[:MOST_REASONS]
+        return reasons[:MOST_REASONS]
 
     def action(self, action: dict[str, Any]) -> str:
         """What to do."""
@@ -49,18 +49,18 @@ class Sentences:
         return do
 
     def needs(self, needs: dict[str, Any], lock: dict[str, Any] | None) -> str:
-        """What keeps, regains or reaches a tier; `lock` is that of the customer's tier, if somebody pinned it."""
+        """What keeps, regains or reaches a tier; `lock` is the lock of the customer's tier, if somebody set one."""
         text: str = needs["text"]
         return text
 
 
 class Chinese(Sentences):
-    """In Chinese."""
+    """The sentences in Chinese."""
 
     headings = {"satisfaction": "满意度 ", "basket_trend": "消费减少："}
 
     def contribution(self, one: dict[str, Any]) -> str:
-        """What a term of the score rests on; in English where it is said in a way that is not known here."""
+        """The evidence for a term of the score; in English if its text is not known here."""
         if one.get("complaints"):
             return "；".join(map(_complaint, one["complaints"]))
         for pattern, said in CONTRIBUTIONS.get(one["term"], ()):
@@ -70,7 +70,7 @@ class Chinese(Sentences):
         return super().contribution(one)
 
     def action(self, action: dict[str, Any]) -> str:
-        """What to do, in the policy's own words: English ones if it has no others."""
+        """What to do, in the policy's own words; in English if it has no Chinese ones."""
         do: str = action.get("do_zh", action["do"])
         return do
 
@@ -82,12 +82,12 @@ class Chinese(Sentences):
         when = self._when(needs)
         if not needs["missing"]:
             return f"{when}无需更多条件即可{goal} {tier}"
-        # In a time that has not begun all of it is to be done, in the present one what is missing.
+        # In a future period the whole amount is needed, in the present one only the missing part.
         more = "再" if needs["from"] is None else ""
         return f"{when}{'，且'.join(self._missing(one, more) for one in needs['missing'])}，即可{goal} {tier}"
 
     def _when(self, needs: dict[str, Any]) -> str:
-        """By the policy's clock; the last day is one on which it still counts."""
+        """The period, in the policy's time zone; its last day still counts."""
         if needs["before"] is None:
             return ""
         last = self._day(units.parse_time(needs["before"]) - 1)
@@ -145,7 +145,7 @@ CONTRIBUTIONS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (r"the last purchase's amount is not known", "最近一次消费金额未知"),
     ),
 }  # fmt: skip
-"""Of each term what models/explain.py says, and the same in Chinese."""
+"""For each term the English texts of models/explain.py, and the same in Chinese."""
 
 
 def _complaint(one: dict[str, Any]) -> str:
@@ -156,7 +156,7 @@ def _complaint(one: dict[str, Any]) -> str:
 
 
 def _duration(written: str) -> str:
-    """A duration for people to read.
+    """A duration in Chinese.
 
     >>> _duration("90d"), _duration("1h30m")
     ('90 天', '1 小时 30 分钟')

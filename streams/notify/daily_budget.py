@@ -1,12 +1,13 @@
-"""Against floods: so many alerts a day are told to a webhook first, the most urgent of what is open.
+"""A daily budget of alerts for a webhook: each day only so many new alerts are sent, the most urgent open ones first.
 
-What waits can't wait in the consumer group. An offset is a line, and the alert that waits may be anywhere behind it: nothing after
-it could be committed, for days; and what is open, by urgency, without what was taken up or settled meanwhile, is what the queue in
-Redis holds anyway. So of an alert that the receiver has not heard of, the topic tells nothing; its latest record comes out of the
-queue when it is its turn. From then on everything that happens to it goes out at once.
+Alerts over the budget do not wait in the consumer group, since no offset after a waiting record could be committed, for
+days. They wait in the queue in Redis, which holds all open alerts by urgency, without those that were claimed or closed
+meanwhile. So a record of an alert that was not sent yet is passed over on the topic; when its turn comes, its latest
+record is read from the queue. From then on every change of that alert is sent at once.
 
-Keys, by customer, kept for a month after the last change: `push:{group}:told:{id}` has the `seq` of the latest record that was
-dealt with, and whether the receiver has heard of the alert. If Redis loses them, open alerts are sent again: with the same ids.
+Keys, by customer, kept for a month after the last change: `push:{group}:told:{id}` has the `seq` of the latest record
+that was handled, and whether the present alert was sent. If Redis loses them, open alerts are sent again, with the same
+ids.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import tenacity
 
 from models.alerts import CLOSED
 from streams.broker.group_reader import Record
-from streams.broker.keyed_queues import Lanes
-from streams.notify.push import Announced, Sender, announced
-from streams.view.customers import ERASED_SECONDS, is_away
+from streams.broker.keyed_queues import KeyedQueues
+from streams.notify.push import AlertChange, Sender, parse_alert
+from streams.view.customers import ERASED_SECONDS, is_redis_away
+from streams.view.policies_in_force import PolicyReader
 from streams.view.queue import AlertQueue
-from streams.view.rulebook import Rulebook
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +35,21 @@ COUNTED_SECONDS: Final = 2 * 24 * 3600
 ALONE_SECONDS: Final = 1.0
 
 
-patiently = tenacity.retry(
-    retry=tenacity.retry_if_exception(is_away),
+retry_until_redis_answers = tenacity.retry(
+    retry=tenacity.retry_if_exception(is_redis_away),
     wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
     before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
 )
-"""As soon as Redis is there."""
+"""Decorates a read or write of Redis: it is retried until Redis can be reached."""
 
 
-class Told(NamedTuple):
-    """What became of a customer's records."""
+class Progress(NamedTuple):
+    """How far the records of a customer's alerts were handled."""
 
     seq: int
-    has_heard: bool
-    """Whether the receiver was told of the alert as it is now, not of one that is closed."""
+    """Of the latest record that was handled."""
+    is_announced: bool
+    """Whether the present alert was sent to the receiver; false again once the alert is closed."""
 
 
 def _today() -> date:
@@ -55,21 +57,23 @@ def _today() -> date:
 
 
 class BudgetError(Exception):
-    """There is no budget to go by; the message says what to do."""
+    """The policy in force has no budget; the message says what to do."""
 
 
-class Budget:
-    """What so many agents take on a day, by the policy in force."""
+class PolicyBudget:
+    """The daily budget of a number of agents: each agent's budget of the policy in force, times the agents."""
 
-    def __init__(self, rulebook: Rulebook, agents: int) -> None:
-        self._rulebook = rulebook
+    def __init__(self, policies: PolicyReader, agents: int) -> None:
+        self._policies = policies
         self._agents = agents
         self._latest = 0
 
-    @patiently
+    @retry_until_redis_answers
     async def most_a_day(self) -> int:
-        """How many alerts. Should another policy without a budget be put in force, as many as before. Raises BudgetError."""
-        policy = (await self._rulebook.read()).current
+        """How many new alerts may be sent in a day. Raises BudgetError, unless an earlier policy had a budget: that one
+        then holds on.
+        """
+        policy = (await self._policies.read()).current
         if policy.alerts is not None and policy.alerts.budget:
             self._latest = self._agents * policy.alerts.budget
         elif not self._latest:
@@ -77,14 +81,14 @@ class Budget:
         return self._latest
 
 
-class Ration:
-    """At most so many first announcements a day (UTC)."""
+class DailyBudget:
+    """Sends the first record of at most `most_a_day` alerts a day (UTC), and every later record of those alerts."""
 
     def __init__(
         self,
         queue: AlertQueue,
         sender: Sender,
-        lanes: Lanes,
+        queues: KeyedQueues,
         group: str,
         changes: Collection[str],
         most_a_day: Callable[[], Awaitable[int]],
@@ -94,92 +98,99 @@ class Ration:
         self._redis: Any = queue.redis
         self._prefix = f"{queue.prefix}push:{group}:"
         self._sender = sender
-        self._lanes = lanes
+        self._queues = queues
         self._changes = changes
         self._most_a_day = most_a_day
         self._today = today
 
     # ------------------------------------------------------------ from the topic
     async def handle(self, record: Record) -> None:
-        """A record of the topic `alerts`: sent if it is of an alert that the receiver has heard of."""
-        found = announced(record.value)
+        """Handle a record of the topic `alerts`: it is sent if its alert was announced to the receiver."""
+        found = parse_alert(record.value)
         if found is None:
             return
-        [told] = await self._told(found)
-        if found.seq <= told.seq:
+        [progress] = await self._progress(found)
+        if found.seq <= progress.seq:
             return
-        if told.has_heard and found.change in self._changes:
+        if progress.is_announced and found.change in self._changes:
             await self._sender.send(record, found.id)
         else:
             self._sender.counts["passed over"] += 1
-        await self._note(found, told.has_heard and found.after.state not in CLOSED)
+        await self._store(found, progress.is_announced and found.after.state not in CLOSED)
 
     # ------------------------------------------------------------ from the queue
     async def run(self, every_seconds: float, is_alone: Callable[[], bool]) -> None:
-        """Again and again give what the budget of the day has left to the most urgent."""
+        """Every so many seconds, send the most urgent alerts within what is left of the day's budget.
+
+        Nothing is sent while `is_alone()` is false: two processes of the group could spend the same budget.
+        """
         while True:
             if is_alone():
-                await self.hand_out()
+                await self.send_most_urgent()
                 await asyncio.sleep(every_seconds)
             else:
                 await asyncio.sleep(ALONE_SECONDS)
 
-    async def hand_out(self) -> None:
-        """Send alerts that the receiver has not heard of, the most urgent first, while the day's budget is left."""
+    async def send_most_urgent(self) -> None:
+        """Send alerts that were not announced yet, the most urgent first, until the day's budget is used up."""
         first, most_a_day = 0, await self._most_a_day()
-        while (left := most_a_day - await self._given_today()) > 0:
+        while (left := most_a_day - await self._sent_today()) > 0:
             values = await self._values(first)
             if not values:
                 return
             first += len(values)
-            waiting = await self._unheard(values)
+            waiting = await self._unannounced(values)
             await asyncio.gather(*(self._put(value, found) for value, found in waiting[:left]))
 
-    async def _unheard(self, values: Collection[bytes]) -> list[tuple[bytes, Announced]]:
-        """Of alerts in the queue those that are to be told: not what the topic has told of later than the queue."""
-        read = [(value, found) for value in values if (found := announced(value)) is not None]
-        told = await self._told(*(found for _, found in read))
+    async def _unannounced(self, values: Collection[bytes]) -> list[tuple[bytes, AlertChange]]:
+        """The alerts of the queue that are still to be announced; without those of which the topic had a later record."""
+        read = [(value, found) for value in values if (found := parse_alert(value)) is not None]
+        progress = await self._progress(*(found for _, found in read))
         return [
-            one for one, before in zip(read, told, strict=True) if not before.has_heard and one[1].seq >= before.seq
+            one
+            for one, before in zip(read, progress, strict=True)
+            if not before.is_announced and one[1].seq >= before.seq
         ]
 
-    def _put(self, value: bytes, found: Announced) -> asyncio.Future[None]:
-        """Among the customer's other records, so that they are sent in order."""
+    def _put(self, value: bytes, found: AlertChange) -> asyncio.Future[None]:
+        """Queue an alert among the customer's other records, so that they are sent in order; the future ends once it is
+        handled.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         key = found.customer_id.encode()
 
         async def job() -> None:
-            if await self._unheard([value]):
+            if await self._unannounced([value]):
                 await self._sender.send(Record(key, value, {}), found.id)
-                await self._note(found, True)
+                await self._store(found, True)
                 await self._count()
             done.set_result(None)
 
-        self._lanes.put(key, job)
+        self._queues.put(key, job)
         return done
 
     # ------------------------------------------------------------ Redis
-    @patiently
+    @retry_until_redis_answers
     async def _values(self, first: int) -> list[bytes]:
         return await self._queue.records(first, RECORDS_A_READ)
 
-    @patiently
-    async def _told(self, *records: Announced) -> list[Told]:
+    @retry_until_redis_answers
+    async def _progress(self, *records: AlertChange) -> list[Progress]:
         stored = await self._redis.mget([f"{self._prefix}told:{one.customer_id}" for one in records]) if records else []
         pairs = [(b"-1", b"0") if one is None else one.split() for one in stored]
-        return [Told(int(seq), heard == b"1") for seq, heard in pairs]
+        return [Progress(int(seq), flag == b"1") for seq, flag in pairs]
 
-    @patiently
-    async def _note(self, found: Announced, has_heard: bool) -> None:
+    @retry_until_redis_answers
+    async def _store(self, found: AlertChange, is_announced: bool) -> None:
         await self._redis.set(
-            f"{self._prefix}told:{found.customer_id}", f"{found.seq} {has_heard:d}", ex=ERASED_SECONDS
+            f"{self._prefix}told:{found.customer_id}", f"{found.seq} {is_announced:d}", ex=ERASED_SECONDS
         )
 
-    @patiently
-    async def _given_today(self) -> int:
+    @retry_until_redis_answers
+    async def _sent_today(self) -> int:
         return int(await self._redis.get(self._of_today()) or 0)
 
-    @patiently
+    @retry_until_redis_answers
     async def _count(self) -> None:
         pipe = self._redis.pipeline()
         pipe.incr(self._of_today())

@@ -1,4 +1,6 @@
-"""The day in short, for a mailbox or a chat: what is open, what became of yesterday's, and who is most urgent, and why."""
+"""The daily digest for a mailbox or a chat: open alerts, yesterday's results, and the most urgent customers with
+reasons.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,9 @@ class DigestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Urgent:
-    """An open alert, for people to read."""
+    """An open alert, written for people."""
 
-    who: str
+    customer: str
     tier: str
     level: str
     at_stake: str
@@ -40,7 +42,7 @@ class Urgent:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Many alerts about one thing."""
+    """Many alerts about one complaint category."""
 
     category: str
     customers: int
@@ -49,10 +51,10 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What there is to tell."""
+    """The content of a digest, written for people."""
 
     day: str
-    """That the counts are of."""
+    """The day of the counts."""
     open: int
     held: int
     snoozed: int
@@ -67,14 +69,14 @@ class Digest:
 
     @property
     def more(self) -> int:
-        """How many open alerts are not told one by one."""
+        """How many open alerts are not listed one by one."""
         return self.open - len(self.urgent)
 
 
-async def gather(
+async def read_digest(
     queue: AlertQueue, policy: Policy, day: date, language: str, console_url: str | None, masked: bool
 ) -> Digest:
-    """What is open now, and what a day brought. Raises DigestError."""
+    """Read the open alerts, and the counts of a day. Raises DigestError."""
     if policy.alerts is None:
         raise DigestError(
             f"{policy.ref} makes no alerts: add an [alerts] table to it, and give workers the same policy"
@@ -105,7 +107,7 @@ async def gather(
 def _urgent(alert: dict[str, Any], policy: Policy, say: Sentences, masked: bool) -> Urgent:
     action, deadline = alert["action"], alert["deadline"]
     return Urgent(
-        who=mask(alert["customer_id"]) if masked else alert["customer_id"],
+        customer=mask(alert["customer_id"]) if masked else alert["customer_id"],
         tier=alert["tier"],
         level=alert["level"],
         at_stake=_money(float(alert["value_at_stake"]), policy),
@@ -121,14 +123,14 @@ def _money(amount: float, policy: Policy) -> str:
 
 
 def _time(at_ms: int, policy: Policy) -> str:
-    """By the policy's clock, to the minute."""
+    """A time in the policy's time zone, to the minute."""
     offset_ms = policy.window.utc_offset_ms
     hours, minutes = divmod(abs(offset_ms) // units.MINUTE_MS, 60)
     clock = f"{'-' if offset_ms < 0 else '+'}{hours:02}:{minutes:02}" if offset_ms else ""
     return f"{units.format_time(at_ms + offset_ms)[:16].replace('T', ' ')} UTC{clock}"
 
 
-# ------------------------------------------------------------ how it leaves
+# ------------------------------------------------------------ forms
 _pages: Final = Environment(
     loader=PackageLoader("streams.notify"), autoescape=select_autoescape(), undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -136,17 +138,17 @@ _pages: Final = Environment(
 
 
 def as_text(digest: Digest, language: str) -> str:
-    """For a terminal, and for who reads no HTML."""
+    """Plain text, for a terminal and for mail programs without HTML."""
     return _pages.get_template("digest.txt").render(digest=digest, words=WORDS[language])
 
 
 def as_html(digest: Digest, language: str) -> str:
-    """One page that fetches nothing, as mail programs like them."""
+    """An HTML page that loads nothing, as mail programs require."""
     return _pages.get_template("digest.html").render(digest=digest, words=WORDS[language], language=language)
 
 
 def as_email(digest: Digest, language: str, sender: str, recipients: list[str]) -> bytes:
-    """A whole message, for `sendmail -t`. Raises DigestError if an address is none."""
+    """A complete message for `sendmail -t`. Raises DigestError for an address that can't be used."""
     message = EmailMessage()
     message["Subject"] = WORDS[language]["title"].format(day=digest.day)
     message["From"] = _addresses("--from", [sender])
@@ -160,9 +162,9 @@ def as_email(digest: Digest, language: str, sender: str, recipients: list[str]) 
 
 
 def as_chat(digest: Digest, language: str) -> dict[str, str]:
-    """The payload of an incoming webhook as Slack has it, and Mattermost and others after it.
+    """The payload of an incoming webhook of Slack, Mattermost and others.
 
-    Nothing that an id or a category says is a mention or a link there.
+    Ids and categories are escaped: nothing in them becomes a mention or a link.
     """
     text = as_text(digest, language)
     for sign, harmless in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):

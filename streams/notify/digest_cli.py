@@ -15,13 +15,13 @@ from redis.exceptions import RedisError
 
 import models
 from streams.notify import digest as digests
-from streams.notify.digest import Digest, gather
-from streams.notify.webhook import shown_host
+from streams.notify.digest import Digest, read_digest
+from streams.notify.webhook import host_of
 from streams.settings import Settings, SettingsError, load_settings, web_address
 from streams.terminal import RedisOption, SettingPolicyOption, example, fail, refuse, say
 from streams.view.customers import RedisView
+from streams.view.policies_in_force import PolicyReader
 from streams.view.queue import AlertQueue
-from streams.view.rulebook import Rulebook
 
 POST_SECONDS: Final = 15.0
 
@@ -117,8 +117,8 @@ async def _gather(
 ) -> Digest:
     view = RedisView(settings.redis_url or "", settings.redis_prefix)
     try:
-        policy = (await Rulebook(view, own).read()).current
-        return await gather(AlertQueue(view), policy, day, lang, console_url, masked)
+        policy = (await PolicyReader(view, own).read()).current
+        return await read_digest(AlertQueue(view), policy, day, lang, console_url, masked)
     finally:
         await view.redis.aclose()
 
@@ -130,6 +130,6 @@ def _chat(payload: dict[str, str], post: str | None) -> None:
     try:
         answer = httpx.post(post, json=payload, timeout=POST_SECONDS)
     except httpx.HTTPError as error:
-        raise fail(f"{shown_host(post)} did not take the digest: {type(error).__name__}; check --post") from None
+        raise fail(f"{host_of(post)} did not take the digest: {type(error).__name__}; check --post") from None
     if not answer.is_success:
-        raise fail(f"{shown_host(post)} refused the digest: it answered {answer.status_code}; check --post")
+        raise fail(f"{host_of(post)} refused the digest: it answered {answer.status_code}; check --post")

@@ -1,8 +1,8 @@
-"""Alerts to a webhook: from a topic, of each customer in order, as far as they are delivered or given up.
+"""Sends alerts from a topic to a webhook, each customer's in order, until each is delivered or given up.
 
-Alerts of different customers are on their way at the same time. The group commits up to the first that is still in hand, so a
-process that ends anyhow sends some again and leaves none out; a receiver passes over ids that it had. What is given up goes to
-the topic `undelivered`, as it was, with headers that say why.
+Alerts of different customers are sent at the same time. The group commits up to the first alert that is still being
+sent. So a process that ends at any moment sends some alerts again and leaves none out; receivers skip ids that they had
+before. An alert that is given up goes to the topic `undelivered` as it was, with headers that say why.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Collection
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 from msgspec import Struct
 
-from streams.broker.group_reader import PushError, Reader, Record
-from streams.broker.keyed_queues import STOP_SECONDS, Lanes
-from streams.broker.librdkafka import LARGEST_BYTES, quiet, writing
+from streams.broker.group_reader import GroupReaderError, Reader, Record
+from streams.broker.keyed_queues import STOP_SECONDS, KeyedQueues
+from streams.broker.librdkafka import LARGEST_BYTES, producer_options, silent_logger
 from streams.engine.envelope import Headers
 from streams.notify.webhook import GivenUp, Webhook
 from streams.settings import Settings
@@ -28,16 +28,16 @@ from streams.topics import UNDELIVERED
 log = logging.getLogger(__name__)
 
 CHANGES: Final = ("opened", "updated", "woke", "breached")
-"""What is sent if nothing else is asked for."""
-TELL_SECONDS: Final = 10.0
+"""The changes that are sent unless others are chosen."""
+LOG_SECONDS: Final = 10.0
 
 
 class _After(Struct, gc=False):
     state: str
 
 
-class Announced(Struct, gc=False):
-    """What decides about a record of the topic `alerts`."""
+class AlertChange(Struct, gc=False):
+    """The fields of a record of the topic `alerts` that decide whether it is sent."""
 
     id: str
     customer_id: str
@@ -46,37 +46,53 @@ class Announced(Struct, gc=False):
     after: _After
 
 
-_announced: Final = msgspec.json.Decoder(Announced)
+_decoder: Final = msgspec.json.Decoder(AlertChange)
 
 
-def announced(value: bytes) -> Announced | None:
-    """What a record says; None if it is no alert's."""
+def parse_alert(value: bytes) -> AlertChange | None:
+    """The change that a record announces; None if it is not a record of an alert."""
     try:
-        return _announced.decode(value)
+        return _decoder.decode(value)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
 
 
+class Receiver(Protocol):
+    """Takes records, as `Webhook` does."""
+
+    async def deliver(self, record_id: str, body: bytes) -> GivenUp | None:
+        """Returns None once the record is delivered, else why it was given up."""
+
+
+class GivenUpRecords(Protocol):
+    """Keeps records that were given up, as `Undelivered` does."""
+
+    async def put(self, record: Record, given_up: GivenUp) -> None:
+        """Keep a record; returns once it is stored."""
+
+
 class Undelivered:
-    """The topic of what was given up."""
+    """The topic of alerts that were given up."""
 
     def __init__(self, settings: Settings, group: str, webhook: Webhook) -> None:
         self.topic = settings.topic(UNDELIVERED)
         self._group = group
         self._webhook = webhook
-        self._producer = Producer(writing(settings) | {"message.max.bytes": LARGEST_BYTES}, logger=quiet)
+        self._producer = Producer(
+            producer_options(settings) | {"message.max.bytes": LARGEST_BYTES}, logger=silent_logger
+        )
 
     async def put(self, record: Record, given_up: GivenUp) -> None:
-        """Set a record aside. Raises PushError: then it is not committed either."""
+        """Write a record that was given up. Raises GroupReaderError; then its offset is not committed either."""
         attempts = given_up.attempts + int(record.headers.get("attempts", "0"))
-        told = {
+        values = {
             "group": self._group, "reason": given_up.reason, "status": given_up.status, "attempts": attempts,
             "url": self._webhook.name, "detail": given_up.detail,
         }  # fmt: skip
-        headers: Headers = [(name, str(value).encode()) for name, value in told.items() if value is not None]
+        headers: Headers = [(name, str(value).encode()) for name, value in values.items() if value is not None]
         error = await asyncio.to_thread(self._produce, record, headers)
         if error is not None:
-            raise PushError(f"{self.topic} does not take what could not be delivered: {error.str()}")
+            raise GroupReaderError(f"{self.topic} does not take what could not be delivered: {error.str()}")
 
     def _produce(self, record: Record, headers: Headers) -> KafkaError | None:
         results: list[KafkaError | None] = []
@@ -96,15 +112,15 @@ class Undelivered:
 
 
 class Sender:
-    """Delivers or gives up, and counts."""
+    """Delivers records to a webhook or gives them up, and counts both."""
 
-    def __init__(self, webhook: Webhook, undelivered: Undelivered) -> None:
+    def __init__(self, webhook: Receiver, undelivered: GivenUpRecords) -> None:
         self._webhook = webhook
         self._undelivered = undelivered
         self.counts: Counter[str] = Counter()
 
     async def send(self, record: Record, record_id: str) -> None:
-        """Returns once a record is delivered, or set aside."""
+        """Send a record; returns once it is delivered, or given up and written to the topic `undelivered`."""
         given_up = await self._webhook.deliver(record_id, record.value)
         if given_up is None:
             self.counts["delivered"] += 1
@@ -115,7 +131,7 @@ class Sender:
 
     async def send_chosen(self, changes: Collection[str], record: Record) -> None:
         """Send a record of the topic `alerts` if its change is one of these."""
-        found = announced(record.value)
+        found = parse_alert(record.value)
         if found is None or found.change not in changes:
             self.counts["passed over"] += 1
         else:
@@ -123,19 +139,24 @@ class Sender:
 
     async def send_again(self, group: str, record: Record) -> None:
         """Send a record of the topic `undelivered`, if it is from this webhook."""
-        found = announced(record.value)
+        found = parse_alert(record.value)
         if found is None or record.headers.get("group") != group:
             self.counts["passed over"] += 1
         else:
             await self.send(record, found.id)
 
 
-async def run(reader: Reader, lanes: Lanes, sender: Sender, stop: asyncio.Event, *others: Awaitable[None]) -> None:
-    """Push until told to stop, until the reader is done, or until something fails, which is raised."""
-    working = asyncio.ensure_future(lanes.run())
-    tasks = [asyncio.ensure_future(one) for one in (stop.wait(), reader.run(), working, _tell(sender, lanes), *others)]
+async def run(
+    reader: Reader, queues: KeyedQueues, sender: Sender, stop: asyncio.Event, *others: Awaitable[None]
+) -> None:
+    """Push until `stop` is set, until the reader is done, or until something fails; the failure is raised."""
+    working = asyncio.ensure_future(queues.run())
+    tasks = [
+        asyncio.ensure_future(one)
+        for one in (stop.wait(), reader.run(), working, _log_progress(sender, queues), *others)
+    ]
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    lanes.stop()
+    queues.stop()
     for task in set(tasks) - {working}:
         task.cancel()
     await asyncio.wait({working}, timeout=STOP_SECONDS)
@@ -150,19 +171,19 @@ async def run(reader: Reader, lanes: Lanes, sender: Sender, stop: asyncio.Event,
             raise error
 
 
-async def _tell(sender: Sender, lanes: Lanes) -> None:
-    told: Counter[str] = Counter()
+async def _log_progress(sender: Sender, queues: KeyedQueues) -> None:
+    logged: Counter[str] = Counter()
     while True:
-        await asyncio.sleep(TELL_SECONDS)
-        if sender.counts != told or lanes.in_hand:
-            told = Counter(sender.counts)
-            log.info("%s; %d in hand", in_words(told), lanes.in_hand)
+        await asyncio.sleep(LOG_SECONDS)
+        if sender.counts != logged or queues.unfinished:
+            logged = Counter(sender.counts)
+            log.info("%s; %d in progress", counts_in_words(logged), queues.unfinished)
 
 
-def in_words(counts: Counter[str]) -> str:
-    """What was done.
+def counts_in_words(counts: Counter[str]) -> str:
+    """The counts in a sentence.
 
-    >>> in_words(Counter({"delivered": 1200}))
+    >>> counts_in_words(Counter({"delivered": 1200}))
     '1,200 delivered, 0 given up, 0 passed over'
     """
     return ", ".join(f"{counts[name]:,} {name}" for name in ("delivered", "given up", "passed over"))

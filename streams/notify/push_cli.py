@@ -15,18 +15,18 @@ import typer
 import models
 from models import units
 from models.outputs import ALERTS
-from streams.broker.group_reader import PushError, Reader
-from streams.broker.keyed_queues import Lanes
+from streams.broker.group_reader import GroupReaderError, Reader
+from streams.broker.keyed_queues import KeyedQueues
 from streams.broker.topic_creation import TopicsError, create_topics
-from streams.notify.daily_budget import Budget, BudgetError, Ration
-from streams.notify.push import CHANGES, Sender, Undelivered, in_words, run
+from streams.notify.daily_budget import BudgetError, DailyBudget, PolicyBudget
+from streams.notify.push import CHANGES, Sender, Undelivered, counts_in_words, run
 from streams.notify.webhook import Webhook
 from streams.settings import PushSettings, Settings, SettingsError, load_push_settings, load_settings
 from streams.terminal import BrokerOption, RedisOption, SettingPolicyOption, example, fail, refuse, say, warn
 from streams.topics import topics_of
 from streams.view.customers import RedisView
+from streams.view.policies_in_force import PolicyReader
 from streams.view.queue import AlertQueue
-from streams.view.rulebook import Rulebook
 
 CHANGE_NAMES: Final = (
     "opened", "held", "updated", "acknowledged", "contacted", "snoozed", "woke", "released", "breached", "saved", "lost",
@@ -81,9 +81,9 @@ def push(
         counts = asyncio.run(_push(settings, webhook, changes, own, agents or 0, every_ms / 1_000, retry_undelivered))
     except (SettingsError, models.PolicyError, BudgetError, ValueError) as error:
         raise refuse(str(error)) from None
-    except (PushError, TopicsError) as error:
+    except (GroupReaderError, TopicsError) as error:
         raise fail(str(error)) from None
-    (say if retry_undelivered else warn)(in_words(counts))
+    (say if retry_undelivered else warn)(counts_in_words(counts))
 
 
 def _own(settings: Settings, changes: tuple[str, ...]) -> models.Policy:
@@ -115,7 +115,7 @@ async def _push(
 ) -> Counter[str]:
     webhook = Webhook(given.url, given.secret.get_secret_value(), given.patience / 1_000, given.timeout / 1_000)
     undelivered = Undelivered(settings, given.group, webhook)
-    sender, lanes = Sender(webhook, undelivered), Lanes(given.at_once)
+    sender, queues = Sender(webhook, undelivered), KeyedQueues(given.at_once)
     group = f"{settings.table_app_id}-{given.group}"
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -124,17 +124,19 @@ async def _push(
     try:
         if retry_undelivered:
             handle = partial(sender.send_again, given.group)
-            reader = Reader(settings, undelivered.topic, f"{group}-undelivered", handle, lanes, to_end=True)
-            await run(reader, lanes, sender, stop)
+            reader = Reader(settings, undelivered.topic, f"{group}-undelivered", handle, queues, to_end=True)
+            await run(reader, queues, sender, stop)
         elif view is None or own is None:
             handle = partial(sender.send_chosen, changes)
-            await run(Reader(settings, settings.topic(ALERTS), group, handle, lanes, to_end=False), lanes, sender, stop)
+            await run(
+                Reader(settings, settings.topic(ALERTS), group, handle, queues, to_end=False), queues, sender, stop
+            )
         else:
-            budget = Budget(Rulebook(view, own), agents)
+            budget = PolicyBudget(PolicyReader(view, own), agents)
             await budget.most_a_day()
-            ration = Ration(AlertQueue(view), sender, lanes, given.group, changes, budget.most_a_day)
-            reader = Reader(settings, settings.topic(ALERTS), group, ration.handle, lanes, to_end=False)
-            await run(reader, lanes, sender, stop, ration.run(every_seconds, lambda: reader.has_all))
+            daily_budget = DailyBudget(AlertQueue(view), sender, queues, given.group, changes, budget.most_a_day)
+            reader = Reader(settings, settings.topic(ALERTS), group, daily_budget.handle, queues, to_end=False)
+            await run(reader, queues, sender, stop, daily_budget.run(every_seconds, lambda: reader.has_all))
     finally:
         await webhook.aclose()
         if view is not None:

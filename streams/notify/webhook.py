@@ -1,8 +1,9 @@
-"""The webhook: a record as signed JSON to a URL, tried again for a while; and how its receiver checks the signature.
+"""The webhook: sends a record as signed JSON to a URL, with retries; and `verify`, with which its receiver checks the
+signature.
 
-A receiver in Python checks with `verify`. In another language: of the header `Tierstream-Signature: t=SECONDS,v1=HEX`, HEX has to be
-the HMAC-SHA256, under the shared secret, of SECONDS, a full stop and the body as it came; and SECONDS must not be long ago, so that
-nobody can send later what they once overheard. Compare in constant time.
+A receiver in another language checks this: in the header `Tierstream-Signature: t=SECONDS,v1=HEX`, HEX has to be the
+HMAC-SHA256, under the shared secret, of SECONDS, a full stop and the body's bytes as received; and SECONDS must not be
+long ago, so that nobody can replay an overheard request later. Compare in constant time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import httpx
 import tenacity
@@ -26,14 +27,14 @@ TRY_AGAIN: Final = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 SHORTEST_WAIT_SECONDS: Final = 0.2
 LONGEST_WAIT_SECONDS: Final = 60.0
 READ_BYTES: Final = 65_536
-"""Of an answer's body, so that the connection can be used again; nobody looks at it."""
+"""How much of an answer's body is read, so that the connection can be used again. The content is ignored."""
 
 _SIGNATURE: Final = re.compile(r"t=(?P<at>\d{1,12})(?:,v1=[0-9a-f]{64})+", re.ASCII)
 
 
 # ------------------------------------------------------------ signatures
 class SignatureError(ValueError):
-    """A body that is not to be trusted; the message says why."""
+    """A body that can't be trusted; the message says why."""
 
 
 def sign(secret: str, body: bytes, at_seconds: int) -> str:
@@ -48,9 +49,10 @@ def sign(secret: str, body: bytes, at_seconds: int) -> str:
 def verify(
     secret: str, signature: str, body: bytes, now_seconds: float, tolerance_seconds: float = TOLERANCE_SECONDS
 ) -> None:
-    """Raises SignatureError unless the body was signed with the secret, and not longer ago, or ahead, than is tolerated.
+    """Check a signature. Raises SignatureError unless the body was signed with the secret within `tolerance_seconds` of
+    now.
 
-    `body` is what came, byte for byte: JSON that was read and written again is other bytes.
+    `body` has to be the bytes as received: JSON that was decoded and encoded again has other bytes.
 
     >>> verify("a secret", sign("a secret", b"{}", 1_700_000_000), b"{}", 1_700_000_007)
     """
@@ -58,7 +60,7 @@ def verify(
     if match is None:
         raise SignatureError(f"the header {SIGNATURE_HEADER} is not t=SECONDS,v1=HEX")
     expected = _digest(secret, match["at"], body)
-    # All are compared, each in constant time: how long it takes tells nothing.
+    # All are compared, each in constant time, so that the duration reveals nothing.
     fitting = [hmac.compare_digest(expected, one) for one in re.findall("v1=([0-9a-f]{64})", signature)]
     if not any(fitting):
         raise SignatureError(
@@ -66,8 +68,8 @@ def verify(
         )
     if abs(now_seconds - int(match["at"])) > tolerance_seconds:
         raise SignatureError(
-            f"it was signed {now_seconds - int(match['at']):,.0f} seconds ago, more than {tolerance_seconds:,.0f} are not "
-            "tolerated: it may be a repetition by somebody else, or one of the clocks is wrong"
+            f"it was signed {now_seconds - int(match['at']):,.0f} seconds ago, but only {tolerance_seconds:,.0f} are tolerated: "
+            "somebody may have replayed it, or one of the clocks is wrong"
         )
 
 
@@ -77,18 +79,18 @@ def _digest(secret: str, at: str, body: bytes) -> str:
 
 # ------------------------------------------------------------ sending
 class GivenUp(NamedTuple):
-    """Why something was not delivered."""
+    """Why a record was not delivered."""
 
-    reason: str
-    """`refused`: by an answer that trying again does not change; `patience`: the last of the tries failed too."""
+    reason: Literal["refused", "patience"]
+    """`refused`: the receiver's answer is final; `patience`: the time for retries ran out."""
     status: int | None
-    """Of the last answer; None if there was none."""
+    """The HTTP status of the last answer; None if no answer came."""
     attempts: int
     detail: str
 
 
 class _Failed(Exception):
-    """A try that failed; another may not."""
+    """An attempt failed; another may succeed."""
 
     def __init__(self, detail: str, status: int | None = None, after_seconds: float = 0.0) -> None:
         super().__init__(detail)
@@ -97,28 +99,30 @@ class _Failed(Exception):
 
 
 class _Refused(_Failed):
-    """An answer that says no."""
+    """The receiver refused the record; no further attempt is made."""
 
 
 class Webhook:
-    """Sends to one URL."""
+    """Sends records to one URL; `patience_seconds` is for all attempts of a record, `timeout_seconds` for each."""
 
     def __init__(self, url: str, secret: str, patience_seconds: float, timeout_seconds: float) -> None:
-        self.name = shown_url(url)
+        self.name = redacted_url(url)
         self._url = url
         self._secret = secret
         self._patience_seconds = patience_seconds
         self._timeout_seconds = timeout_seconds
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-        # For each piece of an answer; how long a try takes as a whole, _post sees to.
+        # This timeout is for each piece of an answer; _post limits the attempt as a whole.
         self._client = httpx.AsyncClient(timeout=timeout_seconds, limits=limits, headers={"user-agent": "tierstream"})
 
     async def aclose(self) -> None:
-        """Close what connections there are."""
+        """Close all connections."""
         await self._client.aclose()
 
     async def deliver(self, record_id: str, body: bytes) -> GivenUp | None:
-        """Send until somebody takes it, trying again for as long as patience lasts; None, or why it was given up."""
+        """Send a record, with retries while patience lasts. Returns None once it is delivered, else why it was given
+        up.
+        """
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(
                 lambda error: isinstance(error, _Failed) and not isinstance(error, _Refused)
@@ -130,7 +134,7 @@ class Webhook:
         try:
             await retrying(self._post, record_id, body)
         except _Failed as error:
-            reason = "refused" if isinstance(error, _Refused) else "patience"
+            reason: Literal["refused", "patience"] = "refused" if isinstance(error, _Refused) else "patience"
             return GivenUp(reason, error.status, retrying.statistics["attempt_number"], str(error))
         return None
 
@@ -138,7 +142,7 @@ class Webhook:
         headers = {
             "content-type": "application/json",
             ID_HEADER: record_id,
-            # Of each try anew: it may be the last of many, and only a fresh signature is trusted.
+            # Signed anew for each attempt: receivers trust only a fresh signature.
             SIGNATURE_HEADER: sign(self._secret, body, int(time.time())),
         }
         try:
@@ -157,27 +161,27 @@ class Webhook:
             raise _Failed(f"{type(error).__name__}: {error}") from None
         if answer.is_success:
             return
-        said = f"answered {answer.status_code} {answer.reason_phrase}".rstrip()
+        detail = f"answered {answer.status_code} {answer.reason_phrase}".rstrip()
         if answer.is_server_error or answer.status_code in TRY_AGAIN:
             raise _Failed(
-                said, answer.status_code, retry_after_seconds(answer.headers.get("retry-after"), datetime.now(UTC))
+                detail, answer.status_code, retry_after_seconds(answer.headers.get("retry-after"), datetime.now(UTC))
             )
-        raise _Refused(said, answer.status_code)
+        raise _Refused(detail, answer.status_code)
 
 
-def shown_url(url: str) -> str:
-    """A URL without what may be secret in it.
+def redacted_url(url: str) -> str:
+    """A URL without its credentials, query and fragment, which may be secret.
 
-    >>> shown_url("https://mia:pass@example.com:8443/alerts?token=abc#x")
+    >>> redacted_url("https://mia:pass@example.com:8443/alerts?token=abc#x")
     'https://example.com:8443/alerts'
     """
     return str(httpx.URL(url).copy_with(userinfo=b"", query=None, fragment=None))
 
 
-def shown_host(url: str) -> str:
-    """Of a URL that is a secret as a whole, as those of chats are, where it leads.
+def host_of(url: str) -> str:
+    """Scheme and host of a URL whose path is secret, as those of chats are.
 
-    >>> shown_host("https://hooks.example.com/services/T0/B0/abc")
+    >>> host_of("https://hooks.example.com/services/T0/B0/abc")
     'https://hooks.example.com'
     """
     parsed = httpx.URL(url)
@@ -185,7 +189,8 @@ def shown_host(url: str) -> str:
 
 
 def retry_after_seconds(written: str | None, now: datetime) -> float:
-    """How long a receiver asks to be left alone, in seconds or until a time; 0 if it does not say.
+    """The pause that a header `Retry-After` asks for, given in seconds or as a time; 0 if it is missing or can't be
+    read.
 
     >>> retry_after_seconds("120", datetime.now(UTC))
     120.0
@@ -203,11 +208,11 @@ def retry_after_seconds(written: str | None, now: datetime) -> float:
     return max(0.0, ((until if until.tzinfo else until.replace(tzinfo=UTC)) - now).total_seconds())
 
 
-_backing_off: Final = tenacity.wait_random_exponential(
+_backoff_seconds: Final = tenacity.wait_random_exponential(
     multiplier=SHORTEST_WAIT_SECONDS * 2, max=LONGEST_WAIT_SECONDS, min=SHORTEST_WAIT_SECONDS
 )
 
 
 def _wait_seconds(state: tenacity.RetryCallState) -> float:
     error = None if state.outcome is None else state.outcome.exception()
-    return max(_backing_off(state), error.after_seconds if isinstance(error, _Failed) else 0.0)
+    return max(_backoff_seconds(state), error.after_seconds if isinstance(error, _Failed) else 0.0)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streams.broker.librdkafka import quiet, reading
+from streams.broker.librdkafka import reader_options, silent_logger
 from streams.engine.journal import Entry, decode_entry, one_entry_a_batch
 from streams.engine.merge import Record
 from streams.settings import Settings, load_settings
@@ -32,7 +32,7 @@ class KafkaLog:
         self.span = span
         self.name = f"{SCHEME}{settings.broker}"
         self._settings = settings
-        self._consumer = Consumer(reading(settings, "tierstream-replay"), logger=quiet)
+        self._consumer = Consumer(reader_options(settings, "tierstream-replay"), logger=silent_logger)
         self._waiting: dict[tuple[str, int], deque[Any]] = {}
         self._ends: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}

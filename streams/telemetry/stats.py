@@ -1,7 +1,7 @@
-"""What this worker did since it started, counted once: for Prometheus (page /metrics) and for the page /stats.
+"""Counts what a worker has done since its start, for Prometheus (page /metrics) and for the page /stats.
 
-Counted is what is safely written, a batch at a time, so that counting costs the same however many events a batch has. What
-is so at the moment, and not added up, streams/worker/gauges.py finds out when it is asked for.
+A batch is counted at once, after it is safely written, so that counting costs the same for any number of events. Values
+of the present moment are no counters; streams/worker/gauges.py reads them on request.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from streams.topics import COMMANDS, INPUTS
 
 FOLDED: Final = "folded"
 REPEAT: Final = "repeat"
-"""An `event_id` that was counted before: it changed nothing."""
+"""An event whose `event_id` was counted before: it changed nothing."""
 SKIPPED: Final = "skipped"
-"""A record delivered again that the table already held."""
+"""A record that was delivered again after the table held it."""
 DEAD_LETTER: Final = "dead_letter"
 EDITION: Final = "edition"
-"""A command to everybody: the lines or parameters of the policy changed."""
+"""A command to all customers: the thresholds, the parameters or the policy changed."""
 OUTCOMES: Final = (FOLDED, REPEAT, SKIPPED, DEAD_LETTER, EDITION)
 
 INTERRUPTED: Final = "interrupted"
@@ -47,7 +47,7 @@ RESTORE_SECONDS: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)
 
 
 class _Side(Struct):
-    """What an output says of a customer before or after it, as far as it is counted."""
+    """The fields of an output before or after the change that are counted."""
 
     tier: str | None = None
     level: str | None = None
@@ -62,14 +62,14 @@ _move_of = msgspec.json.Decoder(_Move).decode
 
 
 class Watch:
-    """Takes the time of a batch's steps, one after another."""
+    """Measures the time of a batch's steps, one after another."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._since = time.monotonic()
 
     def lap(self, step: str) -> None:
-        """A step is done; the next one begins."""
+        """End a step, and begin the next one."""
         now = time.monotonic()
         self.seconds[step], self._since = now - self._since, now
 
@@ -88,15 +88,15 @@ def new_registry() -> CollectorRegistry:
 class Stats:
     """The counters and histograms of one app, in a registry of their own.
 
-    Between `tiers` and `levels` moves are expected: their counters are there, at zero, before the first one. What begins
-    with its first value Prometheus takes for no increase.
+    The counters of moves between all `tiers` and `levels` exist from the start, at zero: Prometheus sees no increase in
+    a counter that appears with its first value.
     """
 
     def __init__(self, tiers: Sequence[str] = (), levels: Sequence[str] = ()) -> None:
         self.registry = new_registry()
         self.first_at: float | None = None
         self.last_at: float | None = None
-        """When the first and the last batch were written, monotonic seconds."""
+        """When the first and the last batch were written, in monotonic seconds."""
         self._events = self._counter(
             "events",
             "Records of the input topics by outcome: folded; repeat, of an event_id that had been counted; skipped, "
@@ -118,7 +118,7 @@ class Stats:
             "dead_letters", "Records set aside, by input topic and reason code.", "topic", "reason"
         )
         self._profiles = self._counter("profiles", "Profiles published.")
-        self._advanced = self._counter("advanced_customers", "Customers whose turn came by time alone.")
+        self._advanced = self._counter("advanced_customers", "Customers advanced by time alone, without an event.")
         self._reviewed = self._counter("reviewed_customers", "Customers judged anew because a new edition began.")
         self._rebalances = self._counter("rebalances", "Assignments of partitions by the consumer group.")
         self._restored = self._counter("restored_customers", "Customers read back from changelogs.")
@@ -157,7 +157,7 @@ class Stats:
 
     # ------------------------------------------------------------ counting
     def count(self, batch: Batch, plan: Plan, taken: Mapping[str, int], seconds: Mapping[str, float]) -> None:
-        """Add a batch that is safely written: how many records of each topic it took, and how long each step did."""
+        """Count a batch that is safely written: `taken` are its records by topic, `seconds` the time of each step."""
         self.last_at = time.monotonic()
         self.first_at = self.first_at or self.last_at
         for step, its_seconds in seconds.items():
@@ -173,7 +173,7 @@ class Stats:
     def _count_outcomes(self, batch: Batch, taken: Mapping[str, int]) -> None:
         others = collections.Counter({(COMMANDS, EDITION): sum(taken.values()) - batch.events})
         others.update({(topic, REPEAT): count for topic, count in batch.repeats.items()})
-        refused = collections.Counter((letter.record.topic, letter.code) for letter in batch.dead_letters)
+        refused = collections.Counter((one.record.topic, one.code) for one in batch.dead_letters)
         for (topic, reason), count in refused.items():
             self._dead_letters.labels(topic, reason).inc(count)
             others[topic, DEAD_LETTER] += count
@@ -198,51 +198,51 @@ class Stats:
                 self._risk_moves.labels(before.level or "", after.level or "").inc()
 
     def count_shadow(self, batch: Batch) -> None:
-        """Add what a batch that is safely written brought under the shadow policy."""
+        """Count the outputs of a batch under the shadow policy, once it is safely written."""
         for (topic, change), count in collections.Counter((one.topic, one.change) for one in batch.outputs).items():
             self._shadow_outputs.labels(topic, change).inc(count)
 
-    def skip(self, topic: str, count: int) -> None:
-        """Records of a topic came again that the table already held."""
+    def count_skipped(self, topic: str, count: int) -> None:
+        """Count records of a topic that were delivered again after the table held them."""
         if count:
             self._events.labels(topic, SKIPPED).inc(count)
 
-    def published(self, profiles: int) -> None:
-        """Profiles were published."""
+    def count_profiles(self, profiles: int) -> None:
+        """Count published profiles."""
         self._profiles.inc(profiles)
 
-    def rebalanced(self) -> None:
-        """The group assigned partitions anew."""
+    def count_rebalance(self) -> None:
+        """Count an assignment of partitions by the group."""
         self._rebalances.inc()
 
-    def restored(self, customers: int, seconds: float) -> None:
-        """A partition was restored."""
+    def record_restoration(self, customers: int, seconds: float) -> None:
+        """Count the customers of a restored partition, and its seconds."""
         self._restored.inc(customers)
         self._restore_seconds.observe(seconds)
 
-    def interrupted(self, kind: str) -> None:
-        """A batch was given up: INTERRUPTED or FENCED."""
+    def count_interruption(self, kind: str) -> None:
+        """Count a batch that was given up: INTERRUPTED or FENCED."""
         self._interruptions.labels(kind).inc()
 
     # ------------------------------------------------------------ the page /stats
     def as_dict(self) -> dict[str, Any]:
-        """For the web page /stats."""
+        """The counters for the page /stats."""
         seconds = (self.last_at or 0.0) - (self.first_at or 0.0)
-        outcomes = _counted(self._events, "outcome")
+        outcomes = _counter_values(self._events, "outcome")
         return {
             "events": outcomes[FOLDED] + outcomes[REPEAT] + outcomes[DEAD_LETTER],
-            "batches": _observed(self._batch_records),
+            "batches": _observation_count(self._batch_records),
             "skipped": outcomes[SKIPPED],
-            "profiles": _counted(self._profiles)[""],
-            "shadow_changes": dict(sorted(_counted(self._shadow_outputs, "topic", "change").items())),
-            "changes": dict(sorted(_counted(self._outputs, "topic", "change").items())),
-            "dead_letters": dict(sorted(_counted(self._dead_letters, "reason").items())),
+            "profiles": _counter_values(self._profiles)[""],
+            "shadow_changes": dict(sorted(_counter_values(self._shadow_outputs, "topic", "change").items())),
+            "changes": dict(sorted(_counter_values(self._outputs, "topic", "change").items())),
+            "dead_letters": dict(sorted(_counter_values(self._dead_letters, "reason").items())),
             "busy_seconds": round(seconds, 3),
         }
 
 
-def _counted(counter: Counter, *labels: str) -> collections.Counter[str]:
-    """What a counter is at, by the values of these labels, joined by points."""
+def _counter_values(counter: Counter, *labels: str) -> collections.Counter[str]:
+    """The values of a counter, by the values of these labels, joined by points."""
     found: collections.Counter[str] = collections.Counter()
     for metric in counter.collect():
         for sample in metric.samples:
@@ -250,7 +250,7 @@ def _counted(counter: Counter, *labels: str) -> collections.Counter[str]:
     return found
 
 
-def _observed(histogram: Histogram) -> int:
+def _observation_count(histogram: Histogram) -> int:
     """How many values a histogram without labels has seen."""
     samples = (sample for metric in histogram.collect() for sample in metric.samples)
     return next(int(sample.value) for sample in samples if sample.name.endswith("_count"))

@@ -1,7 +1,6 @@
-"""Whether spans (OpenTelemetry) are made at all: only where `TIERSTREAM_TRACING_ENDPOINT` names a collector.
+"""Opens tracing with OpenTelemetry, if `TIERSTREAM_TRACING_ENDPOINT` names a collector.
 
-Without one nothing of OpenTelemetry is imported, and all that is left of tracing is the question, once a batch, whether there is
-somebody to tell.
+Without a collector nothing of OpenTelemetry is imported, and tracing costs one check per batch.
 """
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ CONSOLE: Final = "tierstream-console"
 
 
 def open_tracing(settings: Settings, service: str) -> Spans | None:
-    """Whom a process of this name tells what it did; None where no collector is named. Raises SettingsError."""
+    """The maker of a process's spans; None if no collector is named. `service` is the process's name. Raises
+    SettingsError.
+    """
     if settings.tracing_endpoint is None:
         return None
     try:

@@ -18,7 +18,7 @@ from models import units
 from models.policy import PolicyError
 from models.policy.parameters_file import read_parameters
 from streams.engine.gc_tuning import collect_rarely
-from streams.engine.policy_on_wire import Rules
+from streams.engine.policy_on_wire import PolicyOnWire
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
 from streams.sources.opening import find_logs
@@ -100,9 +100,17 @@ def activate(
                 raise refuse(f"--parameters are in force from now on, and are not compared: leave {name} out")
             _switch(settings, parameters, as_json)
         elif file is not None:
-            now = editions.read_policy_in_force(settings, Rules.of(models.load(settings.policy)))
+            now = editions.read_policy_in_force(settings, PolicyOnWire.of(models.load(settings.policy)))
             _begin(
-                settings, now, Rules.of(models.load(file)), at, (log, maps) if diff else None, yes, by, reason, as_json
+                settings,
+                now,
+                PolicyOnWire.of(models.load(file)),
+                at,
+                (log, maps) if diff else None,
+                yes,
+                by,
+                reason,
+                as_json,
             )
 
 
@@ -125,7 +133,7 @@ def rollback(
     """
     with _sentences():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.read_policy_in_force(settings, Rules.of(models.load(settings.policy)))
+        now = editions.read_policy_in_force(settings, PolicyOnWire.of(models.load(settings.policy)))
         if not now.activations:
             raise refuse(f"no policy was activated; {now.rules.ref} is in force since the beginning")
         before = now.activations[-1].before
@@ -137,7 +145,7 @@ def history(own: OwnOption = None, broker: BrokerOption = None, as_json: JsonOpt
     """List which policies were in force, since when, and why."""
     with _sentences():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.read_policy_in_force(settings, Rules.of(models.load(settings.policy)))
+        now = editions.read_policy_in_force(settings, PolicyOnWire.of(models.load(settings.policy)))
     rows = [(0, now.activations[0].before.ref if now.activations else now.rules.ref, "the beginning", "", "")]
     rows += [(one.edition, one.rules.ref, one.at, one.actor or "", one.reason or "") for one in now.activations]
     names = ("edition", "policy", "since", "by", "reason")
@@ -164,7 +172,7 @@ def _sentences() -> Iterator[None]:
 def _begin(
     settings: Settings,
     now: InForce,
-    rules: Rules,
+    rules: PolicyOnWire,
     at: str | None,
     compared: tuple[list[str] | None, Sequence[str]] | None,
     yes: bool,
@@ -221,7 +229,7 @@ def _time(text: str) -> int:
         raise refuse(f"--at: {error}") from None
 
 
-def _show(settings: Settings, now: InForce, rules: Rules, log: list[str] | None, maps: Sequence[str]) -> None:
+def _show(settings: Settings, now: InForce, rules: PolicyOnWire, log: list[str] | None, maps: Sequence[str]) -> None:
     """Print which customers would move."""
     names = log or [f"kafka://{settings.broker}"]
     policies = (now.rules.policy(), rules.policy())

@@ -14,8 +14,8 @@ from models.bodies import EVERYBODY, MAX_POLICY_CHARACTERS, Command
 from models.parameters import Parameters
 from models.policy import PolicyError, load, parse_with, with_parameters
 from models.policy.compatibility import obstacles
-from streams.broker.librdkafka import quiet, writing
-from streams.engine.policy_on_wire import EDITION, Rules, edition_body
+from streams.broker.librdkafka import producer_options, silent_logger
+from streams.engine.policy_on_wire import EDITION, PolicyOnWire, edition_body
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.logs import LogError
@@ -31,8 +31,8 @@ class Activation(Struct, frozen=True):
 
     edition: int
     at: str
-    rules: Rules
-    before: Rules
+    rules: PolicyOnWire
+    before: PolicyOnWire
     """The policy that was in force until then; a rollback restores it."""
     actor: str | None = None
     reason: str | None = None
@@ -43,7 +43,7 @@ class InForce(Struct, frozen=True):
 
     edition: int
     """The number of the latest edition."""
-    rules: Rules
+    rules: PolicyOnWire
     """The policy of the latest activation, or the workers' own; with the parameters that later editions switched to."""
     activations: list[Activation]
     """The oldest first."""
@@ -53,7 +53,7 @@ class SwitchError(RuntimeError):
     """An edition that could not be begun; the message says what to do."""
 
 
-def read_policy_in_force(settings: Settings, own: Rules) -> InForce:
+def read_policy_in_force(settings: Settings, own: PolicyOnWire) -> InForce:
     """The policy in force on tables that were made under `own`. Raises SwitchError.
 
     It is computed from the commands, as tables do: an app version that was built later has the same commands, but no
@@ -96,7 +96,7 @@ def _after(now: InForce, value: bytes | None, activations: Mapping[int, Activati
         if command.follows not in (None, _ref_in_force(now)):
             return begun  # it is meant for tables under another policy
         try:
-            rules = Rules.of(parse_with(command.policy, command.parameters))
+            rules = PolicyOnWire.of(parse_with(command.policy, command.parameters))
         except PolicyError:
             return begun
         at = command.occurred_at
@@ -110,7 +110,7 @@ def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
 
     Raises SwitchError if the broker refuses, PolicyError if the policy does not accept the parameters.
     """
-    now = read_policy_in_force(settings, Rules.of(load(settings.policy)))
+    now = read_policy_in_force(settings, PolicyOnWire.of(load(settings.policy)))
     with_parameters(now.rules.policy(), parameters)
     number = now.edition + 1
     _begin(settings, number, edition_body(number, at_ms, parameters=parameters), {})
@@ -118,7 +118,12 @@ def switch(settings: Settings, parameters: Parameters, at_ms: int) -> int:
 
 
 def activate(
-    settings: Settings, now: InForce, rules: Rules, at_ms: int, actor: str | None = None, reason: str | None = None
+    settings: Settings,
+    now: InForce,
+    rules: PolicyOnWire,
+    at_ms: int,
+    actor: str | None = None,
+    reason: str | None = None,
 ) -> int:
     """Begin an edition with another policy, in every partition or in none; returns its number.
 
@@ -142,7 +147,7 @@ def _ref_in_force(now: InForce) -> str:
     return f"{policy.id}@{policy.version}"
 
 
-def reasons_against(now: InForce, rules: Rules) -> list[str]:
+def reasons_against(now: InForce, rules: PolicyOnWire) -> list[str]:
     """Why a policy can't follow the one in force, in sentences; empty if it can. Raises PolicyError."""
     before, after = now.rules.policy(), rules.policy()
     if (before.id, before.version) == (after.id, after.version):
@@ -158,7 +163,9 @@ def reasons_against(now: InForce, rules: Rules) -> list[str]:
 
 def _begin(settings: Settings, number: int, body: bytes, records: dict[bytes, bytes]) -> None:
     """Send an edition's command to every partition, and its records to `census`. Raises SwitchError."""
-    producer = Producer(writing(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=quiet)
+    producer = Producer(
+        producer_options(settings) | {"transactional.id": f"{settings.table_app_id}-editions"}, logger=silent_logger
+    )
     try:
         producer.init_transactions(PATIENCE_SECONDS)
         producer.begin_transaction()

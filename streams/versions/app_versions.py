@@ -16,7 +16,7 @@ import orjson
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.broker.librdkafka import connection, quiet, reading, writing
+from streams.broker.librdkafka import connection_options, producer_options, reader_options, silent_logger
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import CENSUS, INPUTS, OUTPUTS, topics_of
@@ -50,7 +50,7 @@ class AppVersions:
     def __init__(self, settings: Settings) -> None:
         self._broker = settings.broker
         self._settings = settings
-        self._admin = AdminClient(connection(settings), logger=quiet)
+        self._admin = AdminClient(connection_options(settings), logger=silent_logger)
 
     # ------------------------------------------------------------ topics
     def topics(self) -> set[str]:
@@ -185,7 +185,7 @@ class AppVersions:
 
     def _have_records(self, begin: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
         """The partitions that have a record at or after their offset in `begin`."""
-        consumer = Consumer(reading(self._settings, "tierstream-rebuild"), logger=quiet)
+        consumer = Consumer(reader_options(self._settings, "tierstream-rebuild"), logger=silent_logger)
         found: set[tuple[str, int]] = set()
         seen: set[tuple[str, int]] = set()
         try:
@@ -222,7 +222,7 @@ class AppVersions:
     def record_cut(self, version: Settings) -> Positions:
         """Record the present ends of a version's outputs as the offsets at which readers begin; returns them."""
         positions, failed = self.ends(output_topics(version)), []
-        producer = Producer(writing(version), logger=quiet)
+        producer = Producer(producer_options(version), logger=silent_logger)
         producer.produce(
             version.topic(CENSUS),
             orjson.dumps(by_topic(positions)),

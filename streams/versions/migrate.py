@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import confluent_kafka
 
-from streams.broker.librdkafka import writing
+from streams.broker.librdkafka import producer_options
 from streams.broker.topic_creation import create_topics
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
@@ -40,7 +40,7 @@ def migrate(source: Settings, target: Settings, on_records: Callable[[int], None
         if error is not None:
             failed.append(str(error))
 
-    producer = confluent_kafka.Producer(writing(target) | {"linger.ms": 20})
+    producer = confluent_kafka.Producer(producer_options(target) | {"linger.ms": 20})
     copied = dict.fromkeys(INPUTS, 0)
     for name in INPUTS:
         for number in log.partitions(name):

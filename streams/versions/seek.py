@@ -20,7 +20,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 import models
-from streams.broker.librdkafka import quiet, reading, writing
+from streams.broker.librdkafka import producer_options, reader_options, silent_logger
 from streams.broker.topic_creation import create_topics
 from streams.engine.journal import Entry
 from streams.engine.table import Marker, changelog_records
@@ -165,7 +165,7 @@ def write(versions: AppVersions, new: Version, pasts: list[PastPartition]) -> No
         "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
         "linger.ms": 20,
     }
-    producer = Producer(writing(settings) | options, logger=quiet)
+    producer = Producer(producer_options(settings) | options, logger=silent_logger)
     try:
         # Ends an open transaction of an earlier run.
         producer.init_transactions(PATIENCE_SECONDS)
@@ -267,7 +267,7 @@ def _add_offsets(producer: Producer, settings: Settings, pasts: list[PastPartiti
     ]
     if not offsets:
         return
-    consumer = Consumer(reading(settings, settings.table_app_id), logger=quiet)
+    consumer = Consumer(reader_options(settings, settings.table_app_id), logger=silent_logger)
     try:
         producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), PATIENCE_SECONDS)
     finally:

@@ -1,16 +1,17 @@
-"""The retention team's queue in Redis: what is open, most urgent first; who has what; what happened, day by day.
+"""The retention team's queue in Redis: open alerts, the most urgent first; alerts by owner; counts of each day.
 
-Read from keys that streams/view/lua/apply.lua keeps. What people do goes to the topic `commands` and comes back from the ledger; only a
-claim is here, for the moment until then, so that no two get the same alert:
+streams/view/lua/apply.lua writes these keys. What people do is sent to the topic `commands` and changes the view once a
+worker has announced it. Only a claim is written here at once, for a minute, so that no two people get the same alert:
 
     tierstream:alert:{id}              hash: the customer's latest alert; `body` is the record of its latest change
-    tierstream:queue                   sorted set of customers with an open alert that nobody has, by urgency
-    tierstream:owner:{who}, owners     what somebody has, by urgency; set of everybody who ever had something
-    tierstream:held, snoozed, closed   by the end of the hold or snooze, or by when it was closed (the latest 10,000)
-    ...:tier:{tier}, ...:cause:{cause}, ...:category:{category}, ...:region:{region}       of each of these sorted sets, those of some
+    tierstream:queue                   sorted set of customers with an open alert that has no owner, by urgency
+    tierstream:owner:{name}, owners    sorted set of the customers whose alert this person has, by urgency; set of all owners ever
+    tierstream:held, snoozed, closed   sorted sets by the end of the hold or snooze, or by the time of closing (the latest 10,000)
+    ...:tier:{tier}, ...:cause:{cause}, ...:category:{category}, ...:region:{region}       the part of each of these sorted sets
+                                       with that tier, cause, category or region
     tierstream:category:{category}     alerts about a category of complaint that are not closed, by opening; categories: their set
-    tierstream:claim:{id}              who is about to have it, for a minute; claims:{date}:{who}: how many on a day
-    tierstream:alert-stream            stream of all changes, the latest 10,000 or so
+    tierstream:claim:{id}              the name of the person who is claiming it, for a minute; claims:{date}:{name}: their number
+    tierstream:alert-stream            stream of all changes of alerts, about the latest 10,000
     tierstream:day:{date}              hash of counts of a day (UTC)
     tierstream:story:{id}              list of the customer's latest announcements, newest first
 """
@@ -29,26 +30,29 @@ from streams.view.customers import RedisView, script
 State = Literal["open", "held", "snoozed", "closed"]
 CLAIM_SECONDS: Final = 60
 FILTERED_SECONDS: Final = 5
-"""How long the answer to several filters at once is kept for the next page."""
+"""How long the result of several filters at once is kept for the next page."""
 STREAM_WAIT_MS: Final = 2_000
-"""Below the client's own patience with a silent Redis."""
+"""Less than the client's timeout for a silent Redis."""
 INCIDENT_DEPTH: Final = 2_000
 
 
 class Page(NamedTuple):
-    """Some alerts of all that were asked for."""
+    """A page of the alerts that fit the filters."""
 
     total: int
+    """How many alerts fit, on all pages."""
     alerts: list[dict[str, Any]]
-    """Of each, what its latest change says (`after`), `customer_id`, and `claimed_by`: who is taking it just now, or None."""
+    """For each, the fields of `after` in its latest change, `customer_id`, and `claimed_by`: the person claiming it
+    now, or None.
+    """
 
 
 class OverBudget(Exception):
-    """Whoever asks has taken as many alerts today as the policy allows an agent on a day."""
+    """The person has claimed as many alerts today as the policy allows an agent in a day."""
 
 
 class AlertQueue:
-    """Reads and claims."""
+    """Reads the queue and claims alerts."""
 
     def __init__(self, view: RedisView) -> None:
         self._view = view
@@ -68,9 +72,10 @@ class AlertQueue:
         first: int = 0,
         count: int = 50,
     ) -> Page:
-        """Alerts from the `first` on: open ones by urgency, held and snoozed by when they end, the last closed first.
+        """`count` alerts from place `first` (from 0): open ones by urgency, held and snoozed by their end, closed ones
+        latest first.
 
-        With `owner`, what somebody has and is not closed, by urgency, whatever `state` says.
+        With `owner`, that person's alerts that are not closed, by urgency; `state` is then ignored.
         """
         key = await self._key(state, tier, cause, category, region, owner)
         total = int(await self.redis.zcard(key))
@@ -79,12 +84,12 @@ class AlertQueue:
         return Page(total, await self._alerts(ids))
 
     async def alert(self, customer_id: str) -> dict[str, Any] | None:
-        """A customer's latest alert, open or not; None of who never had one."""
+        """A customer's latest alert, open or not; None if the customer never had an alert."""
         found = await self._alerts([customer_id.encode()])
         return found[0] if found else None
 
     async def records(self, first: int = 0, count: int = 50) -> list[bytes]:
-        """The latest record on the topic `alerts` of each alert that is open and nobody's, by urgency, from the `first` on."""
+        """The latest record on the topic `alerts` of each open alert without an owner, by urgency, from place `first`."""
         ids: list[bytes] = await self.redis.zrange(f"{self.prefix}queue", first, first + count - 1)
         pipe = self.redis.pipeline(transaction=False)
         for one in ids:
@@ -101,7 +106,7 @@ class AlertQueue:
         return await self._view.alert_sizes()
 
     async def owners(self) -> dict[str, int]:
-        """Who has how many."""
+        """How many alerts each owner has, by name; owners without any are left out."""
         names = sorted(name.decode() for name in await self.redis.smembers(f"{self.prefix}owners"))
         pipe = self.redis.pipeline(transaction=False)
         for name in names:
@@ -109,8 +114,9 @@ class AlertQueue:
         return {name: size for name, size in zip(names, await pipe.execute(), strict=True) if size}
 
     async def days(self, first: date, last: date) -> list[dict[str, Any]]:
-        """Counts of each day, `date` among them: changes of alerts by name, `met` (contacted before the deadline), `saved_value`,
-        `lost_value`, `flow:{tier}>{tier}`, `risk:{level}>{level}`, `category:{category}`.
+        """The counts of each day from `first` to `last`, with its `date`: changes of alerts by name, `met` (contacted
+        before the deadline), `saved_value`, `lost_value`, `flow:{tier}>{tier}`, `risk:{level}>{level}`,
+        `category:{category}`.
         """
         dates = [first + timedelta(days=number) for number in range((last - first).days + 1)]
         pipe = self.redis.pipeline(transaction=False)
@@ -123,7 +129,9 @@ class AlertQueue:
         ]
 
     async def incidents(self, rules: AlertRules) -> list[dict[str, Any]]:
-        """Categories of complaint that hit many at once, the largest first: `category`, `customers`, `first_opened_ms`, `last_opened_ms`."""
+        """Complaint categories of many alerts at once, most customers first: `category`, `customers`,
+        `first_opened_ms`, `last_opened_ms`.
+        """
         found = []
         for category in sorted(name.decode() for name in await self.redis.smembers(f"{self.prefix}categories")):
             key = f"{self.prefix}category:{category}"
@@ -141,12 +149,12 @@ class AlertQueue:
         return sorted(found, key=lambda one: -one["customers"])
 
     async def latest_change(self) -> str:
-        """The id of the latest change: what is read after asking for it, and `changes` after it, leave nothing out between them."""
+        """The id of the latest change. Ask for it before reading the queue: then `changes` after this id misses none."""
         latest = await self.redis.xrevrange(f"{self.prefix}alert-stream", count=1)
         return latest[0][0].decode() if latest else "0-0"
 
     async def changes(self, after: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Changes of alerts as they come, each with its id in the stream, from which to go on."""
+        """Changes of alerts after the id `after`, as they happen, without end: pairs of the change's id and its body."""
         key = f"{self.prefix}alert-stream"
         while True:
             for _, entries in await self.redis.xread({key: after}, count=100, block=STREAM_WAIT_MS) or ():
@@ -157,7 +165,7 @@ class AlertQueue:
     # ------------------------------------------------------------ claiming
     async def claim(
         self,
-        who: str,
+        person: str,
         customer_id: str = "",
         tier: str | None = None,
         cause: str | None = None,
@@ -165,28 +173,29 @@ class AlertQueue:
         region: str | None = None,
         budget: int = 0,
     ) -> dict[str, Any] | None:
-        """The most urgent alert that nobody has, or this customer's, for whoever asks; None if there is none (any more).
+        """Claim for a person the most urgent alert without an owner, or this customer's; None if no such alert is left.
 
-        It is theirs for a minute; the command `acknowledged` makes it so for good. Raises OverBudget.
+        The claim holds for a minute; the command `acknowledged` makes that person the owner. `budget` is how many
+        alerts a person may claim in a day, 0 for no limit. Raises OverBudget.
         """
         key = await self._key("open", tier, cause, category, region, None)
-        taken = await self._claim(keys=[self.prefix, key], args=[who, _today(), budget, CLAIM_SECONDS, customer_id])
+        taken = await self._claim(keys=[self.prefix, key], args=[person, _today(), budget, CLAIM_SECONDS, customer_id])
         if taken == -1:
             raise OverBudget(
-                f"{who} has taken {budget} alerts today, which is what the policy allows an agent on a day"
+                f"{person} has claimed {budget} alerts today, as many as the policy allows an agent in a day"
             )
         return None if taken is None else await self.alert(taken.decode())
 
-    async def give_back(self, who: str, customer_id: str) -> None:
-        """Undo a claim whose command could not be sent."""
+    async def give_back(self, person: str, customer_id: str) -> None:
+        """Undo a claim whose command was not sent."""
         pipe = self.redis.pipeline()
         pipe.delete(f"{self.prefix}claim:{customer_id}")
-        pipe.decr(f"{self.prefix}claims:{_today()}:{who}")
+        pipe.decr(f"{self.prefix}claims:{_today()}:{person}")
         await pipe.execute()
 
-    async def taken_today(self, who: str) -> int:
+    async def taken_today(self, person: str) -> int:
         """How many alerts somebody claimed today (UTC)."""
-        return int(await self.redis.get(f"{self.prefix}claims:{_today()}:{who}") or 0)
+        return int(await self.redis.get(f"{self.prefix}claims:{_today()}:{person}") or 0)
 
     # ------------------------------------------------------------ inside
     async def _key(
@@ -198,7 +207,7 @@ class AlertQueue:
         region: str | None,
         owner: str | None,
     ) -> str:
-        """The sorted set to read; of several filters their intersection, kept for a few seconds."""
+        """The sorted set to read; for several filters their intersection, which is kept for a few seconds."""
         base: str = "queue" if state == "open" else state
         if owner is not None:
             base = f"owner:{owner}"
@@ -238,7 +247,7 @@ def _today() -> str:
 
 
 def _bursts(latest_first: list[int], within_ms: int) -> list[list[int]]:
-    """Runs of instants, each at most so long after the one before it.
+    """Split instants into runs in which neighbours are at most `within_ms` apart.
 
     >>> _bursts([100, 99, 50, 49, 48], 10)
     [[100, 99], [50, 49, 48]]

@@ -1,4 +1,6 @@
-"""What a record of an output topic changes in the serving view: the values that streams/view/lua/apply.lua takes."""
+"""Turns a record of an output topic into an update of the serving view: the values that streams/view/lua/apply.lua
+takes.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +14,22 @@ from models import units
 from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES
 
 Update = tuple[str | bytes | int | float, ...]
-"""Its kind, the customer's id, `seq`, and what the kind needs."""
+"""The kind, the customer's id, `seq`, and the further values of that kind."""
 
 NO_DEADLINE_MS: Final = units.LATEST_MS
 DOUBLING_MS: Final = 30 * units.DAY_MS
 
 
 def update_of(topic: str, value: bytes | None) -> Update | None:
-    """The update for a record; None for a tombstone, which an erasure has preceded."""
+    """The update for a record; None for a tombstone, since the erasure was announced before it."""
     return None if value is None else BY_TOPIC[topic](orjson.loads(value), value)
 
 
 def urgency(deadline_ms: int, at_stake: float) -> float:
-    """The order of the queue, the smallest first: the deadline in ms, a month earlier for each doubling of what is at stake.
+    """The sort key of the queue, the smallest first: the deadline in ms, 30 days earlier for each doubling of the value
+    at stake.
 
-    So an alert rises while it waits, since those after it have later deadlines; and nothing has to be sorted anew.
+    An alert rises while it waits, since newer alerts have later deadlines; so no alert has to be sorted again.
 
     >>> urgency(units.DAY_MS * 100, 3.0) / units.DAY_MS
     40.0
@@ -40,7 +43,7 @@ def _tier(body: dict[str, Any], value: bytes) -> Update:
     after = body["after"]
     return (
         "tier", body["customer_id"], body["seq"], after["tier"], units.parse_time(after["since"]), body["before"]["tier"],
-        body["occurred_at"][:10], _told(TIER_CHANGES, body),
+        body["occurred_at"][:10], _story_entry(TIER_CHANGES, body),
     )  # fmt: skip
 
 
@@ -48,12 +51,12 @@ def _risk(body: dict[str, Any], value: bytes) -> Update:
     after = body["after"]
     return (
         "risk", body["customer_id"], body["seq"], after["level"], str(after["probability"]), body["value_at_stake"],
-        body["before"]["level"], body["occurred_at"][:10], _told(CHURN_RISK, body),
+        body["before"]["level"], body["occurred_at"][:10], _story_entry(CHURN_RISK, body),
     )  # fmt: skip
 
 
 def _life(body: dict[str, Any], value: bytes) -> Update:
-    return ("life", body["customer_id"], body["seq"], _told(LIFE_CYCLE, body))
+    return ("life", body["customer_id"], body["seq"], _story_entry(LIFE_CYCLE, body))
 
 
 def _profile(body: dict[str, Any], value: bytes) -> Update:
@@ -71,17 +74,19 @@ def _alert(body: dict[str, Any], value: bytes) -> Update:
     at_stake = after["value_at_stake"]
     return (
         "alert", body["customer_id"], body["seq"], body["change"], "" if before is None else before["state"],
-        body["occurred_at"][:10], _told(ALERTS, body), value, after["number"], after["state"], after["owner"] or "", after["tier"],
+        body["occurred_at"][:10], _story_entry(ALERTS, body), value, after["number"], after["state"], after["owner"] or "", after["tier"],
         after["main_cause"], after["category"] or "", after["region"] or "", after["level"], at_stake, deadline_ms,
         -1 if after["until"] is None else units.parse_time(after["until"]), units.parse_time(after["opened_at"]),
         units.parse_time(after["since"]), urgency(deadline_ms, float(at_stake)),
     )  # fmt: skip
 
 
-def _told(topic: str, body: dict[str, Any]) -> bytes:
-    """An announcement as the customer's story keeps it: its topic, and of its body what tells what happened and why.
+def _story_entry(topic: str, body: dict[str, Any]) -> bytes:
+    """An announcement as the customer's story keeps it: its topic, and the fields of its body that say what happened
+    and why.
 
-    Contributions are those of the change of the risk level, one by one without what they rest on: there are millions of these.
+    Contributions are kept only for changes of the risk level, and without their evidence, since there are millions of
+    them.
     """
     story: dict[str, Any] = {name: body[name] for name in STORY_FIELDS if name in body}
     story["topic"] = topic
@@ -92,7 +97,7 @@ def _told(topic: str, body: dict[str, Any]) -> bytes:
             if one["log_odds"]
         ]
     if topic == ALERTS:
-        story["after"] = {name: value for name, value in body["after"].items() if value and name not in SAID_BY_RISK}
+        story["after"] = {name: value for name, value in body["after"].items() if value and name not in IN_RISK_CHANGE}
     return orjson.dumps(story)
 
 
@@ -100,7 +105,7 @@ STORY_FIELDS: Final = (
     "seq", "change", "occurred_at", "cause", "before", "after", "rule", "needs", "tier", "main_cause", "value_at_stake",
     "action",
 )  # fmt: skip
-SAID_BY_RISK: Final = ("contributions", "currency", "kind", "probability", "lifetime_value", "action")
+IN_RISK_CHANGE: Final = ("contributions", "currency", "kind", "probability", "lifetime_value", "action")
 BY_TOPIC: Final[dict[str, Callable[[dict[str, Any], bytes], Update]]] = {
     TIER_CHANGES: _tier,
     CHURN_RISK: _risk,

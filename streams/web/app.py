@@ -1,4 +1,4 @@
-"""The web application: what it is made of, and what it needs."""
+"""Composes the web application from its settings."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from litestar.openapi.spec import Components, SecurityScheme
 import models
 from streams.settings import Settings
 from streams.view.customers import RedisView
+from streams.view.policies_in_force import PolicyReader
 from streams.view.queue import AlertQueue
-from streams.view.rulebook import Rulebook
 from streams.web.api.lookups import lookups
 from streams.web.pages.console_pages import answer_with_page, console_pages
 from streams.web.services import audit
 from streams.web.services.clock import Clock
-from streams.web.services.directory import Directory
-from streams.web.services.kept_customers import KeptCustomers
+from streams.web.services.container import Services
+from streams.web.services.customer_reader import CustomerReader
 from streams.web.services.masking import Masks
-from streams.web.services.outbox import Outbox
-from streams.web.services.services import Services
+from streams.web.services.record_sender import RecordSender
+from streams.web.services.table_reader import TableReader
 from streams.web.settings import ConsoleSettings
 from streams.web.signin.keys import Keys
 from streams.web.signin.oidc import OpenIdConnect
@@ -48,27 +48,27 @@ def create_app(
     provider: httpx.AsyncBaseTransport | None = None,
     spans: Spans | None = None,
 ) -> Litestar:
-    """The application on a Redis. Raises FileError where the keys or users can't be read, and PolicyError.
+    """The application on a Redis. Raises FileError if the files of keys or users can't be read, and PolicyError.
 
-    `provider` is how to reach the OpenID provider, where not over the network; `spans` tells of what was sent to the broker.
+    `provider` is the transport to the OpenID provider, if not the network; `spans` records what is sent to the broker.
     """
     assert settings.redis_url is not None
     view = RedisView(settings.redis_url, settings.redis_prefix)
     redis, prefix = view.redis, view.prefix
-    trail, commands = Outbox(settings, audit.PATIENCE_MS), Outbox(settings, console.action_timeout, spans)
+    trail, commands = RecordSender(settings, audit.PATIENCE_MS), RecordSender(settings, console.action_timeout, spans)
     users = Users(console.users_file)
     services = Services(
         keys=Keys(console.keys_file),
-        directory=Directory(settings.redis_url, prefix, settings.app_version),
+        customers=CustomerReader(settings.redis_url, prefix, settings.app_version),
         view=view,
         queue=AlertQueue(view),
         clock=Clock(settings, view),
-        rulebook=Rulebook(view, models.load(settings.policy)),
+        policies=PolicyReader(view, models.load(settings.policy)),
         users=users,
         sessions=Sessions(redis, prefix, users, console.session_idle, console.session_length, console.is_secure),
         throttle=Throttle(redis, prefix),
         masks=Masks(redis, prefix),
-        table=KeptCustomers(settings),
+        table=TableReader(settings),
         audit=audit.Audit(trail),
         commands=commands,
         oidc=None if console.oidc_issuer is None else OpenIdConnect(console, provider),
@@ -80,7 +80,7 @@ def create_app(
         try:
             yield
         finally:
-            await services.directory.close()
+            await services.customers.close()
             await redis.aclose()
             await asyncio.gather(*(asyncio.to_thread(one.close) for one in (commands, trail)))
 
@@ -95,16 +95,16 @@ def create_app(
 
 
 def openapi() -> OpenAPIConfig:
-    """How the look-ups are documented."""
+    """The OpenAPI document of the look-ups."""
     return OpenAPIConfig(
         title="Tierstream look-ups",
         version=API_VERSION,
         description=(
-            "What a customer is now, who is in a tier, and which churn alerts there are, from the serving view. "
-            "Every request carries an API key, whose scopes say what it opens. What goes wrong is told as problem "
-            "details (RFC 9457): `type` is stable, `detail` is for people."
+            "A customer's present tier, risk and profile, the customers of a tier, and churn alerts, from the serving view. "
+            "Every request carries an API key, whose scopes say what it opens. Errors are problem details "
+            "(RFC 9457): `type` is stable, `detail` is for people."
         ),
-        path="/v1/openapi.json",  # not /v1: below its path Litestar answers with pages of its own
+        path="/v1/openapi.json",  # not /v1: below this path Litestar serves pages of its own
         use_handler_docstrings=True,
         render_plugins=[JsonRenderPlugin(path="/")],
         components=Components(

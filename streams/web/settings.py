@@ -1,4 +1,4 @@
-"""The console's settings, beside those that it shares with the worker."""
+"""The settings of the console alone; it shares the others with the worker (streams/settings.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streams.settings import DurationMs, SettingsError, in_words
 PREFIX = "TIERSTREAM_CONSOLE_"
 Role = Literal["viewer", "agent", "manager"]
 ROLES: Final[tuple[Role, ...]] = ("viewer", "agent", "manager")
-"""What somebody may do in the console: each may do what those before it may."""
+"""What a person may do in the console: each role may also do what the roles before it may."""
 
 
 def _address(written: str) -> str:
@@ -26,26 +26,28 @@ Url = Annotated[str, AfterValidator(_address)]
 
 
 class ConsoleSettings(BaseSettings):
-    """Every setting of the console, named `TIERSTREAM_CONSOLE_` and the field's name in capitals. Durations are written `30m`."""
+    """Every setting of the console, named `TIERSTREAM_CONSOLE_` and the field's name in capitals. Durations are written
+    `30m`.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     host: str = "127.0.0.1"
     port: int = Field(6080, ge=0, le=65535)
     url: Url | None = None
-    """Where browsers find the console, if not at host and port: behind a proxy. With https:// its cookies are Secure."""
+    """The console's address for browsers behind a proxy; None: host and port. With https:// its cookies are Secure."""
     proxies: str = "127.0.0.1"
-    """Addresses, with commas, of the proxies whose word on a client's address is taken."""
+    """Addresses, with commas, of the proxies that are trusted to report a client's address."""
     keys_file: Path = Path("console-keys.toml")
     users_file: Path = Path("console-users.toml")
     session_idle: DurationMs = Field(30 * 60_000, ge=1_000)
-    """A session that nobody uses for so long has ended."""
+    """How long a session lasts without being used."""
     session_length: DurationMs = Field(12 * 3_600_000, ge=1_000)
-    """And so has one that is so old, used or not."""
+    """How long a session lasts at most, used or not."""
     action_timeout: DurationMs = Field(10_000, ge=1_000)
     """How long an action waits for the broker."""
     oidc_issuer: Url | None = None
-    """With it people sign in by OpenID Connect, and not with passwords."""
+    """If it is set, people sign in by OpenID Connect and not with passwords."""
     oidc_client_id: str | None = None
     oidc_client_secret: SecretStr | None = None
     oidc_scope: str = "openid profile email"
@@ -54,7 +56,9 @@ class ConsoleSettings(BaseSettings):
     oidc_roles_claim: str = "groups"
     """The claim with a person's groups; dots lead into objects, as in `realm_access.roles`."""
     oidc_roles: dict[str, Role] = {}
-    """JSON: a group's name -> viewer, agent or manager. Who is in several has the highest; who is in none can't sign in."""
+    """JSON: a group's name -> viewer, agent or manager. A person in several groups has the highest role; in none, can't
+    sign in.
+    """
 
     @model_validator(mode="after")
     def _fits_together(self) -> ConsoleSettings:
@@ -66,17 +70,17 @@ class ConsoleSettings(BaseSettings):
 
     @property
     def is_secure(self) -> bool:
-        """Whether browsers come by https."""
+        """Whether browsers use https."""
         return self.url is not None and self.url.startswith("https://")
 
     @property
     def base_url(self) -> str:
-        """Where browsers find the console."""
+        """The console's address for browsers."""
         return self.url or f"http://{self.host}:{self.port}"
 
 
 def load_console_settings(**overrides: Any) -> ConsoleSettings:
-    """The settings from the environment, with what the command line gave in their place. Raises SettingsError."""
+    """The settings from the environment; `overrides` are those of the command line. Raises SettingsError."""
     try:
         return ConsoleSettings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:

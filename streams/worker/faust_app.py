@@ -20,7 +20,7 @@ from models.events import Decoder
 from models.policy import Policy
 from models.policy.editions import Editions
 from streams.settings import Settings
-from streams.telemetry.logs import last_words
+from streams.telemetry.logs import log_final_error
 from streams.telemetry.stats import Stats
 from streams.terminal import FAILED
 from streams.topics import INPUTS, OUTPUTS
@@ -110,7 +110,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             if number not in self.partition_workers:
                 self.partition_workers[number] = PartitionWorker(self, number)
             self.partition_workers[number].take(generation)
-        self.stats.rebalanced()
+        self.stats.count_rebalance()
         log.info("partitions %s are assigned, %d others were revoked", sorted(numbers), len(gone))
         if self.feed is not None:
             outputs = {self.settings.topic(name) for name in OUTPUTS}
@@ -155,7 +155,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         why = "Kafka did not answer while the worker stopped; what was not committed is repeated by the next owner"
         if self.failure is not None:
             why = f"stopped by {type(self.failure).__name__}: {self.failure}"
-        last_words(self.settings, why)
+        log_final_error(self.settings, why)
         sys.stderr.flush()
         os._exit(FAILED)
 

@@ -29,7 +29,7 @@ from streams.engine.merge import Record
 from streams.engine.partition import Outcome
 from streams.engine.plan import NO_CUSTOMERS, Plan
 from streams.engine.table import MAX_BATCH_BYTES, Table
-from streams.telemetry.logs import told_customer
+from streams.telemetry.logs import customer_hash
 from streams.telemetry.stats import BEGIN, COMMIT, FOLD, OUTPUTS, Watch
 from streams.worker.context import PartitionContext, PartitionDelivery
 from streams.worker.delivery import by_topic
@@ -154,7 +154,7 @@ class Flow:
         else:
             with self._spans.batch(plan, entry, watch, is_repeat) as span:
                 batch, outcome = await self._write(plan, entry, is_repeat, watch)
-                span.came_to(batch, len(outcome.changes.states))
+                span.set_results(batch, len(outcome.changes.states))
         return batch, watch.seconds
 
     async def _write(self, plan: Plan, entry: Entry, is_repeat: bool, watch: Watch) -> tuple[Batch, Outcome]:
@@ -211,5 +211,5 @@ async def _fold_in_turns(batch: Batch, plan: Plan) -> None:
 def _where(at: bytes | Record) -> str:
     """A customer, or a record and its customer, in words for the log."""
     if isinstance(at, bytes):
-        return f"customer {told_customer(at)}"
-    return f"{at.topic}, partition {at.partition}, offset {at.offset}, customer {told_customer(at.key)}"
+        return f"customer {customer_hash(at)}"
+    return f"{at.topic}, partition {at.partition}, offset {at.offset}, customer {customer_hash(at.key)}"

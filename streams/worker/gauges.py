@@ -18,7 +18,7 @@ from models.policy import Policy
 from models.policy.editions import Editions
 from streams.settings import Settings
 from streams.topics import INPUTS, OUTPUTS
-from streams.view.customers import ViewSizes, is_away
+from streams.view.customers import ViewSizes, is_redis_away
 from streams.worker.partition import PartitionWorker
 from streams.worker.view_feed import ViewFeed
 
@@ -64,7 +64,7 @@ class Gauges(Collector):
             tiers = dict.fromkeys(name for policy in policies for name in policy.ladder.tier_names)
             self._sizes = await asyncio.wait_for(self._app.feed.view.sizes(tiers), REDIS_SECONDS)
         except Exception as error:
-            if not is_away(error):
+            if not is_redis_away(error):
                 raise
             self._sizes = None
 

@@ -72,9 +72,9 @@ class Inputs:
             self._fill_gap(topic, next_offset)
             return
         if self._spans is not None and topic == COMMANDS:
-            self._spans.note_commands(found)
+            self._spans.remember_senders(found)
         fresh = records_of(found, topic, self._number, self._context.decoder)
-        self._context.stats.skip(topic, len(fetch.records) - len(fresh))
+        self._context.stats.count_skipped(topic, len(fetch.records) - len(fresh))
         if fresh:
             self.next_offsets[topic] = fresh[-1].offset + 1
             if self.merge.offer(topic, fresh) >= 2 * self._context.settings.max_batch and may_withhold:

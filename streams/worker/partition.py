@@ -150,14 +150,14 @@ class PartitionWorker:
                     pause_seconds = RETRY_SECONDS[0]
                     await self._fold_until_released(flow)
                 except Interrupted as error:
-                    self.context.stats.interrupted(INTERRUPTED)
+                    self.context.stats.count_interruption(INTERRUPTED)
                     self.log.warning("partition %d is restored again as committed: %s", self.number, error)
                     self.flow = None
                     self._enter(PartitionState.INTERRUPTED, str(error))
                     await asyncio.sleep(pause_seconds)
                     pause_seconds = min(2 * pause_seconds, most_seconds)
         except Fenced:
-            self.context.stats.interrupted(FENCED)
+            self.context.stats.count_interruption(FENCED)
             self.log.warning("partition %d has another owner; the batch in progress is left to that owner", self.number)
             self.flow = None
             if self.generation == self.context.generation:
@@ -201,9 +201,9 @@ class PartitionWorker:
         restorer = PartitionRestorer(self.context, self.number, self.delivery, self.shadow)
         found = await restorer.restore(lambda progress: self._enter(PartitionState.RESTORING, progress))
         seconds, customers = time.monotonic() - started, len(found.table.customers)
-        self.context.stats.restored(customers, seconds)
+        self.context.stats.record_restoration(customers, seconds)
         if self.spans is not None:
-            self.spans.restored(customers, seconds)
+            self.spans.record_restoration(customers, seconds)
         self.log.info("partition %d: restored %d customers in %.1f s", self.number, customers, seconds)
         return Flow(self.context, self.number, *found, self.inputs, self.delivery, self.shadow, self.spans)
 
@@ -214,7 +214,7 @@ class PartitionWorker:
                 await self._wait_for_work(flow)
         deadline = time.monotonic() + LAST_PROFILES_SECONDS
         for profiles in self.profiles:
-            self.context.stats.published(await profiles.publish_until(deadline))
+            self.context.stats.count_profiles(await profiles.publish_until(deadline))
 
     async def step(self, flow: Flow) -> bool:
         """Fold one batch, publish profiles, count for a census; returns False if there was nothing to do."""
@@ -223,7 +223,7 @@ class PartitionWorker:
         idle, published = not folded and self.inputs.merge.is_drained(), 0
         for profiles in self.profiles:
             published += await profiles.take_turn(idle)
-        self.context.stats.published(published)
+        self.context.stats.count_profiles(published)
         counted = self.census is not None and self.caught_up and await self.census.take_turn(flow.table, flow.time_ms())
         return bool(published) or counted or folded
 

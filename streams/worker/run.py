@@ -15,7 +15,7 @@ from streams.broker.topic_creation import TopicsError, create_topics
 from streams.engine.gc_tuning import collect_rarely
 from streams.ingest.run import ingest_beside
 from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
-from streams.telemetry.logs import last_words, set_up_logging
+from streams.telemetry.logs import log_final_error, set_up_logging
 from streams.telemetry.tracing import WORKER, open_tracing
 from streams.terminal import FAILED, WRONG_USE
 from streams.topics import topics_of
@@ -36,7 +36,7 @@ def run_worker(
     try:
         spans = open_tracing(settings, WORKER)
     except SettingsError as error:
-        last_words(settings, str(error))
+        log_final_error(settings, str(error))
         return WRONG_USE
     try:
         return _fold(settings, policy, spans, ingests, registry)
@@ -56,13 +56,13 @@ def _fold(
         try:
             create_topics(settings, topics_of(settings))
         except TopicsError as error:
-            last_words(settings, str(error))
+            log_final_error(settings, str(error))
             return FAILED
     uvloop.install()
     try:
         app = create_app(settings, policy, spans)
     except UnknownVersion as error:
-        last_words(settings, str(error))
+        log_final_error(settings, str(error))
         return FAILED
     collect_rarely()
     with ExitStack() as beside:
@@ -87,14 +87,14 @@ def _run(app: TierstreamApp) -> int:
         if app.failure is None:
             status = int(stopped.code or 0) if isinstance(stopped.code, int) else 0
             if status:
-                last_words(app.settings, "the worker could not start; the reason is above")
+                log_final_error(app.settings, "the worker could not start; the reason is above")
             return status
     except (KafkaError, OSError) as error:
         if app.failure is None:
             server = app.settings.broker
-            last_words(app.settings, f"Kafka at {server} went away ({error}); start the worker again")
+            log_final_error(app.settings, f"Kafka at {server} went away ({error}); start the worker again")
             return FAILED
     if app.failure is not None:
-        last_words(app.settings, f"stopped by {type(app.failure).__name__}: {app.failure}")
+        log_final_error(app.settings, f"stopped by {type(app.failure).__name__}: {app.failure}")
         return FAILED
     return 0

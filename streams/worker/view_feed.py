@@ -14,8 +14,8 @@ import tenacity
 from faust.types import TP
 
 from models.policy.editions import Editions
-from streams.view.customers import RedisView, is_away
-from streams.view.rulebook import RulebookWriter
+from streams.view.customers import RedisView, is_redis_away
+from streams.view.policies_in_force import PolicyWriter
 from streams.view.updates import Update, update_of
 from streams.worker.context import PartitionContext
 from streams.worker.fetch import Fetch
@@ -47,7 +47,7 @@ class ViewFeed:
         self._editions = editions
         """Returns the editions of the assigned partitions."""
         self.view = view
-        self._rulebook = RulebookWriter(view)
+        self._policy_writer = PolicyWriter(view)
         self._waiting: dict[TP, _Waiting] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +57,7 @@ class ViewFeed:
         for tp in tps:
             self._waiting[tp] = _Waiting()
             self._context.consumer.withhold(tp)
-        self._rulebook.forget()
+        self._policy_writer.forget()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(self._ended)
@@ -145,7 +145,7 @@ class ViewFeed:
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something with Redis; repeat it while Redis is away."""
         async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_away),
+            retry=tenacity.retry_if_exception(is_redis_away),
             wait=tenacity.wait_exponential_jitter(initial=0.25, max=10),
             before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
         ):
@@ -154,7 +154,7 @@ class ViewFeed:
 
     async def _write_policies(self) -> None:
         """Write the policies in force of the assigned partitions, before the records that were judged under them."""
-        await self._rulebook.tell(self._editions())
+        await self._policy_writer.write(self._editions())
 
     async def _turn(self, tp: TP, waiting: _Waiting) -> None:
         if waiting.positioned:
@@ -174,7 +174,7 @@ class ViewFeed:
         if missing_from is not None:
             log.warning("Redis has lost what it had of %s; feeding it again from offset %d", tp.topic, missing_from)
             waiting.positioned = False
-            self._rulebook.forget()
+            self._policy_writer.forget()
             self._wake.set()
             await self._seek(tp, waiting, missing_from)
             return

@@ -1,4 +1,4 @@
-"""A connection that is closed under a client's feet means a broker, or a Redis, that is away, and nothing worse."""
+"""A connection that was closed while a client used it means only that the broker or Redis can't be reached."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from redis.exceptions import ConnectionError as RedisAway
 
 from streams.broker import aiokafka_patches
-from streams.view.customers import is_away
+from streams.view.customers import is_redis_away
 
 
-def test_a_request_on_a_connection_that_was_just_closed_says_that_the_broker_is_away() -> None:
+def test_a_request_on_a_closed_connection_fails_as_an_unreachable_broker() -> None:
     aiokafka_patches.install()
 
     async def request(port: int) -> None:
@@ -26,7 +26,7 @@ def test_a_request_on_a_connection_that_was_just_closed_says_that_the_broker_is_
             await asyncio.sleep(0.01)
         connection._writer.transport.abort()
         await asyncio.sleep(0)
-        # Before the connection itself has heard of it.
+        # Before the connection itself has noticed.
         with pytest.raises(KafkaConnectionError, match="is closed"):
             connection.send(ApiVersionRequest())
         assert not connection.connected()
@@ -37,15 +37,15 @@ def test_a_request_on_a_connection_that_was_just_closed_says_that_the_broker_is_
         uvloop.run(request(server.getsockname()[1]))
 
 
-def test_redis_is_away_also_where_the_event_loop_says_that_its_connection_is_closed() -> None:
+def test_an_event_loops_error_for_a_closed_connection_counts_as_unreachable_redis() -> None:
     async def write(port: int) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.transport.abort()
         await asyncio.sleep(0)
         writer.write(b"PING")
 
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(RuntimeError) as told:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(RuntimeError) as error:
         uvloop.run(write(server.getsockname()[1]))
-    assert is_away(told.value)
-    assert is_away(RedisAway("gone"))
-    assert not is_away(RuntimeError("dictionary changed size during iteration"))
+    assert is_redis_away(error.value)
+    assert is_redis_away(RedisAway("gone"))
+    assert not is_redis_away(RuntimeError("dictionary changed size during iteration"))

@@ -1,4 +1,4 @@
-"""Where a key goes, against two clients that were written by others."""
+"""The partition of a key, compared with two independent clients."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def test_murmur2_is_that_of_other_clients(key: bytes) -> None:
 
 
 @given(st.binary(max_size=64), st.integers(1, 1000))
-def test_a_partition_is_one_of_those_there_are(key: bytes, partitions: int) -> None:
+def test_a_partition_is_one_of_the_existing_ones(key: bytes, partitions: int) -> None:
     assert 0 <= partition_of(key, partitions) < partitions

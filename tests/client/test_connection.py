@@ -40,7 +40,7 @@ def outcome(environment: dict[str, str], named: dict[str, Any], with_pydantic: b
         try:
             if with_pydantic:
                 found = settings.load_settings(**named)
-                return librdkafka.connection(found), found.topic("tier-changes")
+                return librdkafka.connection_options(found), found.topic("tier-changes")
             mine = connection(**named)
             return mine.options(), mine.topic("tier-changes")
         except (settings.SettingsError, SettingsError) as error:

@@ -1,4 +1,4 @@
-"""tierstream doctor without a broker: policy, Redis, clocks, a worker that does not answer, settings that can't be read."""
+"""tierstream doctor without a broker: policy, Redis, clocks, a worker, and settings that can't be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from streams.broker.embedded import EmbeddedRedis
 from streams.cli import app
 from streams.doctor import checks as doctor
 from streams.doctor.finding import Finding
-from streams.doctor.kafka import _look_at_replicas, _look_at_rights, _look_at_transactions
+from streams.doctor.kafka import _check_replicas, _check_rights, _check_transactions
 from streams.settings import load_settings
 from tests.models.test_parameters import FITTED, write
 
@@ -38,7 +37,7 @@ def redis_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
 
 @pytest.fixture
 def redis(redis_of_all: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
-    """A Redis as it is when it has just been installed, and again after the test."""
+    """A newly installed Redis; after the test its configuration is restored."""
     yield redis_of_all
     client = redis_client.Redis.from_url(redis_of_all.url)
     client.replicaof("NO", "ONE")
@@ -48,15 +47,15 @@ def redis(redis_of_all: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
 
 
 def of_redis(url: str) -> dict[str, Finding]:
-    return {one.about: one for one in doctor._look_at_redis(load_settings(redis_url=url))}
+    return {one.about: one for one in doctor._check_redis(load_settings(redis_url=url))}
 
 
 def of_policy(policy: str | Path) -> dict[str, Finding]:
-    return {one.about: one for one in doctor._look_at_policy(load_settings(policy=str(policy)))[1]}
+    return {one.about: one for one in doctor._check_policy(load_settings(policy=str(policy)))[1]}
 
 
 # ---------------------------------------------------------------- the command
-def test_what_is_wrong_is_said_with_what_to_do_and_the_status_is_1() -> None:
+def test_problems_are_shown_with_remedies_and_the_status_is_1() -> None:
     done = CliRunner().invoke(app, ["doctor", "--broker", NOBODY, "--policy", "annual-spend"])
     assert done.exit_code == 1
     assert "problem  broker        no Kafka answers at 127.0.0.1:1" in done.output
@@ -64,25 +63,25 @@ def test_what_is_wrong_is_said_with_what_to_do_and_the_status_is_1() -> None:
     assert done.output.splitlines()[-1] == "1 problem, 2 warnings"
 
 
-def test_machines_get_the_same_as_json() -> None:
+def test_programs_get_the_same_as_json() -> None:
     done = CliRunner().invoke(app, ["doctor", "--broker", NOBODY, "--policy", "nobodys", "--json"])
     assert done.exit_code == 1
-    told = json.loads(done.output)
-    assert not told["ok"]
-    assert [one["about"] for one in told["findings"] if one["status"] == "problem"] == ["policy", "broker"]
-    assert all(one["do"] for one in told["findings"] if one["status"] != "ok")
+    output = json.loads(done.output)
+    assert not output["ok"]
+    assert [one["about"] for one in output["findings"] if one["status"] == "problem"] == ["policy", "broker"]
+    assert all(one["do"] for one in output["findings"] if one["status"] != "ok")
 
 
 def test_settings_that_can_not_be_read_are_a_problem_each() -> None:
     wrong = {"TIERSTREAM_PARTITIONS": "many", "TIERSTREAM_CLOCK": "sundial"}
     done = CliRunner().invoke(app, ["doctor", "--json"], env=wrong)
     assert done.exit_code == 1
-    said = [one["what"].partition(":")[0] for one in json.loads(done.output)["findings"]]
-    assert said == ["TIERSTREAM_PARTITIONS", "TIERSTREAM_CLOCK"]
+    named = [one["what"].partition(":")[0] for one in json.loads(done.output)["findings"]]
+    assert named == ["TIERSTREAM_PARTITIONS", "TIERSTREAM_CLOCK"]
 
 
-def test_a_port_where_somebody_else_listens_is_no_broker() -> None:
-    # In a process of its own, as one that gives up on a broker leaves its sockets to the garbage collector.
+def test_another_server_at_the_address_is_reported_as_no_broker() -> None:
+    # In a process of its own: a client that gives up on a broker leaves its sockets to the garbage collector.
     with pages({}) as url:
         command = [sys.executable, "-m", "streams.cli", "doctor", "--broker", url.removeprefix("http://"), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -94,7 +93,7 @@ def test_a_port_where_somebody_else_listens_is_no_broker() -> None:
 
 
 # ---------------------------------------------------------------- policy
-def test_parameters_of_other_peoples_customers_are_a_warning() -> None:
+def test_parameters_fitted_on_other_customers_are_a_warning() -> None:
     found = of_policy("annual-spend")
     assert found["policy"].status == "ok"
     assert found["fit"].status == "warning"
@@ -118,12 +117,12 @@ def test_a_policy_that_does_not_load_is_a_problem_with_its_line(tmp_path: Path) 
 
 
 # ---------------------------------------------------------------- Redis
-def test_a_redis_as_it_should_be(redis: EmbeddedRedis) -> None:
+def test_a_sound_redis_is_ok(redis: EmbeddedRedis) -> None:
     found = of_redis(redis.url)
     assert {about: one.status for about, one in found.items()} == {"redis": "ok", "memory": "ok", "clock": "ok"}
 
 
-def test_a_redis_that_drops_keys_when_it_is_full_is_a_problem_once_it_can_be_full(redis: EmbeddedRedis) -> None:
+def test_a_redis_that_drops_keys_is_a_problem_once_maxmemory_is_set(redis: EmbeddedRedis) -> None:
     client = redis_client.Redis.from_url(redis.url)
     client.config_set("maxmemory-policy", "allkeys-lru")
     assert of_redis(redis.url)["memory"].status == "warning"
@@ -131,7 +130,7 @@ def test_a_redis_that_drops_keys_when_it_is_full_is_a_problem_once_it_can_be_ful
     assert of_redis(redis.url)["memory"].status == "problem"
     client.config_set("maxmemory-policy", "noeviction")
     assert of_redis(redis.url)["memory"].status == "ok"
-    client.set("much", bytes(4_000_000))  # so that what connections take and give back does not count
+    client.set("much", bytes(4_000_000))  # so large that the memory of connections does not matter
     client.config_set("maxmemory", client.info()["used_memory"] + 50_000)
     assert "of maxmemory is used" in of_redis(redis.url)["memory"].what
     client.delete("much")
@@ -145,16 +144,16 @@ def test_a_replica_is_a_problem(redis: EmbeddedRedis) -> None:
     client.close()
 
 
-def test_what_this_user_may_not_ask_redis_is_a_warning(redis: EmbeddedRedis) -> None:
+def test_a_user_without_rights_on_redis_is_a_warning(redis: EmbeddedRedis) -> None:
     client = redis_client.Redis.from_url(redis.url)
     client.execute_command("ACL", "SETUSER", "shy", "on", ">secret", "+ping", "~*")
     found = of_redis(redis.url.replace("unix://", "unix://shy:secret@"))["redis"]
     assert found.status == "warning"
-    assert "may not ask" in found.what
+    assert "may not query Redis" in found.what
     client.close()
 
 
-def test_looking_leaves_redis_as_it_was(redis: EmbeddedRedis) -> None:
+def test_the_examination_changes_nothing_in_redis(redis: EmbeddedRedis) -> None:
     client = redis_client.Redis.from_url(redis.url)
     client.set("tierstream:customer:ada", "as it is")
     before = client.info("persistence")["rdb_changes_since_last_save"]
@@ -171,10 +170,10 @@ def test_a_redis_that_can_not_be_reached_is_a_problem(url: str) -> None:
 @pytest.mark.parametrize(
     ("ahead_seconds", "status"), [(0.5, "ok"), (-10, "warning"), (10, "warning"), (-600, "problem")]
 )
-def test_clocks_that_differ_are_noticed(
+def test_a_difference_of_clocks_is_reported(
     redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, ahead_seconds: float, status: str
 ) -> None:
-    monkeypatch.setattr(doctor, "time", SimpleNamespace(time=lambda: time.time() - ahead_seconds))
+    monkeypatch.setattr(doctor, "now_seconds", lambda: time.time() - ahead_seconds)
     found = of_redis(redis.url)["clock"]
     assert found.status == status
     if status != "ok":
@@ -184,7 +183,7 @@ def test_clocks_that_differ_are_noticed(
 # ---------------------------------------------------------------- a worker
 @contextmanager
 def pages(answers: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Somebody who answers as a worker would."""
+    """A server that answers as a worker would."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -213,23 +212,23 @@ WORKERS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = [
 
 
 @pytest.mark.parametrize(("health", "stats", "wanted"), WORKERS)
-def test_a_worker_is_asked_how_it_is(
+def test_a_workers_health_stats_and_policy_are_examined(
     health: dict[str, Any], stats: dict[str, Any], wanted: list[tuple[str, str]]
 ) -> None:
     settings = load_settings(policy="annual-spend")
-    policy, _ = doctor._look_at_policy(settings)
+    policy, _ = doctor._check_policy(settings)
     with pages({"/healthz": health, "/stats": stats}) as url:
-        found = list(doctor._look_at_worker(url, settings, policy))
+        found = list(doctor._check_worker(url, settings, policy))
     assert [(one.about, one.status) for one in found] == wanted
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "not a url", "http://"])
 def test_a_worker_that_does_not_answer_is_a_problem(url: str) -> None:
-    found = list(doctor._look_at_worker(url, load_settings(), None))
+    found = list(doctor._check_worker(url, load_settings(), None))
     assert [one.status for one in found] == ["problem"]
 
 
-# ---------------------------------------------------------------- what a broker of one node can't show
+# ---------------------------------------------------------------- clusters that one node can't imitate
 def topic(
     replicas: int, in_sync: int, leader: int = 1, rights: Callable[[], list[str]] | None = None
 ) -> dict[str, Any]:
@@ -243,15 +242,15 @@ def topic(
 
 
 def test_a_partition_without_a_leader_is_a_problem() -> None:
-    found = list(_look_at_replicas([topic(3, 0, leader=-1)], 3))
+    found = list(_check_replicas([topic(3, 0, leader=-1)], 3))
     assert [one.status for one in found] == ["problem", "ok"]
 
 
-def test_rights_that_are_lacking_are_named() -> None:
-    [found] = _look_at_rights(load_settings(), [topic(3, 3, rights=lambda: ["READ", "DESCRIBE"])])
+def test_missing_rights_are_named() -> None:
+    [found] = _check_rights(load_settings(), [topic(3, 3, rights=lambda: ["READ", "DESCRIBE"])])
     assert found.status == "problem"
     assert "tier-changes (WRITE)" in found.what
-    assert not list(_look_at_rights(load_settings(), [topic(3, 3, rights=lambda: ["READ", "WRITE"])]))
+    assert not list(_check_rights(load_settings(), [topic(3, 3, rights=lambda: ["READ", "WRITE"])]))
 
 
 ENOUGH = {
@@ -270,8 +269,8 @@ ENOUGH = {
         ({}, None, 3, "warning"),
     ],
 )
-def test_whether_transactions_are_possible(
+def test_transactions_need_enough_replicas_and_time(
     configs: dict[str, str | None], state: dict[str, Any] | None, brokers: int, status: str
 ) -> None:
-    [found] = _look_at_transactions(configs, state, brokers)
+    [found] = _check_transactions(configs, state, brokers)
     assert found.status == status

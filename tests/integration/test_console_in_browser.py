@@ -195,7 +195,7 @@ def test_of_two_who_want_the_last_alert_one_gets_it_and_the_other_is_told(desk: 
 
 def test_what_happens_comes_to_who_looks_without_being_asked(desk: Desk) -> None:
     page = desk.sign_in("mia", "/queue%3Fcategory=live")
-    expect(page.locator(".empty")).to_have_text("No alert is like that. Choose fewer filters.")
+    expect(page.locator(".empty")).to_have_text("No alert fits these filters. Choose fewer.")
     expect(page.locator("#rows[data-live=yes]")).to_be_attached()
     desk.happens(*complaining("lena", category="live"))
     expect(page.locator("tbody tr")).to_have_count(1)

@@ -1,4 +1,4 @@
-"""Dead letters on a real Kafka: set aside by a real worker, or by hand; seen, mended and sent again by the commands."""
+"""Dead letters on a real Kafka: set aside by a real worker, or by hand; seen, repaired and sent again by the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tierstream doctor on a real Kafka: a healthy installation, and topics that are not as they have to be."""
+"""tierstream doctor on a real Kafka: a healthy installation, and topics with wrong partitions or configurations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def everything_on(broker: str) -> dict[str, Any]:
     admin = AdminClient({"bootstrap.servers": broker})
     topics = admin.list_topics(timeout=10).topics
     asked = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics])
-    configs = {one.name: {key: entry.value for key, entry in told.result().items()} for one, told in asked.items()}
+    configs = {one.name: {key: entry.value for key, entry in future.result().items()} for one, future in asked.items()}
     return {name: (len(topic.partitions), configs[name]) for name, topic in topics.items()}
 
 
@@ -58,9 +58,7 @@ def test_a_healthy_installation_has_no_problems(real_broker: Broker, redis: Embe
 
 
 @pytest.mark.kafka
-def test_topics_that_are_not_as_they_have_to_be_are_named_and_left_as_they_are(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_wrong_and_missing_topics_are_named_and_not_changed(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=2) as here:
         admin = AdminClient({"bootstrap.servers": real_broker.address})
         names = [here.settings.topic("journal"), here.settings.topic("feedback"), changelog_topic(here.settings)]
@@ -72,8 +70,8 @@ def test_topics_that_are_not_as_they_have_to_be_are_named_and_left_as_they_are(
         ]
         for created in admin.create_topics(wrong).values():
             created.result()
-        # The broker knows of a new topic a moment later than it says so.
-        wait_until(lambda: set(names[1:]) <= set(everything_on(real_broker.address)), 60, "the topics are there")
+        # The broker shows a new topic a moment after it has acknowledged it.
+        wait_until(lambda: set(names[1:]) <= set(everything_on(real_broker.address)), 60, "the topics exist")
         before = everything_on(real_broker.address)
         status, findings = examined(here)
         assert everything_on(real_broker.address) == before
@@ -83,27 +81,25 @@ def test_topics_that_are_not_as_they_have_to_be_are_named_and_left_as_they_are(
         }
         assert found == {
             ("fit", "warning", "the risk score of retail-three-tier@1 was not fitted on your customers but on"),
-            ("topics", "warning", "not there"),
+            ("topics", "warning", "these topics are missing"),
             ("topics", "problem", f"{names[1]} has 3 partitions, but TIERSTREAM_PARTITIONS is 2"),
             ("replicas", "warning", "some partitions have no second replica"),
             ("configs", "warning", names[1]),
             ("configs", "problem", names[2]),
             ("configs", "warning", names[2]),
             ("group", "warning", f"no worker is in the group {here.settings.table_app_id}"),
-            ("redis", "warning", "none is named, so no serving view is kept"),
+            ("redis", "warning", "no Redis is configured, so no serving view is kept"),
         }
-        said = "\n".join(f"{one['what']} {one['do']}" for one in findings)
-        assert names[0] in said
-        assert "deleted after 7 days" in said
-        assert f"--topic {names[2]} --add-config cleanup.policy=compact" in said
-        assert "max.message.bytes is 100000" in said
-        assert "min.cleanable.dirty.ratio is 0.5 instead of 0.1" in said
+        texts = "\n".join(f"{one['what']} {one['do']}" for one in findings)
+        assert names[0] in texts
+        assert "deleted after 7 days" in texts
+        assert f"--topic {names[2]} --add-config cleanup.policy=compact" in texts
+        assert "max.message.bytes is 100000" in texts
+        assert "min.cleanable.dirty.ratio is 0.5 instead of 0.1" in texts
 
 
 @pytest.mark.kafka
-def test_missing_topics_that_nobody_creates_and_replicas_that_can_not_be_are_problems(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_missing_topics_and_too_many_replicas_are_problems(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=2) as here:
         elsewhere = {"topic_prefix": "nobody-made-these-", "create_topics": "false", "replication": "9"}
         status, findings = examined(here, **elsewhere)

@@ -14,7 +14,7 @@ from tests.receiver import Answer, receiving
 
 
 @pytest.mark.kafka
-def test_what_a_worker_announces_in_transactions_comes_to_the_receiver_and_what_it_refuses_can_be_sent_again(
+def test_alerts_of_a_real_worker_are_pushed_and_refused_ones_can_be_sent_again(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     with (
@@ -23,23 +23,23 @@ def test_what_a_worker_announces_in_transactions_comes_to_the_receiver_and_what_
     ):
         here.start()
         with pushing(here, receiver.url) as push:
-            wires = [one for who in ("ada", "bad", "bob") for one in complaining(who)]
+            wires = [one for customer_id in ("ada", "bad", "bob") for one in complaining(customer_id)]
             here.produce((one.pop("topic"), one) for one in wires)
             here.wait_until_drained(6)
-            wait_until(lambda: len(receiver.requests) == 3, 60, push.said)
-            wait_until(lambda: "given up" in push.said(), 60, push.said)
+            wait_until(lambda: len(receiver.requests) == 3, 60, push.logged)
+            wait_until(lambda: "given up" in push.logged(), 60, push.logged)
             assert push.stop() == 0
         announced = {message.key().decode(): message.value() for message in here.read("alerts")}
         assert sorted(changes(receiver.taken)) == [("ada", "opened"), ("bob", "opened")]
         assert {json.loads(body)["customer_id"]: body for body in receiver.taken} == {
-            who: announced[who] for who in ("ada", "bob")
+            customer_id: announced[customer_id] for customer_id in ("ada", "bob")
         }
-        [letter] = here.read("undelivered")
-        assert letter.value() == announced["bad"]
+        [undelivered] = here.read("undelivered")
+        assert undelivered.value() == announced["bad"]
         receiver.answers = None
         assert retry(here, receiver.url) == "1 delivered, 0 given up, 0 passed over\n"
         assert retry(here, receiver.url) == "0 delivered, 0 given up, 0 passed over\n"
         assert receiver.taken[-1] == announced["bad"]
         with pushing(here, receiver.url) as push:
             assert push.stop() == 0
-            assert "0 delivered, 0 given up" in push.said()
+            assert "0 delivered, 0 given up" in push.logged()

@@ -21,6 +21,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 import models
 from models.outputs import ANNOUNCEMENTS, TIER_CHANGES
+from streams.doctor.kafka import kafka_python_options
 from streams.engine.journal import decode_entry
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, changelog_topic
@@ -223,7 +224,7 @@ def test_no_transaction_begins_before_the_one_before_it_has_its_end_everywhere_o
 @contextmanager
 def trusting(here: Site) -> Iterator[None]:
     """Have the broker take what it is sent for a transaction without asking whether the partition is part of it."""
-    admin = KafkaAdminClient(**here.settings.client_options())
+    admin = KafkaAdminClient(**kafka_python_options(here.settings))
     node = str(admin.describe_cluster()["controller_id"])
 
     def ask(asks: str) -> None:
@@ -300,7 +301,7 @@ def test_a_write_that_the_broker_refuses_stops_the_worker_with_nothing_acknowled
 
     for delivery in DELIVERIES:
         with site(real_broker.address, tmp_path, partitions=1, clock="event", delivery=delivery) as here:
-            admin = KafkaAdminClient(**here.settings.client_options())
+            admin = KafkaAdminClient(**kafka_python_options(here.settings))
             topic = changelog_topic(here.settings)
             admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "100"})])
             here.produce([("purchases", purchase(n)) for n in range(10)])

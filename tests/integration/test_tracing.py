@@ -13,11 +13,11 @@ from streams.broker.embedded import EmbeddedRedis
 from streams.telemetry.stats import STEPS
 from streams.telemetry.tracing import CONSOLE, open_tracing
 from streams.web.app import create_app
+from streams.web.request_tracing import RequestTracing
 from streams.web.settings import load_console_settings
 from streams.web.signin.people import set_user
-from streams.web.traced import Traced
 from tests.builders import complaint, policy_text, purchase
-from tests.collector import Told, collecting
+from tests.collector import ReceivedSpan, collecting
 from tests.integration.conftest import Broker
 from tests.integration.harness import Line, Site, site, wait_until
 from tests.web.people import PASSWORD, sign_in, token_of
@@ -42,7 +42,7 @@ async def act(here: Site, endpoint: str, folder: Path) -> None:
     spans = open_tracing(settings, CONSOLE)
     assert spans is not None
     files = load_console_settings(users_file=folder / "users.toml", keys_file=folder / "keys.toml")
-    app: Any = Traced(create_app(settings, files, spans=spans), spans)
+    app: Any = RequestTracing(create_app(settings, files, spans=spans), spans)
     async with AsyncTestClient(app) as client:
         client.headers["Accept"] = "text/html"
         await sign_in(client, "lin")
@@ -102,7 +102,7 @@ def test_batches_of_a_worker_can_be_found_by_offset_and_lead_back_to_the_request
         assert "tracing:" not in worker.said()
 
 
-def found_by(batches: list[Told], topic: str, offset: int) -> list[Told]:
+def found_by(batches: list[ReceivedSpan], topic: str, offset: int) -> list[ReceivedSpan]:
     """As one would search for it."""
     first, last = f"tierstream.offsets.{topic}.first", f"tierstream.offsets.{topic}.last"
     return [one for one in batches if one.attributes.get(first, offset + 1) <= offset <= one.attributes[last]]

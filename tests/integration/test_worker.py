@@ -16,6 +16,7 @@ from models import units
 from models.events import REASONS
 from streams.broker.embedded import EmbeddedRedis
 from streams.broker.topic_creation import TopicsError, create_topics
+from streams.doctor.kafka import kafka_python_options
 from streams.settings import load_settings
 from streams.topics import INPUTS, changelog_topic, topics_of
 from streams.view.customers import RedisView
@@ -257,7 +258,7 @@ def test_topics_are_made_with_one_partition_count_and_compacted_where_only_the_l
     settings = load_settings(broker=real_broker.address, topic_prefix=f"{name}-", app_id=name, partitions=3)
     assert len(create_topics(settings, topics_of(settings))) == len(topics_of(settings))
     assert create_topics(settings, topics_of(settings)) == []
-    admin = KafkaAdminClient(**settings.client_options())
+    admin = KafkaAdminClient(**kafka_python_options(settings))
     try:
         described = admin.describe_topics([topic.name for topic in topics_of(settings)])
         assert {len(one["partitions"]) for one in described} == {3}
@@ -291,7 +292,7 @@ def test_a_table_whose_changelog_was_deleted_is_refused_instead_of_losing_its_ev
     with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
         here.produce([("purchases", purchase(1))])
         assert_stops_well(here)
-        admin = KafkaAdminClient(**here.settings.client_options())
+        admin = KafkaAdminClient(**kafka_python_options(here.settings))
         admin.delete_topics([changelog_topic(here.settings)])
         wait_until(lambda: changelog_topic(here.settings) not in admin.list_topics(), 30, "the changelog is deleted")
         admin.close()

@@ -1,4 +1,4 @@
-"""What bodies say in sentences is said in Chinese too, whatever the policy and the log."""
+"""The sentences of bodies exist in Chinese too, for any policy and log."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.running import policy_of
 from tests.strategies import TIERS, logs, policy_texts
 
 NAMES = (*TIERS, "delivery", "a promise", "USD")
-"""What the policies and logs of the strategies call things, and which stays."""
+"""Names in the policies and logs of the strategies, which are not translated."""
 
 
-def said_of(say: Sentences, body: dict[str, Any]) -> list[str]:
+def sentences_of(say: Sentences, body: dict[str, Any]) -> list[str]:
     """Every sentence that a page or a digest takes from a body."""
     after = body.get("after") or {}
     found = []
@@ -45,9 +45,9 @@ def test_no_sentence_of_a_random_log_is_english(text: str, log: list[Wire], more
     say, english = sentences("zh", policy), sentences("en", policy)
     for _, value in all_outputs(policy, log, max(ms(one["occurred_at"]) for one in log) + more_days * DAY):
         body = json.loads(value)
-        for one in said_of(say, body):
+        for one in sentences_of(say, body):
             assert not re.search("[A-Za-z]{2}", re.sub("|".join(NAMES), "", one)), one
-        assert len(said_of(english, body)) == len(said_of(say, body))
+        assert len(sentences_of(english, body)) == len(sentences_of(say, body))
 
 
 def needs(goal: str, *missing: dict[str, Any], since: str | None = None, before: str | None = None) -> dict[str, Any]:
@@ -63,7 +63,7 @@ YEAR = {"since": "2027-01-01T00:00:00Z", "before": "2028-01-01T00:00:00Z"}
 
 
 @pytest.mark.parametrize(
-    ("body", "lock", "said"),
+    ("body", "lock", "sentence"),
     [
         (needs("keep", SPEND, **YEAR), None, "2027-01-01 至 2027-12-31 消费 $1,200.50，即可保留 gold"),
         (needs("regain", SPEND, ORDERS, before="2028-01-01T00:00:00Z"), None, "2027-12-31 之前（含当日）再消费 $1,200.50，且再下 2 单，即可恢复 gold"),
@@ -76,9 +76,9 @@ YEAR = {"since": "2027-01-01T00:00:00Z", "before": "2028-01-01T00:00:00Z"}
         (needs("keep"), {"reason": "媒体联系人"}, "gold 已锁定：媒体联系人"),
     ],
 )  # fmt: skip
-def test_what_a_tier_needs_by_hand(body: dict[str, Any], lock: dict[str, Any] | None, said: str) -> None:
+def test_the_needs_of_a_tier_in_chinese(body: dict[str, Any], lock: dict[str, Any] | None, sentence: str) -> None:
     policy = load("annual-spend")
-    assert sentences("zh", policy).needs(body, lock) == said
+    assert sentences("zh", policy).needs(body, lock) == sentence
     assert sentences("en", policy).needs(body, lock) == "English"
 
 
@@ -96,7 +96,7 @@ def complaint(status: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("term", "text", "complaints", "said"),
+    ("term", "text", "complaints", "sentence"),
     [
         ("silence", "1 day since the last purchase", None, "距上次购买已 1 天"),
         ("rhythm", "bought again on 3 days", None, "另有 3 天再次购买"),
@@ -111,13 +111,13 @@ def complaint(status: str, **more: Any) -> dict[str, Any]:
         ),
     ],
 )  # fmt: skip
-def test_what_a_score_rests_on_by_hand(term: str, text: str, complaints: list[Any] | None, said: str) -> None:
+def test_the_evidence_of_a_score_in_chinese(term: str, text: str, complaints: list[Any] | None, sentence: str) -> None:
     one = {"term": term, "text": text} | ({} if complaints is None else {"complaints": complaints})
-    assert sentences("zh", load("annual-spend")).contribution(one) == said
+    assert sentences("zh", load("annual-spend")).contribution(one) == sentence
     assert sentences("en", load("annual-spend")).contribution(one) == text
 
 
-def test_the_main_reasons_say_what_they_are_about_and_leave_out_what_hardly_weighs() -> None:
+def test_the_main_reasons_have_headings_and_leave_out_small_contributions() -> None:
     def one(term: str, log_odds: float, text: str) -> dict[str, Any]:
         return {"term": term, "log_odds": log_odds, "text": text}
 
@@ -145,5 +145,5 @@ def test_the_shipped_policies_say_what_to_do_in_chinese(name: str) -> None:
         assert not re.search("[A-Za-z]", action.do_zh)
 
 
-def test_an_action_that_a_policy_has_in_english_alone_is_told_in_english() -> None:
+def test_an_action_without_chinese_words_stays_in_english() -> None:
     assert sentences("zh", load("annual-spend")).action({"do": "Call", "before": None}) == "Call"

@@ -1,4 +1,4 @@
-"""The digest from a real Redis' queue, filled with what the fold announces: its words, its e-mail, its chat message."""
+"""The digest of a real Redis' queue that is fed with what the fold announces: as text, as an e-mail, as a chat message."""
 
 from __future__ import annotations
 
@@ -21,31 +21,35 @@ from streams.language.digest_words import EN, ZH
 from streams.view.customers import RedisView
 from tests.builders import HOUR, act_on_alert, purchase
 from tests.receiver import Answer, receiving
-from tests.view.test_queue import START_MS, Told
+from tests.view.fed_view import START_MS, FedView
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """With a day's work: 25 customers complain about delivery, some more about other things; some are saved, one is lost."""
+    """A Redis with the alerts of a day: 25 customers complain about delivery, a few about other things; two are saved,
+    one is lost.
+    """
     with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
 
         async def fill() -> None:
             view = RedisView(redis.url)
-            told = Told(view)
+            fed = FedView(view)
             for number in range(25):
-                await told.complaining(
+                await fed.complain(
                     f"customer-{number:04}", spent=f"{20 * number + 5}", at_ms=START_MS + number * 60_000
                 )
             for number in range(3):
-                await told.happens(purchase("<b>&@channel", "500", on=START_MS, order_id=f"o{number}", id=f"b{number}"))
-            await told.complaining("<b>&@channel", spent="2000", category="<i>sizes</i>", at_ms=START_MS + 2 * HOUR)
-            await told.complaining(
-                "kept-1", "kept-2", "gone-1", spent="400", category="billing", at_ms=START_MS + 3 * HOUR
-            )
-            for number, who in enumerate(("kept-1", "kept-2")):
-                await told.happens(act_on_alert(who, "saved", on=START_MS + 4 * HOUR + number, actor="mia"))
-            await told.happens(act_on_alert("gone-1", "lost", on=START_MS + 4 * HOUR, actor="mia"))
-            await told.tell(told.fold.advance(START_MS + 20 * HOUR))
+                await fed.fold_and_apply(
+                    purchase("<b>&@channel", "500", on=START_MS, order_id=f"o{number}", id=f"b{number}")
+                )
+            await fed.complain("<b>&@channel", spent="2000", category="<i>sizes</i>", at_ms=START_MS + 2 * HOUR)
+            await fed.complain("kept-1", "kept-2", "gone-1", spent="400", category="billing", at_ms=START_MS + 3 * HOUR)
+            for number, customer_id in enumerate(("kept-1", "kept-2")):
+                await fed.fold_and_apply(
+                    act_on_alert(customer_id, "saved", on=START_MS + 4 * HOUR + number, actor="mia")
+                )
+            await fed.fold_and_apply(act_on_alert("gone-1", "lost", on=START_MS + 4 * HOUR, actor="mia"))
+            await fed.apply(fed.fold.advance(START_MS + 20 * HOUR))
             await view.redis.aclose()
 
         asyncio.run(fill())
@@ -57,30 +61,32 @@ def digest(server: EmbeddedRedis, *arguments: str, **more: str) -> Result:
     return CliRunner().invoke(app, ["alerts", "digest", "--day", "2024-01-01", *arguments], env=environment)
 
 
-def test_the_text_has_the_counts_the_incident_and_the_ten_most_urgent_with_why_and_what_to_do(
+def test_the_text_has_counts_the_incident_and_the_ten_most_urgent_with_reasons(
     server: EmbeddedRedis,
 ) -> None:
     result = digest(server, TIERSTREAM_CONSOLE_URL="https://console.example.com")
     assert result.exit_code == 0, result.output
-    said = result.output
-    assert said.startswith("Customers at risk, 2024-01-01\n")
-    assert "Now: open 26, held back 0, snoozed 0" in said
-    [day] = re.findall(r"On 2024-01-01 \(UTC\): .*", said)
+    output = result.output
+    assert output.startswith("Customers at risk, 2024-01-01\n")
+    assert "Now: open 26, held back 0, snoozed 0" in output
+    [day] = re.findall(r"On 2024-01-01 \(UTC\): .*", output)
     view = _counts(server)
     assert f"deadlines missed {view['breached']:.0f}, saved 2 (${view['saved_value']:,.2f} kept), lost 1 " in day
-    assert f"(${view['lost_value']:,.2f} gone)" in day
+    assert f"(${view['lost_value']:,.2f} lost)" in day
     assert view["saved_value"] == pytest.approx(2 * view["lost_value"], rel=0.05)
-    assert "25 customers complain about delivery, since 2024-01-01 00:00 UTC" in said
-    urgent = re.findall(r"^\d+\. (\S+) \((\w+), (\w+)\), \$([\d,.]+) at stake$", said, re.M)
+    assert "25 customers complain about delivery, since 2024-01-01 00:00 UTC" in output
+    urgent = re.findall(r"^\d+\. (\S+) \((\w+), (\w+)\), \$([\d,.]+) at stake$", output, re.M)
     assert len(urgent) == 10
     assert urgent[0][0] == "<b>&@channel"
     stakes = [float(stake.replace(",", "")) for *_, stake in urgent]
     assert stakes[0] == max(stakes)
-    assert "why: critical complaint about <i>sizes</i> opened 2024-01-01\n" in said
-    assert len(re.findall("^   do: .*account manager|^   do: Call|^   do: Personal|^   do: Resolve", said, re.M)) == 10
-    assert re.search(r"by: 2024-01-0\d \d\d:\d\d UTC", said)
-    assert "and 16 more" in said
-    assert "Open the console: https://console.example.com" in said
+    assert "why: critical complaint about <i>sizes</i> opened 2024-01-01\n" in output
+    assert (
+        len(re.findall("^   do: .*account manager|^   do: Call|^   do: Personal|^   do: Resolve", output, re.M)) == 10
+    )
+    assert re.search(r"by: 2024-01-0\d \d\d:\d\d UTC", output)
+    assert "and 16 more" in output
+    assert "Open the console: https://console.example.com" in output
 
 
 def _counts(server: EmbeddedRedis) -> dict[str, float]:
@@ -95,15 +101,15 @@ def _counts(server: EmbeddedRedis) -> dict[str, float]:
     return {"breached": 0.0} | {name.decode(): float(value) for name, value in asyncio.run(read()).items()}
 
 
-def test_what_is_overdue_says_so(server: EmbeddedRedis) -> None:
-    said = digest(server).output
+def test_an_overdue_alert_is_marked_as_such(server: EmbeddedRedis) -> None:
+    output = digest(server).output
     breached = int(_counts(server)["breached"])
     assert breached == 1
-    assert said.count("(overdue)") == 1
-    assert "1. <b>&@channel (platinum" in said
+    assert output.count("(overdue)") == 1
+    assert "1. <b>&@channel (platinum" in output
 
 
-def test_the_e_mail_is_one_that_mail_programs_read(server: EmbeddedRedis) -> None:
+def test_mail_programs_can_read_the_e_mail(server: EmbeddedRedis) -> None:
     result = digest(
         server,
         "--format",
@@ -131,7 +137,7 @@ def test_the_e_mail_is_one_that_mail_programs_read(server: EmbeddedRedis) -> Non
     result.stdout_bytes.decode("ascii")
 
 
-def test_nothing_that_a_customer_is_called_becomes_markup(server: EmbeddedRedis) -> None:
+def test_no_customer_id_or_category_becomes_markup(server: EmbeddedRedis) -> None:
     html = digest(server, "--format", "html").output
     assert "&lt;b&gt;&amp;@channel" in html
     assert "<b>&@" not in html
@@ -142,25 +148,25 @@ def test_nothing_that_a_customer_is_called_becomes_markup(server: EmbeddedRedis)
     assert "<" not in chat
 
 
-def test_masked_it_has_no_customers_id(server: EmbeddedRedis) -> None:
+def test_a_masked_digest_has_no_customer_id(server: EmbeddedRedis) -> None:
     for format_ in ("text", "html", "chat"):
-        said = digest(server, "--mask", "--format", format_).output
-        assert "customer-" not in said
-        assert "@" not in said
-        assert "cu•••24" in said
+        output = digest(server, "--mask", "--format", format_).output
+        assert "customer-" not in output
+        assert "@" not in output
+        assert "cu•••24" in output
 
 
 def test_in_chinese_no_sentence_is_english(server: EmbeddedRedis) -> None:
     assert EN.keys() == ZH.keys()
-    said = digest(server, "--lang", "zh").output
-    assert "25 位客户投诉“delivery”" in said
-    assert "非常严重投诉“delivery”，2024-01-01 提出，未解决" in said
-    assert "措施: 客服致电：先解决投诉，再给予补偿" in said
-    for line in said.splitlines():
+    output = digest(server, "--lang", "zh").output
+    assert "25 位客户投诉“delivery”" in output
+    assert "非常严重投诉“delivery”，2024-01-01 提出，未解决" in output
+    assert "措施: 客服致电：先解决投诉，再给予补偿" in output
+    for line in output.splitlines():
         assert not re.search(r"[a-z]+ [a-z]+", line), line
 
 
-def test_a_chat_gets_it_and_a_failure_does_not_tell_the_chats_secret(server: EmbeddedRedis) -> None:
+def test_a_chat_gets_the_digest_and_a_failure_does_not_reveal_its_secret(server: EmbeddedRedis) -> None:
     with receiving(Answer(200), Answer(403)) as receiver:
         url = receiver.url + "/T0/B0/hush"
         assert digest(server, "--format", "chat", "--post", url).exit_code == 0
@@ -178,7 +184,7 @@ def test_an_empty_queue_is_no_error(tmp_path: Path) -> None:
         result = digest(empty)
     assert result.exit_code == 0, result.output
     assert "Now: open 0" in result.output
-    assert "Nothing is open." in result.output
+    assert "No alert is open." in result.output
     assert "and " not in result.output.partition("The most urgent")[2]
 
 
@@ -194,14 +200,16 @@ def test_an_empty_queue_is_no_error(tmp_path: Path) -> None:
         ((), {"TIERSTREAM_CONSOLE_URL": "javascript:alert(1)"}, "TIERSTREAM_CONSOLE_URL: this is no web address"),
     ],
 )  # fmt: skip
-def test_wrong_use_is_told(server: EmbeddedRedis, arguments: tuple[str, ...], more: dict[str, str], why: str) -> None:
+def test_wrong_options_are_refused_with_a_reason(
+    server: EmbeddedRedis, arguments: tuple[str, ...], more: dict[str, str], why: str
+) -> None:
     result = digest(server, *arguments, **more)
     assert result.exit_code in (1, 2)
     assert why in result.output
     assert "Traceback" not in result.output
 
 
-def test_a_policy_without_alerts_and_a_redis_that_is_away_are_told(server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_a_policy_without_alerts_and_an_unreachable_redis_are_reported(server: EmbeddedRedis, tmp_path: Path) -> None:
     text = (Path(models.__file__).parent / "policies" / "annual-spend.toml").read_text()
     (tmp_path / "quiet.toml").write_text(re.sub(r"\[alerts\]\n(\w+ = .*\n)+", "", text))
     quiet = digest(server, "--policy", str(tmp_path / "quiet.toml"))

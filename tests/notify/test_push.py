@@ -1,4 +1,4 @@
-"""`tierstream alerts push` as a process: from a broker to a receiver that misbehaves, stopped and killed in between."""
+"""`tierstream alerts push` as a process: from a broker to a receiver that misbehaves; the process is stopped and killed."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def here(broker: str, tmp_path: Path) -> Site:
     return made
 
 
-def told(*wires: dict[str, Any], fold: Fold | None = None, until_ms: int = 0) -> list[Output]:
-    """What the ledger announces of some events."""
+def announced_alerts(*wires: dict[str, Any], fold: Fold | None = None, until_ms: int = 0) -> list[Output]:
+    """The alerts that the fold announces for some events."""
     fold = fold or Fold(POLICY)
     before = len(fold.outputs)
     for wire in wires:
@@ -68,10 +68,17 @@ def told(*wires: dict[str, Any], fold: Fold | None = None, until_ms: int = 0) ->
     return [one for one in fold.outputs[before:] if one.topic == "alerts"]
 
 
-def complaining(who: str, spent: str = "250", at_ms: int = START_MS) -> list[dict[str, Any]]:
+def complaining(customer_id: str, spent: str = "250", at_ms: int = START_MS) -> list[dict[str, Any]]:
     return [
-        purchase(who, spent, on=at_ms, id=f"{who}-p{at_ms}"),
-        complaint(who, f"{who}-c{at_ms}", on=at_ms, severity="critical", category="delivery", id=f"{who}-c{at_ms}"),
+        purchase(customer_id, spent, on=at_ms, id=f"{customer_id}-p{at_ms}"),
+        complaint(
+            customer_id,
+            f"{customer_id}-c{at_ms}",
+            on=at_ms,
+            severity="critical",
+            category="delivery",
+            id=f"{customer_id}-c{at_ms}",
+        ),
     ]
 
 
@@ -87,7 +94,7 @@ class Push:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def said(self) -> str:
+    def logged(self) -> str:
         return self.log.read_text()
 
     def stop(self, number: int = signal.SIGINT) -> int:
@@ -112,8 +119,8 @@ def pushing(here: Site, url: str, *arguments: str, **more: str) -> Iterator[Push
         )  # fmt: skip
     push = Push(process, log)
     try:
-        wait_until(lambda: process.poll() is not None or " partitions of " in push.said(), 60, push.said)
-        assert process.poll() is None, push.said()
+        wait_until(lambda: process.poll() is not None or " partitions of " in push.logged(), 60, push.logged)
+        assert process.poll() is None, push.logged()
         yield push
     finally:
         if process.poll() is None:
@@ -135,14 +142,16 @@ def changes(bodies: Iterable[bytes]) -> list[tuple[str, str]]:
 
 
 def wait_for(receiver: Receiver, count: int, push: Push) -> None:
-    wait_until(lambda: len(receiver.taken) >= count, 60, lambda: f"{changes(receiver.taken)}\n{push.said()}")
+    wait_until(lambda: len(receiver.taken) >= count, 60, lambda: f"{changes(receiver.taken)}\n{push.logged()}")
 
 
-def test_chosen_changes_come_as_they_are_and_each_once_however_often_the_process_is_stopped(here: Site) -> None:
+def test_chosen_changes_are_delivered_unchanged_and_once_across_restarts(here: Site) -> None:
     fold = Fold(POLICY)
-    before = told(*complaining("old"))
-    first = told(*complaining("ada"), act_on_alert("ada", "acknowledged", on=START_MS + 1, actor="mia"), fold=fold)
-    second = told(fold=fold, until_ms=START_MS + 3 * DAY)
+    before = announced_alerts(*complaining("old"))
+    first = announced_alerts(
+        *complaining("ada"), act_on_alert("ada", "acknowledged", on=START_MS + 1, actor="mia"), fold=fold
+    )
+    second = announced_alerts(fold=fold, until_ms=START_MS + 3 * DAY)
     assert [one.change for one in first + second] == ["opened", "acknowledged", "breached"]
     announce(here, before)
     with receiving() as receiver:
@@ -150,20 +159,20 @@ def test_chosen_changes_come_as_they_are_and_each_once_however_often_the_process
             announce(here, first)
             wait_for(receiver, 1, push)
             assert push.stop() == 0
-            assert "1 delivered, 0 given up" in push.said()
+            assert "1 delivered, 0 given up" in push.logged()
         announce(here, second)
         with pushing(here, receiver.url) as push:
             wait_for(receiver, 2, push)
             assert push.stop(signal.SIGTERM) == 0
-    # What was there before the first start is history; what came while nothing ran is not.
+    # Alerts from before the first start are not sent; those from between the two runs are.
     assert receiver.taken == [first[0].body, second[0].body]
     assert [one.headers["tierstream-id"] for one in receiver.requests] == [first[0].id, second[0].id]
     for one in receiver.requests:
         verify(SECRET, one.headers["tierstream-signature"], one.body, 0, tolerance_seconds=1e12)
 
 
-def test_other_changes_come_if_they_are_asked_for(here: Site) -> None:
-    outputs = told(*complaining("ada"), act_on_alert("ada", "lost", on=START_MS + 1, actor="mia"))
+def test_other_changes_are_sent_if_they_are_chosen(here: Site) -> None:
+    outputs = announced_alerts(*complaining("ada"), act_on_alert("ada", "lost", on=START_MS + 1, actor="mia"))
     with receiving() as receiver, pushing(here, receiver.url, "--change", "lost", "--change", "saved") as push:
         announce(here, outputs)
         wait_for(receiver, 1, push)
@@ -173,11 +182,11 @@ def test_other_changes_come_if_they_are_asked_for(here: Site) -> None:
 
 def test_a_customers_alerts_keep_their_order_whatever_fails(here: Site) -> None:
     chance = random.Random(7)
-    who = [f"c{number}" for number in range(12)]
+    customer_ids = [f"c{number}" for number in range(12)]
     outputs = []
-    for one in who:
+    for one in customer_ids:
         fold = Fold(POLICY)
-        outputs.append(told(*complaining(one), fold=fold, until_ms=START_MS + 3 * DAY))
+        outputs.append(announced_alerts(*complaining(one), fold=fold, until_ms=START_MS + 3 * DAY))
         assert [output.change for output in outputs[-1]] == ["opened", "breached"]
     announced = [output for both in zip(*outputs, strict=True) for output in both]
 
@@ -191,9 +200,9 @@ def test_a_customers_alerts_keep_their_order_whatever_fails(here: Site) -> None:
     by_customer = defaultdict(list)
     for customer_id, change in changes(receiver.taken):
         by_customer[customer_id].append(change)
-    assert by_customer == {one: ["opened", "breached"] for one in who}
+    assert by_customer == {one: ["opened", "breached"] for one in customer_ids}
     assert len(receiver.requests) > len(announced)
-    # Of any customer nothing is tried before what is earlier was taken.
+    # No alert of a customer is tried before the earlier ones were accepted.
     taken: set[str] = set()
     for request in receiver.requests:
         body = json.loads(request.body)
@@ -202,10 +211,10 @@ def test_a_customers_alerts_keep_their_order_whatever_fails(here: Site) -> None:
             taken.add(body["customer_id"])
 
 
-def test_what_is_refused_is_set_aside_and_what_follows_goes_on_and_it_can_be_sent_again(here: Site) -> None:
+def test_a_refused_alert_is_set_aside_holds_up_nothing_and_can_be_sent_again(here: Site) -> None:
     fold = Fold(POLICY)
-    bad = told(*complaining("bad"), fold=fold)
-    good = told(*complaining("good"), fold=fold)
+    bad = announced_alerts(*complaining("bad"), fold=fold)
+    good = announced_alerts(*complaining("good"), fold=fold)
 
     def picky(body: bytes) -> Answer:
         return Answer(400 if b'"bad"' in body else 200)
@@ -215,16 +224,16 @@ def test_what_is_refused_is_set_aside_and_what_follows_goes_on_and_it_can_be_sen
         with pushing(here, url) as push:
             announce(here, bad + good)
             wait_for(receiver, 1, push)
-            wait_until(lambda: "given up, refused after 1 attempts: answered 400" in push.said(), 30, push.said)
+            wait_until(lambda: "given up, refused after 1 attempts: answered 400" in push.logged(), 30, push.logged)
             assert push.stop() == 0
-            assert "hush" not in push.said()
-        [letter] = here.read("undelivered")
-        assert (letter.key(), letter.value()) == (b"bad", bad[0].body)
-        assert {name: value.decode() for name, value in letter.headers()} == {
+            assert "hush" not in push.logged()
+        [undelivered] = here.read("undelivered")
+        assert (undelivered.key(), undelivered.value()) == (b"bad", bad[0].body)
+        assert {name: value.decode() for name, value in undelivered.headers()} == {
             "group": "push", "reason": "refused", "status": "400", "attempts": "1", "url": receiver.url,
             "detail": "answered 400 Bad Request",
         }  # fmt: skip
-        # The receiver is not mended yet.
+        # The receiver still refuses it.
         assert retry(here, receiver.url) == "0 delivered, 1 given up, 0 passed over\n"
         assert dict(here.read("undelivered")[1].headers())["attempts"] == b"2"
         receiver.answers = None
@@ -234,10 +243,10 @@ def test_what_is_refused_is_set_aside_and_what_follows_goes_on_and_it_can_be_sen
     assert receiver.requests[-1].headers["tierstream-id"] == bad[0].id
 
 
-def test_what_nobody_takes_is_set_aside_once_patience_ends(here: Site) -> None:
+def test_an_alert_that_nobody_accepts_is_set_aside_once_patience_ends(here: Site) -> None:
     with pushing(here, f"http://127.0.0.1:{free_port()}/", TIERSTREAM_PUSH_PATIENCE="500ms") as push:
-        announce(here, told(*complaining("ada")))
-        wait_until(lambda: "given up, patience" in push.said(), 60, push.said)
+        announce(here, announced_alerts(*complaining("ada")))
+        wait_until(lambda: "given up, patience" in push.logged(), 60, push.logged)
         assert push.stop() == 0
     headers = dict(here.read("undelivered")[0].headers())
     assert headers[b"reason".decode()] == b"patience"
@@ -245,25 +254,25 @@ def test_what_nobody_takes_is_set_aside_once_patience_ends(here: Site) -> None:
     assert int(headers["attempts"]) > 1
 
 
-def test_a_killed_process_leaves_nothing_out(here: Site) -> None:
+def test_a_killed_process_leaves_no_alert_out(here: Site) -> None:
     fold = Fold(POLICY)
-    outputs = [one for number in range(30) for one in told(*complaining(f"c{number}"), fold=fold)]
+    outputs = [one for number in range(30) for one in announced_alerts(*complaining(f"c{number}"), fold=fold)]
     with receiving(otherwise=Answer(200, after_seconds=0.2)) as receiver:
         with pushing(here, receiver.url) as push:
             announce(here, outputs)
             wait_for(receiver, 5, push)
             push.stop(signal.SIGKILL)
         with pushing(here, receiver.url) as push:
-            wait_until(lambda: set(receiver.taken) == {one.body for one in outputs}, 60, push.said)
+            wait_until(lambda: set(receiver.taken) == {one.body for one in outputs}, 60, push.logged)
             assert push.stop() == 0
 
 
-def test_ctrl_c_does_not_wait_for_a_receiver_that_is_away_and_nothing_is_lost(here: Site) -> None:
-    outputs = told(*complaining("ada"))
+def test_ctrl_c_does_not_wait_for_an_unreachable_receiver_and_loses_nothing(here: Site) -> None:
+    outputs = announced_alerts(*complaining("ada"))
     with receiving(otherwise=Answer(503)) as receiver:
         with pushing(here, receiver.url) as push:
             announce(here, outputs)
-            wait_until(lambda: len(receiver.requests) >= 2, 60, push.said)
+            wait_until(lambda: len(receiver.requests) >= 2, 60, push.logged)
             assert push.stop() == 0
         assert here.read("undelivered") == []
         receiver.otherwise = Answer(200)
@@ -273,16 +282,16 @@ def test_ctrl_c_does_not_wait_for_a_receiver_that_is_away_and_nothing_is_lost(he
     assert receiver.taken == [outputs[0].body]
 
 
-def test_with_a_budget_the_most_urgent_of_the_queue_go_out_and_what_happens_to_them(here: Site, tmp_path: Path) -> None:
+def test_with_a_budget_the_most_urgent_alerts_are_sent_and_then_their_changes(here: Site, tmp_path: Path) -> None:
     policy = tmp_path / "one-a-day.toml"
     text = (Path(models.__file__).parent / "policies" / "annual-spend.toml").read_text()
     assert "budget = 40" in text
     policy.write_text(text.replace("budget = 40", "budget = 1"))
     fold, position = Fold(POLICY), 0
 
-    def happens(*wires: dict[str, Any], until_ms: int = 0) -> None:
+    def fold_and_announce(*wires: dict[str, Any], until_ms: int = 0) -> None:
         nonlocal position
-        outputs = told(*wires, fold=fold, until_ms=until_ms)
+        outputs = announced_alerts(*wires, fold=fold, until_ms=until_ms)
 
         async def to_view() -> None:
             view = RedisView(redis.url)
@@ -296,10 +305,10 @@ def test_with_a_budget_the_most_urgent_of_the_queue_go_out_and_what_happens_to_t
 
     with EmbeddedRedis(tmp_path) as redis, receiving() as receiver:
         options = ["--agents", "2", "--every", "200ms", "--policy", str(policy), "--redis-url", redis.url]
-        happens(*complaining("small", "20"), *complaining("large", "900"), *complaining("middle", "300"))
+        fold_and_announce(*complaining("small", "20"), *complaining("large", "900"), *complaining("middle", "300"))
         with pushing(here, receiver.url, *options) as push:
             wait_for(receiver, 2, push)
-            happens(until_ms=START_MS + 5 * DAY)
+            fold_and_announce(until_ms=START_MS + 5 * DAY)
             wait_for(receiver, 4, push)
             assert push.stop() == 0
         with pushing(here, receiver.url, *options) as push:
@@ -308,7 +317,7 @@ def test_with_a_budget_the_most_urgent_of_the_queue_go_out_and_what_happens_to_t
     assert sorted(changes(receiver.taken)[2:]) == [("large", "breached"), ("middle", "breached")]
 
 
-def test_the_receiver_of_the_documentation_takes_what_is_pushed_and_nothing_else(here: Site) -> None:
+def test_the_documented_receiver_accepts_only_what_is_pushed(here: Site) -> None:
     [source] = re.findall(r"```python\n(import hashlib.*?)```", (ROOT / "docs" / "integrations.md").read_text(), re.S)
     (here.folder / "receiver.py").write_text(source)
     port = free_port()
@@ -320,21 +329,21 @@ def test_the_receiver_of_the_documentation_takes_what_is_pushed_and_nothing_else
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}/"
     try:
-        outputs = told(*complaining("ada"))
+        outputs = announced_alerts(*complaining("ada"))
         with pushing(here, url) as push:
             announce(here, outputs + outputs)
-            wait_until(lambda: "ada opened" in log.read_text(), 60, push.said)
+            wait_until(lambda: "ada opened" in log.read_text(), 60, push.logged)
             assert push.stop() == 0
         with pushing(here, url, TIERSTREAM_PUSH_SECRET="another secret of ours") as push:
-            announce(here, told(*complaining("bob")))
-            wait_until(lambda: "refused after 1 attempts: answered 401" in push.said(), 60, push.said)
+            announce(here, announced_alerts(*complaining("bob")))
+            wait_until(lambda: "refused after 1 attempts: answered 401" in push.logged(), 60, push.logged)
             assert push.stop() == 0
     finally:
         receiver.terminate()
         receiver.wait(10)
-    said = log.read_text()
-    assert said.count("ada opened") == 1
-    assert "bob" not in said
+    logged = log.read_text()
+    assert logged.count("ada opened") == 1
+    assert "bob" not in logged
 
 
 GIVEN = {"TIERSTREAM_PUSH_URL": "https://example.com/alerts", "TIERSTREAM_PUSH_SECRET": SECRET}
@@ -356,7 +365,9 @@ GIVEN = {"TIERSTREAM_PUSH_URL": "https://example.com/alerts", "TIERSTREAM_PUSH_S
         (("--retry-undelivered", "--agents", "2"), {}, "leave --change and --agents out"),
     ],
 )  # fmt: skip
-def test_wrong_use_is_told(arguments: tuple[str, ...], changed: dict[str, str | None], why: str) -> None:
+def test_wrong_options_are_refused_with_a_reason(
+    arguments: tuple[str, ...], changed: dict[str, str | None], why: str
+) -> None:
     result = CliRunner().invoke(cli, ["alerts", "push", *arguments], env=GIVEN | changed)
     assert result.exit_code == 2, result.output
     assert why in result.output
@@ -365,19 +376,19 @@ def test_wrong_use_is_told(arguments: tuple[str, ...], changed: dict[str, str | 
 
 
 @pytest.mark.parametrize("creates", ["true", "false"])
-def test_a_broker_that_is_away_is_told(tmp_path: Path, creates: str) -> None:
+def test_an_unreachable_broker_is_reported(tmp_path: Path, creates: str) -> None:
     settings = load_settings(broker=f"127.0.0.1:{free_port()}", create_topics=creates == "true")
-    status, said = ended(settings)
-    assert (status, f"no Kafka answers at {settings.broker}" in said) == (1, True), said
+    status, errors = ended(settings)
+    assert (status, f"no Kafka answers at {settings.broker}" in errors) == (1, True), errors
 
 
-def test_a_topic_that_is_not_there_is_told(broker: str) -> None:
-    status, said = ended(load_settings(broker=broker, create_topics=False, topic_prefix="nowhere-"))
-    assert (status, "there is no topic nowhere-alerts" in said) == (1, True), said
+def test_a_missing_topic_is_reported(broker: str) -> None:
+    status, errors = ended(load_settings(broker=broker, create_topics=False, topic_prefix="nowhere-"))
+    assert (status, "there is no topic nowhere-alerts" in errors) == (1, True), errors
 
 
 def ended(settings: Settings) -> tuple[int, str]:
-    """The status of a process that can't begin, and what it says."""
+    """The exit status of a process that can't start, and its error output."""
     done = subprocess.run(
         [sys.executable, "-m", "streams.cli", "alerts", "push"], env=environment(settings, "http://127.0.0.1/"),
         capture_output=True, text=True, timeout=60, check=False,

@@ -1,4 +1,4 @@
-"""The webhook against a receiver that misbehaves, and its signatures against who tampers with them."""
+"""The webhook with a receiver that misbehaves, and its signatures after tampering."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def deliver(
     return asyncio.run(work())
 
 
-def signed_rightly(receiver: Receiver) -> None:
+def check_signatures(receiver: Receiver) -> None:
     for one in receiver.requests:
         verify(SECRET, one.headers["tierstream-signature"], one.body, time.time())
 
 
-def test_a_receiver_gets_the_bytes_as_they_are_with_id_and_signature() -> None:
+def test_a_receiver_gets_the_bytes_unchanged_with_id_and_signature() -> None:
     with receiving() as receiver:
         assert deliver(receiver.url) is None
     [request] = receiver.requests
     assert request.body == BODY
     assert request.headers["tierstream-id"] == "one"
     assert request.headers["content-type"] == "application/json"
-    signed_rightly(receiver)
+    check_signatures(receiver)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 408, 429])
-def test_what_may_pass_is_tried_again(status: int) -> None:
+def test_a_failure_that_may_pass_is_tried_again(status: int) -> None:
     with receiving(Answer(status), Answer(status)) as receiver:
         assert deliver(receiver.url) is None
     assert [one.answered for one in receiver.requests] == [status, status, 200]
     assert {one.headers["tierstream-id"] for one in receiver.requests} == {"one"}
-    signed_rightly(receiver)
+    check_signatures(receiver)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 413, 301])
@@ -65,7 +65,7 @@ def test_a_refusal_is_not_tried_again(status: int) -> None:
     assert len(receiver.requests) == 1
 
 
-def test_patience_ends_and_tells_the_last_answer() -> None:
+def test_the_last_answer_is_reported_when_patience_ends() -> None:
     with receiving(otherwise=Answer(503)) as receiver:
         given_up = deliver(receiver.url, patience_seconds=1.5)
     assert given_up == GivenUp("patience", 503, len(receiver.requests), "answered 503 Service Unavailable")
@@ -78,7 +78,7 @@ def test_a_slow_receiver_is_tried_again() -> None:
     assert len(receiver.requests) == 2
 
 
-def test_a_receiver_that_trickles_its_answer_does_not_hold_the_sender() -> None:
+def test_a_receiver_that_trickles_its_answer_does_not_hold_up_the_sender() -> None:
     async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n")
@@ -104,7 +104,7 @@ def test_a_receiver_that_trickles_its_answer_does_not_hold_the_sender() -> None:
     assert asyncio.run(work()) == GivenUp("patience", None, 1, "no answer within 0.4 s")
 
 
-def test_without_a_connection_it_is_tried_again_until_patience_ends() -> None:
+def test_without_a_connection_attempts_go_on_until_patience_ends() -> None:
     given_up = deliver(f"http://127.0.0.1:{free_port()}/", patience_seconds=1.0)
     assert given_up is not None
     assert (given_up.reason, given_up.status) == ("patience", None)
@@ -122,12 +122,12 @@ def test_a_receiver_that_asks_for_a_pause_gets_it(as_date: bool) -> None:
     assert second.at - first.at >= (1.5 if as_date else 2.0)
 
 
-def test_a_pause_longer_than_the_patience_ends_it() -> None:
+def test_a_requested_pause_longer_than_the_patience_ends_the_attempts() -> None:
     with receiving(otherwise=Answer(429, (("retry-after", "3600"),))) as receiver:
         assert deliver(receiver.url) == GivenUp("patience", 429, 1, "answered 429 Too Many Requests")
 
 
-def test_an_answer_is_a_yes_whatever_its_body_is() -> None:
+def test_a_success_counts_whatever_the_body_of_the_answer_is() -> None:
     odd = Answer(200, (("content-encoding", "gzip"),), body=b"this is no gzip")
     huge = Answer(200, body=b"x" * 1_000_000)
     with receiving(odd, huge) as receiver:
@@ -153,12 +153,12 @@ NOW = 1_700_000_000
         (SECRET, f"t={'9' * 5000},v1=" + "0" * 64, BODY, NOW, "is not t=SECONDS"),
     ],
 )  # fmt: skip
-def test_what_is_not_ours_is_refused(secret: str, signature: str, body: bytes, now: int, why: str) -> None:
+def test_a_wrong_signature_is_refused(secret: str, signature: str, body: bytes, now: int, why: str) -> None:
     with pytest.raises(SignatureError, match=why):
         verify(secret, signature, body, now)
 
 
-def test_what_is_ours_passes_within_the_tolerance_and_with_either_of_two_secrets() -> None:
+def test_a_signature_passes_within_the_tolerance_and_with_either_of_two_secrets() -> None:
     verify(SECRET, sign(SECRET, BODY, NOW), BODY, NOW + 300)
     verify(SECRET, sign(SECRET, BODY, NOW), BODY, NOW + 3_000, tolerance_seconds=3_600)
     both = sign("the old secret of both", BODY, NOW) + "," + sign(SECRET, BODY, NOW).partition(",")[2]

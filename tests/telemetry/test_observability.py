@@ -1,4 +1,4 @@
-"""Dashboard, alert rules and compose file fit what a worker gives, and what docs/monitoring.md says of them."""
+"""Dashboard, alert rules and compose file fit the metrics of a worker, and docs/monitoring.md."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.observability import FOLDER, alert_rules, dashboard, expressions, lab
 
 ROOT = Path(__file__).parents[2]
 OF_PROMETHEUS = {"job", "instance", "le"}
-"""Labels that come with scraping and with histograms."""
+"""Labels that Prometheus adds when it scrapes, and that of histograms."""
 
 
-def offered() -> tuple[set[str], set[str]]:
+def metrics_of_a_worker() -> tuple[set[str], set[str]]:
     """The names of a worker's samples, and the names of their labels."""
     app = create_app(load_settings(redis_url="redis://127.0.0.1:6379/0"), models.load("annual-spend"))
     names, labels = set(), set()
@@ -28,22 +28,22 @@ def offered() -> tuple[set[str], set[str]]:
         endings = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
         names |= {family.name + ending for ending in endings}
         labels |= set(getattr(family, "_labelnames", ())) | {name for one in family.samples for name in one.labels}
-    # Counters that have counted nothing yet don't tell their labels.
+    # Counters that have not counted anything yet have no samples with labels.
     for collector in vars(app.stats).values():
         labels |= set(getattr(collector, "_labelnames", ()))
     return names, labels
 
 
-def test_every_metric_of_the_dashboard_and_the_alerts_is_one_that_a_worker_gives() -> None:
+def test_a_worker_has_every_metric_of_the_dashboard_and_the_alerts() -> None:
     assert len(names_used()) > 25
-    assert names_used() - offered()[0] == set()
+    assert names_used() - metrics_of_a_worker()[0] == set()
 
 
-def test_every_label_in_their_expressions_is_one_that_a_worker_gives() -> None:
-    assert labels_used() - offered()[1] - OF_PROMETHEUS == set()
+def test_a_worker_has_every_label_of_their_expressions() -> None:
+    assert labels_used() - metrics_of_a_worker()[1] - OF_PROMETHEUS == set()
 
 
-def test_the_outcomes_and_steps_that_they_choose_exist() -> None:
+def test_the_outcomes_and_steps_in_their_expressions_exist() -> None:
     together = "\n".join(expressions())
     for label, values in (("outcome", OUTCOMES), ("step", STEPS)):
         chosen = {part.split('"')[1] for part in together.split(label)[1:] if part.startswith(('="', '!="'))}
@@ -51,9 +51,11 @@ def test_the_outcomes_and_steps_that_they_choose_exist() -> None:
         assert chosen <= set(values)
 
 
-def test_nothing_that_a_worker_gives_is_left_out_of_the_dashboard() -> None:
+def test_the_dashboard_shows_every_metric_of_a_worker() -> None:
     shown = "\n".join(target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", []))
-    ours = {name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in offered()[0]}
+    ours = {
+        name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") for name in metrics_of_a_worker()[0]
+    }
     assert {name for name in ours if name.startswith("tierstream_") and name not in shown} == set()
 
 
@@ -70,7 +72,7 @@ def test_panels_have_titles_of_their_own_and_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_grave_it_is_and_monitoring_says_what_to_do(rule: dict[str, object]) -> None:
+def test_an_alert_has_a_severity_and_a_runbook(rule: dict[str, object]) -> None:
     name, labels, annotations = str(rule["alert"]), rule["labels"], rule["annotations"]
     assert labels in ({"severity": "critical"}, {"severity": "warning"})
     assert isinstance(annotations, dict)
@@ -79,7 +81,7 @@ def test_an_alert_says_how_grave_it_is_and_monitoring_says_what_to_do(rule: dict
     assert f"\n#### {name}\n" in (ROOT / "docs" / "monitoring.md").read_text("utf-8")
 
 
-def test_the_compose_file_brings_prometheus_and_grafana_only_when_asked_for_and_mounts_what_is_there() -> None:
+def test_the_compose_file_has_prometheus_and_grafana_as_an_option() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
     optional = {name for name, service in services.items() if service.get("profiles") == ["observability"]}
     assert optional == {"prometheus", "grafana"}
@@ -97,7 +99,7 @@ def test_the_compose_file_brings_prometheus_and_grafana_only_when_asked_for_and_
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, which comes with Prometheus")
-def test_the_alerts_fire_on_what_they_are_about_and_are_silent_on_an_ordinary_day() -> None:
+def test_the_alerts_fire_on_their_causes_and_are_silent_on_an_ordinary_day() -> None:
     for command in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]):
         done = subprocess.run(["promtool", *command], cwd=FOLDER, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What /metrics tells: each record has one outcome, and how far behind a partition and the view are, as far as is known."""
+"""The page /metrics: each record has one outcome; the lags of partitions and of the view, as far as they are known."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def record(topic: str, value: bytes) -> Record:
     return Record(topic, 0, 0, None, value, 0, POLICY.decoder().decode(topic, value))
 
 
-def bought(who: str, **more: Any) -> Record:
-    wire: Wire = purchase(who, "60", on="2026-01-01", **more)
+def bought(customer_id: str, **more: Any) -> Record:
+    wire: Wire = purchase(customer_id, "60", on="2026-01-01", **more)
     return record("purchases", json.dumps({name: value for name, value in wire.items() if name != "topic"}).encode())
 
 
 def edition(number: int) -> Record:
-    lines = Breakpoints(as_of_ms=0, customers=9, top_spend_minor=[1_000, 2_000])
-    return record("commands", edition_body(number, 0, lines))
+    thresholds = Breakpoints(as_of_ms=0, customers=9, top_spend_minor=[1_000, 2_000])
+    return record("commands", edition_body(number, 0, thresholds))
 
 
-def counted(stats: Stats, records: list[Record], seconds: dict[str, float] = SECONDS) -> None:
+def fold_and_count(stats: Stats, records: list[Record], seconds: dict[str, float] = SECONDS) -> None:
     """Fold a batch and count it."""
     batch, plan = Batch(Editions.from_wire(POLICY, []), {}), Plan(-1, [], [], records)
     for _ in batch.fold(plan):
@@ -66,7 +66,7 @@ def counted(stats: Stats, records: list[Record], seconds: dict[str, float] = SEC
 
 
 def values(stats: Stats) -> Values:
-    """What a scrape gives: values by name and the values of the labels, in the order of the labels' names."""
+    """The values of a scrape, by name and the values of the labels, in the order of the labels' names."""
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for metric in stats.registry.collect()
@@ -78,9 +78,9 @@ def values(stats: Stats) -> Values:
 def test_each_record_of_a_batch_has_one_outcome() -> None:
     stats = Stats()
     once = bought("ada", id="once")
-    counted(stats, [once, once, bought("bob"), record("purchases", b"{}"), record("complaints", b"?")])
-    counted(stats, [edition(1), edition(7), bought("bob")])
-    stats.skip("purchases", 2)
+    fold_and_count(stats, [once, once, bought("bob"), record("purchases", b"{}"), record("complaints", b"?")])
+    fold_and_count(stats, [edition(1), edition(7), bought("bob")])
+    stats.count_skipped("purchases", 2)
     found = {name[1:]: value for name, value in values(stats).items() if name[0] == "tierstream_events_total" and value}
     assert found == {
         ("folded", "purchases"): 3,
@@ -91,26 +91,26 @@ def test_each_record_of_a_batch_has_one_outcome() -> None:
         ("dead_letter", "commands"): 1,
         ("skipped", "purchases"): 2,
     }
-    told = stats.as_dict()
-    assert (told["events"], told["batches"], told["skipped"]) == (7, 2, 2)
-    assert told["dead_letters"] == {"bad_edition": 1, "missing_field": 1, "not_json": 1}
+    page = stats.as_dict()
+    assert (page["events"], page["batches"], page["skipped"]) == (7, 2, 2)
+    assert page["dead_letters"] == {"bad_edition": 1, "missing_field": 1, "not_json": 1}
 
 
-def test_every_outcome_is_there_from_the_beginning_so_that_the_first_dead_letter_is_an_increase() -> None:
+def test_every_outcome_has_a_counter_from_the_start() -> None:
     found = values(Stats())
     assert all(found["tierstream_events_total", "dead_letter", topic] == 0 for topic in INPUTS)
     assert found["tierstream_interruptions_total", "fenced"] == 0
 
 
-def test_moves_are_counted_by_where_from_and_where_to() -> None:
+def test_moves_are_counted_by_tier_before_and_after() -> None:
     stats = Stats()
-    counted(stats, [edition(1), bought("ada"), bought("bob"), bought("ada")])
+    fold_and_count(stats, [edition(1), bought("ada"), bought("bob"), bought("ada")])
     found = values(stats)
     assert found["tierstream_tier_moves_total", "gold", "member"] == 2
     assert found["tierstream_outputs_total", "upgrade", "tier-changes"] == 2
 
 
-def test_moves_that_the_policy_can_bring_about_are_there_before_the_first() -> None:
+def test_all_possible_moves_have_counters_from_the_start() -> None:
     found = values(Stats(["member", "gold"], ["none", "high"]))
     moves = {name: value for name, value in found.items() if name[0].endswith("_moves_total")}
     assert moves == {
@@ -123,15 +123,15 @@ def test_moves_that_the_policy_can_bring_about_are_there_before_the_first() -> N
 
 def test_two_apps_count_for_themselves() -> None:
     one, other = Stats(), Stats()
-    counted(one, [bought("ada")])
+    fold_and_count(one, [bought("ada")])
     assert one.as_dict()["events"] == 1
     assert other.as_dict()["events"] == 0
 
 
-def test_how_long_the_steps_took_is_in_their_histograms() -> None:
+def test_histograms_have_the_seconds_of_each_step() -> None:
     stats = Stats()
-    counted(stats, [bought("ada")], {COMMIT: 0.25})
-    counted(stats, [bought("ada")] * 5, {COMMIT: 0.5})
+    fold_and_count(stats, [bought("ada")], {COMMIT: 0.25})
+    fold_and_count(stats, [bought("ada")] * 5, {COMMIT: 0.5})
     found = values(stats)
     assert found["tierstream_batch_seconds_sum", COMMIT] == 0.75
     assert found["tierstream_batch_seconds_bucket", "0.3", COMMIT] == 1
@@ -141,7 +141,7 @@ def test_how_long_the_steps_took_is_in_their_histograms() -> None:
 
 # ---------------------------------------------------------------- gauges
 class Watched(Standalone):
-    """What the gauges ask of an app, without a group."""
+    """The part of an app that the gauges read, without a group."""
 
     def __init__(self) -> None:
         super().__init__(load_settings(max_batch=10, clock="event"), models.load("annual-spend"))
@@ -158,12 +158,12 @@ class Watched(Standalone):
         return [table.editions for table in tables if table is not None]
 
     def add_partition(self) -> PartitionWorker:
-        """Partition 0, folding, with nothing in it."""
+        """Add partition 0, which folds and is empty."""
         worker = self.partition_workers[0] = folding(PartitionWorker(self, 0))
         return worker
 
-    def reads(self, tp: TP, delivered: int, position: int, end: int | None) -> None:
-        """How far the consumer has read."""
+    def set_read_position(self, tp: TP, delivered: int, position: int, end: int | None) -> None:
+        """Set how far the consumer has read a partition."""
         self.consumer.positions[tp] = ReadPosition(delivered, position, end)
 
 
@@ -181,28 +181,28 @@ def lag_of(app: Watched) -> float | None:
     return values(app.stats).get(("tierstream_lag_records", "0", "purchases"))
 
 
-def test_the_lag_is_what_was_not_folded_whether_it_is_here_or_still_on_the_broker(app: Watched) -> None:
+def test_the_lag_counts_records_not_folded_whether_read_or_not(app: Watched) -> None:
     worker = app.add_partition()
-    assert lag_of(app) is None, "the broker has told no end yet"
+    assert lag_of(app) is None, "the end of the log is not known yet"
     worker.offer("purchases", fetched(0, 0, 1, 2))
-    app.reads(worker.inputs.tps["purchases"], 3, 3, 50)
+    app.set_read_position(worker.inputs.tps["purchases"], 3, 3, 50)
     assert lag_of(app) == 50
     table(worker).marker = Marker(1, {"purchases": 2}, 0, "", True)
     assert lag_of(app) == 47
 
 
-def test_offsets_after_the_last_record_that_are_none_are_no_lag(app: Watched) -> None:
+def test_offsets_without_records_at_the_end_are_no_lag(app: Watched) -> None:
     worker = app.add_partition()
     worker.offer("purchases", fetched(0, 0, 1, 2))
-    app.reads(worker.inputs.tps["purchases"], 3, 5, 5)
+    app.set_read_position(worker.inputs.tps["purchases"], 3, 5, 5)
     assert lag_of(app) == 5
     table(worker).marker = Marker(1, {"purchases": 2}, 0, "", True)
     assert lag_of(app) == 0
 
 
-def test_of_a_partition_that_is_restored_nothing_is_told_but_that(app: Watched) -> None:
+def test_a_partition_that_is_being_restored_has_no_other_values(app: Watched) -> None:
     worker = app.add_partition()
-    app.reads(worker.inputs.tps["purchases"], 0, 0, 5)
+    app.set_read_position(worker.inputs.tps["purchases"], 0, 0, 5)
     assert values(app.stats)["tierstream_partition_folding", "0"] == 1
     worker.state, worker.flow = PartitionState.RESTORING, None
     found = values(app.stats)
@@ -211,28 +211,28 @@ def test_of_a_partition_that_is_restored_nothing_is_told_but_that(app: Watched) 
     assert lag_of(app) is None
 
 
-def test_the_watermark_is_as_late_as_the_latest_event_of_a_backfill(app: Watched) -> None:
+def test_the_watermark_delay_is_the_age_of_the_latest_event(app: Watched) -> None:
     worker = app.add_partition()
-    assert ("tierstream_watermark_delay_seconds", "0") not in values(app.stats), "there is no time yet"
+    assert ("tierstream_watermark_delay_seconds", "0") not in values(app.stats), "no event has set the time yet"
     table(worker).clock_ms = time.time_ns() // 1_000_000 - 3_600_000
     assert 3_600 <= values(app.stats)["tierstream_watermark_delay_seconds", "0"] < 4_000
 
 
-def test_what_redis_lacks_is_told_apart_from_what_it_has(app: Watched) -> None:
+def test_the_lag_of_the_view_counts_what_redis_lacks(app: Watched) -> None:
     feed = app.feed = ViewFeed(app, RedisView("redis://127.0.0.1:1/0"), app.editions_held)
     tp = TP("tier-changes", 0)
     feed._waiting[tp] = waiting = _Waiting()
-    app.reads(tp, 10, 10, 12)
-    assert not feed.lag(), "Redis has not said where it is"
+    app.set_read_position(tp, 10, 10, 12)
+    assert not feed.lag(), "the position in Redis is not known yet"
     waiting.positioned, waiting.applied, waiting.next_offset = True, 4, 10
     waiting.updates = [(9, None)]
     assert values(app.stats)["tierstream_view_lag_records", "0", "tier-changes"] == 8
     waiting.updates, waiting.applied = [], 10
-    app.reads(tp, 10, 12, 12)
+    app.set_read_position(tp, 10, 12, 12)
     assert values(app.stats)["tierstream_view_lag_records", "0", "tier-changes"] == 0
 
 
-def test_the_view_is_counted_by_redis_itself_and_left_out_while_it_is_away(app: Watched, tmp_path: Path) -> None:
+def test_sizes_of_the_view_come_from_redis_and_are_left_out_without_it(app: Watched, tmp_path: Path) -> None:
     async def look(url: str) -> Values:
         feed = app.feed = ViewFeed(app, RedisView(url), app.editions_held)
         await app.gauges.ask_redis()

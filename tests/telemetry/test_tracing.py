@@ -1,4 +1,4 @@
-"""Spans of a worker: what a batch leaves behind, whom it names, what it costs while nobody listens, and a collector that is away."""
+"""Spans of a worker: of its batches, without names of customers; their cost without tracing; an unreachable collector."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from faust.types import TP
 
+from models.events import Rejected
 from streams.engine.journal import entry_of
+from streams.engine.merge import Record
+from streams.engine.plan import Plan
 from streams.settings import SettingsError, load_settings
 from streams.telemetry import spans as spans_module
 from streams.telemetry.spans import MOST_LINKS, Spans
 from streams.telemetry.stats import STEPS
 from streams.telemetry.tracing import open_tracing
 from streams.view.customers import RedisView
+from streams.view.updates import Update
 from streams.worker.delivery import Interrupted
 from streams.worker.fetch import Fetch, ReadPosition
 from streams.worker.flow import Flow
 from streams.worker.inputs import Inputs
 from streams.worker.partition import PartitionWorker
 from streams.worker.standalone import Standalone
-from streams.worker.view_feed import ViewFeed
+from streams.worker.view_feed import ViewFeed, _Waiting
 from tests.builders import Wire, purchase
 from tests.collector import Collector, collecting
 from tests.receiver import Answer, receiving
@@ -40,14 +43,14 @@ from tests.worker.doubles import MemoryDelivery, ReadRecord, folding, standalone
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "http://127.0.0.1:1"
-"""Where no collector listens."""
+"""An address at which no collector listens."""
 CUSTOMER = "somebody-with-a-name"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-# ---------------------------------------------------------------- a partition that folds, with nobody to write to
+# ---------------------------------------------------------------- a partition that folds, without a broker
 def partition(spans: Spans | None) -> PartitionWorker:
-    """Partition 3, which holds nobody yet and is at the end of its inputs."""
+    """Partition 3, without customers and at the end of its inputs."""
     context = standalone(max_batch=10_000, clock="event")
     context.spans = spans
     worker = PartitionWorker(context, 3, MemoryDelivery(context.settings, number=3))
@@ -55,35 +58,35 @@ def partition(spans: Spans | None) -> PartitionWorker:
     return folding(worker)
 
 
-def fails(worker: PartitionWorker, step: str, error: BaseException) -> None:
-    """Its next batch fails at a step."""
+def fail_at(worker: PartitionWorker, step: str, error: BaseException) -> None:
+    """Let the next batch fail at a step."""
     assert isinstance(worker.delivery, MemoryDelivery)
     worker.delivery.fails[step] = error
 
 
-def wire(one: Wire, offset: int, headers: Any = ()) -> ReadRecord:
+def read_record(one: Wire, offset: int, headers: Any = ()) -> ReadRecord:
     value = json.dumps({name: value for name, value in one.items() if name != "topic"}).encode()
     return ReadRecord(offset, one["customer_id"].encode(), value, 1_900_000_000_000, tuple(headers))
 
 
-def bought(first: int, count: int) -> list[Any]:
-    """Purchases of as many customers, from an offset on."""
+def purchases(first: int, count: int) -> list[ReadRecord]:
+    """Records of purchases of `count` customers, from offset `first`."""
     return [
-        wire(purchase(f"{CUSTOMER}-{number}", "600", on=number * 60_000, id=f"p{number}"), number)
+        read_record(purchase(f"{CUSTOMER}-{number}", "600", on=number * 60_000, id=f"p{number}"), number)
         for number in range(first, first + count)
     ]
 
 
-def commanded(offset: int, traceparent: str | None) -> Any:
-    command = {
+def command(offset: int, traceparent: str | None) -> ReadRecord:
+    body = {
         "customer_id": CUSTOMER, "event_id": f"c{offset}", "command": "act_on_alert", "action": "contacted",
         "actor": "lin", "occurred_at": 60_000 * offset,
     }  # fmt: skip
-    return wire(command, offset, [] if traceparent is None else [("traceparent", traceparent.encode())])
+    return read_record(body, offset, [] if traceparent is None else [("traceparent", traceparent.encode())])
 
 
-def offered(worker: PartitionWorker, topic: str, records: list[Any]) -> None:
-    """As a fetch reads them, after which every input is read to its end."""
+def offer(worker: PartitionWorker, topic: str, records: list[ReadRecord]) -> None:
+    """Offer the records of a fetch; afterwards every input has been read to its end."""
     worker.offer(topic, Fetch(worker.inputs.next_offsets[topic], records))
     assert isinstance(worker.context, Standalone)
     for name, tp in worker.inputs.tps.items():
@@ -91,8 +94,8 @@ def offered(worker: PartitionWorker, topic: str, records: list[Any]) -> None:
         worker.context.consumer.positions[tp] = ReadPosition(end, end, end)
 
 
-def folds(worker: PartitionWorker) -> None:
-    """One batch, of all that was offered."""
+def fold(worker: PartitionWorker) -> None:
+    """Fold all offered records in one batch."""
     assert worker.flow is not None
     assert asyncio.run(worker.flow.fold_next_batch())
     assert not any(worker.inputs.merge.sizes().values())
@@ -111,11 +114,11 @@ def tracing(endpoint: str, **settings: Any) -> Spans:
 
 
 # ---------------------------------------------------------------- a batch
-def test_a_batch_is_a_span_that_can_be_found_by_partition_topic_and_offset(collector: Collector) -> None:
+def test_a_batch_is_a_span_with_its_partition_topics_and_offsets(collector: Collector) -> None:
     spans = tracing(collector.endpoint, app_id="loyalty")
     worker = partition(spans)
-    offered(worker, "purchases", [*bought(40, 5), wire({"customer_id": CUSTOMER}, 45)])
-    folds(worker)
+    offer(worker, "purchases", [*purchases(40, 5), read_record({"customer_id": CUSTOMER}, 45)])
+    fold(worker)
     spans.close()
 
     [batch] = collector.named("batch")
@@ -141,11 +144,11 @@ def test_a_batch_is_a_span_that_can_be_found_by_partition_topic_and_offset(colle
     assert batch.resource.items() >= {"service.name": "tierstream-tests", "service.namespace": "loyalty"}.items()
 
 
-def test_the_steps_that_metrics_time_follow_one_another_within_the_batch(collector: Collector) -> None:
+def test_the_steps_follow_one_another_within_the_batch_as_in_the_metrics(collector: Collector) -> None:
     spans = tracing(collector.endpoint)
     worker = partition(spans)
-    offered(worker, "purchases", bought(0, 300))
-    folds(worker)
+    offer(worker, "purchases", purchases(0, 300))
+    fold(worker)
     spans.close()
 
     [batch] = collector.named("batch")
@@ -155,76 +158,83 @@ def test_the_steps_that_metrics_time_follow_one_another_within_the_batch(collect
     assert steps[0].began_ns == batch.began_ns
     assert all(one.ended_ns == other.began_ns for one, other in pairwise(steps))
     assert steps[-1].ended_ns <= batch.ended_ns
-    # to the nanosecond what the histogram was told
-    told = {
+    # The histogram has the same seconds, to the nanosecond.
+    counted = {
         sample.labels["step"]: sample.value
         for metric in worker.context.stats.registry.collect()
         for sample in metric.samples
         if sample.name == "tierstream_batch_seconds_sum"
     }
     assert {one.name: one.ended_ns - one.began_ns for one in steps} == {
-        step: int(seconds * 1e9) for step, seconds in told.items()
+        step: int(seconds * 1e9) for step, seconds in counted.items()
     }
 
 
-@pytest.mark.parametrize(("step", "told"), [("append_outputs", STEPS[:3]), ("commit", STEPS), ("begin", STEPS[:1])])
-def test_a_batch_that_is_given_up_is_told_up_to_the_step_in_which_it_was(
-    collector: Collector, step: str, told: tuple[str, ...]
+@pytest.mark.parametrize(("step", "recorded"), [("append_outputs", STEPS[:3]), ("commit", STEPS), ("begin", STEPS[:1])])
+def test_a_batch_that_was_given_up_has_spans_up_to_its_last_step(
+    collector: Collector, step: str, recorded: tuple[str, ...]
 ) -> None:
     spans = tracing(collector.endpoint)
     worker = partition(spans)
-    offered(worker, "purchases", bought(0, 2))
-    fails(worker, step, Interrupted(f"the broker is away, says {CUSTOMER}"))
+    offer(worker, "purchases", purchases(0, 2))
+    fail_at(worker, step, Interrupted(f"the broker is away, says {CUSTOMER}"))
     with pytest.raises(Interrupted):
-        folds(worker)
+        fold(worker)
     spans.close()
 
     [batch] = collector.named("batch")
     assert batch.has_failed
     assert batch.attributes["error.type"] == "Interrupted"
     assert "tierstream.outputs" not in batch.attributes
-    assert [one.name for one in collector.children(batch)] == list(told)
+    assert [one.name for one in collector.children(batch)] == list(recorded)
 
 
-def test_no_span_names_a_customer_not_even_by_the_words_of_an_error(collector: Collector) -> None:
+def test_no_span_names_a_customer_even_if_an_error_does(collector: Collector) -> None:
     spans = tracing(collector.endpoint)
     worker = partition(spans)
-    offered(worker, "purchases", bought(0, 50))
-    folds(worker)
-    offered(worker, "purchases", bought(50, 1))
-    fails(worker, "append_state", KeyError(f"{CUSTOMER}-7"))
+    offer(worker, "purchases", purchases(0, 50))
+    fold(worker)
+    offer(worker, "purchases", purchases(50, 1))
+    fail_at(worker, "append_state", KeyError(f"{CUSTOMER}-7"))
     with pytest.raises(KeyError):
-        folds(worker)
+        fold(worker)
     spans.close()
     assert len(collector.named("batch")) == 2
     assert CUSTOMER.encode() not in collector.everything
-    assert all(one.events == 0 for one in collector.spans), "an exception is recorded as an event, with its words"
+    assert all(one.events == 0 for one in collector.spans), "an event would have the text of the exception"
 
 
 def test_a_restored_partition_is_a_span(collector: Collector) -> None:
     spans = tracing(collector.endpoint)
-    spans.of_partition(2).restored(1_000, 2.5)
+    spans.of_partition(2).record_restoration(1_000, 2.5)
     spans.close()
     [restore] = collector.named("restore")
     assert restore.attributes == {"messaging.destination.partition.id": "2", "tierstream.customers.restored": 1_000}
     assert restore.ended_ns - restore.began_ns == 2_500_000_000
 
 
-@pytest.mark.parametrize("is_away", [False, True], ids=["there", "away"])
-def test_a_turn_of_redis_is_a_span_also_if_redis_is_away(collector: Collector, is_away: bool) -> None:
+class ViewDouble(RedisView):
+    """A view without a Redis, which takes updates or fails with an error."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__("redis://127.0.0.1:1/0")
+        self._error = error
+
+    async def apply(self, field: str, before: int, after: int, updates: Iterable[Update]) -> int | None:
+        if self._error is not None:
+            raise self._error
+        return None
+
+
+@pytest.mark.parametrize("is_redis_away", [False, True], ids=["reachable", "away"])
+def test_a_write_to_redis_is_a_span_even_if_redis_can_not_be_reached(collector: Collector, is_redis_away: bool) -> None:
     spans = tracing(collector.endpoint)
     context = standalone()
     context.spans = spans
-    feed = ViewFeed(context, RedisView("redis://127.0.0.1:1/0"), list)
+    feed = ViewFeed(context, ViewDouble(ConnectionError(CUSTOMER) if is_redis_away else None), list)
     tp = TP("tier-changes", 1)
-
-    async def applied(*_: Any) -> None:
-        if is_away:
-            raise ConnectionError(CUSTOMER)
-
-    feed.view.apply = applied  # type: ignore[method-assign, assignment]
-    waiting: Any = SimpleNamespace(updates=[(7, ("tier",)), (8, None), (11, ("risk",))], applied=5)
-    if is_away:
+    waiting = _Waiting(updates=[(7, ("tier",)), (8, None), (11, ("risk",))], applied=5)
+    if is_redis_away:
         with pytest.raises(ConnectionError):
             asyncio.run(feed._apply(tp, waiting))
     else:
@@ -239,8 +249,8 @@ def test_a_turn_of_redis_is_a_span_also_if_redis_is_away(collector: Collector, i
         "tierstream.offsets.first": 5,
         "tierstream.offsets.last": 11,
     }
-    assert view.attributes == (expected | {"error.type": "ConnectionError"} if is_away else expected)
-    assert view.has_failed == is_away
+    assert view.attributes == (expected | {"error.type": "ConnectionError"} if is_redis_away else expected)
+    assert view.has_failed == is_redis_away
 
 
 # ---------------------------------------------------------------- links
@@ -248,16 +258,20 @@ def parent(span: int) -> str:
     return f"00-{TRACE}-{span:016x}-01"
 
 
-def test_a_batch_is_linked_to_the_requests_whose_commands_are_in_it_and_to_no_others(collector: Collector) -> None:
+def test_a_batch_is_linked_to_exactly_the_requests_whose_commands_it_folds(collector: Collector) -> None:
     spans = tracing(collector.endpoint)
     worker = partition(spans)
     sent_by = [None, parent(1), "garbage", parent(2)]
-    offered(worker, "commands", [commanded(number, by) for number, by in enumerate(sent_by)])
-    # of other topics nobody reads the headers
-    offered(worker, "purchases", [wire(purchase(CUSTOMER, 1, on=1, id="p"), 0, [("traceparent", parent(9).encode())])])
-    folds(worker)
-    offered(worker, "commands", [commanded(4, parent(3))])
-    folds(worker)
+    offer(worker, "commands", [command(number, by) for number, by in enumerate(sent_by)])
+    # The headers of other topics are not read.
+    offer(
+        worker,
+        "purchases",
+        [read_record(purchase(CUSTOMER, 1, on=1, id="p"), 0, [("traceparent", parent(9).encode())])],
+    )
+    fold(worker)
+    offer(worker, "commands", [command(4, parent(3))])
+    fold(worker)
     spans.close()
     first, second = collector.named("batch")
     assert first.links == [
@@ -267,13 +281,13 @@ def test_a_batch_is_linked_to_the_requests_whose_commands_are_in_it_and_to_no_ot
     assert second.links == [((3).to_bytes(8, "big"), {"messaging.kafka.offset": 4})]
 
 
-def test_a_batch_of_very_many_commands_has_some_links_and_leaves_none_for_the_next(collector: Collector) -> None:
+def test_a_batch_of_very_many_commands_has_some_links_and_the_next_none(collector: Collector) -> None:
     spans = tracing(collector.endpoint)
     worker = partition(spans)
-    offered(worker, "commands", [commanded(number, parent(number + 1)) for number in range(3 * MOST_LINKS)])
-    folds(worker)
-    offered(worker, "commands", [commanded(3 * MOST_LINKS, None)])
-    folds(worker)
+    offer(worker, "commands", [command(number, parent(number + 1)) for number in range(3 * MOST_LINKS)])
+    fold(worker)
+    offer(worker, "commands", [command(3 * MOST_LINKS, None)])
+    fold(worker)
     spans.close()
     first, second = collector.named("batch")
     assert len(first.links) == MOST_LINKS
@@ -283,54 +297,54 @@ def test_a_batch_of_very_many_commands_has_some_links_and_leaves_none_for_the_ne
 def test_links_wait_until_their_commands_are_folded() -> None:
     spans = tracing(NOBODY)
     mine = spans.of_partition(0)
-    mine.note_commands([commanded(number, parent(number + 1)) for number in range(4)])
+    mine.remember_senders([command(number, parent(number + 1)) for number in range(4)])
     assert [link.attributes for link in mine._links((0, 1))] == [
         {"messaging.kafka.offset": 0},
         {"messaging.kafka.offset": 1},
     ]
-    assert list(mine._asked) == [2, 3]
+    assert list(mine._senders) == [2, 3]
     assert mine._links(None) == []
 
 
-# ---------------------------------------------------------------- off
-ASKED: list[type] = []
-"""The classes that looked whether there is tracing, each time that they did."""
+# ---------------------------------------------------------------- without tracing
+CHECKS: list[type] = []
+"""The classes that checked whether the worker is traced, once for each check."""
 
 
-class AskingInputs(Inputs):
+class CheckedInputs(Inputs):
     def __getattribute__(self, name: str) -> Any:
         if name == "_spans":
-            ASKED.append(Inputs)
+            CHECKS.append(Inputs)
         return super().__getattribute__(name)
 
 
-class AskingFlow(Flow):
+class CheckedFlow(Flow):
     def __getattribute__(self, name: str) -> Any:
         if name == "_spans":
-            ASKED.append(Flow)
+            CHECKS.append(Flow)
         return super().__getattribute__(name)
 
 
-def questions(records: int) -> list[type]:
-    """Who asks for one fetch and one batch of so many records."""
+def checks(records: int) -> list[type]:
+    """The checks during one fetch and one batch of so many records."""
     worker = partition(None)
-    worker.inputs.__class__, worker.flow.__class__ = AskingInputs, AskingFlow
-    ASKED.clear()
-    offered(worker, "purchases", bought(0, records))
-    folds(worker)
+    worker.inputs.__class__, worker.flow.__class__ = CheckedInputs, CheckedFlow
+    CHECKS.clear()
+    offer(worker, "purchases", purchases(0, records))
+    fold(worker)
     assert worker.context.stats.as_dict()["events"] == records
-    return list(ASKED)
+    return list(CHECKS)
 
 
-def test_without_tracing_it_is_asked_once_a_fetch_and_once_a_batch_however_many_events_there_are() -> None:
-    assert questions(1) == questions(1_000) == [Inputs, Flow]
+def test_without_tracing_a_worker_checks_once_a_fetch_and_once_a_batch() -> None:
+    assert checks(1) == checks(1_000) == [Inputs, Flow]
 
 
 IMPORTS = """
 import sys
 
-class OnlyForUs:
-    "Redis' client and Litestar import OpenTelemetry for what they might do with it, where they find it; here only we find it."
+class HiddenFromLibraries:
+    "Hides OpenTelemetry from Redis' client and Litestar, which import it wherever they find it."
     def find_spec(self, name, path=None, target=None):
         frame = sys._getframe(1)
         while "importlib" in frame.f_globals["__name__"]:
@@ -338,7 +352,7 @@ class OnlyForUs:
         if name.startswith("opentelemetry") and frame.f_globals["__name__"].startswith(("redis.", "litestar.")):
             raise ModuleNotFoundError(name)
 
-sys.meta_path.insert(0, OnlyForUs())
+sys.meta_path.insert(0, HiddenFromLibraries())
 """
 
 
@@ -380,10 +394,10 @@ print("opentelemetry" in sys.modules, "streams.telemetry.spans" in sys.modules)
 @pytest.mark.parametrize(
     "command", [["worker"], ["console", "--redis-url", "redis://127.0.0.1:1/0"]], ids=lambda c: c[0]
 )
-def test_without_the_packages_it_is_said_what_to_install(command: list[str]) -> None:
+def test_without_the_packages_the_error_says_what_to_install(command: list[str]) -> None:
     program = f"""
 import sys
-sys.modules["opentelemetry"] = None  # as if it was not there
+sys.modules["opentelemetry"] = None  # as if it was not installed
 from streams.cli import main
 sys.argv = ["tierstream", *{command!r}]
 main()
@@ -396,27 +410,29 @@ main()
 
 # ---------------------------------------------------------------- settings
 @pytest.mark.parametrize("written", ["127.0.0.1:4318", "ftp://collector", "http://"])
-def test_an_endpoint_that_is_no_web_address_is_refused_with_one_that_is(written: str) -> None:
+def test_an_endpoint_that_is_no_web_address_is_refused_with_an_example(written: str) -> None:
     with pytest.raises(SettingsError, match=r"TIERSTREAM_TRACING_ENDPOINT: .*http://127\.0\.0\.1:4318"):
         load_settings(tracing_endpoint=written)
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/v1/traces"])
-def test_spans_go_where_collectors_take_them_whether_the_path_was_named_or_not(
+def test_spans_are_sent_to_the_path_of_collectors_with_or_without_it_in_the_setting(
     collector: Collector, ending: str
 ) -> None:
     spans = tracing(collector.endpoint + ending)
-    spans.of_partition(0).restored(1, 1.0)
+    spans.of_partition(0).record_restoration(1, 1.0)
     spans.close()
     assert [request.path for request in collector.receiver.requests] == ["/v1/traces"]
 
 
-def test_what_the_environment_tells_opentelemetry_counts(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_opentelemetry_override_the_defaults(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "ours")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.namespace=shops")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret")
     spans = tracing(collector.endpoint)
-    spans.of_partition(0).restored(1, 1.0)
+    spans.of_partition(0).record_restoration(1, 1.0)
     spans.close()
     [span] = collector.spans
     assert span.resource.items() >= {
@@ -431,8 +447,8 @@ def test_a_batch_that_is_not_sampled_leaves_nothing_behind(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     spans = tracing(collector.endpoint)
     worker = partition(spans)
-    offered(worker, "purchases", bought(0, 3))
-    folds(worker)
+    offer(worker, "purchases", purchases(0, 3))
+    fold(worker)
     spans.close()
     assert collector.spans == []
     assert worker.context.stats.as_dict()["events"] == 3
@@ -444,8 +460,8 @@ def test_a_variable_that_opentelemetry_can_t_use_is_refused_with_a_sentence(monk
         tracing(NOBODY)
 
 
-# ---------------------------------------------------------------- a collector that is away
-def test_a_collector_that_is_away_is_complained_of_in_one_line_and_holds_nobody_up(
+# ---------------------------------------------------------------- an unreachable collector
+def test_an_unreachable_collector_is_logged_in_one_line_and_delays_nothing(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "64")
@@ -453,24 +469,21 @@ def test_a_collector_that_is_away_is_complained_of_in_one_line_and_holds_nobody_
     monkeypatch.setattr(spans_module, "CLOSE_SECONDS", 0.5)
     spans = tracing(NOBODY)
     worker = partition(spans)
-    for number in range(100):  # of six spans each: many times what is kept
-        offered(worker, "purchases", bought(10 * number, 10))
-        folds(worker)
+    for number in range(100):  # of six spans each: many times the size of the queue
+        offer(worker, "purchases", purchases(10 * number, 10))
+        fold(worker)
     spans.close()
     assert worker.context.stats.as_dict()["events"] == 1_000
     [line] = [one for one in caplog.records if one.name.startswith(("streams.telemetry.spans", "opentelemetry"))]
     assert line.levelno == logging.WARNING
-    assert line.getMessage().startswith("tracing: spans that can't be sent are dropped, all else goes on (")
+    assert line.getMessage().startswith("tracing: spans that can't be sent are dropped, everything else goes on (")
     assert "\n" not in line.getMessage()
     assert "opentelemetry" not in "".join(capfd.readouterr())
 
 
-def test_after_a_while_it_is_complained_of_again(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_while_an_unreachable_collector_is_logged_again(caplog: pytest.LogCaptureFixture) -> None:
     now = 1000.0
-    monkeypatch.setattr(spans_module, "time", SimpleNamespace(monotonic=lambda: now))
-    complaints = spans_module._Complaints()
+    complaints = spans_module._Complaints(lambda: now)
     for seconds in (0, 1, 58, 2, 30):
         now += seconds
         complaints.handle(logging.makeLogRecord({"msg": "no luck at %s", "args": (now,)}))
@@ -484,12 +497,12 @@ def test_a_collector_that_never_answers_does_not_keep_a_process_from_ending(monk
     monkeypatch.setattr(spans_module, "CLOSE_SECONDS", 0.2)
     with receiving(otherwise=Answer(200, after_seconds=3600)) as receiver:
         spans = tracing(receiver.url)
-        spans.of_partition(0).restored(1, 1.0)
+        spans.of_partition(0).record_restoration(1, 1.0)
         spans.close()
         assert "tracing" in {thread.name for thread in threading.enumerate()}, "it is still being sent"
 
 
-# ---------------------------------------------------------------- what is written about it
+# ---------------------------------------------------------------- documentation
 def test_the_page_on_monitoring_names_every_span_and_attribute() -> None:
     page = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
     section = page.partition("\n## Tracing\n")[2].partition("\n## ")[0]
@@ -502,8 +515,17 @@ def test_the_page_on_monitoring_names_every_span_and_attribute() -> None:
     assert "`tierstream.offsets.<topic>.first`" in section
 
 
-def test_the_entry_of_a_batch_whose_inputs_take_turns_gives_each_topic_its_first_and_last_offset() -> None:
-    turns: Any = [SimpleNamespace(topic=topic, offset=offset) for topic, offset in
-                  (("purchases", 5), ("purchases", 6), ("complaints", 1), ("purchases", 9), ("complaints", 4))]  # fmt: skip
-    plan: Any = SimpleNamespace(records=turns, until_ms=0, due=[], review=[], shadow=None)
+def test_interleaved_inputs_have_their_first_and_last_offsets() -> None:
+    rejected = Rejected("not_json", "")
+    records = [
+        Record(topic, 0, offset, None, b"", 0, rejected)
+        for topic, offset in (
+            ("purchases", 5),
+            ("purchases", 6),
+            ("complaints", 1),
+            ("purchases", 9),
+            ("complaints", 4),
+        )
+    ]
+    plan = Plan(0, [], [], records)
     assert spans_module._offsets(entry_of(plan, 1, 1, "x@1")) == {"purchases": (5, 9), "complaints": (1, 4)}

@@ -13,18 +13,14 @@ import orjson
 import pytest
 
 import models
-from models import Output
 from models.alerts import AlertRules
 from streams.broker.embedded import EmbeddedRedis
 from streams.view.customers import RedisView
 from streams.view.queue import AlertQueue, OverBudget
 from streams.view.updates import update_of, urgency
 from tests.builders import DAY, HOUR, act_on_alert, complaint, erase, ms, purchase
-from tests.running import Fold
+from tests.view.fed_view import FIELD, POLICY, START_MS, FedView
 
-POLICY = models.load("annual-spend")
-START_MS = ms("2024-01-01")
-FIELD = "outputs/0"
 Work = Callable[[RedisView, AlertQueue], Awaitable[Any]]
 
 
@@ -57,51 +53,16 @@ def redis(server: EmbeddedRedis) -> Callable[[Work], Any]:
     return run
 
 
-class Told:
-    """A fold whose outputs go into the view."""
-
-    def __init__(self, view: RedisView) -> None:
-        self.view, self.fold, self.position, self.outputs = view, Fold(POLICY), 0, list[Output]()
-
-    async def happens(self, *wires: dict[str, Any]) -> None:
-        for wire in wires:
-            await self.tell(self.fold.apply(wire).outputs)
-
-    def fold_only(self, *wires: dict[str, Any]) -> None:
-        for wire in wires:
-            self.fold.apply(wire)
-
-    async def tell(self, outputs: list[Output]) -> None:
-        self.outputs += outputs
-        updates = [update for one in outputs if (update := update_of(one.topic, one.body)) is not None]
-        assert await self.view.apply(FIELD, self.position, self.position + 1, updates) is None
-        self.position += 1
-
-    async def complaining(
-        self,
-        *who: str,
-        spent: str = "250",
-        category: str = "delivery",
-        region: str | None = None,
-        at_ms: int = START_MS,
-    ) -> None:
-        for one in who:
-            await self.happens(purchase(one, spent, on=at_ms, id=f"{one}-p", region=region))
-            await self.happens(
-                complaint(one, f"{one}-c", on=at_ms, severity="critical", category=category, id=f"{one}-c")
-            )
-
-
 def ids(page: Any) -> list[str]:
     return [one["customer_id"] for one in page.alerts]
 
 
-def test_the_queue_is_ordered_by_deadline_and_by_what_is_at_stake(redis: Any) -> None:
+def test_the_queue_is_ordered_by_deadline_and_by_value_at_stake(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told = Told(view)
-        await told.complaining("small", spent="1")
-        await told.complaining("large", spent="900")
-        await told.complaining("large-later", spent="900", at_ms=START_MS + 400 * DAY)
+        fed = FedView(view)
+        await fed.complain("small", spent="1")
+        await fed.complain("large", spent="900")
+        await fed.complain("large-later", spent="900", at_ms=START_MS + 400 * DAY)
         return await queue.page()
 
     page = redis(work)
@@ -113,9 +74,9 @@ def test_the_queue_is_ordered_by_deadline_and_by_what_is_at_stake(redis: Any) ->
 
 def test_pages_and_filters_give_what_they_say(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told = Told(view)
-        await told.complaining(*(f"d{n}" for n in range(5)))
-        await told.complaining(*(f"b{n}" for n in range(3)), category="billing", region="north", spent="5000")
+        fed = FedView(view)
+        await fed.complain(*(f"d{n}" for n in range(5)))
+        await fed.complain(*(f"b{n}" for n in range(3)), category="billing", region="north", spent="5000")
         whole = await queue.page(count=100)
         parts = [one for first in (0, 3, 6) for one in ids(await queue.page(first=first, count=3))]
         tiers = {one["tier"] for one in whole.alerts}
@@ -125,8 +86,8 @@ def test_pages_and_filters_give_what_they_say(redis: Any) -> None:
         north, south = await queue.page(region="north"), await queue.page(region="south")
         assert (sorted(ids(north)), south.alerts) == (["b0", "b1", "b2"], [])
         assert north.alerts[0]["region"] == "north"
-        await told.happens(act_on_alert("b0", "lost", on=START_MS + HOUR, actor="mia", id="x1"))
-        await told.happens(act_on_alert("b1", "contacted", on=START_MS + HOUR, actor="mia", id="x2"))
+        await fed.fold_and_apply(act_on_alert("b0", "lost", on=START_MS + HOUR, actor="mia", id="x1"))
+        await fed.fold_and_apply(act_on_alert("b1", "contacted", on=START_MS + HOUR, actor="mia", id="x2"))
         assert ids(await queue.page("closed", category="billing")) == ["b0"]
         assert ids(await queue.page("closed", category="delivery")) == []
         assert ids(await queue.page(owner="mia", category="billing")) == ["b1"]
@@ -141,36 +102,42 @@ def test_pages_and_filters_give_what_they_say(redis: Any) -> None:
     assert neither == (0, [])
 
 
-def test_of_a_hundred_who_claim_at_once_no_two_get_the_same_alert(redis: Any) -> None:
+def test_no_two_of_a_hundred_simultaneous_claims_get_the_same_alert(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        await Told(view).complaining(*(f"c{n}" for n in range(60)))
+        await FedView(view).complain(*(f"c{n}" for n in range(60)))
         return await asyncio.gather(*(queue.claim(f"agent-{n}") for n in range(100)))
 
     taken = [one["customer_id"] for one in redis(work) if one is not None]
     assert len(taken) == len(set(taken)) == 60
 
 
-def test_a_claimed_alert_becomes_the_agents_when_the_ledger_says_so(redis: Any) -> None:
+def test_a_claimed_alert_has_the_agent_as_owner_once_that_is_announced(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told = Told(view)
-        await told.complaining("ada", "bob")
+        fed = FedView(view)
+        await fed.complain("ada", "bob")
         first = await queue.claim("mia")
         assert first is not None
-        who = first["customer_id"]
-        assert await queue.claim("kim", who) is None
-        await told.happens(act_on_alert(who, "acknowledged", on=START_MS + HOUR, actor="mia"))
-        return who, await queue.page(), await queue.page(owner="mia"), await queue.owners(), await queue.alert(who)
+        customer_id = first["customer_id"]
+        assert await queue.claim("kim", customer_id) is None
+        await fed.fold_and_apply(act_on_alert(customer_id, "acknowledged", on=START_MS + HOUR, actor="mia"))
+        return (
+            customer_id,
+            await queue.page(),
+            await queue.page(owner="mia"),
+            await queue.owners(),
+            await queue.alert(customer_id),
+        )
 
-    who, queued, mine, owners, alert = redis(work)
-    assert who not in ids(queued)
-    assert ids(mine) == [who]
+    customer_id, queued, mine, owners, alert = redis(work)
+    assert customer_id not in ids(queued)
+    assert ids(mine) == [customer_id]
     assert owners == {"mia": 1}
     assert (alert["state"], alert["owner"], alert["claimed_by"]) == ("acknowledged", "mia", None)
 
 
-def test_a_claim_that_was_given_back_is_there_for_the_next(redis: Any) -> None:
+def test_a_claim_that_was_given_back_can_be_claimed_again(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        await Told(view).complaining("ada")
+        await FedView(view).complain("ada")
         assert await queue.claim("mia") is not None
         assert await queue.claim("kim") is None
         await queue.give_back("mia", "ada")
@@ -181,10 +148,10 @@ def test_a_claim_that_was_given_back_is_there_for_the_next(redis: Any) -> None:
 
 def test_an_agent_over_the_days_budget_gets_no_more_and_another_does(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        await Told(view).complaining("ada", "bob", "eve")
+        await FedView(view).complain("ada", "bob", "eve")
         await queue.claim("mia", budget=2)
         await queue.claim("mia", budget=2)
-        with pytest.raises(OverBudget, match="mia has taken 2 alerts today"):
+        with pytest.raises(OverBudget, match="mia has claimed 2 alerts today"):
             await queue.claim("mia", budget=2)
         return await queue.taken_today("mia"), await queue.claim("kim", budget=2)
 
@@ -193,16 +160,16 @@ def test_an_agent_over_the_days_budget_gets_no_more_and_another_does(redis: Any)
     assert last is not None
 
 
-def test_held_snoozed_and_closed_alerts_are_each_in_their_place(redis: Any) -> None:
+def test_held_snoozed_and_closed_alerts_are_each_in_their_own_set(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told = Told(view)
-        await told.complaining("ada", "bob", "eve")
-        await told.happens(
+        fed = FedView(view)
+        await fed.complain("ada", "bob", "eve")
+        await fed.fold_and_apply(
             act_on_alert("ada", "snoozed", on=START_MS + 1, actor="mia", until="2024-01-03T00:00:00Z"),
             act_on_alert("bob", "dismissed", on=START_MS + 1, actor="mia", reason="a mistake of ours"),
         )
         snoozed, closed, sizes = await queue.page("snoozed"), await queue.page("closed"), await queue.sizes()
-        await told.tell(told.fold.advance(START_MS + 2 * DAY))
+        await fed.apply(fed.fold.advance(START_MS + 2 * DAY))
         return ids(snoozed), ids(closed), sizes, ids(await queue.page()), closed.alerts[0]["reason"]
 
     snoozed, closed, sizes, woken, reason = redis(work)
@@ -211,15 +178,15 @@ def test_held_snoozed_and_closed_alerts_are_each_in_their_place(redis: Any) -> N
     assert reason == "a mistake of ours"
 
 
-def test_the_days_count_what_happened_however_often_it_is_told(redis: Any) -> None:
+def test_the_counts_of_days_ignore_repeated_announcements(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told = Told(view)
-        await told.complaining("ada", "bob")
-        await told.happens(act_on_alert("ada", "contacted", on=START_MS + HOUR, actor="mia", id="a"))
-        await told.happens(act_on_alert("ada", "saved", on=START_MS + 2 * HOUR, actor="mia", id="b"))
-        await told.tell(told.fold.advance(START_MS + 3 * DAY))
+        fed = FedView(view)
+        await fed.complain("ada", "bob")
+        await fed.fold_and_apply(act_on_alert("ada", "contacted", on=START_MS + HOUR, actor="mia", id="a"))
+        await fed.fold_and_apply(act_on_alert("ada", "saved", on=START_MS + 2 * HOUR, actor="mia", id="b"))
+        await fed.apply(fed.fold.advance(START_MS + 3 * DAY))
         once = await queue.days(date(2024, 1, 1), date(2024, 1, 3)), await queue.story("ada")
-        await told.tell(list(told.outputs))
+        await fed.apply(list(fed.outputs))
         return once, (await queue.days(date(2024, 1, 1), date(2024, 1, 3)), await queue.story("ada"))
 
     once, twice = redis(work)
@@ -234,7 +201,7 @@ def test_the_days_count_what_happened_however_often_it_is_told(redis: Any) -> No
     assert story[0]["change"] == "saved"
 
 
-def test_what_is_counted_at_once_and_one_by_one_is_the_same(redis: Any, server: EmbeddedRedis) -> None:
+def test_counts_are_the_same_in_one_call_and_in_many(redis: Any, server: EmbeddedRedis) -> None:
     async def counted(view: RedisView) -> tuple[list[dict[bytes, float]], bytes]:
         days = [f"{view.prefix}day:2024-01-0{day}" for day in (1, 3)]
         assert all([await view.redis.ttl(day) > 399 * 86_400 for day in days])
@@ -243,17 +210,17 @@ def test_what_is_counted_at_once_and_one_by_one_is_the_same(redis: Any, server: 
         return amounts, await view.redis.get(f"{view.prefix}latest-day")
 
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told, at_once = Told(view), RedisView(server.url, "at-once:")
+        fed, at_once = FedView(view), RedisView(server.url, "at-once:")
         for number in range(12):
-            await told.complaining(f"c{number}", spent=f"{100 + 13.1 * number:.2f}", at_ms=START_MS + number * HOUR)
+            await fed.complain(f"c{number}", spent=f"{100 + 13.1 * number:.2f}", at_ms=START_MS + number * HOUR)
         for number in range(12):
             on = START_MS + 2 * DAY + number * HOUR
-            await told.happens(act_on_alert(f"c{number}", "saved", on=on, actor="mia", id=f"s{number}"))
-        updates = [update for one in told.outputs if (update := update_of(one.topic, one.body)) is not None]
+            await fed.fold_and_apply(act_on_alert(f"c{number}", "saved", on=on, actor="mia", id=f"s{number}"))
+        updates = [update for one in fed.outputs if (update := update_of(one.topic, one.body)) is not None]
         assert await at_once.apply(FIELD, 0, 1, updates) is None
         found = await counted(view), await counted(at_once)
         await at_once.redis.aclose()
-        stakes = [orjson.loads(one.body)["after"]["value_at_stake"] for one in told.outputs if one.change == "saved"]
+        stakes = [orjson.loads(one.body)["after"]["value_at_stake"] for one in fed.outputs if one.change == "saved"]
         return found, float(sum(map(Decimal, stakes)))
 
     (one_by_one, at_once), saved = redis(work)
@@ -266,14 +233,14 @@ def test_a_burst_of_complaints_about_one_thing_is_one_incident(redis: Any) -> No
     rules = AlertRules(1, 0, DAY, True, 0, 5, HOUR)
 
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told = Told(view)
+        fed = FedView(view)
         for number in range(6):
-            await told.complaining(f"d{number}", at_ms=START_MS + number * HOUR // 2)
+            await fed.complain(f"d{number}", at_ms=START_MS + number * HOUR // 2)
         for number in range(6):
-            await told.complaining(f"s{number}", category="sizes", at_ms=START_MS + number * 2 * HOUR)
+            await fed.complain(f"s{number}", category="sizes", at_ms=START_MS + number * 2 * HOUR)
         before = await queue.incidents(rules)
         for number in range(2):
-            await told.happens(act_on_alert(f"d{number}", "saved", on=START_MS + DAY, actor="mia"))
+            await fed.fold_and_apply(act_on_alert(f"d{number}", "saved", on=START_MS + DAY, actor="mia"))
         return before, await queue.incidents(rules)
 
     before, after = redis(work)
@@ -288,11 +255,11 @@ def test_a_burst_of_complaints_about_one_thing_is_one_incident(redis: Any) -> No
     assert after == []
 
 
-def test_of_an_erased_customer_nothing_is_left_in_the_queue(redis: Any) -> None:
+def test_nothing_of_an_erased_customer_is_left_in_the_queue(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told = Told(view)
-        await told.complaining("ada")
-        await told.happens(erase("ada", on=START_MS + DAY))
+        fed = FedView(view)
+        await fed.complain("ada")
+        await fed.fold_and_apply(erase("ada", on=START_MS + DAY))
         keys = [key.decode() for key in await view.redis.keys("*ada*")]
         return (await queue.page()).total, await queue.alert("ada"), await queue.story("ada"), keys
 
@@ -301,11 +268,11 @@ def test_of_an_erased_customer_nothing_is_left_in_the_queue(redis: Any) -> None:
     assert keys == ["tierstream:customer:ada"]
 
 
-def test_an_alert_from_before_an_erasure_does_not_come_after_it_even_if_a_profile_was_quicker_than_both(
+def test_an_alert_older_than_an_erasure_stays_out_even_if_a_profile_came_first(
     redis: Any,
 ) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told, late = Told(view), Told(view)
+        fed, late = FedView(view), FedView(view)
         late.fold_only(purchase("ada", "250", on=START_MS), complaint("ada", on=START_MS, severity="critical"))
         late.fold_only(erase("ada", on=START_MS + DAY), purchase("ada", "10", on=START_MS + 2 * DAY))
         profile = models.profile(late.fold.customers["ada"], "ada", POLICY)
@@ -316,16 +283,16 @@ def test_an_alert_from_before_an_erasure_does_not_come_after_it_even_if_a_profil
         update = update_of("profiles", profile)
         assert update is not None
         assert await view.apply("profiles/0", 0, 1, [update]) is None
-        await told.tell(erasure)
-        await told.tell(before)
+        await fed.apply(erasure)
+        await fed.apply(before)
         return await queue.alert("ada"), await queue.story("ada"), (await view.customer("ada") or {})["tier"]
 
     assert redis(work) == (None, [], "member")
 
 
-def test_changes_come_to_who_listens_and_to_who_comes_back_later(redis: Any) -> None:
+def test_a_listener_gets_changes_now_and_when_it_comes_back_later(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        told, heard = Told(view), []
+        fed, heard = FedView(view), []
 
         async def listen(after: str, most: int) -> str:
             async for entry_id, body in queue.changes(after):
@@ -336,18 +303,18 @@ def test_changes_come_to_who_listens_and_to_who_comes_back_later(redis: Any) -> 
 
         listening = asyncio.create_task(listen(await queue.latest_change(), 2))
         await asyncio.sleep(0.1)
-        await told.complaining("ada", "bob")
+        await fed.complain("ada", "bob")
         last = await asyncio.wait_for(listening, 10)
-        await told.happens(act_on_alert("bob", "lost", on=START_MS + HOUR, actor="mia"))
+        await fed.fold_and_apply(act_on_alert("bob", "lost", on=START_MS + HOUR, actor="mia"))
         await asyncio.wait_for(listen(last, 3), 10)
         return heard
 
     assert redis(work) == [("ada", "opened"), ("bob", "opened"), ("bob", "lost")]
 
 
-def test_the_stream_is_there_for_consumer_groups(redis: Any) -> None:
+def test_consumer_groups_can_read_the_stream(redis: Any) -> None:
     async def work(view: RedisView, queue: AlertQueue) -> Any:
-        await Told(view).complaining("ada", "bob")
+        await FedView(view).complain("ada", "bob")
         key = "tierstream:alert-stream"
         await view.redis.xgroup_create(key, "crm", id="0")
         first = await view.redis.xreadgroup("crm", "one", {key: ">"}, count=1)

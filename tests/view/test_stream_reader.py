@@ -1,4 +1,4 @@
-"""The reader of the Redis stream in docs/integrations.md does what is said of it."""
+"""The reader of the Redis stream in docs/integrations.md does what the page says."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from streams.broker.embedded import EmbeddedRedis
 from streams.view.customers import RedisView
 from tests.integration.harness import ROOT, wait_until
-from tests.view.test_queue import Told
+from tests.view.fed_view import FedView
 
 
-def test_it_prints_each_change_once_and_what_a_crash_left_unacknowledged_again(tmp_path: Path) -> None:
+def test_it_prints_each_change_once_and_repeats_only_unacknowledged_ones(tmp_path: Path) -> None:
     [source] = re.findall(
         r"```python\n(import json\nimport os.*?)```", (ROOT / "docs" / "integrations.md").read_text(), re.S
     )
@@ -32,11 +32,11 @@ def test_it_prints_each_change_once_and_what_a_crash_left_unacknowledged_again(t
             environment = os.environ | {"TIERSTREAM_REDIS_URL": redis.url}
             return subprocess.Popen([sys.executable, name], cwd=tmp_path, env=environment, stdout=sink, stderr=sink)
 
-    def complain(*who: str) -> None:
+    def complain(*customer_ids: str) -> None:
         async def work() -> None:
             view = RedisView(redis.url)
-            told.view = view
-            await told.complaining(*who)
+            fed.view = view
+            await fed.complain(*customer_ids)
             await view.redis.aclose()
 
         asyncio.run(work())
@@ -53,7 +53,7 @@ def test_it_prints_each_change_once_and_what_a_crash_left_unacknowledged_again(t
         return asyncio.run(work())
 
     with EmbeddedRedis(tmp_path) as redis:
-        told = Told(RedisView(redis.url))
+        fed = FedView(RedisView(redis.url))
         crashing = start("crashing.py")
         wait_until(lambda: groups() == 1, 30, log.read_text)
         complain("ada")

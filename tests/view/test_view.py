@@ -1,4 +1,4 @@
-"""The serving view on a real Redis: idempotent by seq and revision, whatever comes twice or late."""
+"""The serving view on a real Redis: idempotent by seq and revision, whatever record comes twice or late."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def redis(server: EmbeddedRedis) -> Callable[[Callable[[RedisView], Awaitable[An
 
 
 def history() -> list[tuple[str, bytes]]:
-    """Everything that is put out for two customers, one of them erased: topic and body, in order, profiles in between."""
+    """All outputs for two customers, one of whom is erased: topic and body, in order, with profiles in between."""
     decoder, replay = POLICY.decoder(), Replay(POLICY)
-    told: list[tuple[str, bytes]] = []
+    outputs: list[tuple[str, bytes]] = []
     for number in range(24):
         customer_id = "ada" if number % 2 else "bob"
         body: dict[str, Any] = {
@@ -65,11 +65,11 @@ def history() -> list[tuple[str, bytes]]:
         value = orjson.dumps(body)
         record = Record(topic, 0, number, customer_id.encode(), value, None, decoder.decode(topic, value))
         (batch,) = replay.fold([record])
-        told += [(output.topic, output.body) for output in batch.outputs]
+        outputs += [(output.topic, output.body) for output in batch.outputs]
         profile = models.profile(models.decode(replay.partition.customers[customer_id.encode()]), customer_id, POLICY)
         if profile is not None:
-            told.append((PROFILES, profile))
-    return told
+            outputs.append((PROFILES, profile))
+    return outputs
 
 
 async def everything(view: RedisView) -> dict[str, Any]:
@@ -82,17 +82,17 @@ async def everything(view: RedisView) -> dict[str, Any]:
     }
 
 
-async def fill(view: RedisView, told: list[tuple[str, bytes]]) -> dict[str, Any]:
-    updates = [update for topic, body in told if (update := update_of(topic, body)) is not None]
+async def fill(view: RedisView, outputs: list[tuple[str, bytes]]) -> dict[str, Any]:
+    updates = [update for topic, body in outputs if (update := update_of(topic, body)) is not None]
     for number, update in enumerate(updates):
         assert await view.apply("a topic/0", number, number + 1, [update]) is None
     return await everything(view)
 
 
-def test_a_customer_is_read_with_tier_risk_and_profile_in_one_go(redis: Any) -> None:
-    told = [(topic, body) for topic, body in history() if orjson.loads(body)["customer_id"] == "ada"]
-    found = redis(lambda view: fill(view, told))
-    profile = orjson.loads(told[-1][1])
+def test_one_read_has_a_customers_tier_risk_and_profile(redis: Any) -> None:
+    outputs = [(topic, body) for topic, body in history() if orjson.loads(body)["customer_id"] == "ada"]
+    found = redis(lambda view: fill(view, outputs))
+    profile = orjson.loads(outputs[-1][1])
     assert found["ada"]["profile"] == profile
     assert found["ada"]["tier"] == profile["tier"]
     assert found["ada"]["risk_level"] == profile["risk"]["level"]
@@ -100,28 +100,28 @@ def test_a_customer_is_read_with_tier_risk_and_profile_in_one_go(redis: Any) -> 
 
 
 def test_a_repeat_or_an_older_record_changes_nothing(redis: Any) -> None:
-    told = history()
-    expected = redis(lambda view: fill(view, told))
+    outputs = history()
+    expected = redis(lambda view: fill(view, outputs))
     chance = random.Random(1)
     for _ in range(10):
         disturbed: list[tuple[str, bytes]] = []
-        for number, one in enumerate(told):
+        for number, one in enumerate(outputs):
             disturbed.append(one)
-            disturbed += chance.sample(told[: number + 1], min(3, number + 1))
+            disturbed += chance.sample(outputs[: number + 1], min(3, number + 1))
         assert redis(lambda view, log=disturbed: fill(view, log)) == expected
 
 
 def test_topics_that_run_ahead_of_each_other_end_in_the_same_view(redis: Any) -> None:
-    told = [(topic, body) for topic, body in history() if orjson.loads(body)["customer_id"] == "ada"]
-    expected = redis(lambda view: fill(view, told))
+    outputs = [(topic, body) for topic, body in history() if orjson.loads(body)["customer_id"] == "ada"]
+    expected = redis(lambda view: fill(view, outputs))
     for first in ("tier-changes", "churn-risk", "profiles"):
-        reordered = sorted(told, key=lambda one, first=first: one[0] != first)
+        reordered = sorted(outputs, key=lambda one, first=first: one[0] != first)
         assert redis(lambda view, log=reordered: fill(view, log)) == expected
 
 
-def test_an_erased_customer_is_gone_and_no_older_output_brings_them_back(redis: Any) -> None:
-    told = history()
-    bobs = [(topic, body) for topic, body in told if orjson.loads(body)["customer_id"] == "bob"]
+def test_an_erased_customer_is_gone_and_no_older_output_restores_them(redis: Any) -> None:
+    outputs = history()
+    bobs = [(topic, body) for topic, body in outputs if orjson.loads(body)["customer_id"] == "bob"]
     erased_at = next(n for n, (_, body) in enumerate(bobs) if orjson.loads(body).get("change") == "erase")
     found = redis(lambda view: fill(view, bobs[: erased_at + 1] + bobs[:erased_at]))
     assert found["bob"] is None
@@ -135,7 +135,7 @@ def test_a_customer_who_buys_again_after_erasure_is_there_again(redis: Any) -> N
     assert found["bob"]["profile"]["lifetime"]["orders"] == 1
 
 
-def test_what_redis_lacks_is_asked_for_again(redis: Any) -> None:
+def test_records_that_redis_lost_are_asked_for_again(redis: Any) -> None:
     update: Update = ("tier", "ada", 1, "gold", 0, "none", "2024-01-01", "{}")
 
     async def lose_data(view: RedisView) -> list[int | None]:
@@ -146,7 +146,7 @@ def test_what_redis_lacks_is_asked_for_again(redis: Any) -> None:
     assert redis(lose_data) == [None, 0, 0]
 
 
-def test_views_with_different_prefixes_do_not_meet(redis: Any, server: EmbeddedRedis) -> None:
+def test_views_with_different_prefixes_are_separate(redis: Any, server: EmbeddedRedis) -> None:
     update: Update = ("tier", "ada", 1, "gold", 0, "none", "2024-01-01", "{}")
 
     async def two_views(view: RedisView) -> tuple[Any, Any]:

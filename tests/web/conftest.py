@@ -1,4 +1,4 @@
-"""A console over a real Redis with a few customers, talked to in-process."""
+"""A console in this process, over a real Redis with a few customers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from redis import Redis
 import models
 from models.policy import parse
 from streams.broker.embedded import EmbeddedRedis
-from streams.engine.policy_on_wire import Rules
+from streams.engine.policy_on_wire import PolicyOnWire
 from streams.settings import load_settings
-from streams.view.rulebook import KEY
+from streams.view.policies_in_force import KEY
 from streams.web.app import create_app
-from streams.web.services import outbox
+from streams.web.services import record_sender
 from streams.web.settings import load_console_settings
 from streams.web.signin.keys import SCOPES, add_key
 from tests.builders import complaint, purchase
@@ -30,8 +30,8 @@ from tests.running import Fold
 Client = AsyncTestClient[Litestar]
 
 
-def told() -> tuple[dict[str, Any], dict[str, Any]]:
-    """A profile, and what an alert says, as the fold tells them of somebody who bought and complained."""
+def folded() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The profile of a customer who bought and complained, and the fields of their alert."""
     fold = Fold(models.load("annual-spend"))
     for number in range(3):
         fold.apply(purchase("somebody", "120.50", on=86_400_000 * (number + 1), id=f"p{number}"))
@@ -42,7 +42,7 @@ def told() -> tuple[dict[str, Any], dict[str, Any]]:
     return orjson.loads(body), orjson.loads(opened.body)["after"]
 
 
-PROFILE, ALERT = told()
+PROFILE, ALERT = folded()
 PREFIX = "tierstream:"
 
 
@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
 
 
 class Store:
-    """What a worker would have put into Redis."""
+    """Writes to Redis what a worker would have written."""
 
     def __init__(self, redis: Any) -> None:
         self.redis = redis
@@ -69,10 +69,9 @@ class Store:
         self.redis.hset(f"{PREFIX}customer:{id}", mapping=fields)
         self.redis.zadd(f"{PREFIX}tier:{tier}", {id: since_ms})
 
-    def rules(self, edition: int, text: str) -> None:
-        """A policy that is in force from an edition on, as a worker tells of it."""
-        policy = parse(text)
-        self.redis.hset(f"{PREFIX}{KEY}", edition, msgspec.json.encode(Rules.of(policy)))
+    def policy(self, edition: int, text: str) -> None:
+        """A policy that is in force from an edition on."""
+        self.redis.hset(f"{PREFIX}{KEY}", edition, msgspec.json.encode(PolicyOnWire.of(parse(text))))
 
     def alert(self, id: str, state: str = "open", urgency: float = 1.0, **more: Any) -> None:
         after = ALERT | {"state": state, "tier": "gold", "main_cause": "silence", "category": None} | more
@@ -94,7 +93,7 @@ class Store:
 
 @pytest.fixture
 def store(server: EmbeddedRedis) -> Iterator[Store]:
-    redis = Redis.from_url(server.url.replace("unix://", "unix://"))
+    redis = Redis.from_url(server.url)
     redis.flushall()
     yield Store(redis)
     redis.close()
@@ -102,8 +101,8 @@ def store(server: EmbeddedRedis) -> Iterator[Store]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is none in these tests; at the end nobody waits for it to come back."""
-    monkeypatch.setattr(outbox, "FLUSH_SECONDS", 0.0)
+    """No broker is running in these tests; closing an application does not wait for one."""
+    monkeypatch.setattr(record_sender, "FLUSH_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def key(tmp_path: Path) -> str:
 
 @pytest.fixture
 def make_app(server: EmbeddedRedis, tmp_path: Path) -> Callable[..., Litestar]:
-    """An application; further arguments are settings of the console, or of the worker where they are named so."""
+    """Makes an application; further arguments are settings of the console."""
 
     def make(redis_url: str | None = None, broker: str = "127.0.0.1:1", spans: Any = None, **console: Any) -> Litestar:
         files = {"keys_file": tmp_path / "keys.toml", "users_file": tmp_path / "users.toml"}
@@ -125,7 +124,7 @@ def make_app(server: EmbeddedRedis, tmp_path: Path) -> Callable[..., Litestar]:
 
 @pytest.fixture
 def talking(make_app: Callable[..., Litestar]) -> Callable[..., AbstractAsyncContextManager[Client]]:
-    """A client of an application made of these settings."""
+    """Opens a client of an application with these settings."""
 
     @asynccontextmanager
     async def talk(headers: dict[str, str] | None = None, **settings: Any) -> AsyncIterator[Client]:

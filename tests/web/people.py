@@ -6,10 +6,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+from streams.web.settings import Role
 from streams.web.signin import people
-from streams.web.signin.people import Role, set_user
+from streams.web.signin.people import set_user
 
 PASSWORD = "correct horse battery"
+
+
+ROLES_OF_STAFF: dict[str, Role] = {"vic": "viewer", "lin": "agent", "kim": "manager"}
+
+
+def hire_staff(folder: Path) -> None:
+    """Let vic, lin and kim sign in: a viewer, an agent and a manager."""
+    for name, role in ROLES_OF_STAFF.items():
+        hire(folder, name, role)
 
 
 def hire(folder: Path, name: str, role: Role) -> None:
@@ -23,14 +33,14 @@ async def sign_in(client: Any, name: str, password: str = PASSWORD, after: str =
 
 
 async def token_of(client: Any) -> str:
-    """The session's token, as a page has it for its scripts."""
+    """The session's token, as pages have it for their scripts."""
     found = re.search(r'name="csrf-token" content="([^"]+)"', (await client.get("/queue")).text)
     assert found is not None
     return found[1]
 
 
-def cheap_hashes(monkeypatch: Any) -> None:
-    """argon2 as quick as it gets: what is tested is not how long it takes."""
+def hash_cheaply(monkeypatch: Any) -> None:
+    """Let argon2 hash as fast as it can, since no test is about its strength."""
     from argon2 import PasswordHasher
 
     monkeypatch.setattr(people, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))

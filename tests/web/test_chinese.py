@@ -1,4 +1,4 @@
-"""The Chinese pages of customers to whom everything happened, under each shipped policy: nothing on them is English."""
+"""The Chinese pages of customers with every kind of event, under each shipped policy: no word on them is English."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from streams.view.updates import update_of
 from tests.builders import DAY
 from tests.outputs import END_MS, profiles, varied_log
 from tests.running import Fold
-from tests.web.people import cheap_hashes, hire, sign_in
+from tests.web.people import hash_cheaply, hire, sign_in
 
 CUSTOMERS = 60
 MOST_PAGES = 25
 WORD = re.compile("[A-Za-z]{3,}")
 NOT_PROSE = ("Enter", "UTC", "eve", "lin", "asked", "promise")
-"""A key, the clock, people, and what people wrote."""
+"""A key on the keyboard, the clock, names of people, and texts that people wrote."""
 
 
-def drawn(policy: Policy) -> Policy:
-    """A policy with lines, where it waits for a census to draw them."""
+def with_thresholds(policy: Policy) -> Policy:
+    """The policy; one with relative tiers gets thresholds, as a census would give them."""
     if policy.relative is None:
         return policy
-    lines = {
+    thresholds = {
         "recency": ("recency_ms", [DAY, 10 * DAY, 30 * DAY, 90 * DAY]),
         "frequency": ("frequency", [2, 3, 4, 6]),
         "monetary": ("monetary_minor", [1000, 2500, 5000, 10000]),
     }
-    found = dict(lines[term] for term in policy.relative.by_quintiles)
+    found = dict(thresholds[term] for term in policy.relative.by_quintiles)
     top = [5000, 10000, 20000][: len(policy.relative.top_shares)]
     command = Command(
         event_id="e", customer_id="*", command="use_edition", occurred_at="1996-01-01T00:00:00Z", edition=1,
@@ -55,7 +55,7 @@ def some_of(log: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 
 
 def prose(page: str) -> str:
-    """What people read of a page's main part, and have read to them."""
+    """The texts of a page's main part, with those for screen readers."""
     main = re.search("<main.*</main>", page, re.DOTALL)
     assert main is not None
     attributes = re.findall(r"(?:title|aria-label|data-label|data-samples|placeholder|alt)=\"([^\"]*)\"", main[0])
@@ -67,19 +67,19 @@ def prose(page: str) -> str:
 def test_no_word_on_a_chinese_page_is_english_but_for_names(
     name: str, talking: Any, store: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cheap_hashes(monkeypatch)
+    hash_cheaply(monkeypatch)
     hire(tmp_path, "lin", "agent")
     monkeypatch.setenv("TIERSTREAM_POLICY", name)
     monkeypatch.setenv("TIERSTREAM_CLOCK", "event")
     policy = models.load(name)
-    fold = Fold(drawn(policy))
+    fold = Fold(with_thresholds(policy))
     for wire in some_of(varied_log(policy)):
         fold.apply(wire)
     fold.advance(END_MS - 500 * DAY)
-    told = [(one.topic, one.body) for one in fold.outputs] + list(profiles(fold))
+    records = [(one.topic, one.body) for one in fold.outputs] + list(profiles(fold))
     by_customer: dict[str, set[str]] = {}
     categories = set()
-    for topic, value in told:
+    for topic, value in records:
         body = orjson.loads(value)
         known = by_customer.setdefault(body["customer_id"], set())
         known.add(body.get("change", topic))
@@ -97,7 +97,7 @@ def test_no_word_on_a_chinese_page_is_english_but_for_names(
 
     async def look() -> dict[str, str]:
         view = RedisView(server.url)
-        updates = [update for topic, value in told if (update := update_of(topic, value)) is not None]
+        updates = [update for topic, value in records if (update := update_of(topic, value)) is not None]
         assert await view.apply("all/0", 0, len(updates), updates) is None
         await view.redis.aclose()
         async with talking(headers={"Accept": "text/html", "Accept-Language": "zh"}) as client:
@@ -118,6 +118,6 @@ def test_no_word_on_a_chinese_page_is_english_but_for_names(
         )
         assert WORD.findall(text) == [], path
     everything = " ".join(map(prose, pages.values()))
-    for said in ("距上次购买已", "天再次购买", "提出，", "分（满分 100", "即可"):
-        assert said in everything
+    for sentence in ("距上次购买已", "天再次购买", "提出，", "分（满分 100", "即可"):
+        assert sentence in everything
     assert any(action.do_zh is not None and action.do_zh in everything for action in policy.actions)

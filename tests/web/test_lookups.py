@@ -1,4 +1,4 @@
-"""Look-ups for programs: what they answer, who may ask, and how they refuse."""
+"""Look-ups for programs: their answers, the keys that they need, and how they refuse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from litestar.testing import AsyncTestClient
 from typer.testing import CliRunner
 
 from streams.cli import app as command_line
-from streams.web.api.fast_lookup import Quick
+from streams.web.api.fast_lookup import FastLookup
 from streams.web.signin import keys as keys_module
 from streams.web.signin.keys import add_key, remove_key
 from tests.web.conftest import PREFIX, Store
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def ask(talking: Any, key: str) -> Callable[..., Any]:
-    """Sends one request and gives the answer."""
+    """Sends one request and returns the answer."""
 
     def one(
         path: str, method: str = "GET", headers: dict[str, str] | None = None, redis_url: str | None = None, **more: Any
@@ -53,7 +53,7 @@ def run(talking: Any, key: str, work: Callable[[Any], Coroutine[Any, Any, Any]])
 
 
 # ------------------------------------------------------------ customers
-def test_a_customer_is_told_with_the_profile_as_it_is_stored(ask: Any, store: Store) -> None:
+def test_a_customer_has_the_profile_as_it_is_stored(ask: Any, store: Store) -> None:
     odd = b'{ "as":  "written",\n"amount":1.10 }'
     store.customer("1516", profile=odd)
     answer = ask("/v1/customers/1516")
@@ -68,13 +68,13 @@ def test_a_customer_is_told_with_the_profile_as_it_is_stored(ask: Any, store: St
     }  # fmt: skip
 
 
-def test_a_customer_without_risk_or_profile_is_told_so(ask: Any, store: Store) -> None:
+def test_a_customer_without_risk_or_profile_has_nulls(ask: Any, store: Store) -> None:
     store.redis.hset(f"{PREFIX}customer:new", mapping={"tier": "base", "tier_since": 0, "tier_seq": 1, "seq": 1})
     body = ask("/v1/customers/new").json()
     assert (body["risk_level"], body["probability"], body["profile"], body["revision"]) == ("none", None, None, None)
 
 
-def test_nobody_knows_an_erased_or_unheard_of_customer(ask: Any, store: Store) -> None:
+def test_an_erased_and_an_unknown_customer_are_not_found(ask: Any, store: Store) -> None:
     store.redis.hset(f"{PREFIX}customer:erased", mapping={"erased_seq": 7, "seq": 7})
     for id in ("erased", "unheard-of"):
         answer = ask(f"/v1/customers/{id}")
@@ -93,7 +93,9 @@ def test_an_id_may_have_any_characters(ask: Any, store: Store) -> None:
 
 
 @pytest.mark.parametrize("changed", ["tier_seq", "risk_seq", "revision"])
-def test_the_tag_changes_with_whatever_changes_the_answer(talking: Any, key: str, store: Store, changed: str) -> None:
+def test_the_tag_changes_with_everything_that_changes_the_answer(
+    talking: Any, key: str, store: Store, changed: str
+) -> None:
     store.customer("ada")
 
     async def look(client: Any) -> None:
@@ -109,7 +111,7 @@ def test_the_tag_changes_with_whatever_changes_the_answer(talking: Any, key: str
     run(talking, key, look)
 
 
-def test_several_customers_come_in_one_answer_with_the_unknown_ones_named(ask: Any, store: Store) -> None:
+def test_several_customers_are_in_one_answer_and_unknown_ones_are_named(ask: Any, store: Store) -> None:
     for id in ("a", "b"):
         store.customer(id)
     for answer in (
@@ -136,7 +138,7 @@ def test_a_batch_has_a_limit_and_it_is_named(ask: Any) -> None:
     assert "500" in ask("/v1/customers:batch", "POST", json=[str(n) for n in range(501)]).text
 
 
-def test_look_ups_that_meet_are_each_answered_with_their_own(talking: Any, key: str, store: Store) -> None:
+def test_simultaneous_look_ups_each_get_their_own_answer(talking: Any, key: str, store: Store) -> None:
     ids = [f"c{number}" for number in range(300)]
     for number, id in enumerate(ids):
         store.customer(id, tier=f"tier-{number}")
@@ -149,7 +151,7 @@ def test_look_ups_that_meet_are_each_answered_with_their_own(talking: Any, key: 
     run(talking, key, look)
 
 
-def test_a_look_up_survives_that_redis_closed_its_connection(talking: Any, key: str, store: Store) -> None:
+def test_a_look_up_survives_a_connection_that_redis_closed(talking: Any, key: str, store: Store) -> None:
     store.customer("ada")
 
     async def look(client: Any) -> None:
@@ -174,7 +176,7 @@ def test_a_key_of_another_kind_fails_alone(talking: Any, key: str, store: Store)
 
 
 # ------------------------------------------------------------ tiers and alerts
-def test_a_tier_is_told_by_pages_the_longest_standing_first(ask: Any, store: Store) -> None:
+def test_a_tier_has_pages_with_the_longest_in_the_tier_first(ask: Any, store: Store) -> None:
     for number in range(5):
         store.customer(f"c{number}", since_ms=(9 - number) * 86_400_000)
     body = ask("/v1/tiers/gold/customers?first=1&count=2").json()
@@ -186,14 +188,14 @@ def test_a_tier_is_told_by_pages_the_longest_standing_first(ask: Any, store: Sto
 
 
 @pytest.mark.parametrize("query", ["first=-1", "count=0", "count=501", "count=many"])
-def test_a_page_that_can_t_be_is_refused_with_what_is_wrong(ask: Any, query: str) -> None:
+def test_wrong_parameters_of_a_page_are_refused_by_name(ask: Any, query: str) -> None:
     for path in ("/v1/tiers/gold/customers", "/v1/alerts"):
         answer = ask(f"{path}?{query}")
         assert answer.status_code == 400
         assert answer.json()["errors"][0]["key"] == query.partition("=")[0]
 
 
-def test_alerts_are_told_by_state_tier_cause_and_owner_the_most_urgent_first(ask: Any, store: Store) -> None:
+def test_alerts_are_filtered_by_state_tier_cause_and_owner_and_sorted_by_urgency(ask: Any, store: Store) -> None:
     store.alert("late", urgency=5)
     store.alert("soon", urgency=1, main_cause="complaint")
     store.alert("base", urgency=3, tier="base")
@@ -218,7 +220,7 @@ def test_alerts_are_told_by_state_tier_cause_and_owner_the_most_urgent_first(ask
     assert ask("/v1/alerts?state=lost-in-space").status_code == 400
 
 
-# ------------------------------------------------------------ who may
+# ------------------------------------------------------------ keys
 def test_without_a_key_nothing_opens(ask: Any) -> None:
     for headers in ({}, {"Authorization": "Basic abc"}, {"X-API-Key": "guessed"}, {"Authorization": "Bearer guessed"}):
         for path in ("/v1/customers/a", "/v1/customers:batch?id=a", "/v1/tiers/t/customers", "/v1/alerts"):
@@ -255,7 +257,7 @@ def test_a_key_that_was_removed_opens_nothing_any_more(
     run(talking, key, look)
 
 
-def test_redis_being_away_is_said_with_when_to_try_again(ask: Any) -> None:
+def test_an_unreachable_redis_is_reported_with_when_to_try_again(ask: Any) -> None:
     for path in ("/v1/customers/a", "/v1/customers:batch?id=a", "/v1/tiers/t/customers", "/v1/alerts"):
         answer = ask(path, redis_url="redis://127.0.0.1:1/0")
         assert answer.status_code == 503
@@ -263,7 +265,7 @@ def test_redis_being_away_is_said_with_when_to_try_again(ask: Any) -> None:
         assert "Redis does not answer" in answer.json()["detail"]
 
 
-def test_an_address_with_nothing_there_is_a_problem_too(ask: Any) -> None:
+def test_an_unknown_address_is_answered_with_a_problem(ask: Any) -> None:
     answer = ask("/v1/nothing")
     assert answer.status_code == 404
     assert answer.json()["type"] == "urn:tierstream:problem:not-found"
@@ -282,7 +284,7 @@ def test_the_openapi_document_needs_no_key_and_describes_every_answer(ask: Any) 
             assert operation["security"] == [{"key": []}, {"bearer": []}]
 
 
-def test_the_short_way_answers_as_the_long_way_does(make_app: Any, store: Store, key: str, tmp_path: Path) -> None:
+def test_the_fast_look_up_answers_as_the_routed_one_does(make_app: Any, store: Store, key: str, tmp_path: Path) -> None:
     for id in ("ada", "a b", "客户"):
         store.customer(id)
     narrow = add_key(tmp_path / "keys.toml", "narrow", ["tiers:read"])
@@ -293,22 +295,22 @@ def test_the_short_way_answers_as_the_long_way_does(make_app: Any, store: Store,
         {"X-API-Key": key, "If-None-Match": '"1.3.4.9"'}, {"X-API-Key": key, "If-None-Match": '"1.3.4.8"'},
     ]  # fmt: skip
 
-    async def look(quick: bool) -> list[Any]:
+    async def look(fast: bool) -> list[Any]:
         app = make_app()
-        async with AsyncTestClient(Quick(app) if quick else app) as client:
+        async with AsyncTestClient(FastLookup(app) if fast else app) as client:
             answers = [await client.get(f"/v1/customers/{path}", headers=one) for path in paths for one in holders]
-            told: list[Any] = [(one.status_code, sorted(one.headers.items()), one.content) for one in answers]
+            found: list[Any] = [(one.status_code, sorted(one.headers.items()), one.content) for one in answers]
             for method in ("HEAD", "POST", "DELETE"):
-                told.append((await client.request(method, "/v1/customers/ada", headers=holders[0])).status_code)
-            return told
+                found.append((await client.request(method, "/v1/customers/ada", headers=holders[0])).status_code)
+            return found
 
-    short, long = asyncio.run(look(True)), asyncio.run(look(False))
-    assert short == long
-    assert long[-3:] == [405, 405, 405]
-    assert {one[0] for one in long[:-3]} >= {200, 304, 401, 403, 404}
+    fast, routed = asyncio.run(look(True)), asyncio.run(look(False))
+    assert fast == routed
+    assert routed[-3:] == [405, 405, 405]
+    assert {one[0] for one in routed[:-3]} >= {200, 304, 401, 403, 404}
 
 
-def test_only_what_is_found_goes_the_short_way(
+def test_only_a_known_customer_is_answered_by_the_fast_look_up(
     make_app: Any, store: Store, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.customer("ada")
@@ -320,11 +322,11 @@ def test_only_what_is_found_goes_the_short_way(
             passed_on.append(scope["path"])
         await app(scope, receive, send)
 
-    quick = Quick(app)
-    monkeypatch.setattr(quick, "_app", watched)
+    fast = FastLookup(app)
+    monkeypatch.setattr(fast, "_app", watched)
 
     async def look() -> None:
-        async with AsyncTestClient(quick) as client:
+        async with AsyncTestClient(fast) as client:
             for path in ("ada", "nobody"):
                 await client.get(f"/v1/customers/{path}", headers={"X-API-Key": key})
 
@@ -379,7 +381,7 @@ def test_a_key_that_can_t_be_made_or_removed_is_refused_with_a_sentence(
     assert says in result.output
 
 
-def test_a_keys_file_that_is_none_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_a_file_of_keys_that_can_t_be_read_is_refused_at_the_start(tmp_path: Path) -> None:
     file = tmp_path / "k.toml"
     file.write_text("[[keys]]\nname = 3\n")
     environment = {"TIERSTREAM_CONSOLE_KEYS_FILE": str(file), "TIERSTREAM_REDIS_URL": "redis://127.0.0.1:1/0"}

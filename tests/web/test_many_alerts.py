@@ -1,4 +1,4 @@
-"""A queue of many thousands is as quick as one of a hundred: pages are read, not searched."""
+"""A queue of many thousands of alerts is as fast as one of a hundred: pages are read, not searched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.web.conftest import ALERT, PREFIX, Store
-from tests.web.people import cheap_hashes, hire, sign_in
+from tests.web.people import hash_cheaply, hire, sign_in
 
 FEW, MANY = 100, 30_000
 TURN = 5_000
@@ -34,10 +34,10 @@ def fill(store: Store, first: int, last: int) -> None:
         pipe.execute()
 
 
-def test_the_first_page_a_later_one_and_a_filtered_one_take_no_longer_with_many_alerts(
+def test_pages_with_and_without_filters_take_no_longer_with_many_alerts(
     talking: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cheap_hashes(monkeypatch)
+    hash_cheaply(monkeypatch)
     hire(tmp_path, "lin", "agent")
 
     async def seconds(client: Any, path: str) -> float:

@@ -1,4 +1,4 @@
-"""Signing in by OpenID Connect, against a provider in this process that checks what it is sent."""
+"""Signing in by OpenID Connect, with a provider in this process that checks every request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONSOLE = "http://testserver.local"
 
 
 class Provider(httpx.AsyncBaseTransport):
-    """Gives a code for a person, and a token for the code; `spoil` changes the token's claims before it is signed."""
+    """Returns a code for a person, and a token for the code; `spoil` changes the token's claims before it is signed."""
 
     def __init__(self) -> None:
         self.key = RSAKey.generate_key(2048, {"kid": "k1"})
@@ -41,7 +41,7 @@ class Provider(httpx.AsyncBaseTransport):
         self.fetched: list[str] = []
 
     def authorize(self, url: str) -> dict[str, str]:
-        """What the person's browser is sent back with."""
+        """The parameters with which the person's browser is sent back."""
         assert url.startswith(f"{ISSUER}/auth?")
         asked = dict(parse_qsl(urlsplit(url).query))
         assert asked["response_type"] == "code" and asked["client_id"] == "console"
@@ -112,16 +112,14 @@ def browse(server: EmbeddedRedis, store: Store, provider: Provider, tmp_path: Pa
 
 
 async def go_through(client: Any, provider: Provider, **changed: str) -> Any:
-    """What a browser does: to the provider, and back."""
+    """Sign in as a browser does: go to the provider, and come back."""
     away = await client.get("/signin/provider?after=/overview", follow_redirects=False)
     assert away.status_code == 303
     back = provider.authorize(away.headers["location"]) | changed
     return await client.get("/signin/callback", params=back, follow_redirects=False)
 
 
-def test_who_comes_back_from_the_provider_is_signed_in_with_the_highest_role_of_their_groups(
-    browse: Any, provider: Provider
-) -> None:
+def test_signing_in_by_the_provider_gives_the_highest_role_of_the_groups(browse: Any, provider: Provider) -> None:
     async def look(client: Any) -> None:
         assert "/signin/provider" in (await client.get("/signin")).text
         answer = await go_through(client, provider)
@@ -147,7 +145,7 @@ def test_roles_are_found_deep_in_the_claims_and_under_another_name(browse: Any, 
     browse(look, **settings)
 
 
-def test_who_is_in_no_group_stays_outside(browse: Any, provider: Provider) -> None:
+def test_a_person_without_a_group_is_refused(browse: Any, provider: Provider) -> None:
     provider.claims["groups"] = ["gardeners"]
     refused(browse, provider)
 
@@ -206,7 +204,7 @@ def test_a_code_that_the_provider_does_not_know_is_refused(browse: Any, provider
     refused(browse, provider, code="guessed")
 
 
-def test_an_answer_that_this_browser_did_not_ask_for_signs_nobody_in(browse: Any, provider: Provider) -> None:
+def test_an_answer_for_another_browser_signs_nobody_in(browse: Any, provider: Provider) -> None:
     async def look(client: Any) -> None:
         away = await client.get("/signin/provider", follow_redirects=False)
         back = provider.authorize(away.headers["location"])
@@ -233,7 +231,9 @@ def test_new_keys_of_the_provider_are_fetched(browse: Any, provider: Provider, m
     assert provider.fetched.count("/keys") == 2
 
 
-def test_what_the_provider_refuses_is_said(browse: Any, provider: Provider, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_of_the_provider_is_reported(
+    browse: Any, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
     async def look(client: Any) -> None:
         await client.get("/signin/provider", follow_redirects=False)
         answer = await client.get("/signin/callback?error=access_denied", follow_redirects=False)
@@ -243,7 +243,7 @@ def test_what_the_provider_refuses_is_said(browse: Any, provider: Provider, capl
     assert "access_denied" in caplog.text
 
 
-def test_a_password_signs_nobody_in_where_there_is_a_provider(browse: Any) -> None:
+def test_no_password_signs_in_where_a_provider_is_configured(browse: Any) -> None:
     async def look(client: Any) -> None:
         answer = await client.post("/signin", data={"name": "lin", "password": "x"}, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, "/signin")
@@ -251,7 +251,7 @@ def test_a_password_signs_nobody_in_where_there_is_a_provider(browse: Any) -> No
     browse(look)
 
 
-def test_a_provider_that_does_not_answer_is_said_on_the_page(
+def test_a_provider_that_does_not_answer_is_reported_on_the_page(
     browse: Any, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def down(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,6 @@
-"""Schemathesis makes requests, good and bad ones, of what the OpenAPI document promises, and holds every answer against it."""
+"""Schemathesis makes valid and invalid requests from the OpenAPI document, and checks every answer against the
+document.
+"""
 
 from __future__ import annotations
 

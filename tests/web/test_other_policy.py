@@ -1,4 +1,4 @@
-"""Pages once another policy is in force: they go by the rules that what they show was judged under, without a restart."""
+"""Pages after another policy was put in force: each shows its data by the policy that judged it, without a restart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.builders import shipped_text
 from tests.web.conftest import PROFILE, Store
-from tests.web.people import cheap_hashes, hire, sign_in, token_of
+from tests.web.people import hash_cheaply, hire, sign_in, token_of
 
 OWN = shipped_text("annual-spend")
 DIAMOND = '[[tiers]]\nname = "diamond"\nmin_spend = "5000.00"\nmin_orders = 4\n\n[downgrade]'
@@ -29,7 +29,7 @@ NEW_NAME = "annual-spend@2/1"
 
 @pytest.fixture
 def browse(talking: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    cheap_hashes(monkeypatch)
+    hash_cheaply(monkeypatch)
     hire(tmp_path, "lin", "agent")
 
     def run(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
@@ -43,10 +43,8 @@ def browse(talking: Any, store: Store, tmp_path: Path, monkeypatch: pytest.Monke
     return run
 
 
-def test_pages_take_the_rules_of_what_they_show_while_some_are_still_under_the_old_ones(
-    browse: Any, store: Store
-) -> None:
-    store.rules(0, OWN)
+def test_pages_use_the_policy_that_judged_their_data_without_a_restart(browse: Any, store: Store) -> None:
+    store.policy(0, OWN)
     store.customer("old")
     store.customer("new", profile=orjson.dumps(PROFILE | {"customer_id": "new", "policy": NEW_NAME}))
 
@@ -59,17 +57,17 @@ def test_pages_take_the_rules_of_what_they_show_while_some_are_still_under_the_o
         assert "of 40 more today" in await page("/queue")
         assert "<option>diamond" not in await page("/queue")
         assert ">elevated<" not in await page("/overview")
-        store.rules(1, NEW)
+        store.policy(1, NEW)
         queue, overview = await page("/queue"), await page("/overview")
         assert "of 7 more today" in queue
         assert "<option>diamond" in queue
         assert '<th scope="row">diamond</th>' in overview
         assert ">elevated<" in overview
-        # Each with the lines that they were judged by.
+        # Each customer with the levels of the policy that judged them.
         assert ">elevated<" in await page("/customers/new")
         assert ">elevated<" not in await page("/customers/old")
-        # What is in force has yet another number once it is taken back.
-        store.rules(2, OWN)
+        # The earlier policy is put in force again, as a further edition.
+        store.policy(2, OWN)
         assert "of 40 more today" in await page("/queue")
         assert ">elevated<" not in await page("/overview")
         assert ">elevated<" in await page("/customers/new")
@@ -78,7 +76,7 @@ def test_pages_take_the_rules_of_what_they_show_while_some_are_still_under_the_o
 
 
 def test_an_agent_s_budget_is_that_of_the_policy_in_force(browse: Any, store: Store) -> None:
-    store.rules(1, NEW.replace("budget = 7", "budget = 1"))
+    store.policy(1, NEW.replace("budget = 7", "budget = 1"))
     store.alert("ada")
 
     async def take(client: Any) -> None:

@@ -1,4 +1,4 @@
-"""The overview's numbers, against the fold's own customers."""
+"""The numbers of the overview, compared with the fold's customers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ import models
 from models import units
 from streams.view.customers import RedisView
 from streams.view.updates import update_of
-from streams.web.pages.measures import SAMPLE, Figures, Sample, TierMeasures, figures_of, measures_of, yearly_spend
-from streams.web.pages.overview_page import AT_RISK, _back_in_time
+from streams.web.pages.overview_page import AT_RISK, _sizes_over_time
+from streams.web.pages.tier_measures import SAMPLE, Figures, Sample, TierMeasures, figures_of, measures_of, yearly_spend
 from tests import builders
 from tests.builders import DAY, complaint, ms, policy_text, purchase, rfc3339
 from tests.running import Fold, policy_of
-from tests.web.people import cheap_hashes, hire, sign_in
+from tests.web.people import hash_cheaply, hire, sign_in
 
 FIRST, DAYS = date(1997, 1, 1), 120
 
 
 def history() -> tuple[Fold, list[dict[str, float]]]:
-    """CDNOW's first months under the calendar programme, and how many each tier had, and were at risk, at the end of each day."""
+    """CDNOW's first months under `annual-spend`: the fold, and for each day's end how many customers each tier had and
+    were at risk.
+    """
     fold = Fold(models.load("annual-spend"))
     bought = [wire for wire in builders.cdnow("USD") if int(wire["customer_id"]) % 9 == 0]
     log = sorted(builders.with_made_up_complaints(bought), key=lambda wire: ms(wire["occurred_at"]))
@@ -63,26 +65,26 @@ def days() -> list[dict[str, Any]]:
     return counts
 
 
-def test_sizes_of_days_gone_by_follow_from_those_of_now_and_from_who_moved() -> None:
+def test_sizes_of_earlier_days_follow_from_the_present_ones_and_the_moves() -> None:
     now = ENDS[-1]
     measures = [TierMeasures("member", 0), *(TierMeasures(tier, int(now[tier])) for tier in now if tier != AT_RISK)]
-    found = dict(_back_in_time([[day] for day in days()], measures, int(now[AT_RISK])))
+    found = dict(_sizes_over_time([[day] for day in days()], measures, int(now[AT_RISK])))
     assert max(now.values()) > 20
     assert found == {name: [end[name] for end in ENDS] for name in now}
 
 
-# ------------------------------------------------------------ measures of tiers, by hand
+# ------------------------------------------------------------ measures of tiers, against sums worked out in the test
 NOW_MS = ms("2024-12-31")
 
 
-def profile_of(fold: Fold, who: str) -> dict[str, Any]:
-    body = models.profile(fold.customers[who], who, fold.policy)
+def profile_of(fold: Fold, customer_id: str) -> dict[str, Any]:
+    body = models.profile(fold.customers[customer_id], customer_id, fold.policy)
     assert body is not None
     found: dict[str, Any] = json.loads(body)
     return found
 
 
-def test_what_a_customer_costs_and_brings_in_a_year_by_hand() -> None:
+def test_cost_and_benefit_of_a_customer_are_those_worked_out_by_hand() -> None:
     value = {
         "margin": 0.5,
         "cost_to_serve": {"silver": "10", "gold": "30"},
@@ -101,26 +103,26 @@ def test_what_a_customer_costs_and_brings_in_a_year_by_hand() -> None:
     assert found.churn is not None and found.retention == pytest.approx(1 - found.churn)
     assert (found.repeat_rate, found.frequency, found.spend) == (1.0, 2, 120.0)
     later = figures_of(profile_of(fold, "ada"), fold.policy, NOW_MS + 365 * DAY)
-    assert later.benefit == -30 - 5  # who buys no more costs what they cost
+    assert later.benefit == -30 - 5  # a customer who buys no more still costs as much
 
 
-def test_the_spend_of_a_year_is_what_is_known_of_it_or_what_that_comes_to() -> None:
-    def spent(*stretches: tuple[int, str], window_days: int) -> float:
-        bought = [[rfc3339(NOW_MS - days_ago * DAY), 1, spend] for days_ago, spend in stretches]
+def test_the_spend_of_a_year_is_scaled_up_where_the_profile_has_less() -> None:
+    def spent(*buckets: tuple[int, str], window_days: int) -> float:
+        bought = [[rfc3339(NOW_MS - days_ago * DAY), 1, spend] for days_ago, spend in buckets]
         return yearly_spend({"history": {"purchases": bought}}, window_days * DAY, NOW_MS)
 
     assert spent((367, "7"), (366, "5"), (365, "20"), (1, "-4"), window_days=366) == 16.0
     assert spent((100, "9"), (73, "5"), (10, "8"), window_days=73) == 13.0 * 5
-    # 200 stretches are all that a profile has: 200 within 50 days are 1,460 a year.
+    # A profile has 200 buckets at most: 200 within 50 days are 1,460 a year.
     many = [(50 - number // 4, "1") for number in range(200)]
     assert spent(*many, window_days=365) == pytest.approx(200 / 50 * 365)
 
 
 def figures(**known: float) -> Figures:
-    return Figures(**{name: known.get(name) for name in Figures._fields})  # type: ignore[arg-type]
+    return Figures._make(known.get(name) for name in Figures._fields)
 
 
-def test_all_tiers_together_count_by_their_customers_and_what_nobody_has_does_not_count() -> None:
+def test_tiers_are_weighted_by_their_customers_and_missing_figures_left_out() -> None:
     gold = Sample("gold", 10, ["none", "watch"], [figures(benefit=90.0, satisfaction=80), figures(benefit=70.0)])
     base = Sample("member", 90, ["none"] * 3, [figures(benefit=-1.0, satisfaction=50), *[figures(benefit=2.0)] * 2])
     empty = Sample("platinum", 0)
@@ -135,22 +137,22 @@ def test_all_tiers_together_count_by_their_customers_and_what_nobody_has_does_no
     assert whole.means["churn"] is None
 
 
-def test_the_page_shows_what_the_customers_are(
+def test_the_page_shows_the_measures_of_the_customers(
     talking: Any, store: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cheap_hashes(monkeypatch)
+    hash_cheaply(monkeypatch)
     hire(tmp_path, "lin", "agent")
     monkeypatch.setenv("TIERSTREAM_POLICY", "annual-spend")
     monkeypatch.setenv("TIERSTREAM_CLOCK", "event")
 
     async def fill() -> None:
         view = RedisView(server.url)
-        told = [(one.topic, one.body) for one in FOLD.outputs]
+        records = [(one.topic, one.body) for one in FOLD.outputs]
         for id, customer in FOLD.customers.items():
             body = models.profile(customer, id, FOLD.policy)
             assert body is not None
-            told.append(("profiles", body))
-        updates = [update for topic, body in told if (update := update_of(topic, body)) is not None]
+            records.append(("profiles", body))
+        updates = [update for topic, body in records if (update := update_of(topic, body)) is not None]
         assert await view.apply("all/0", 0, len(updates), updates) is None
         await view.redis.aclose()
 
@@ -171,7 +173,7 @@ def test_the_page_shows_what_the_customers_are(
     assert f"<dd>{len(opened):,}</dd>" in page
     whole = re.search(r'<tr class="total"><th scope="row">All</th><td class="number">([\d,]+)</td>', page)
     assert whole is not None and int(whole[1].replace(",", "")) == len(tiers)
-    assert f"at most {SAMPLE} of a tier" in page
+    assert f"at most {SAMPLE} customers of each tier" in page
     assert "Margin (100%) × net spend of the last 365 days" in page
     latest = max(one.occurred_at_ms for one in FOLD.outputs)
     assert units.format_time(latest)[:10] in page

@@ -17,7 +17,7 @@ from streams.language.masking import mask
 from streams.web.services.masking import Masks
 from streams.web.signin.people import Person
 from tests.web.conftest import Store
-from tests.web.people import cheap_hashes, hire, sign_in
+from tests.web.people import hash_cheaply, hire_staff, sign_in
 
 FOLDER = Path(streams.web.pages.__file__).parent
 TEMPLATES = sorted((FOLDER / "templates").glob("*.html"))
@@ -26,9 +26,8 @@ VIC, LIN = Person("vic", "viewer"), Person("lin", "agent")
 
 @pytest.fixture
 def browse(talking: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    cheap_hashes(monkeypatch)
-    for name, role in (("vic", "viewer"), ("lin", "agent")):
-        hire(tmp_path, name, role)  # type: ignore[arg-type]
+    hash_cheaply(monkeypatch)
+    hire_staff(tmp_path)
 
     def run(work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
         async def connected() -> Any:
@@ -42,7 +41,9 @@ def browse(talking: Any, store: Store, tmp_path: Path, monkeypatch: pytest.Monke
 
 # ------------------------------------------------------------ words
 def used_keys() -> set[str]:
-    """Every key that a template or a module names: `t("key")`, keys made of a prefix and a value, and strings that are keys."""
+    """Every key that a template or a module names: `t("key")`, keys made of a prefix and a value, and strings that are
+    keys.
+    """
     found = set()
     for template in TEMPLATES:
         text = template.read_text("utf-8")
@@ -60,11 +61,11 @@ def used_keys() -> set[str]:
     return found
 
 
-def test_every_word_that_is_used_is_in_the_table_and_none_there_is_unused() -> None:
+def test_the_table_has_every_used_word_and_no_unused_one() -> None:
     assert used_keys() == set(WORDS)
 
 
-def test_every_word_is_there_in_both_languages_with_the_same_places_for_values() -> None:
+def test_every_word_is_in_both_languages_with_the_same_placeholders() -> None:
     for key, (english, chinese) in WORDS.items():
         assert english and chinese, key
         assert set(re.findall(r"{(\w+)}", english)) == set(re.findall(r"{(\w+)}", chinese)), key
@@ -97,7 +98,7 @@ def test_a_page_is_in_the_browser_s_language_until_it_is_switched(browse: Any) -
     browse(look)
 
 
-# ------------------------------------------------------------ what viewers see
+# ------------------------------------------------------------ masked ids
 @pytest.mark.parametrize(
     ("id", "masked"),
     [
@@ -109,7 +110,7 @@ def test_a_page_is_in_the_browser_s_language_until_it_is_switched(browse: Any) -
         ("客户一二三四", "客户•••三四"),
     ],
 )
-def test_of_a_masked_id_only_the_ends_are_seen_and_never_the_whole(id: str, masked: str) -> None:
+def test_only_the_ends_of_a_masked_id_are_readable(id: str, masked: str) -> None:
     assert mask(id) == masked
 
 
@@ -128,7 +129,7 @@ def masks(store: Store, server: Any) -> Masks:
     return asyncio.run(ready())
 
 
-def test_a_viewer_s_reference_is_stable_names_nobody_and_leads_back(masks: Masks) -> None:
+def test_a_viewer_s_reference_is_stable_reveals_no_id_and_leads_back(masks: Masks) -> None:
     for id in ("ada", "c0042", "with/slash", "~odd", "客户"):
         reference = masks.reference(VIC, id)
         assert reference == masks.reference(VIC, id)
@@ -138,7 +139,7 @@ def test_a_viewer_s_reference_is_stable_names_nobody_and_leads_back(masks: Masks
     assert masks.reference(LIN, "ada") == "ada"
 
 
-def test_a_viewer_can_t_ask_for_a_customer_by_id_or_with_a_made_up_reference(masks: Masks) -> None:
+def test_a_viewer_can_t_look_up_a_customer_by_id_or_a_made_up_reference(masks: Masks) -> None:
     good = masks.reference(VIC, "ada")
     changed = good[:3] + ("A" if good[3] != "A" else "B") + good[4:]
     for reference in ("ada", "~", "~ada", "~!!", "~é", good[:-2], good + "AAAA", changed):
@@ -154,7 +155,7 @@ def test_a_viewer_sees_a_customer_s_page_without_the_id(browse: Any, store: Stor
         assert agents.status_code == 200 and "customer-1542" in agents.text
         await sign_in(client, "vic")
         assert (await client.get("/customers/customer-1542")).status_code == 404
-        from streams.web.services.services import Services
+        from streams.web.services.container import Services
 
         here: Services = client.app.state.services
         page = await client.get("/customers/" + here.masks.reference(VIC, "customer-1542"))
@@ -164,20 +165,20 @@ def test_a_viewer_sees_a_customer_s_page_without_the_id(browse: Any, store: Stor
     browse(look)
 
 
-def test_a_customer_whom_nobody_knows_has_a_page_that_says_so(browse: Any) -> None:
+def test_an_unknown_customer_has_a_page_that_says_so(browse: Any) -> None:
     async def look(client: Any) -> None:
         await sign_in(client, "lin")
         answer = await client.get("/customers/nobody")
-        assert answer.status_code == 404 and "Nothing is known of this customer." in answer.text
+        assert answer.status_code == 404 and "This customer is not known." in answer.text
         missing = await client.get("/no/such/page")
-        assert missing.status_code == 404 and "There is nothing here." in missing.text
+        assert missing.status_code == 404 and "This page does not exist." in missing.text
 
     browse(look)
 
 
 # ------------------------------------------------------------ templates and style
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
-def test_a_template_has_no_script_style_or_address_that_the_policy_forbids(template: Path) -> None:
+def test_a_template_has_nothing_that_its_security_policy_forbids(template: Path) -> None:
     text = template.read_text("utf-8")
     assert not re.search(r"<script(?![^>]*\ssrc=\"/static/)", text)
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|\|\s*safe", text)

@@ -11,19 +11,19 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.cli import app as command_line
+from streams.web.settings import Role
 from streams.web.signin import throttle
 from streams.web.signin.people import read_users, remove_user, set_user
 from tests.web.conftest import PREFIX, Store
-from tests.web.people import PASSWORD, cheap_hashes, hire, sign_in, token_of
+from tests.web.people import PASSWORD, hash_cheaply, hire_staff, sign_in, token_of
 
 PAGES = ("/queue", "/overview", "/customers/ada")
 
 
 @pytest.fixture(autouse=True)
 def _staff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    cheap_hashes(monkeypatch)
-    for name, role in (("vic", "viewer"), ("lin", "agent"), ("kim", "manager")):
-        hire(tmp_path, name, role)  # type: ignore[arg-type]
+    hash_cheaply(monkeypatch)
+    hire_staff(tmp_path)
     store.customer("ada")
 
 
@@ -41,7 +41,7 @@ def browse(talking: Any) -> Callable[..., Any]:
     return run
 
 
-def test_no_page_is_open_without_signing_in_and_the_way_back_is_kept(browse: Any) -> None:
+def test_every_page_needs_signing_in_and_is_returned_to_afterwards(browse: Any) -> None:
     async def look(client: Any) -> None:
         for path in (*PAGES, "/customers/no-such"):
             answer = await client.get(f"{path}?a=b&c=d", follow_redirects=False)
@@ -62,7 +62,7 @@ def test_every_handler_of_the_console_is_guarded_and_the_open_ones_are_named(mak
         for handler in getattr(route, "route_handlers", ()):
             if route.path.startswith(("/v1", "/static")) or handler.fn.__name__ == "options_handler":
                 continue
-            assert any(guard.__name__ == "protected" for guard in handler.resolve_guards()), route.path
+            assert any(guard.__name__ == "require_sign_in" for guard in handler.resolve_guards()), route.path
             (open_to_all if handler.opt.get("open_to_all") else guarded).add(route.path)
     assert open_to_all == {"/", "/signin", "/signin/provider", "/signin/callback"}
     assert guarded >= {
@@ -74,7 +74,7 @@ def test_every_handler_of_the_console_is_guarded_and_the_open_ones_are_named(mak
     }
 
 
-def test_signing_in_leads_back_with_a_cookie_that_scripts_and_other_sites_do_not_get(browse: Any) -> None:
+def test_signing_in_sets_a_cookie_that_scripts_and_other_sites_do_not_get(browse: Any) -> None:
     async def look(client: Any) -> None:
         answer = await sign_in(client, "lin", after="/customers/ada")
         assert (answer.status_code, answer.headers["location"]) == (303, "/customers/ada")
@@ -116,7 +116,7 @@ def test_a_wrong_name_and_a_wrong_password_are_refused_with_the_same_words(brows
     browse(look)
 
 
-def test_who_guesses_has_to_wait_even_with_the_right_password(browse: Any, store: Store) -> None:
+def test_after_many_guesses_even_the_right_password_has_to_wait(browse: Any, store: Store) -> None:
     async def look(client: Any) -> None:
         for _ in range(throttle.FAILURES_OF_A_NAME):
             assert (await sign_in(client, "lin", "a guess of many")).status_code == 401
@@ -153,7 +153,7 @@ def test_failures_of_a_name_are_forgotten_after_signing_in(browse: Any, monkeypa
 
 
 # ------------------------------------------------------------ sessions
-def test_a_session_that_was_there_before_is_not_taken_over(browse: Any, store: Store) -> None:
+def test_an_earlier_session_is_not_taken_over(browse: Any, store: Store) -> None:
     async def look(client: Any) -> None:
         client.cookies.set("tierstream", "planted-by-somebody-else", domain="testserver.local")
         answer = await sign_in(client, "lin")
@@ -161,7 +161,7 @@ def test_a_session_that_was_there_before_is_not_taken_over(browse: Any, store: S
         again = await sign_in(client, "lin")
         ids = [one.headers["set-cookie"].split("=")[1].split(";")[0] for one in (answer, again)]
         assert ids[0] != ids[1]
-        assert len(store.redis.keys(f"{PREFIX}console:session:*")) == 1  # the one before has ended
+        assert len(store.redis.keys(f"{PREFIX}console:session:*")) == 1  # the earlier one has ended
 
     browse(look)
 
@@ -188,7 +188,7 @@ def test_signing_out_ends_the_session_on_the_server(browse: Any, store: Store) -
     browse(look)
 
 
-def test_a_session_ends_when_nobody_uses_it_and_lives_on_by_use(browse: Any, store: Store) -> None:
+def test_a_session_ends_without_use_and_is_renewed_by_use(browse: Any, store: Store) -> None:
     async def look(client: Any) -> None:
         await sign_in(client, "lin")
         [key] = store.redis.keys(f"{PREFIX}console:session:*")
@@ -202,7 +202,7 @@ def test_a_session_ends_when_nobody_uses_it_and_lives_on_by_use(browse: Any, sto
     browse(look, session_idle="1m")
 
 
-def test_a_session_ends_when_it_is_old_however_much_it_is_used(browse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_session_ends_however_much_it_is_used(browse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from streams.web.signin import sessions
 
     async def look(client: Any) -> None:
@@ -217,15 +217,15 @@ def test_a_session_ends_when_it_is_old_however_much_it_is_used(browse: Any, monk
 
 
 @pytest.mark.parametrize("change", ["removed", "another password", "another role"])
-def test_who_was_removed_or_changed_is_signed_out(browse: Any, tmp_path: Path, change: str) -> None:
+def test_a_removed_or_changed_user_is_signed_out(browse: Any, tmp_path: Path, change: str) -> None:
     async def look(client: Any) -> None:
         await sign_in(client, "lin")
         assert (await client.get("/queue", follow_redirects=False)).status_code == 200
         if change == "removed":
             remove_user(tmp_path / "users.toml", "lin")
         else:
-            role = "viewer" if change == "another role" else "agent"
-            set_user(tmp_path / "users.toml", "lin", role, "another password", replace=True)  # type: ignore[arg-type]
+            role: Role = "viewer" if change == "another role" else "agent"
+            set_user(tmp_path / "users.toml", "lin", role, "another password", replace=True)
         assert (await client.get("/queue", follow_redirects=False)).status_code == 303
 
     browse(look)
@@ -271,7 +271,7 @@ def test_a_form_of_another_site_does_not_sign_anybody_in_or_out(
     assert browse(look, url="http://console.example.org") == [status, status]
 
 
-def test_pages_and_problems_carry_the_headers_that_guard_them(browse: Any) -> None:
+def test_pages_and_problems_have_the_security_headers(browse: Any) -> None:
     async def look(client: Any) -> None:
         await sign_in(client, "lin")
         for path in (
@@ -293,7 +293,7 @@ def test_pages_and_problems_carry_the_headers_that_guard_them(browse: Any) -> No
     browse(look)
 
 
-def test_redis_being_away_is_said_on_a_page(browse: Any) -> None:
+def test_a_page_says_that_redis_does_not_answer(browse: Any) -> None:
     async def look(client: Any) -> None:
         client.cookies.set("tierstream", "some-session")
         answer = await client.get("/queue", follow_redirects=False)

@@ -1,22 +1,22 @@
--- Applies records of the output topics to the view, all or nothing, and notes how far it goes.
--- KEYS: prefix. ARGV: field of the position, position before, position after, seconds that an erasure is remembered, how many
--- announcements a customer's story keeps; then per record its kind, how many values follow, and these (streams/view/updates.py).
+-- Applies records of the output topics to the view, all or nothing, and stores the next offset.
+-- KEYS: prefix. ARGV: field of the position, position before, position after, seconds for which an erasure is kept, how many
+-- announcements a customer's story keeps; then for each record its kind, the number of its values, and these (streams/view/updates.py).
 local prefix, position, erased_seconds, story_length = KEYS[1], ARGV[1], ARGV[4], tonumber(ARGV[5])
 local KEPT_CLOSED, KEPT_CHANGES, KEPT_DAYS = 10000, 10000, 400
 local MONEY = '%.3f'  -- no currency has more decimals
 local CLOSED = {saved = true, lost = true, dismissed = true, recovered = true}
-local LINES = {'tier', 'risk', 'life', 'alert'}
+local TOPICS = {'tier', 'risk', 'life', 'alert'}
 
 local stored = tonumber(redis.call('HGET', prefix .. 'positions', position) or 0)
-if stored < tonumber(ARGV[2]) then return stored end  -- what came before is missing here: start again from there
+if stored < tonumber(ARGV[2]) then return stored end  -- earlier records are missing here: read again from there
 
--- Whether an announcement is the first of its number on its topic, so that counts and story have it once.
-local function is_news(key, line, seq)
+-- Whether an announcement is seen for the first time on its topic, so that counts and story have it once.
+local function is_news(key, topic, seq)
   local told = redis.call('HGET', key, 'told') or '-1,-1,-1,-1'
   local latest = {}
   for number in string.gmatch(told, '[^,]+') do latest[#latest + 1] = number end
-  for index, name in ipairs(LINES) do
-    if name == line then
+  for index, name in ipairs(TOPICS) do
+    if name == topic then
       if seq <= tonumber(latest[index]) then return false end
       latest[index] = seq
     end
@@ -39,7 +39,7 @@ local function keep_counts()
   local latest = before
   for date, of_date in pairs(counts) do
     local key = prefix .. 'day:' .. date
-    -- Written out, since the sum of 0.1 and 0.2 is another double than 0.3 is.
+    -- As a decimal, since the doubles 0.1 and 0.2 do not add up to the double 0.3.
     for name, amount in pairs(of_date) do redis.call('HINCRBYFLOAT', key, name, string.format(MONEY, amount)) end
     redis.call('EXPIRE', key, KEPT_DAYS * 86400)
     if date > latest then latest = date end
@@ -47,7 +47,7 @@ local function keep_counts()
   if latest ~= before then redis.call('SET', prefix .. 'latest-day', latest) end
 end
 
-local function tell(id, body)
+local function add_to_story(id, body)
   if story_length > 0 then
     redis.call('LPUSH', prefix .. 'story:' .. id, body)
     redis.call('LTRIM', prefix .. 'story:' .. id, 0, story_length - 1)
@@ -66,14 +66,14 @@ local function take_risk(key, id, seq, level, probability, stake)
   else redis.call('ZADD', prefix .. 'at-risk', stake, id) end
 end
 
-local function touched(key, seq, erased_seq)
+local function set_seq(key, seq, erased_seq)
   if seq > tonumber(redis.call('HGET', key, 'seq') or -1) then redis.call('HSET', key, 'seq', seq) end
   if erased_seq >= 0 then redis.call('PERSIST', key) end
 end
 
 -- ------------------------------------------------------------ alerts
--- Every sorted set that has an alert, and its score there: that of its state and of its owner, and of each the part with its tier,
--- its cause, its category and its region.
+-- Every sorted set that holds an alert, with its score there: the set of its state and that of its owner, and of each of these the
+-- parts with its tier, its cause, its category and its region.
 local function queues_of(alert)
   local bases, found = {}, {}
   if alert.state == 'open' then bases['queue'] = alert.urgency
@@ -138,7 +138,7 @@ end
 local apply = {}
 
 function apply.erase(key, id, seq, erased_seq)
-  -- Also where a profile from after the erasure was here first.
+  -- Also if a profile from after the erasure was applied first.
   local alert = alert_of(id)
   if alert and tonumber(alert.seq) <= seq then drop_alert(id) end
   if seq > erased_seq and is_news(key, 'tier', seq) then redis.call('DEL', prefix .. 'story:' .. id) end
@@ -155,30 +155,30 @@ end
 function apply.tier(key, id, seq, erased_seq, tier, since_ms, from, date, body)
   if seq <= erased_seq then return end
   if is_news(key, 'tier', seq) then
-    tell(id, body)
+    add_to_story(id, body)
     if from ~= tier then count(date, 'flow:' .. from .. '>' .. tier) end
   end
   local known = redis.call('HMGET', key, 'tier_seq', 'tier')
   if seq > tonumber(known[1] or -1) then
     take_tier(key, id, seq, tier, since_ms, known[2])
-    touched(key, seq, erased_seq)
+    set_seq(key, seq, erased_seq)
   end
 end
 
 function apply.risk(key, id, seq, erased_seq, level, probability, stake, from, date, body)
   if seq <= erased_seq then return end
   if is_news(key, 'risk', seq) then
-    tell(id, body)
+    add_to_story(id, body)
     count(date, 'risk:' .. from .. '>' .. level)
   end
   if seq > tonumber(redis.call('HGET', key, 'risk_seq') or -1) then
     take_risk(key, id, seq, level, probability, stake)
-    touched(key, seq, erased_seq)
+    set_seq(key, seq, erased_seq)
   end
 end
 
 function apply.life(key, id, seq, erased_seq, body)
-  if seq > erased_seq and is_news(key, 'life', seq) then tell(id, body) end
+  if seq > erased_seq and is_news(key, 'life', seq) then add_to_story(id, body) end
 end
 
 function apply.profile(key, id, seq, erased_seq, revision, tier, since_ms, level, probability, stake, profile)
@@ -189,7 +189,7 @@ function apply.profile(key, id, seq, erased_seq, revision, tier, since_ms, level
   redis.call('HSET', key, 'profile', profile, 'revision', revision)
   if seq >= tonumber(known[2] or -1) then take_tier(key, id, seq, tier, since_ms, known[3]) end
   if seq >= tonumber(known[4] or -1) then take_risk(key, id, seq, level, probability, stake) end
-  touched(key, seq, erased_seq)
+  set_seq(key, seq, erased_seq)
 end
 
 function apply.alert(key, id, seq, erased_seq, change, was, date, story, body, ...)
@@ -197,7 +197,7 @@ function apply.alert(key, id, seq, erased_seq, change, was, date, story, body, .
   local values, alert = {...}, {seq = seq, body = body}
   for index = 2, #ALERT_FIELDS - 1 do alert[ALERT_FIELDS[index]] = values[index - 1] end
   keep_alert(id, alert)
-  tell(id, story)
+  add_to_story(id, story)
   redis.call('XADD', prefix .. 'alert-stream', 'MAXLEN', '~', KEPT_CHANGES, '*', 'customer_id', id, 'change', change, 'body', body)
   count(date, change)
   if change == 'opened' and alert.category ~= '' then count(date, 'category:' .. alert.category) end

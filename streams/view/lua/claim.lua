@@ -1,6 +1,6 @@
--- Gives whoever asks the most urgent alert that nobody has or is about to have.
--- KEYS: prefix, queue. ARGV: who, date, budget (0: none), seconds that a claim holds, a customer (or '': the most urgent).
--- Returns the customer's id; false if there is none; -1 if the budget is used up.
+-- Claims the most urgent alert that has no owner and no other claim.
+-- KEYS: prefix, queue. ARGV: name of the person, date, budget (0: none), seconds that a claim holds, a customer ('': the most urgent).
+-- Returns the customer's id; false if no alert is left; -1 if the budget is used up.
 local prefix, queue, who, date, budget, seconds, wanted = KEYS[1], KEYS[2], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local CHUNK, DAY = 100, 86400
 local claims = prefix .. 'claims:' .. date .. ':' .. who

@@ -1,1 +1,5 @@
-"""Look-ups for programs: /v1, and the one look-up that comes thousands of times a second."""
+"""The look-ups for programs, under /v1.
+
+Public: `lookups` (lookups.py), the router; `FastLookup` (fast_lookup.py), which answers the most frequent look-up
+without routing. It does not know pages and people.
+"""

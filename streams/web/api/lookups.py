@@ -1,7 +1,7 @@
 """Look-ups for programs: customers, tiers and alerts over HTTP, under /v1.
 
-The way of a look-up is short: the headers are searched as they came, one command goes to Redis, and the answer's bytes are
-put together once.
+A look-up does little work: it searches the raw headers, sends one command to Redis and builds the bytes of the answer
+once.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from litestar.types import Scope as Scope_
 from models import units
 from models.bodies import MAX_ID_CHARACTERS
 from streams.view.queue import State
-from streams.web.api.answers import MOST_IN_A_BATCH, MOST_ON_A_PAGE, Alerts, Customer, Customers, Members
-from streams.web.services.directory import Directory, Found
+from streams.web.api.response_bodies import MOST_IN_A_BATCH, MOST_ON_A_PAGE, Alerts, Customer, Customers, Members
+from streams.web.services.container import Services, services
+from streams.web.services.customer_reader import CustomerReader, Found
 from streams.web.services.problems import MEDIA_TYPE, Problem, answer_with_problem, problem
-from streams.web.services.services import Services, services
 from streams.web.signin.keys import Scope
 
 LAST_PLACE: Final = 100_000_000
 SECURITY: Final[list[dict[str, list[str]]]] = [{"key": []}, {"bearer": []}]
 NOT_STORED: Final = (b"cache-control", b"private, no-cache")
-"""Kept by nobody else, and by the client only to ask with If-None-Match."""
+"""Shared caches must not store it; the client's own cache asks each time with If-None-Match."""
 IS_JSON: Final = (b"content-type", b"application/json")
 
 
-# ------------------------------------------------------------ who may
+# ------------------------------------------------------------ API keys
 def header(scope: HTTPScope, name: bytes) -> str | None:
-    """A header of a request, None if it has none."""
+    """The value of a request's header, by its lower-case name; None if the request does not have it."""
     for one, value in scope["headers"]:
         if one == name:
             return value.decode("latin-1")
@@ -43,7 +43,7 @@ def header(scope: HTTPScope, name: bytes) -> str | None:
 
 
 def key_in(scope: HTTPScope) -> str | None:
-    """The API key that a request brings, if any."""
+    """The API key in a request's headers, if any."""
     given = header(scope, b"x-api-key")
     if given is None:
         kind, _, given = (header(scope, b"authorization") or "").partition(" ")
@@ -53,7 +53,10 @@ def key_in(scope: HTTPScope) -> str | None:
 
 
 def open_to(request: Request[Any, Any, Any], scope: Scope) -> Services:
-    """The services, for a request whose API key opens this; a guard of Litestar's would copy its handler each time."""
+    """The services, for a request whose API key has the scope. Raises ProblemDetailsException.
+
+    This is no guard of Litestar's, since Litestar would copy the handler for each request.
+    """
     given = key_in(request.scope)
     if given is None:
         detail = "Send it as X-API-Key, or as Authorization: Bearer; `tierstream console keys add` makes one."
@@ -61,7 +64,7 @@ def open_to(request: Request[Any, Any, Any], scope: Scope) -> Services:
     found = services(request)
     key = found.keys.find(given)
     if key is None:
-        detail = "It was mistyped or removed; `tierstream console keys list` names those there are."
+        detail = "It was mistyped or removed; `tierstream console keys list` names the existing keys."
         raise problem("key-unknown", 401, detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
     if scope not in key.scopes:
         raise problem("scope-missing", 403, f"The key {key.name!r} lacks the scope {scope}.")
@@ -69,7 +72,7 @@ def open_to(request: Request[Any, Any, Any], scope: Scope) -> Services:
 
 
 class Answer(ASGIResponse):
-    """JSON that is there as bytes, with its headers; sent as it is."""
+    """JSON in bytes, with its headers; sent unchanged."""
 
     __slots__ = ("_headers",)
 
@@ -87,18 +90,18 @@ class Answer(ASGIResponse):
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
-# ------------------------------------------------------------ what is told of the answers
+# ------------------------------------------------------------ the answers in the OpenAPI document
 def _answers(kind: Any, description: str, *others: int) -> dict[int, ResponseSpec]:
-    told: dict[int, tuple[str, str]] = {
+    problems: dict[int, tuple[str, str]] = {
         400: ("The request can't be used; `errors` says what is wrong.", "request-invalid"),
         401: ("No API key, or an unknown one.", "key-missing"),
         403: ("The API key lacks the scope.", "scope-missing"),
-        404: ("Nothing is known of this customer, or their data was erased.", "customer-unknown"),
+        404: ("This customer is not known, or their data was erased.", "customer-unknown"),
         503: ("Redis does not answer.", "store-away"),
     }
     found = {200: ResponseSpec(kind, description=description, generate_examples=False)}
-    for status in sorted({400, 401, 403, 503, *others} & told.keys()):
-        text, code = told[status]
+    for status in sorted({400, 401, 403, 503, *others} & problems.keys()):
+        text, code = problems[status]
         example = Example(
             value={"type": f"urn:tierstream:problem:{code}", "title": text, "status": status, "detail": text}
         )
@@ -113,7 +116,7 @@ def _answers(kind: Any, description: str, *others: int) -> dict[int, ResponseSpe
 CustomerIdInPath = Annotated[
     str,
     PathParameter(
-        description="The customer's id. One with a slash is asked for by customers:batch.",
+        description="The customer's id. Use customers:batch for an id with a slash.",
         min_length=1, max_length=MAX_ID_CHARACTERS, examples=[Example(value="1516")],
     ),
 ]  # fmt: skip
@@ -130,15 +133,17 @@ Count = Annotated[int, QueryParameter(description="How many, at the most.", ge=1
     security=SECURITY,
 )
 async def one_customer(customer_id: CustomerIdInPath, request: Request[Any, Any, Any]) -> Answer:
-    """Tier, churn risk and profile of a customer now. Send the ETag back as `If-None-Match` to be told `304` while nothing has changed."""
-    found = await open_to(request, "customers:read").directory.customer(customer_id)
+    """Tier, churn risk and profile of a customer now. Send the ETag back as `If-None-Match` to get `304` while nothing
+    has changed.
+    """
+    found = await open_to(request, "customers:read").customers.customer(customer_id)
     if found is None:
-        raise problem("customer-unknown", 404, f"Nothing is known of the customer {customer_id!r}.")
+        raise problem("customer-unknown", 404, f"The customer {customer_id!r} is not known.")
     return answer_with(found, header(request.scope, b"if-none-match"))
 
 
 def answer_with(found: Found, held: str | None) -> Answer:
-    """A customer, unless the client holds this very state of theirs."""
+    """The customer; 304 if the client has this state of the customer already, by the If-None-Match `held`."""
     if held is not None and fits(held, found.etag):
         return Answer(b"", 304, found.etag)
     return Answer(found.body, etag=found.etag)
@@ -162,11 +167,11 @@ Ids = Annotated[
 ]  # fmt: skip
 
 
-async def _customers(directory: Directory, ids: list[str]) -> Answer:
+async def _customers(reader: CustomerReader, ids: list[str]) -> Answer:
     if long := next((one for one in ids if not 0 < len(one) <= MAX_ID_CHARACTERS), None):
         detail = f"An id has 1 to {MAX_ID_CHARACTERS} characters; {long[:20]!r}... has {len(long)}."
         raise problem("request-invalid", 400, detail)
-    found = await directory.customers(ids)
+    found = await reader.customers(ids)
     known = [orjson.Fragment(one.body) for one in found if one is not None]
     unknown = [id for id, one in zip(ids, found, strict=True) if one is None]
     return Answer(orjson.dumps({"customers": known, "unknown": unknown}))
@@ -174,20 +179,20 @@ async def _customers(directory: Directory, ids: list[str]) -> Answer:
 
 @get(
     "/customers:batch",
-    responses=_answers(Customers, "Those that are known, and the ids of those that are not."),
+    responses=_answers(Customers, "The known customers, and the ids of the unknown ones."),
     summary="Several customers",
     tags=["customers"],
     security=SECURITY,
 )
 async def some_customers(ids: Ids, request: Request[Any, Any, Any]) -> Answer:
     """Up to 500 customers in one round trip: `?id=1516&id=1517`."""
-    return await _customers(open_to(request, "customers:read").directory, ids)
+    return await _customers(open_to(request, "customers:read").customers, ids)
 
 
 @post(
     "/customers:batch",
     status_code=200,
-    responses=_answers(Customers, "Those that are known, and the ids of those that are not."),
+    responses=_answers(Customers, "The known customers, and the ids of the unknown ones."),
     summary="Several customers, by a list",
     tags=["customers"],
     security=SECURITY,
@@ -201,8 +206,8 @@ async def listed_customers(
     ],
     request: Request[Any, Any, Any],
 ) -> Answer:
-    """The same with the ids as a JSON list in the body, for more than fit into an address."""
-    return await _customers(open_to(request, "customers:read").directory, data)
+    """Several customers, with their ids as a JSON list in the body, for more ids than fit into an address."""
+    return await _customers(open_to(request, "customers:read").customers, data)
 
 
 # ------------------------------------------------------------ tiers and alerts
@@ -224,8 +229,8 @@ async def members(
     first: First = 0,
     count: Count = 100,
 ) -> Answer:
-    """Ids of a tier's customers, those who have been in it longest first, with how many there are in all."""
-    page = await open_to(request, "tiers:read").directory.tier(tier, first, count)
+    """Ids of a tier's customers, the longest in the tier first, with their total number."""
+    page = await open_to(request, "tiers:read").customers.tier(tier, first, count)
     customers = [{"customer_id": id, "since": units.format_time(since)} for id, since in page.members]
     body = {"tier": tier, "total": page.total, "first": first, "customers": customers}
     return Answer(orjson.dumps(body))
@@ -245,16 +250,18 @@ def _filter(description: str) -> QueryParameter:
 async def alerts(
     request: Request[Any, Any, Any],
     alert_state: Annotated[
-        State, QueryParameter(name="state", description="Open ones that nobody has, held, snoozed, or closed ones.")
+        State, QueryParameter(name="state", description="Open ones without an owner, held, snoozed, or closed ones.")
     ] = "open",
     tier: Annotated[str | None, _filter("Only of customers in this tier.")] = None,
     cause: Annotated[str | None, _filter("Only with this main cause.")] = None,
     region: Annotated[str | None, _filter("Only of customers in this region.")] = None,
-    owner: Annotated[str | None, _filter("What this owner has, in whatever state.")] = None,
+    owner: Annotated[str | None, _filter("Alerts of this owner that are not closed; `state` is then ignored.")] = None,
     first: First = 0,
     count: Count = 50,
 ) -> Answer:
-    """Alerts: open ones by urgency, held and snoozed by when they end, the last closed first; with `owner`, what somebody has."""
+    """Alerts: open ones by urgency, held and snoozed ones by their end, the last closed first; with `owner`, that
+    owner's alerts.
+    """
     queue = open_to(request, "alerts:read").queue
     page = await queue.page(alert_state, tier=tier, cause=cause, region=region, owner=owner, first=first, count=count)
     body = {"total": page.total, "first": first, "alerts": page.alerts}

@@ -1,4 +1,4 @@
-"""The page `/customers/{reference}`: a customer now and until now, what was announced of them and why, and what to do."""
+"""The page `/customers/{reference}`: a customer's present and past, their announcements with reasons, and actions."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from models.risk import probability_of
 from streams.language.console_words import words
 from streams.reports import charts
 from streams.reports.charts import Line, Mark
-from streams.view.rulebook import PoliciesSeen
-from streams.web.pages.hindsight import Hindsight, look_back
+from streams.view.policies_in_force import PoliciesInForce
 from streams.web.pages.rendering import language, page
+from streams.web.pages.risk_history import RiskHistory, risk_history
 from streams.web.pages.what_if import KINDS, Asked, NoAnswer, answer
-from streams.web.services.directory import Found
+from streams.web.services.container import Services, address_of, services
+from streams.web.services.customer_reader import Found
 from streams.web.services.guards import person_of
-from streams.web.services.services import Services, address_of, services
 
 STORY: Final = 50
 
 
 def customer_of(request: Request[Any, Any, Any], reference: str) -> str:
-    """The customer that an address names for who asks. Raises NotFoundException."""
+    """The customer of an address's reference, for the signed-in person. Raises NotFoundException."""
     customer_id = services(request).masks.customer_of(person_of(request), reference)
     if customer_id is None:
         raise NotFoundException("customer_unknown")
     return customer_id
 
 
-async def seen_by(request: Request[Any, Any, Any], reference: str) -> tuple[str, Found]:
-    """Who an address names, and what is known of them; and a line in the audit trail that they were seen. Raises NotFoundException."""
+async def look_up(request: Request[Any, Any, Any], reference: str) -> tuple[str, Found]:
+    """Look up the customer of a reference, and record in the audit trail who saw them. Raises NotFoundException."""
     here, person, customer_id = services(request), person_of(request), customer_of(request, reference)
-    found = await here.directory.customer(customer_id)
+    found = await here.customers.customer(customer_id)
     if found is None:
         raise NotFoundException("customer_unknown")
-    here.audit.tell(person.name, "customer_seen", address_of(request), person.role, customer_id=customer_id)
+    here.audit.record(person.name, "customer_seen", address_of(request), person.role, customer_id=customer_id)
     return customer_id, found
 
 
 @get("/customers/{reference:str}")
 async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any]) -> Response[str]:
-    """A customer; and the answer, if the address asks what if."""
+    """The page of a customer, with an answer if the address asks "what if"."""
     here: Services = services(request)
     seen = await here.queue.latest_change()
-    customer_id, found = await seen_by(request, reference)
+    customer_id, found = await look_up(request, reference)
     customer, now_ms = orjson.loads(found.body), await here.clock.now_ms()
     story, alert = await here.queue.story(customer_id, count=STORY), await here.queue.alert(customer_id)
     profile = customer["profile"]
-    policies = await here.rulebook.read()
-    policy = policies.current if profile is None else policies.named(profile["policy"])
-    past = Hindsight([], []) if profile is None else look_back(profile, policy, now_ms)
+    policies = await here.policies.read()
+    policy = policies.current if profile is None else policies.by_label(profile["policy"])
+    past = RiskHistory([], []) if profile is None else risk_history(profile, policy, now_ms)
     t = words(language(request))
     if past.risk:
-        customer["probability"] = past.risk[-1].value  # now; the profile's is as of when something last happened
+        customer["probability"] = past.risk[-1].value  # as of now; the profile's is as of its latest change
     marks = [_mark(one, t) for one in story]
     lines = [Line(probability_of(level.raise_at), level.name) for level in policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]
@@ -68,7 +68,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     asked = Asked.of(request.query_params)
     answered: dict[str, Any] = {"answer": None, "problem": None}
     if profile is not None and "what" in request.query_params:
-        answered = await _answered(request, policies, customer_id, found, asked)
+        answered = await _answer_or_problem(request, policies, customer_id, found, asked)
     return page(
         request,
         "customer.html",
@@ -83,7 +83,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
         profile=profile,
         alert=alert,
         is_open=alert is not None and alert["state"] not in CLOSED,
-        story=_told(story, profile),
+        story=_whole_story(story, profile),
         chart=charts.timeline(past.risk, past.spend, lines, marks, t("risk_over_time")),
         samples=orjson.dumps(_samples(past, story, customer, t)).decode(),
         bars=[(one, charts.signed_bar(one["log_odds"], largest)) for one in contributions],
@@ -94,23 +94,23 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
 
 @get("/customers/{reference:str}/what-if")
 async def what_if_answer(reference: FromPath[str], request: Request[Any, Any, Any]) -> Response[str]:
-    """The part of the page that says what would be."""
-    customer_id, found = await seen_by(request, reference)
-    policies = await services(request).rulebook.read()
+    """The part of the page that answers "what if"."""
+    customer_id, found = await look_up(request, reference)
+    policies = await services(request).policies.read()
     asked = Asked.of(request.query_params)
-    answered = await _answered(request, policies, customer_id, found, asked)
+    answered = await _answer_or_problem(request, policies, customer_id, found, asked)
     return page(request, "what_if.html", policy=policies.current, asked=asked, **answered)
 
 
-async def _answered(
-    request: Request[Any, Any, Any], policies: PoliciesSeen, customer_id: str, found: Found, asked: Asked
+async def _answer_or_problem(
+    request: Request[Any, Any, Any], policies: PoliciesInForce, customer_id: str, found: Found, asked: Asked
 ) -> dict[str, Any]:
-    """What the template is filled with."""
+    """The values for the template: the answer, or the problem that prevents one."""
     try:
-        told = await answer(services(request).table, policies, customer_id, found.etag, asked)
+        result = await answer(services(request).table, policies, customer_id, found.etag, asked)
     except NoAnswer as none:
         return {"answer": None, "problem": words(language(request))(none.key, **none.values)}
-    return {"answer": told, "problem": None}
+    return {"answer": result, "problem": None}
 
 
 def _mark(one: dict[str, Any], t: Any) -> Mark:
@@ -122,8 +122,10 @@ def _mark(one: dict[str, Any], t: Any) -> Mark:
     )
 
 
-def _told(story: list[dict[str, Any]], profile: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Everything that happened, newest first: announcements, and what was bought and complained about as far as it is known."""
+def _whole_story(story: list[dict[str, Any]], profile: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Everything that happened, newest first: announcements, and the purchases and complaints that the profile still
+    has.
+    """
     history = {"purchases": [], "complaints": []} if profile is None else profile["history"]
     whole = [{"kind": one["topic"], "at": one["occurred_at"], **one} for one in story]
     whole += [{"kind": "purchase", "at": at, "orders": n, "spend": spend} for at, n, spend in history["purchases"]]
@@ -131,8 +133,10 @@ def _told(story: list[dict[str, Any]], profile: dict[str, Any] | None) -> list[d
     return sorted(whole, key=lambda one: (units.parse_time(one["at"]), one.get("seq", 0)), reverse=True)
 
 
-def _samples(past: Hindsight, story: list[dict[str, Any]], customer: dict[str, Any], t: Any) -> list[list[Any]]:
-    """What the slider shows: per instant the time (ms), the probability, the tier and the level then."""
+def _samples(past: RiskHistory, story: list[dict[str, Any]], customer: dict[str, Any], t: Any) -> list[list[Any]]:
+    """What the slider shows: for each instant its time (ms), and the probability, the tier and the risk level at that
+    time.
+    """
     moves = sorted(
         (units.parse_time(one["occurred_at"]), one["seq"], one)
         for one in story

@@ -1,4 +1,6 @@
-"""The page `/overview`: customers by tier and risk, who moved, what came of the alerts, and what each tier is like."""
+"""The page `/overview`: customers by tier and risk, moves between them, the results of alerts, and measures of each
+tier.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ from models.alerts import RECOVERED
 from models.customer import BASE_LEVEL
 from streams.language.console_words import words
 from streams.reports import charts
-from streams.web.pages.measures import SAMPLE, TierMeasures, draw, measures_of
 from streams.web.pages.rendering import language, page
-from streams.web.services.services import services
+from streams.web.pages.tier_measures import SAMPLE, TierMeasures, draw_sample, measures_of
+from streams.web.services.container import services
 
 PERIODS_DAYS: Final = (7, 30, 90, 365)
 MOST_SLOTS: Final = 31
-"""Days in the chart of alerts, at the most; of longer periods, weeks."""
+"""How many days or weeks the charts show at most; longer periods are shown in weeks, or in four weeks."""
 WEEK: Final = 7
 OUTCOMES: Final = ("saved", RECOVERED, "lost", "dismissed")
 AT_RISK: Final = "at risk"
@@ -27,7 +29,7 @@ COLUMNS: Final = {
     "retention": "share", "churn": "share", "alive": "share", "repeat_rate": "share", "satisfaction": "whole",
     "frequency": "tenths", "spend": "whole", "lifetime_value": "whole", "cost": "whole", "benefit": "whole",
 }  # fmt: skip
-"""What is told of each tier, and how it is written; both are named in templates/overview.html."""
+"""The measures of each tier, and the form of each; templates/overview.html uses both names."""
 
 
 @get("/overview")
@@ -38,12 +40,12 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
     days = int(asked) if asked.isdigit() and int(asked) in PERIODS_DAYS else PERIODS_DAYS[1]
     today = await here.clock.today()
     counts = await here.queue.days(today - timedelta(days=days - 1), today)
-    policies = await here.rulebook.read()
+    policies = await here.policies.read()
     policy = policies.current
     tiers = policy.ladder.tier_names
     levels = [level.name for level in policy.risk.levels]
     now_ms = await here.clock.now_ms()
-    samples = await asyncio.gather(*(draw(here.view, policies, tier, now_ms) for tier in tiers))
+    samples = await asyncio.gather(*(draw_sample(here.view, policies, tier, now_ms) for tier in tiers))
     measures = [measures_of(one.tier, [one]) for one in samples]
     at_risk = await here.view.redis.zcard(f"{here.view.prefix}at-risk")
     whole = _sum(counts)
@@ -80,7 +82,7 @@ async def overview_page(request: Request[Any, Any, Any]) -> Response[str]:
             dates,
             [
                 (t("at_risk") if name == AT_RISK else name, values)
-                for name, values in _back_in_time(slots, measures, at_risk)
+                for name, values in _sizes_over_time(slots, measures, at_risk)
             ],
             t("sizes_over_time"),
         ),
@@ -110,7 +112,7 @@ def _sum(counts: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _moves(whole: dict[str, float], prefix: str) -> dict[tuple[str, str], float]:
-    """From and to, of the counts with this prefix."""
+    """The counts with this prefix, by before and after."""
     found = {}
     for name, number in whole.items():
         if name.startswith(prefix):
@@ -119,12 +121,13 @@ def _moves(whole: dict[str, float], prefix: str) -> dict[tuple[str, str], float]
     return found
 
 
-def _back_in_time(
+def _sizes_over_time(
     slots: list[list[dict[str, Any]]], measures: list[TierMeasures], at_risk: int
 ) -> list[tuple[str, list[float]]]:
-    """How many each tier but the lowest had at the end of each slot, and how many were at risk: from now backwards, by who moved.
+    """How many customers each tier had at the end of each slot, and how many were at risk: counted back from now by the
+    moves.
 
-    Not of the lowest, which customers come into without an announcement.
+    The lowest tier is left out, since customers enter it without an announcement.
     """
     now = {one.tier: float(one.customers) for one in measures[1:]} | {AT_RISK: float(at_risk)}
     found: dict[str, list[float]] = {name: [] for name in now}
@@ -142,7 +145,7 @@ def _back_in_time(
 
 
 def _slots(counts: list[dict[str, Any]]) -> tuple[list[str], list[list[dict[str, Any]]]]:
-    """Days, or of a long period weeks: the first date of each, and its counts."""
+    """The slots of a period, days or weeks: the first date of each, and its counts."""
     size = 1 if len(counts) <= MOST_SLOTS else WEEK if len(counts) <= MOST_SLOTS * WEEK else 4 * WEEK
     slots = [counts[first : first + size] for first in range(0, len(counts), size)]
     return [slot[0]["date"] for slot in slots], slots

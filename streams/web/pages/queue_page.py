@@ -1,4 +1,4 @@
-"""The page `/queue`: open alerts, the most urgent first; taking the next one; and what changes, as it changes."""
+"""The page `/queue`: open alerts, the most urgent first; claiming one; and changes of alerts as they happen."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from streams.language.console_words import words
 from streams.view.queue import OverBudget
 from streams.web.pages.customer_page import customer_of
 from streams.web.pages.rendering import language, page
-from streams.web.services.acts import Act, act_on_alert
+from streams.web.services.alert_commands import AlertAction, act_on_alert
+from streams.web.services.container import address_of, services
 from streams.web.services.guards import AGENTS, person_of
-from streams.web.services.outbox import NotTaken
-from streams.web.services.services import address_of, services
+from streams.web.services.record_sender import NotAcknowledged
 
 A_PAGE: Final = 50
 STATES: Final = ("open", "held", "snoozed", "closed")
@@ -29,7 +29,7 @@ CHANGE_ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
 
 
 class Claim(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which alert is wanted: this customer's, or the most urgent one of these."""
+    """Which alert to claim: this customer's, or the most urgent one that fits the filters."""
 
     customer: str | None = None
     tier: str | None = None
@@ -40,21 +40,21 @@ class Claim(Struct, frozen=True, forbid_unknown_fields=True):
 
 @get("/queue")
 async def queue_page(request: Request[Any, Any, Any]) -> Response[str]:
-    """The queue."""
+    """The page of the queue."""
     return page(request, "queue.html", **await _contents(request))
 
 
 @get("/queue/rows")
 async def queue_rows(request: Request[Any, Any, Any]) -> Response[str]:
-    """The part of the page that changes while one looks at it."""
+    """The rows of the queue alone, for a page that is already open."""
     return page(request, "queue_rows.html", **await _contents(request))
 
 
 @post("/queue/claim", status_code=202, opt=AGENTS)
 async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Response[Any]:
-    """An alert for who asks: 202 with the customer; 404 if nobody waits, 409 if the day's budget is used up."""
+    """Claim an alert: 202 with the customer; 404 if no alert waits, 409 if the person's budget of the day is used up."""
     here, person, t = services(request), person_of(request), words(language(request))
-    rules = (await here.rulebook.read()).current.alerts
+    alert_rules = (await here.policies.read()).current.alerts
     wanted = "" if data.customer is None else customer_of(request, data.customer)
     try:
         alert = await here.queue.claim(
@@ -64,7 +64,7 @@ async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Respo
             cause=data.cause or None,
             category=data.category or None,
             region=data.region or None,
-            budget=0 if rules is None else rules.budget,
+            budget=0 if alert_rules is None else alert_rules.budget,
         )
     except OverBudget:
         return Response({"detail": t("over_budget")}, status_code=409)
@@ -73,45 +73,49 @@ async def claim(data: JSONBody[Claim], request: Request[Any, Any, Any]) -> Respo
     customer_id = alert["customer_id"]
     try:
         await act_on_alert(
-            here.commands, Act("acknowledged", number=alert["number"]), customer_id, person, await here.clock.now_ms()
+            here.commands,
+            AlertAction("acknowledged", number=alert["number"]),
+            customer_id,
+            person,
+            await here.clock.now_ms(),
         )
-    except NotTaken:
+    except NotAcknowledged:
         await here.queue.give_back(person.name, customer_id)
         return Response({"detail": t("broker_away")}, status_code=503)
-    here.audit.tell(person.name, "claimed", address_of(request), person.role, customer_id=customer_id)
+    here.audit.record(person.name, "claimed", address_of(request), person.role, customer_id=customer_id)
     return Response({"customer": here.masks.reference(person, customer_id)}, status_code=202)
 
 
 @get("/queue/live")
 async def queue_live(request: Request[Any, Any, Any]) -> ServerSentEvent:
-    """Changes of alerts as server-sent events: which change, and of whom.
+    """Changes of alerts as server-sent events, each with the change and the customer's reference.
 
-    They begin `?after=` the change that the page had seen when it was made, so that nothing falls between the page and its line;
-    a browser that lost the line goes on where it was.
+    They begin after the change `?after=` that the page was rendered with, so that none is missed; a browser that lost
+    the connection continues after the last change that it received.
     """
     here, person = services(request), person_of(request)
     after = request.headers.get("last-event-id") or request.query_params.get("after") or ""
     if not CHANGE_ID.fullmatch(after):
         after = await here.queue.latest_change()
 
-    async def told() -> AsyncIterator[ServerSentEventMessage]:
+    async def events() -> AsyncIterator[ServerSentEventMessage]:
         yield ServerSentEventMessage(comment="open", retry=2000)
         async for entry_id, body in here.queue.changes(after):
             data = {"change": body["change"], "customer": here.masks.reference(person, body["customer_id"])}
             yield ServerSentEventMessage(event="change", id=entry_id, data=orjson.dumps(data).decode())
 
-    return ServerSentEvent(told())
+    return ServerSentEvent(events())
 
 
 async def _contents(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """What the templates are filled with."""
+    """The values for the templates."""
     here, person, asked = services(request), person_of(request), request.query_params
     state = asked.get("state") if asked.get("state") in STATES else "open"
     chosen = {name: asked.get(name) or None for name in ("tier", "cause", "category", "region", "owner")}
     first = max(int(asked["first"]) if asked.get("first", "").isdigit() else 0, 0)
     seen = await here.queue.latest_change()
     found = await here.queue.page(state, **chosen, first=first, count=A_PAGE)  # type: ignore[arg-type]
-    policy = (await here.rulebook.read()).current
+    policy = (await here.policies.read()).current
     rules = policy.alerts
     budget = 0 if rules is None else rules.budget
     return {

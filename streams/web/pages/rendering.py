@@ -1,4 +1,4 @@
-"""What every page has in common: how it is written, in which language, and the headers that it goes out with."""
+"""What every page has in common: rendering a template, the language, and the headers of the answer."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from litestar.enums import MediaType
 from models.policy import Policy
 from streams.language.console_words import LANGUAGES, Language, language_of, words
 from streams.language.sentences import sentences
+from streams.web.services.container import services
 from streams.web.services.guards import session_of
-from streams.web.services.services import services
 
 FOLDER: Final = Path(__file__).parent
 LANGUAGE_COOKIE: Final = "tierstream-language"
 YEAR_SECONDS: Final = 365 * 24 * 3600
 
 HEADERS: Final = {
-    # Nothing from elsewhere, nothing written into the page itself, and nobody's frame around it.
+    # Nothing from other hosts, no inline scripts or styles, and no frame around the page.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with less, browsers leave out the origin of a form as well
+    "Referrer-Policy": "same-origin",  # with a stricter value, browsers leave out the origin of a form as well
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
 HTTPS_HEADERS: Final = {"Strict-Transport-Security": f"max-age={YEAR_SECONDS}"}
 NOT_STORED: Final = {"Cache-Control": "no-store"}
-"""Of pages: what is on them is nobody's after signing out."""
+"""Pages are not stored, so that nobody can read them after the person signed out."""
 
 templates: Final = Environment(
     loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -44,7 +44,7 @@ templates: Final = Environment(
 
 
 def language(request: Request[Any, Any, Any]) -> Language:
-    """The language of a page: by the switch (`?lang=`), by what it was switched to before, by what the browser asks for."""
+    """The language of a page: `?lang=`, else the cookie of an earlier `?lang=`, else what the browser accepts."""
     chosen = request.query_params.get("lang")
     return language_of(
         chosen if chosen in LANGUAGES else request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language")
@@ -58,8 +58,9 @@ def page(
     policy: Policy | None = None,
     **values: Any,
 ) -> Response[str]:
-    """A page of a template. Beside `values` it has `t` (words), `say` (what bodies say, where a `policy` is given), `language`,
-    `session` (None if nobody is signed in), `path`, `shown(id)` and `reference(id)` of customers for who looks.
+    """Render a template. Beside `values` it has `t` (words), `say` (sentences about a body, if a `policy` is given),
+    `language`, `session` (None if nobody is signed in), `path`, and for the signed-in person `shown(id)` and
+    `reference(id)` of customers.
     """
     session = session_of(request)
     chosen = language(request)
@@ -70,7 +71,7 @@ def page(
         language=chosen,
         session=session,
         path=request.url.path,
-        switched=_switched(request, "zh" if chosen == "en" else "en"),
+        switched=_address_in(request, "zh" if chosen == "en" else "en"),
         shown=lambda id: "" if person is None else masks.shown(person, id),
         reference=lambda id: "" if person is None else masks.reference(person, id),
         **({} if policy is None else {"say": sentences(chosen, policy)}),
@@ -82,14 +83,14 @@ def page(
     return answer
 
 
-def _switched(request: Request[Any, Any, Any], other: Language) -> str:
+def _address_in(request: Request[Any, Any, Any], other: Language) -> str:
     """The same address in the other language."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "lang"]
     return "?" + urlencode([*kept, ("lang", other)])
 
 
-def guarded(answer: Any, is_secure: bool) -> Any:
-    """An answer with the headers that guard a page."""
+def with_security_headers(answer: Any, is_secure: bool) -> Any:
+    """The answer, with the security headers of a page."""
     for name, value in (HEADERS | HTTPS_HEADERS if is_secure else HEADERS).items():
         answer.headers.setdefault(name, value)
     return answer

@@ -1,6 +1,7 @@
-"""What if, on a customer's page: one more purchase, refund, complaint or answer; the customer without it and with it.
+"""The question "what if" on a customer's page: the customer without and with one more purchase, refund, complaint or
+survey answer.
 
-Folded on what the workers' table has of them. Nothing is changed by asking.
+The event is folded on the customer's state in the workers' table; nothing is changed there.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from models.bodies import SEVERITIES
 from models.events import MAX_AMOUNT_MINOR
 from models.policy import Policy
 from streams.settings import Settings
-from streams.view.rulebook import PoliciesSeen
-from streams.web.services.kept_customers import KeptCustomers
+from streams.view.policies_in_force import PoliciesInForce
+from streams.web.services.table_reader import TableReader
 from streams.workshop.explain.live import Kept, NotInTable, TableTooLarge
 from streams.workshop.explain.story import ExplainError
 from streams.workshop.explain.what_if import supposed, what_if
@@ -33,7 +34,7 @@ MOST_SCORE: Final = 100
 
 
 class Asked(Struct, frozen=True):
-    """What a form has: as it was written, so that it can be shown again."""
+    """The fields of the form as they were filled in, so that they can be shown again."""
 
     what: str = KINDS[0]
     amount: str = ""
@@ -42,7 +43,7 @@ class Asked(Struct, frozen=True):
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Asked:
-        """What an address asks for."""
+        """The fields in an address; values that are not allowed are replaced by the defaults."""
         found = cls(**{name: query[name].strip() for name in cls.__struct_fields__ if name in query})
         what = found.what if found.what in KINDS else KINDS[0]
         severity = found.severity if found.severity in SEVERITIES else "medium"
@@ -50,7 +51,7 @@ class Asked(Struct, frozen=True):
 
 
 class NoAnswer(Exception):
-    """`key` says in any language why there is none, with these values."""
+    """No answer is possible; `key` with `values` says why, in any language."""
 
     def __init__(self, key: str, **values: object) -> None:
         super().__init__(key)
@@ -59,7 +60,7 @@ class NoAnswer(Exception):
 
 
 def event_of(asked: Asked, policy: Policy) -> dict[str, Any]:
-    """The event that is supposed, as on the wire. Raises NoAnswer."""
+    """The supposed event, as on the wire. Raises NoAnswer."""
     if asked.what == "complaint":
         return {"topic": "complaints", "severity": asked.severity}
     if asked.what == "answer":
@@ -78,13 +79,15 @@ def event_of(asked: Asked, policy: Policy) -> dict[str, Any]:
 
 
 async def answer(
-    table: KeptCustomers, policies: PoliciesSeen, customer_id: str, tag: str, asked: Asked
+    table: TableReader, policies: PoliciesInForce, customer_id: str, tag: str, asked: Asked
 ) -> dict[str, Any]:
-    """The customer without and with what is asked about, as docs/explain.md has it, and what one purchase would do. Raises NoAnswer."""
+    """The customer without and with the event, as in docs/explain.md, and what one purchase would change. Raises
+    NoAnswer.
+    """
     event = event_of(asked, policies.current)
     try:
         kept = await table.customer(customer_id, tag)
-        return await asyncio.to_thread(_folded, table.settings, kept, policies, customer_id, event)
+        return await asyncio.to_thread(_compare, table.settings, kept, policies, customer_id, event)
     except NotInTable:
         raise NoAnswer("what_if_unknown") from None
     except TableTooLarge as error:
@@ -95,10 +98,10 @@ async def answer(
         raise NoAnswer("what_if_no_table") from None
 
 
-def _folded(
-    settings: Settings, kept: Kept, policies: PoliciesSeen, customer_id: str, event: dict[str, Any]
+def _compare(
+    settings: Settings, kept: Kept, policies: PoliciesInForce, customer_id: str, event: dict[str, Any]
 ) -> dict[str, Any]:
-    now = kept.story(settings, policies.named(kept.marker.policy), customer_id, None, [])
+    now = kept.story(settings, policies.by_label(kept.marker.policy), customer_id, None, [])
     one = supposed(orjson.dumps(event).decode(), 1, customer_id, now.policy, now.at_ms)
     found = what_if(now.customer, now.policy, customer_id, now.at_ms, [one])
     found["takes"] = [
@@ -113,4 +116,4 @@ def _folded(
 
 PROFILES: Final = ("profile_before", "profile_after")
 NOBODY: Final[dict[str, Any]] = {"risk": {"contributions": []}}
-"""A customer of whom nothing is known any more."""
+"""In place of the profile of an erased customer."""

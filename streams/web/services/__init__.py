@@ -1,1 +1,4 @@
-"""What pages and look-ups share: Redis, the audit trail, commands on their way out, guards."""
+"""What pages and look-ups share: reading Redis and the table, sending commands, the audit trail, guards.
+
+Public: `services`, `Services` (container.py), which gives a handler all of them. It knows no page.
+"""

@@ -1,4 +1,4 @@
-"""What time it is for the console: the wall clock's, or with the event clock that of the latest announcement."""
+"""The present time for the console: the wall clock's, or with the event clock the day of the latest announcement."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from streams.settings import Settings
 from streams.view.customers import RedisView
 
 LATEST_DAY: Final = "latest-day"
-"""The key of the latest day on which something was announced; streams/view/lua/apply.lua keeps it."""
+"""The Redis key of the latest day with an announcement; streams/view/lua/apply.lua writes it."""
 
 
 class Clock:
-    """Tells the time of the data, so that a backfill or a demo of long ago is looked at, and acted on, as of its own day."""
+    """Gives the time of the data, so that people see a backfill or an old demo, and act on it, as of the data's own
+    day.
+    """
 
     def __init__(self, settings: Settings, view: RedisView) -> None:
         self._is_wall = settings.clock == "wall"

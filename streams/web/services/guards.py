@@ -1,4 +1,4 @@
-"""Who may see a page and who may change something: everything is closed but what says `open_to_all`."""
+"""Guards of the console: every handler needs a signed-in person, unless it says `open_to_all`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 
-from streams.web.services.services import services
+from streams.web.services.container import services
 from streams.web.signin.people import Person
 from streams.web.signin.sessions import Session
 
@@ -21,7 +21,7 @@ CSRF_HEADER: Final = "x-csrf-token"
 CSRF_FIELD: Final = "csrf"
 OPEN_TO_ALL: Final = {"open_to_all": True}
 AGENTS: Final = {"role": "agent"}
-"""For a handler's `opt`; without one, everybody who is signed in may."""
+"""For a handler's `opt`: it needs this role. Without a role, every signed-in person may use the handler."""
 
 
 class SignInNeeded(NotAuthorizedException):
@@ -29,30 +29,30 @@ class SignInNeeded(NotAuthorizedException):
 
 
 class Stale(PermissionDeniedException):
-    """A change without the session's token, or asked for by another site."""
+    """A change without the session's token, or requested by another site."""
 
 
 def session_of(connection: Connection) -> Session | None:
-    """Who is signed in, once `protected` has looked."""
+    """The session of a request, after `require_sign_in` has looked it up; None if nobody is signed in."""
     found: Session | None = connection.scope.get("state", {}).get("session")
     return found
 
 
 def person_of(connection: Connection) -> Person:
-    """The same where somebody has to be."""
+    """The signed-in person. Raises SignInNeeded."""
     session = session_of(connection)
     if session is None:
         raise SignInNeeded
     return session.person
 
 
-async def protected(connection: Connection, handler: BaseRouteHandler) -> None:
-    """The guard of the whole console."""
+async def require_sign_in(connection: Connection, handler: BaseRouteHandler) -> None:
+    """The guard of the whole console. Raises SignInNeeded, Stale or PermissionDeniedException."""
     sessions = services(connection).sessions
     session = await sessions.find(connection.cookies.get(sessions.cookie_name))
     connection.scope.setdefault("state", {})["session"] = session
     changes = connection.scope.get("method") not in SAFE_METHODS
-    if changes and not is_from_here(connection):
+    if changes and not is_same_site(connection):
         raise Stale
     if handler.opt.get("open_to_all"):
         return
@@ -65,8 +65,8 @@ async def protected(connection: Connection, handler: BaseRouteHandler) -> None:
         raise PermissionDeniedException
 
 
-def is_from_here(connection: Connection) -> bool:
-    """Whether a request was made by a page of ours, as far as the browser tells; both headers are out of scripts' reach."""
+def is_same_site(connection: Connection) -> bool:
+    """Whether a page of the console made a request, by the browser's headers, which scripts can't set."""
     site = connection.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -77,7 +77,7 @@ def is_from_here(connection: Connection) -> bool:
 
 
 async def _token(connection: Connection) -> bytes:
-    """The token that came as a header, or with a plain form."""
+    """The token in the header, or in a plain form."""
     token = connection.headers.get(CSRF_HEADER)
     if token is None and isinstance(connection, Request):
         kind = connection.headers.get("content-type", "")

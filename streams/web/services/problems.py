@@ -1,4 +1,4 @@
-"""What goes wrong, told to programs as problem details (RFC 9457)."""
+"""Reports errors to programs as problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.plugins.problem_details import ProblemDetailsException
 from msgspec import Struct, field
 
-from streams.view.customers import is_away
+from streams.view.customers import is_redis_away
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ RETRY_SECONDS: Final = "2"
 
 
 class Wrong(Struct, omit_defaults=True):
-    """One thing that is wrong with a request."""
+    """One thing that is wrong in a request."""
 
     message: str
     key: str = ""
@@ -29,7 +29,7 @@ class Wrong(Struct, omit_defaults=True):
 
 
 class Problem(Struct, omit_defaults=True):
-    """What went wrong. `type` is stable, for programs; `detail` is a sentence, for people."""
+    """A problem. `type` is stable, for programs; `detail` is a sentence, for people."""
 
     type: str
     title: str
@@ -41,13 +41,13 @@ class Problem(Struct, omit_defaults=True):
 TITLES: Final = {
     "key-missing": "An API key is needed",
     "key-unknown": "This API key is not known",
-    "scope-missing": "This API key does not open that",
+    "scope-missing": "This API key does not have the scope",
     "customer-unknown": "No such customer",
     "request-invalid": "The request can't be used",
-    "not-found": "There is nothing at this address",
-    "store-away": "The serving view is away",
+    "not-found": "Nothing exists at this address",
+    "store-away": "The serving view can't be reached",
     "refused": "Refused",
-    "failed": "Something went wrong here",
+    "failed": "The server failed",
 }
 
 
@@ -61,10 +61,10 @@ def problem(
 
 
 def as_problem(error: Exception) -> ProblemDetailsException:
-    """What a program is told of whatever was raised."""
+    """The problem details for any exception."""
     if isinstance(error, ProblemDetailsException):
         return error
-    if is_away(error):
+    if is_redis_away(error):
         return problem(
             "store-away", 503, "Redis does not answer; try again in a moment.", {"Retry-After": RETRY_SECONDS}
         )
@@ -73,27 +73,32 @@ def as_problem(error: Exception) -> ProblemDetailsException:
     if isinstance(error, HTTPException):
         code = "not-found" if error.status_code == 404 else "request-invalid" if error.status_code == 400 else "refused"
         return problem(code, error.status_code, error.detail, error.headers)
-    return problem("failed", 500, "It has been logged.")
+    return problem("failed", 500, "The error has been logged.")
 
 
 def _what_is_wrong(error: ValidationException) -> list[dict[str, str]]:
     found = []
     for one in error.extra if isinstance(error.extra, list) else []:
         source = one.get("source", "")
-        written = {
+        fields = {
             "message": str(one.get("message", "")),
             "key": str(one.get("key", "")),
             "source": getattr(source, "value", source),
         }
-        found.append({name: text for name, text in written.items() if text})
+        found.append({name: text for name, text in fields.items() if text})
     return found or [{"message": error.detail}]
 
 
 def answer_with_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """The exception handler of everything that programs ask."""
-    told = as_problem(error)
-    if told.status_code >= 500:
+    """The exception handler of the look-ups."""
+    details = as_problem(error)
+    if details.status_code >= 500:
         log.error(
-            "%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error, exc_info=not is_away(error)
+            "%s %s: %s: %s",
+            request.method,
+            request.url.path,
+            type(error).__name__,
+            error,
+            exc_info=not is_redis_away(error),
         )
-    return told.to_response(request)
+    return details.to_response(request)

@@ -24,20 +24,22 @@ from streams.web.signin.people import Person
 log = logging.getLogger(__name__)
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""No HS256: its key would be the client's secret. And never `none`."""
+"""HS256 is left out, since its key would be the client's secret; `none` is never accepted."""
 TIMEOUT_SECONDS: Final = 10.0
 LEEWAY_SECONDS: Final = 60
 SECONDS_BETWEEN_KEYS: Final = 60.0
-"""Keys are fetched again for a token whose key is not known, but not for every such token."""
+"""Keys are fetched again for a token with an unknown key, but not more often than this."""
 CALLBACK: Final = "/signin/callback"
 
 
 class OidcError(RuntimeError):
-    """A provider that fails or answers wrongly, or somebody without a role; the message says which."""
+    """The provider fails or answers wrongly, or the person has no role; the message says which."""
 
 
 class Attempt(Struct, frozen=True):
-    """What is to come back from the provider, and where the person wanted to go. A cookie keeps it meanwhile."""
+    """The values that the provider's answer has to match, and the page to go to afterwards. A cookie keeps them
+    meanwhile.
+    """
 
     state: str
     nonce: str
@@ -54,7 +56,7 @@ class _Provider(Struct, frozen=True):
 
 
 class OpenIdConnect:
-    """A provider. `transport` is for tests, where it runs in-process."""
+    """Signs people in by a provider. `transport` is for tests, where the provider runs in-process."""
 
     def __init__(self, settings: ConsoleSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
         assert settings.oidc_issuer is not None and settings.oidc_client_id is not None
@@ -67,10 +69,10 @@ class OpenIdConnect:
         self.redirect_uri: Final = settings.base_url + CALLBACK
 
     async def begin(self, after: str) -> tuple[str, Attempt]:
-        """Where to send somebody who wants to sign in, and what to remember of it. Raises OidcError."""
+        """Begin signing in: the URL to redirect to, and the attempt to keep. Raises OidcError."""
         attempt = Attempt(secrets.token_urlsafe(24), secrets.token_urlsafe(24), secrets.token_urlsafe(48), after)
         url = prepare_grant_uri(
-            (await self._found()).authorization_endpoint,
+            (await self._discover()).authorization_endpoint,
             client_id=self._client_id,
             response_type="code",
             redirect_uri=self.redirect_uri,
@@ -83,10 +85,10 @@ class OpenIdConnect:
         return url, attempt
 
     async def finish(self, attempt: Attempt, state: str, code: str) -> Person:
-        """Who came back. Raises OidcError."""
+        """Finish signing in with the provider's answer; returns the person. Raises OidcError."""
         if not hmac.compare_digest(attempt.state.encode(), state.encode()):
             raise OidcError("the answer does not belong to this attempt")
-        provider = await self._found()
+        provider = await self._discover()
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -106,7 +108,7 @@ class OpenIdConnect:
         return self._person(await self._claims(provider, token, attempt.nonce))
 
     async def _claims(self, provider: _Provider, token: dict[str, Any], nonce: str) -> dict[str, Any]:
-        """What a token that can be trusted says."""
+        """The claims of a token, after its signature and claims were checked."""
         try:
             decoded = await self._decoded(provider, token["id_token"])
             claims = CodeIDToken(
@@ -155,13 +157,13 @@ class OpenIdConnect:
             )
         return Person(str(name)[:128], max(roles, key=ROLES.index))
 
-    async def _found(self) -> _Provider:
+    async def _discover(self) -> _Provider:
         if self._provider is None:
             found = await self._fetch("GET", f"{self._issuer}/.well-known/openid-configuration")
             try:
                 provider = msgspec.convert(found, _Provider)
             except msgspec.ValidationError as error:
-                raise OidcError(f"what {self._issuer} says of itself can't be used: {error}") from None
+                raise OidcError(f"the configuration of {self._issuer} can't be used: {error}") from None
             if provider.issuer.rstrip("/") != self._issuer:
                 raise OidcError(
                     f"{self._issuer} calls itself {provider.issuer}; set TIERSTREAM_CONSOLE_OIDC_ISSUER to that"

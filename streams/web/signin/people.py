@@ -1,4 +1,4 @@
-"""People who sign in, what they may do, and the file of those who sign in with a password."""
+"""People who sign in, their roles, and the file of people who sign in with a password."""
 
 from __future__ import annotations
 
@@ -13,31 +13,37 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from msgspec import Struct
 
 from streams.web.settings import ROLES, Role
-from streams.web.signin.private_file import NAME_PATTERN, FileError, Watched, changing, read_toml, write_whole
+from streams.web.signin.private_file import (
+    NAME_PATTERN,
+    FileError,
+    WatchedFile,
+    lock_for_change,
+    read_toml,
+    replace_file,
+)
 
 log = logging.getLogger(__name__)
 
-"""Each may do what the one before may: look, with ids masked; work the queue; assign alerts to others."""
 LEAST_PASSWORD: Final = 12
 AT_ONCE: Final = 2
-"""Passwords checked at the same time: each takes 64 MiB and a core."""
+"""How many passwords are checked at the same time: each check takes 64 MiB and a core."""
 
 _hasher = PasswordHasher()
 
 
 class Person(NamedTuple):
-    """Somebody who is signed in."""
+    """A signed-in person."""
 
     name: str
     role: Role
 
     def may(self, role: Role) -> bool:
-        """Whether they may do what this role may."""
+        """Whether the person's role allows what this role allows."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
 class User(Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of the file."""
+    """An entry of the file."""
 
     name: str
     role: Role
@@ -49,18 +55,18 @@ class _File(Struct, forbid_unknown_fields=True):
 
 
 def read_users(path: Path) -> list[User]:
-    """The users in a file, none if it is not there. Raises FileError."""
+    """The users in a file; none if the file does not exist. Raises FileError."""
     return read_toml(path, _File, _File()).users
 
 
 def set_user(path: Path, name: str, role: Role, password: str, replace: bool = False) -> None:
-    """Add somebody, or give them another role and password. Raises FileError."""
+    """Add a user, or with `replace` give an existing one another role and password. Raises FileError."""
     if not re.match(NAME_PATTERN, name):
         raise FileError(f"{name!r} can't be a user's name: use up to 80 letters, digits and . _ @ -")
     if len(password) < LEAST_PASSWORD:
         raise FileError(f"the password has {len(password)} characters; at least {LEAST_PASSWORD} are needed")
     user = User(name, role, _hasher.hash(password))
-    with changing(path):
+    with lock_for_change(path):
         users = {one.name: one for one in read_users(path)}
         if name in users and not replace:
             raise FileError(f"{path} has a user {name!r} already; --replace gives them another role and password")
@@ -68,8 +74,8 @@ def set_user(path: Path, name: str, role: Role, password: str, replace: bool = F
 
 
 def remove_user(path: Path, name: str) -> None:
-    """From now on they can't sign in. Raises FileError."""
-    with changing(path):
+    """Remove a user, who then can't sign in. Raises FileError."""
+    with lock_for_change(path):
         users = {one.name: one for one in read_users(path)}
         if users.pop(name, None) is None:
             raise FileError(f"{path} has no user {name!r}")
@@ -80,36 +86,36 @@ def _write(path: Path, users: dict[str, User]) -> None:
     lines = ["# Who may sign in to the console, with hashes of their passwords. Made by `tierstream console users`."]
     for one in users.values():
         lines += ["", "[[users]]", f'name = "{one.name}"', f'role = "{one.role}"', f"argon2 = '{one.argon2}'"]
-    write_whole(path, "\n".join(lines) + "\n")
+    replace_file(path, "\n".join(lines) + "\n")
 
 
 class Users:
-    """The users of a file as it is now."""
+    """The users of a file, which is checked for changes on each look-up."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = Watched(path)
+        self._file = WatchedFile(path)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._by_name: dict[str, User] = {}
-        # Checked where a name is not known, so that the time taken does not tell names.
+        # Checked for an unknown name, so that the time taken does not reveal which names exist.
         self._nobodys_hash = _hasher.hash("nobody has this password")
         self._file.has_changed()
         self._read()
 
     async def sign_in(self, name: str, password: str) -> User | None:
-        """Who they are, if the password is theirs."""
+        """The user of this name, if the password is right; else None."""
         user = self.find(name)
         async with self._turns:
             fits = await asyncio.to_thread(_fits, self._nobodys_hash if user is None else user.argon2, password)
         return user if fits else None
 
     def find(self, name: str) -> User | None:
-        """The user of this name now."""
+        """The user of this name; None if the file has none."""
         if self._file.has_changed():
             try:
                 self._read()
             except FileError as error:
-                log.error("the users stay as they were: %s", error)
+                log.error("the file of users can't be read, the previous users stay valid: %s", error)
         return self._by_name.get(name)
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""Files that only their owner may read: API keys and users, as hashes, in TOML."""
+"""TOML files that only their owner may read: API keys and users, as hashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 T = TypeVar("T")
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,79}$"
-"""Names of keys and people; nothing in them needs quoting."""
+"""Allowed names of keys and people; no character in them needs quoting."""
 
 
 class FileError(ValueError):
@@ -21,7 +21,7 @@ class FileError(ValueError):
 
 
 def read_toml(path: Path, kind: type[T], empty: T) -> T:
-    """A file's content, `empty` if there is none. Raises FileError."""
+    """The content of a file; `empty` if the file does not exist. Raises FileError."""
     try:
         return msgspec.toml.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
@@ -30,8 +30,8 @@ def read_toml(path: Path, kind: type[T], empty: T) -> T:
         raise FileError(f"{path}: {error}") from None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Put a text in the place of what a file had, at once and for its owner's eyes only. Raises FileError."""
+def replace_file(path: Path, text: str) -> None:
+    """Replace the content of a file at once; only its owner may read it. Raises FileError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -44,8 +44,8 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[None]:
-    """One change at a time. Raises FileError."""
+def lock_for_change(path: Path) -> Iterator[None]:
+    """Lock a file while it is changed, so that changes happen one at a time. Raises FileError."""
     try:
         with path.with_name(f".{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -54,15 +54,15 @@ def changing(path: Path) -> Iterator[None]:
         raise FileError(f"{path}: {error.strerror or error}") from None
 
 
-class Watched:
-    """Tells whether a file was changed since it was last asked about."""
+class WatchedFile:
+    """Checks whether a file has changed since the last check."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, int] | None = (-1, -1)
 
     def has_changed(self) -> bool:
-        """Whether it is another one now; a file that has come or gone is."""
+        """Whether the file has changed, appeared or disappeared since the last call."""
         try:
             status = self._path.stat()
             now: tuple[int, int] | None = (status.st_mtime_ns, status.st_ino)

@@ -23,7 +23,7 @@ from models.customer import Customer
 from models.outputs import ANNOUNCEMENTS
 from models.policy import Policy
 from models.policy.editions import Editions
-from streams.broker.librdkafka import PATIENCE_SECONDS, POLL_SECONDS, quiet, reading, records_in
+from streams.broker.librdkafka import PATIENCE_SECONDS, POLL_SECONDS, read_records, reader_options, silent_logger
 from streams.broker.partitioner import partition_of
 from streams.engine.table import CUSTOMER, MARKER, NO_MARKER, Marker
 from streams.settings import Settings
@@ -97,8 +97,8 @@ def kept_in_table(settings: Settings, customer_id: str, seconds: float) -> Kept:
 @contextmanager
 def _consumer(settings: Settings) -> Iterator[Consumer]:
     """Raises ExplainError where the broker does not answer."""
-    options = reading(settings, "tierstream-explain") | {"fetch.wait.max.ms": 50}
-    with closing(Consumer(options, logger=quiet)) as consumer:
+    options = reader_options(settings, "tierstream-explain") | {"fetch.wait.max.ms": 50}
+    with closing(Consumer(options, logger=silent_logger)) as consumer:
         try:
             yield consumer
         except KafkaException as error:
@@ -173,7 +173,7 @@ def _messages(consumer: Consumer, topic: str, number: int, deadline: float = flo
     """The records of a partition, up to where it ends now. Raises TableTooLarge at the deadline."""
     first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_left(deadline))
     try:
-        yield from records_in(consumer, topic, {number: (first, end)}, ExplainError, deadline=deadline)
+        yield from read_records(consumer, topic, {number: (first, end)}, ExplainError, deadline=deadline)
     except TimeoutError:
         raise TableTooLarge(
             f"{topic}, partition {number} was not read to its end in time; it has {end - first:,} records"

@@ -1,10 +1,10 @@
-// Acting on alerts, on every page that shows some: buttons with data-act, dialogs that ask for an end or a reason, times as the
-// reader's clock has them.
+// Actions on alerts, on every page that shows alerts: buttons with data-act, dialogs that ask for an end or a reason, and times in
+// the reader's time zone.
 "use strict";
 
 (() => {
-  const told = () => document.getElementById("told");
-  const say = (text, isProblem) => { const place = told(); place.textContent = text; place.className = isProblem ? "problem" : "done"; };
+  const statusLine = () => document.getElementById("told");
+  const say = (text, isProblem) => { const place = statusLine(); place.textContent = text; place.className = isProblem ? "problem" : "done"; };
 
   const ask = (id) => new Promise((resolve) => {
     const dialog = document.getElementById(id);
@@ -67,7 +67,7 @@
     }
   };
 
-  // Changes after what the page shows: of those that happen while it loads none is missed.
+  // Changes after those that the page shows; none that happens while the page loads is missed.
   const live = () => new EventSource(`/queue/live?after=${document.querySelector("[data-seen]").dataset.seen}`);
 
   window.alerts = { act, say, localise, live };

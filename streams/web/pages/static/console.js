@@ -1,12 +1,12 @@
-// What every page does: the theme that was chosen, and requests that carry the session's token.
+// On every page: the chosen theme, and requests that carry the session's token.
 "use strict";
 
 (() => {
   const root = document.documentElement;
   const stored = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
-  const store = (theme) => { try { localStorage.setItem("theme", theme); } catch { /* then it lasts for this page */ } };
+  const store = (theme) => { try { localStorage.setItem("theme", theme); } catch { /* then the theme lasts for this page only */ } };
 
-  // Before the page is drawn, so that it does not flash.
+  // Set before the page is drawn, so that it does not flash.
   if (stored()) root.dataset.theme = stored();
 
   addEventListener("DOMContentLoaded", () => {
@@ -17,8 +17,8 @@
     });
   });
 
-  // Sends JSON for a change, as `tierstream.send("/customers/1516/act", {action: "contacted"})`; an answer that is an error throws
-  // its sentence.
+  // Sends JSON for a change, as `tierstream.send("/customers/1516/act", {action: "contacted"})`; throws an Error with the sentence
+  // of an answer that reports a failure.
   window.tierstream = {
     async send(path, body) {
       const answer = await fetch(path, {
@@ -31,9 +31,9 @@
         body: JSON.stringify(body),
       });
       if (answer.status === 401) { location.reload(); }
-      const told = await answer.json();
-      if (!answer.ok) { throw new Error(told.detail); }
-      return told;
+      const result = await answer.json();
+      if (!answer.ok) { throw new Error(result.detail); }
+      return result;
     },
   };
 })();

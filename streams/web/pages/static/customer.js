@@ -1,4 +1,4 @@
-// The slider over a customer's past: a line in the chart, and what was true at that instant.
+// The page of a customer: reloads it on changes, answers "what if", and moves the slider over the customer's past.
 "use strict";
 
 (() => {
@@ -9,7 +9,7 @@
     if (JSON.parse(event.data).customer === here) { reload(); }
   });
 
-  // Not while somebody writes, or is asked: then once they are done.
+  // Not while a dialog is open; and only after somebody has finished writing in the form.
   const reload = () => {
     if (document.querySelector("dialog[open]")) { return; }
     const writes = document.activeElement?.closest("#what-if form");
@@ -37,7 +37,7 @@
         if (turn !== latest) { return; }
         if (text.startsWith("<!doctype")) { throw new Error("a page, not an answer"); }
         place.innerHTML = text;
-        // Loaded again, as when something happens to the customer, the page asks the same.
+        // When the page is loaded again, as after a change of the customer, it asks the same.
         history.replaceState(null, "", `?${asked}#what-if`);
       } catch { if (turn === latest) { place.textContent = place.dataset.failed; } }
       place.removeAttribute("aria-busy");

@@ -1,4 +1,4 @@
-// The queue: keys, the next alert, and rows that follow what happens without being asked.
+// The queue: keys, claiming the next alert, and rows that follow changes by themselves.
 "use strict";
 
 (() => {

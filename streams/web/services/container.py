@@ -1,4 +1,4 @@
-"""What the handlers of requests work with; made once, when the application is."""
+"""The services that the handlers of requests use, in one container; it is made once, with the application."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from litestar.connection import ASGIConnection
 
 from streams.view.customers import RedisView
+from streams.view.policies_in_force import PolicyReader
 from streams.view.queue import AlertQueue
-from streams.view.rulebook import Rulebook
 from streams.web.services.audit import Audit
 from streams.web.services.clock import Clock
-from streams.web.services.directory import Directory
-from streams.web.services.kept_customers import KeptCustomers
+from streams.web.services.customer_reader import CustomerReader
 from streams.web.services.masking import Masks
-from streams.web.services.outbox import Outbox
+from streams.web.services.record_sender import RecordSender
+from streams.web.services.table_reader import TableReader
 from streams.web.signin.keys import Keys
 from streams.web.signin.oidc import OpenIdConnect
 from streams.web.signin.people import Users
@@ -25,34 +25,34 @@ from streams.web.signin.throttle import Throttle
 
 @dataclass
 class Services:
-    """All of them."""
+    """All services of one application."""
 
     keys: Keys
-    directory: Directory
+    customers: CustomerReader
     view: RedisView
     queue: AlertQueue
     clock: Clock
-    rulebook: Rulebook
-    """The policies that what is shown was judged under."""
+    policies: PolicyReader
+    """The policies in force, by which the shown data was judged."""
     users: Users
     sessions: Sessions
     throttle: Throttle
     masks: Masks
-    table: KeptCustomers
+    table: TableReader
     audit: Audit
-    commands: Outbox
+    commands: RecordSender
     oidc: OpenIdConnect | None
-    """None: people sign in with passwords."""
+    """None if people sign in with passwords."""
     hosts: frozenset[str]
-    """What browsers call this host."""
+    """The host names by which browsers reach the console."""
 
 
 def services(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
-    """Those of the application that a request came to."""
+    """The services of the application that handles a request."""
     found: Services = connection.app.state.services
     return found
 
 
 def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Where a request comes from; behind a proxy, what the proxy says, if its word is taken."""
+    """The client's address; behind a trusted proxy, the address that the proxy reports."""
     return "" if connection.client is None else connection.client.host

@@ -1,6 +1,7 @@
-"""What the customers of each tier are like, from a sample, so that the page is as quick with ten million.
+"""Measures of each tier's customers, estimated from a sample, so that the page takes no longer with ten million
+customers.
 
-All of it is as of what last happened to each, but for what they brought in a year, which is as of now.
+A customer's figures are as of the latest change of their profile; only the spend of a year is as of now.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from models.bodies import SEVERITIES
 from models.policy import Policy
 from models.profile import MOST_BUCKETS
 from streams.view.customers import RedisView
-from streams.view.rulebook import PoliciesSeen
+from streams.view.policies_in_force import PoliciesInForce
 
 SAMPLE: Final = 400
-"""Customers of a tier, at the most."""
+"""How many customers of a tier are drawn at most."""
 YEAR_MS: Final = 365 * units.DAY_MS
 
 
 class Figures(NamedTuple):
-    """A customer's; None where there is nothing to measure. Money in major units."""
+    """The figures of one customer; None where there is nothing to measure. Money in major units."""
 
     retention: float | None
     """Probability of a purchase within the risk's horizon."""
     churn: float | None
-    """Of none: who buys nothing within the horizon has churned (docs/risk.md)."""
+    """Probability of no purchase within the risk's horizon (docs/risk.md)."""
     alive: float | None
     """Probability of not having left for good."""
     repeat_rate: float | None
@@ -40,9 +41,9 @@ class Figures(NamedTuple):
     """Net spend in the window."""
     lifetime_value: float | None
     cost: float
-    """To serve, a year."""
+    """The cost of serving the customer for a year."""
     benefit: float
-    """Margin on a year's net spend, less the cost to serve and that of open complaints."""
+    """The margin on a year's net spend, less the cost of serving and of open complaints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +52,26 @@ class Sample:
 
     tier: str
     customers: int
-    """Of the tier."""
+    """How many customers the tier has."""
     levels: list[str] = field(default_factory=list)
-    """The risk level of each that was drawn, and in the same order their figures."""
+    """The risk level of each drawn customer; `figures` are in the same order."""
     figures: list[Figures] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class TierMeasures:
-    """A tier, or all of them. All but `customers` are of the samples."""
+    """The measures of a tier, or of all tiers. All but `customers` are estimated from samples."""
 
     tier: str
     customers: int
     levels: dict[str, float] = field(default_factory=dict)
-    """Shares of risk levels; of none that nobody has."""
+    """Shares of the risk levels that occur."""
     means: dict[str, float | None] = field(default_factory=dict)
-    """By the names of Figures; None where nobody has what is measured."""
+    """Means by the names of Figures; None where no drawn customer has the figure."""
 
 
-async def draw(view: RedisView, policies: PoliciesSeen, tier: str, now_ms: int) -> Sample:
-    """The figures of at most SAMPLE customers of a tier, of each by the policy that they were judged under."""
+async def draw_sample(view: RedisView, policies: PoliciesInForce, tier: str, now_ms: int) -> Sample:
+    """The figures of at most SAMPLE customers of a tier, each by the policy in force when the customer was judged."""
     key = f"{view.prefix}tier:{tier}"
     customers = int(await view.redis.zcard(key))
     drawn: list[bytes] = await view.redis.zrandmember(key, SAMPLE) if customers else []
@@ -82,7 +83,7 @@ async def draw(view: RedisView, policies: PoliciesSeen, tier: str, now_ms: int) 
         if found is not None:
             profile = orjson.loads(found)
             sample.levels.append(profile["risk"]["level"])
-            sample.figures.append(figures_of(profile, policies.named(profile["policy"]), now_ms))
+            sample.figures.append(figures_of(profile, policies.by_label(profile["policy"]), now_ms))
     return sample
 
 
@@ -109,8 +110,8 @@ def figures_of(profile: dict[str, Any], policy: Policy, now_ms: int) -> Figures:
 
 
 def yearly_spend(profile: dict[str, Any], window_ms: int, now_ms: int) -> float:
-    """Net spend of the last year. A profile knows what was bought within the policy's window, and of that the latest
-    MOST_BUCKETS: where this is less than a year, what it comes to in one.
+    """Net spend of the last year, in major units. A profile has the purchases of the policy's window, at most the
+    latest MOST_BUCKETS buckets; if they cover less than a year, their spend is scaled up to a year.
     """
     bought = profile["history"]["purchases"]
     known_ms = min(window_ms, YEAR_MS)
@@ -125,7 +126,7 @@ def yearly_spend(profile: dict[str, Any], window_ms: int, now_ms: int) -> float:
 
 
 def measures_of(tier: str, samples: list[Sample]) -> TierMeasures:
-    """What the customers of some tiers are like; who was drawn stands for as many as their tier has for each that was drawn."""
+    """The measures of some tiers together. Each drawn customer counts for as many as the tier has per drawn customer."""
     weighed = [(one.customers / len(one.figures), one) for one in samples if one.figures]
     levels: dict[str, float] = {}
     for weight, one in weighed:

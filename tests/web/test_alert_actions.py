@@ -1,4 +1,4 @@
-"""What people do, as commands, and the trail of it; here without a broker, on one in tests/integration."""
+"""Actions on alerts as commands, and the audit trail, without a broker; tests/integration has them with one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import msgspec
 import pytest
 
 from models.bodies import Command
-from streams.web.services.acts import Act, ActError, command_of
+from streams.web.services.alert_commands import AlertAction, AlertActionError, command_of
 from streams.web.signin.people import Person
 from tests.web.conftest import Store
-from tests.web.people import cheap_hashes, hire, sign_in, token_of
+from tests.web.people import hash_cheaply, hire, sign_in, token_of
 
 NOW_MS = 1_772_000_000_000
 VIC, LIN, KIM = Person("vic", "viewer"), Person("lin", "agent"), Person("kim", "manager")
 
 
-def test_an_act_is_a_command_that_the_fold_can_read() -> None:
-    body = command_of(Act("contacted"), "ada", LIN, NOW_MS)
+def test_an_action_is_a_command_that_the_fold_can_read() -> None:
+    body = command_of(AlertAction("contacted"), "ada", LIN, NOW_MS)
     assert uuid.UUID(body["event_id"]).version == 4
     assert body | {"event_id": ""} == {
         "event_id": "", "customer_id": "ada", "command": "act_on_alert", "occurred_at": "2026-02-25T06:13:20Z", "action": "contacted",
@@ -30,46 +30,48 @@ def test_an_act_is_a_command_that_the_fold_can_read() -> None:
     assert msgspec.convert(body, Command).action == "contacted"
 
 
-def test_an_act_carries_reason_end_owner_and_number() -> None:
-    assert command_of(Act("dismissed", reason="a duplicate"), "ada", LIN, NOW_MS)["reason"] == "a duplicate"
+def test_an_action_carries_reason_end_owner_and_number() -> None:
+    assert command_of(AlertAction("dismissed", reason="a duplicate"), "ada", LIN, NOW_MS)["reason"] == "a duplicate"
     assert (
-        command_of(Act("snoozed", until="2026-03-01T09:00:00+08:00"), "ada", LIN, NOW_MS)["until"]
+        command_of(AlertAction("snoozed", until="2026-03-01T09:00:00+08:00"), "ada", LIN, NOW_MS)["until"]
         == "2026-03-01T01:00:00Z"
     )
-    assert command_of(Act("acknowledged", owner="lin", number=3), "ada", KIM, NOW_MS)["owner"] == "lin"
-    assert command_of(Act("acknowledged", owner="lin", number=3), "ada", KIM, NOW_MS)["number"] == 3
+    assert command_of(AlertAction("acknowledged", owner="lin", number=3), "ada", KIM, NOW_MS)["owner"] == "lin"
+    assert command_of(AlertAction("acknowledged", owner="lin", number=3), "ada", KIM, NOW_MS)["number"] == 3
 
 
 @pytest.mark.parametrize(
-    ("act", "person", "says"),
+    ("action", "person", "says"),
     [
-        (Act("contacted"), VIC, "Viewers look"),
-        (Act("dismissed"), LIN, "Say why"),
-        (Act("dismissed", reason="  "), LIN, "Say why"),
-        (Act("lost", reason="x" * 1001), LIN, "1000 is the most"),
-        (Act("snoozed"), LIN, "Say until when"),
-        (Act("snoozed", until="tomorrow"), LIN, "Say until when"),
-        (Act("snoozed", until="2020-01-01T00:00:00Z"), LIN, "in the future"),
-        (Act("contacted", until="2027-01-01T00:00:00Z"), LIN, "Only a snooze"),
-        (Act("acknowledged", owner="kim"), LIN, "Only a manager"),
-        (Act("contacted", owner="lin"), KIM, "`acknowledged` only"),
+        (AlertAction("contacted"), VIC, "Viewers can only look"),
+        (AlertAction("dismissed"), LIN, "Give a reason"),
+        (AlertAction("dismissed", reason="  "), LIN, "Give a reason"),
+        (AlertAction("lost", reason="x" * 1001), LIN, "at most 1000"),
+        (AlertAction("snoozed"), LIN, "Give the end of the snooze"),
+        (AlertAction("snoozed", until="tomorrow"), LIN, "Give the end of the snooze"),
+        (AlertAction("snoozed", until="2020-01-01T00:00:00Z"), LIN, "has to be in the future"),
+        (AlertAction("contacted", until="2027-01-01T00:00:00Z"), LIN, "Only a snooze"),
+        (AlertAction("acknowledged", owner="kim"), LIN, "Only a manager"),
+        (AlertAction("contacted", owner="lin"), KIM, "only with `acknowledged`"),
     ],
 )
-def test_an_act_that_can_t_be_is_refused_with_a_sentence(act: Act, person: Person, says: str) -> None:
-    with pytest.raises(ActError, match=says):
-        command_of(act, "ada", person, NOW_MS)
+def test_an_action_that_is_not_allowed_is_refused_with_a_sentence(
+    action: AlertAction, person: Person, says: str
+) -> None:
+    with pytest.raises(AlertActionError, match=says):
+        command_of(action, "ada", person, NOW_MS)
 
 
 @pytest.fixture
 def staff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-    cheap_hashes(monkeypatch)
-    for name, role in (("vic", "viewer"), ("lin", "agent")):
-        hire(tmp_path, name, role)  # type: ignore[arg-type]
+    hash_cheaply(monkeypatch)
+    hire(tmp_path, "vic", "viewer")
+    hire(tmp_path, "lin", "agent")
     store.customer("ada")
 
 
 @pytest.mark.usefixtures("staff")
-def test_with_the_broker_away_pages_are_read_and_an_act_fails_with_a_sentence(talking: Any) -> None:
+def test_without_a_broker_pages_are_served_and_an_action_fails_with_a_sentence(talking: Any) -> None:
     async def look() -> None:
         async with talking(headers={"Accept": "text/html"}, action_timeout="1s") as client:
             await sign_in(client, "lin")
@@ -78,13 +80,13 @@ def test_with_the_broker_away_pages_are_read_and_an_act_fails_with_a_sentence(ta
             headers = {"X-CSRF-Token": await token_of(client), "Accept": "application/json"}
             answer = await client.post("/customers/ada/act", json={"action": "contacted"}, headers=headers)
             assert answer.status_code == 503
-            assert "the broker did not confirm it" in answer.json()["detail"]
+            assert "the broker did not confirm the action" in answer.json()["detail"]
 
     asyncio.run(look())
 
 
 @pytest.mark.usefixtures("staff")
-def test_what_can_t_be_told_to_the_broker_is_in_the_log(talking: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_audit_entries_that_the_broker_does_not_take_are_logged(talking: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def look() -> None:
         async with talking(headers={"Accept": "text/html"}) as client:
             await sign_in(client, "lin")
@@ -96,12 +98,12 @@ def test_what_can_t_be_told_to_the_broker_is_in_the_log(talking: Any, caplog: py
 
 
 @pytest.mark.usefixtures("staff")
-def test_a_trail_that_is_full_is_in_the_log_and_pages_go_on(
+def test_entries_beyond_a_full_audit_queue_are_logged_and_pages_go_on(
     talking: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streams.web.services import outbox
+    from streams.web.services import record_sender
 
-    monkeypatch.setattr(outbox, "MOST_WAITING", 2)
+    monkeypatch.setattr(record_sender, "MOST_WAITING", 2)
 
     async def look() -> None:
         async with talking(headers={"Accept": "text/html"}) as client:
@@ -114,7 +116,7 @@ def test_a_trail_that_is_full_is_in_the_log_and_pages_go_on(
 
 
 @pytest.mark.usefixtures("staff")
-def test_a_viewer_s_act_and_an_act_that_is_none_are_refused(talking: Any) -> None:
+def test_a_viewer_s_action_and_an_unknown_action_are_refused(talking: Any) -> None:
     async def look() -> None:
         async with talking(headers={"Accept": "application/json"}) as client:
             await sign_in(client, "lin")

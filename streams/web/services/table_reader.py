@@ -1,7 +1,8 @@
-"""Customers as the workers' table has them, for pages: read from the broker in a thread, within a bound, and kept for a moment.
+"""Reads a customer's state from the changelog of the workers' table, for the page of a customer ("what if").
 
-Redis has profiles, from which nothing can be folded on. The whole state is in the table's changelog alone, where a customer is found
-by reading the partition that they are in: as quick as a glance in a table of some hundred thousand, too slow for a page in a huge one.
+Redis has only profiles, and an event can be folded only on a state. The states are in the changelog alone, where a
+customer is found by reading their partition: fast enough for a page with some hundred thousand customers, too slow with
+many millions. The reading is done in a thread and limited in time; its result is kept for a minute.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from streams.settings import Settings
 from streams.workshop.explain.live import Kept, kept_in_table
 
 SECONDS: Final = 5.0
-"""What somebody who looks at a page waits, at the most."""
+"""How long a page waits for the table at most."""
 AT_ONCE: Final = 2
-"""Partitions read at the same time, whoever asks."""
-MOST: Final = 64
+"""How many partitions are read at the same time, for all requests together."""
+MOST_KEPT: Final = 64
 KEPT_SECONDS: Final = 60.0
 
 
-class KeptCustomers:
-    """Asks the table."""
+class TableReader:
+    """Reads states of customers; the latest ones are kept for `KEPT_SECONDS`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -31,8 +32,10 @@ class KeptCustomers:
         self._kept: OrderedDict[tuple[str, str], tuple[float, Kept]] = OrderedDict()
 
     async def customer(self, customer_id: str, tag: str) -> Kept:
-        """A customer; `tag` tells one state that the view shows of them from another: what was read under it is used again, for a
-        minute. Raises ExplainError.
+        """A customer's state. `tag` is the ETag of the customer in the view: a state that was read with it is used
+        again for a minute.
+
+        Raises ExplainError.
         """
         async with self._turns:
             read_at, kept = self._kept.get((customer_id, tag), (0.0, None))
@@ -41,6 +44,6 @@ class KeptCustomers:
             kept = await asyncio.to_thread(kept_in_table, self.settings, customer_id, SECONDS)
             self._kept[customer_id, tag] = (time.monotonic(), kept)
             self._kept.move_to_end((customer_id, tag))
-            while len(self._kept) > MOST:
+            while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
             return kept

@@ -1,4 +1,4 @@
-"""Customers and tiers as programs look them up: one read of Redis each, profiles passed on as the bytes that they are."""
+"""Reads customers and tiers for look-ups: one read of Redis each; profiles are passed on as unchanged bytes."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import orjson
 
 from models import units
 from models.customer import BASE_LEVEL
-from streams.web.services.batching import Reads
+from streams.web.services.batched_reads import BatchedReads
 
 BASE_LEVEL_BYTES: Final = BASE_LEVEL.encode()
 
 
 class Found(NamedTuple):
-    """A customer as JSON, and the tag of this state of theirs."""
+    """A customer as JSON, and the ETag of this state of the customer."""
 
     etag: str
     body: bytes
 
 
 class TierPage(NamedTuple):
-    """Some of a tier's customers with the time (ms) since when, and how many there are."""
+    """A page of a tier's customers with the time (ms) at which each entered it, and how many customers the tier has."""
 
     total: int
     members: list[tuple[str, int]]
 
 
-class Directory:
+class CustomerReader:
     """Reads the serving view."""
 
     def __init__(self, url: str, prefix: str, version: int) -> None:
-        self._reads, self._prefix, self._version = Reads(url), prefix, version
+        self._reads, self._prefix, self._version = BatchedReads(url), prefix, version
 
     async def customer(self, customer_id: str) -> Found | None:
-        """What a customer is now; None for one who is not known, or erased."""
+        """A customer's present tier, risk and profile; None if the customer is unknown or erased."""
         return self._found(customer_id, await self._ask(customer_id))
 
     async def customers(self, customer_ids: Sequence[str]) -> list[Found | None]:
-        """The same of several, in their order."""
+        """The same for several customers, in the order of their ids."""
         rows = await asyncio.gather(*map(self._ask, customer_ids))
         return [self._found(*one) for one in zip(customer_ids, rows, strict=True)]
 
@@ -48,7 +48,7 @@ class Directory:
         return self._reads.ask("HGETALL", f"{self._prefix}customer:{customer_id}")
 
     async def tier(self, tier: str, first: int, count: int) -> TierPage:
-        """Customers of a tier, the longest-standing first."""
+        """Customers of a tier, the longest in the tier first."""
         key = f"{self._prefix}tier:{tier}"
         total, members = await asyncio.gather(
             self._reads.ask("ZCARD", key),
@@ -57,7 +57,7 @@ class Directory:
         return TierPage(total, [(id.decode(), int(since)) for id, since in _pairs(members)])
 
     async def close(self) -> None:
-        """Let go of Redis."""
+        """Close the connection to Redis."""
         await self._reads.close()
 
     def _found(self, customer_id: str, answer: Any) -> Found | None:
@@ -78,14 +78,14 @@ class Directory:
             "revision": None if revision is None else int(revision),
             "profile": None if profile is None else orjson.Fragment(profile),
         }
-        # Not by `seq` alone: a profile changes without one, and of two topics one may be behind, so that what comes of it
-        # later is older than the latest.
+        # Not `seq` alone: a profile changes without it; and if one of two topics is behind, a change of the row may have an
+        # older `seq` than the row.
         parts = (b"%d" % self._version, row[b"tier_seq"], row.get(b"risk_seq", b"0"), revision or b"0")
         return Found(f'"{b".".join(parts).decode()}"', orjson.dumps(body))
 
 
 def _pairs(answer: Any) -> Iterable[tuple[bytes, Any]]:
-    """What Redis answers in pairs: a list of both in turn, or, by a newer protocol, a map or a list of pairs."""
+    """The pairs of an answer of Redis: a flat list, or with the newer protocol a map or a list of pairs."""
     if isinstance(answer, dict):
         return answer.items()
     if answer and isinstance(answer[0], list | tuple):

@@ -1,7 +1,7 @@
-"""Reads of Redis that meet: whatever is asked for while an answer is under way goes out together, in one round trip.
+"""Reads of Redis in batches: commands that arrive during a round trip are sent together in the next one.
 
-A command of its own costs the client more than Redis, most of it for taking a connection and for waiting. Here one connection is
-kept, and the busier the console is, the more commands share that.
+A separate round trip costs the client more than it costs Redis, mostly for taking a connection and for waiting. Here
+one connection is kept open, and the busier the console is, the more commands share a round trip.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 MOST_AT_ONCE: Final = 100
-"""More would make the first wait for the last."""
+"""With more, the first answer would wait for the last."""
 CONNECT_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 5.0
 
 Command = tuple[str, ...]
 
 
-class Reads:
-    """Commands that only read, so that one may be sent again after a connection was lost."""
+class BatchedReads:
+    """Sends commands that only read, so that each may be sent again after a connection was lost."""
 
     def __init__(self, url: str) -> None:
-        # The client's own timeouts are for each command and each answer, and cost as much as those; here it's one for all.
+        # The client's own timeouts are per command and cost as much as a command; one timeout per batch replaces them.
         self._pool: Any = ConnectionPool.from_url(url, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS)
         self._connection: Any = None
         self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
 
     def ask(self, *command: str) -> asyncio.Future[Any]:
-        """What Redis answers, as it comes. Raises RedisError or OSError."""
+        """The raw answer of Redis to a command. Awaiting it raises RedisError or OSError."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
         if self._task is None:
@@ -40,7 +40,7 @@ class Reads:
         return future
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection, once all commands are answered."""
         if self._task is not None:
             await self._task
         await self._drop()
@@ -49,20 +49,20 @@ class Reads:
         while self._waiting:
             turn, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             try:
-                answers = await self._once_more([command for command, _ in turn])
-            except (RedisError, OSError, RuntimeError) as error:  # uvloop's word for a closed connection is the last
+                answers = await self._answers_with_retry([command for command, _ in turn])
+            except (RedisError, OSError, RuntimeError) as error:  # uvloop raises RuntimeError for a closed connection
                 answers = [error] * len(turn)
             for (_, future), answer in zip(turn, answers, strict=True):
                 if future.done():
-                    continue  # whoever asked has gone
+                    continue  # the caller was cancelled
                 if isinstance(answer, Exception):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
         self._task = None
 
-    async def _once_more(self, commands: list[Command]) -> list[Any]:
-        """The answers; over a new connection, if the one there was turns out to be closed."""
+    async def _answers_with_retry(self, commands: list[Command]) -> list[Any]:
+        """The answers; over a new connection if the kept one turns out to be closed."""
         was_open = self._connection is not None
         try:
             return await self._answers(commands)
@@ -80,7 +80,7 @@ class Reads:
                 await connection.send_packed_command(connection.pack_commands(commands))
                 return [await self._answer(connection) for _ in commands]
         except BaseException:
-            await self._drop()  # what may still come over it belongs to nobody
+            await self._drop()  # answers that may still come over it belong to no command
             raise
 
     @staticmethod

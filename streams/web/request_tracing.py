@@ -1,4 +1,6 @@
-"""Requests as spans, where the console is traced: named by method and route, never by the address that was asked for."""
+"""Records requests as spans, if the console is traced. A span is named by method and route, never by the requested
+address.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +16,24 @@ if TYPE_CHECKING:
     from streams.telemetry.spans import Spans
 
 
-class Traced:
-    """An ASGI application around another, which may have the short way of the look-ups in it."""
+class RequestTracing:
+    """An ASGI application that wraps another one, with or without `FastLookup`."""
 
     def __init__(self, app: ASGIApp, spans: Spans) -> None:
         self._app, self._spans = app, spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and tell."""
+        """Pass a request on, and record it."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         with self._spans.request(scope["method"], header(scope, b"traceparent")) as span:
 
-            async def send_and_tell(message: Message) -> None:
+            async def send_and_record(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    # Who answered is known by now; where no handler was looked for, it was the short way.
+                    # By now the route is known. A request that was not routed was answered by FastLookup.
                     is_routed = "litestar_app" in scope
-                    span.answered(scope.get("path_template") if is_routed else ROUTE, message["status"])
+                    span.set_answer(scope.get("path_template") if is_routed else ROUTE, message["status"])
                 await send(message)
 
-            await self._app(scope, receive, send_and_tell)
+            await self._app(scope, receive, send_and_record)

@@ -1,4 +1,4 @@
-"""Requests as spans: told by method and route, with what was sent to the broker for them, and without who it was about."""
+"""Requests as spans: named by method and route, with the records sent to the broker for them, and without any customer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,14 +19,15 @@ from streams.broker.embedded import EmbeddedRedis
 from streams.settings import load_settings
 from streams.telemetry.spans import Spans
 from streams.telemetry.tracing import CONSOLE
-from streams.web.api.fast_lookup import Quick
-from streams.web.services import outbox
-from streams.web.services.outbox import NotTaken
-from streams.web.traced import Traced
-from tests.collector import Collector, Told, collecting
+from streams.web.api.fast_lookup import FastLookup
+from streams.web.request_tracing import RequestTracing
+from streams.web.services import record_sender
+from streams.web.services.record_sender import NotAcknowledged
+from tests.collector import Collector, ReceivedSpan, collecting
 from tests.integration.harness import free_port, wait_until
 from tests.web.conftest import Store
-from tests.web.people import cheap_hashes, hire, sign_in, token_of
+from tests.web.doubles import ErrorDouble, ProducerDouble
+from tests.web.people import hash_cheaply, hire, sign_in, token_of
 
 ROOT = Path(__file__).parents[2]
 CUSTOMER, AGENT = "somebody-with-a-name", "an-agent-of-ours"
@@ -44,16 +44,16 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture
 def traced(
     make_app: Any, collector: Collector, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Work], list[Told]]:
-    """Has a client of a traced console do something, and gives the spans that came of it."""
-    cheap_hashes(monkeypatch)
+) -> Callable[[Work], list[ReceivedSpan]]:
+    """Runs something with a client of a traced console, and returns the collected spans."""
+    hash_cheaply(monkeypatch)
     hire(tmp_path, AGENT, "agent")
     store.customer(CUSTOMER)
 
-    def run(work: Work, **settings: Any) -> list[Told]:
+    def run(work: Work, **settings: Any) -> list[ReceivedSpan]:
         async def connected() -> None:
             spans = Spans(load_settings(tracing_endpoint=collector.endpoint), CONSOLE)
-            app: Any = Traced(Quick(make_app(spans=spans, **settings)), spans)
+            app: Any = RequestTracing(FastLookup(make_app(spans=spans, **settings)), spans)
             async with AsyncTestClient(app) as client:
                 await work(client)
             spans.close()
@@ -64,32 +64,17 @@ def traced(
     return run
 
 
-class Producer:
-    """Acknowledges every record at once, or says why not."""
-
-    def __init__(self, fails: Any = None) -> None:
-        self.fails, self.headers = fails, list[list[tuple[str, bytes]]]()
-
-    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Any, headers: Any = ()) -> None:
-        if topic == "commands":
-            self.headers.append(list(headers))
-        on_delivery(self.fails, SimpleNamespace(partition=lambda: 2, offset=lambda: 41))
-
-    def flush(self, _: float) -> int:
-        return 0
-
-
 @pytest.fixture
-def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
-    """In place of the clients of a broker."""
-    made = Producer()
-    monkeypatch.setattr(outbox.Outbox, "_started", lambda _: made)
+def producer(monkeypatch: pytest.MonkeyPatch) -> ProducerDouble:
+    """Takes the place of the senders' producers."""
+    made = ProducerDouble()
+    monkeypatch.setattr(record_sender.RecordSender, "_running_producer", lambda _: made)
     return made
 
 
 @pytest.mark.usefixtures("producer")
-def test_requests_are_told_by_method_and_route_and_nobody_is_named(
-    traced: Callable[[Work], list[Told]], key: str, collector: Collector
+def test_requests_are_named_by_method_and_route_and_no_span_names_anybody(
+    traced: Callable[[Work], list[ReceivedSpan]], key: str, collector: Collector
 ) -> None:
     async def look(client: Any) -> None:
         client.headers["Accept"] = "text/html"
@@ -102,8 +87,8 @@ def test_requests_are_told_by_method_and_route_and_nobody_is_named(
             await client.get(path, headers=reading)
         await client.request("TICKLE", f"/customers/{CUSTOMER}")
 
-    told = traced(look)
-    assert [(one.name, one.attributes["http.response.status_code"]) for one in told] == [
+    found = traced(look)
+    assert [(one.name, one.attributes["http.response.status_code"]) for one in found] == [
         ("POST /signin", 303),
         ("GET /queue", 200),
         ("GET /customers/{reference}", 200),
@@ -115,31 +100,31 @@ def test_requests_are_told_by_method_and_route_and_nobody_is_named(
         ("GET /v1/customers:batch", 200),
         ("_OTHER", 405),
     ]
-    page = told[2]
+    page = found[2]
     assert page.attributes == {
         "http.request.method": "GET", "http.route": "/customers/{reference}", "http.response.status_code": 200,
     }  # fmt: skip
     assert (page.kind, page.resource["service.name"]) == ("SERVER", "tierstream-console")
-    assert not any(one.has_failed for one in told)
+    assert not any(one.has_failed for one in found)
     for named in (CUSTOMER, "nobody-at-all", AGENT, "tier=gold"):
         assert named.encode() not in collector.everything
 
 
-async def act(client: Any, **headers: str) -> Any:
+async def contact(client: Any, **headers: str) -> Any:
     await sign_in(client, AGENT)
     headers |= {"X-CSRF-Token": await token_of(client)}
     return await client.post(f"/customers/{CUSTOMER}/act", json={"action": "contacted"}, headers=headers)
 
 
-def test_an_act_has_its_delivery_as_a_child_whose_context_goes_with_the_command(
-    traced: Callable[[Work], list[Told]], producer: Producer, collector: Collector
+def test_an_action_has_its_delivery_as_a_child_whose_context_is_sent_along(
+    traced: Callable[[Work], list[ReceivedSpan]], producer: ProducerDouble, collector: Collector
 ) -> None:
     async def work(client: Any) -> None:
-        assert (await act(client, traceparent=f"00-{TRACE}-{SPAN}-01")).status_code == 202
+        assert (await contact(client, traceparent=f"00-{TRACE}-{SPAN}-01")).status_code == 202
 
     traced(work)
     [request] = collector.named("POST /customers/{reference}/act")
-    assert (request.trace_id.hex(), request.parent_id.hex()) == (TRACE, SPAN), "it goes on in the caller's trace"
+    assert (request.trace_id.hex(), request.parent_id.hex()) == (TRACE, SPAN), "it continues the caller's trace"
     [deliver] = collector.named("deliver")
     assert deliver.parent_id == request.span_id
     assert deliver.kind == "PRODUCER"
@@ -154,48 +139,46 @@ def test_an_act_has_its_delivery_as_a_child_whose_context_goes_with_the_command(
     assert CUSTOMER.encode() not in collector.everything
 
 
-def test_an_act_that_the_broker_did_not_take_is_told_as_one_that_failed(
-    traced: Callable[[Work], list[Told]], producer: Producer, collector: Collector
+def test_an_action_that_the_broker_did_not_acknowledge_has_failed(
+    traced: Callable[[Work], list[ReceivedSpan]], producer: ProducerDouble, collector: Collector
 ) -> None:
-    producer.fails = SimpleNamespace(str=lambda: f"no luck with {CUSTOMER}")
+    producer.error = ErrorDouble(f"no luck with {CUSTOMER}")
 
     async def work(client: Any) -> None:
-        assert (await act(client)).status_code == 503
+        assert (await contact(client)).status_code == 503
 
     traced(work)
     [request], [deliver] = collector.named("POST /customers/{reference}/act"), collector.named("deliver")
     assert request.has_failed
     assert deliver.has_failed
-    assert deliver.attributes["error.type"] == NotTaken.__name__
+    assert deliver.attributes["error.type"] == NotAcknowledged.__name__
     assert "messaging.kafka.offset" not in deliver.attributes
     assert CUSTOMER.encode() not in collector.everything
 
 
 def test_without_tracing_a_command_has_no_headers(
-    talking: Any, producer: Producer, store: Store, tmp_path: Path
+    talking: Any, producer: ProducerDouble, store: Store, tmp_path: Path
 ) -> None:
     hire(tmp_path, AGENT, "agent")
     store.customer(CUSTOMER)
 
     async def work() -> None:
         async with talking() as client:
-            assert (await act(client, traceparent=f"00-{TRACE}-{SPAN}-01")).status_code == 202
+            assert (await contact(client, traceparent=f"00-{TRACE}-{SPAN}-01")).status_code == 202
 
     asyncio.run(work())
     assert producer.headers == [[]]
 
 
-def test_a_console_that_is_stopped_has_sent_what_it_had(
-    collector: Collector, server: EmbeddedRedis, tmp_path: Path
-) -> None:
+def test_a_stopped_console_has_sent_its_spans(collector: Collector, server: EmbeddedRedis, tmp_path: Path) -> None:
     port = free_port()
-    told = {
+    given = {
         "PYTHONPATH": str(ROOT),
         "TIERSTREAM_TRACING_ENDPOINT": collector.endpoint,
         "OTEL_BSP_SCHEDULE_DELAY": "600000",  # nothing is sent before the end
     }
     command = [sys.executable, "-m", "streams.cli", "console", "--port", str(port), "--redis-url", server.url]
-    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | told)
+    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | given)
 
     def answers() -> bool:
         try:
