@@ -24,16 +24,14 @@ from streams.notify.push_cli import push
 from streams.settings import SettingsError, load_ingest_settings, load_registry_settings, load_settings
 from streams.sources.cli import sources_app
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import (
+from streams.sources.named_logs import Sorting, log_with_journal, open_logs
+from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
     MapOption,
     SortFolderOption,
-    Sorting,
     SortMemoryOption,
     SortOption,
-    log_with_journal,
-    open_logs,
 )
 from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.versions.activate_cli import activate, history, rollback, switch

@@ -13,7 +13,7 @@ from streams.settings import Settings, SettingsError, load_ingest_settings, load
 from streams.terminal import FAILED, JsonOption, fail, printable, refuse, say, say_json
 
 if TYPE_CHECKING:
-    from streams.ingest.mapped import Item
+    from streams.ingest.record_mapping import Item
     from streams.sources.logs import Decodes
 
 MOST_SHOWN: Final = 2_000
@@ -56,8 +56,8 @@ def ingest(
     `replay --map`; see docs/live-sources.md.
     """
     from streams.broker.topic_creation import TopicsError
-    from streams.ingest.registry import Schemas
     from streams.ingest.run import run_ingest
+    from streams.ingest.schema_registry import Schemas
     from streams.ingest.sources import find_sources
     from streams.ingest.writer import IngestError
     from streams.sources.logs import LogError
@@ -86,7 +86,7 @@ def ingest(
 
 def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[Item]:
     from streams.ingest.group import sample
-    from streams.ingest.registry import RegistryAway
+    from streams.ingest.schema_registry import RegistryAway
     from streams.ingest.writer import IngestError
 
     records = sample(settings, source.topic, count, since)

@@ -15,8 +15,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from streams.ingest.mapped import OUTCOMES, Item
-from streams.ingest.pace import Place
+from streams.ingest.partition_merge import Place
+from streams.ingest.record_mapping import OUTCOMES, Item
 from streams.settings import SettingsError
 from streams.telemetry.stats import BATCH_SECONDS, RECORDS_A_BATCH
 

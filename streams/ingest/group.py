@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from models import units
 from streams.broker.librdkafka import quiet, reading
-from streams.ingest.rows import Incoming
+from streams.ingest.record_rows import Incoming
 from streams.ingest.writer import IngestError
 from streams.settings import Settings
 

@@ -17,10 +17,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.broker.librdkafka import quiet, tailing
 from streams.engine.merge import BEFORE_ALL_MS
 from streams.ingest.counts import Counts
-from streams.ingest.mapped import Source
-from streams.ingest.pace import Pace, Place
-from streams.ingest.registry import RegistryAway, Schemas
-from streams.ingest.rows import Incoming
+from streams.ingest.partition_merge import Pace, Place
+from streams.ingest.record_mapping import Source
+from streams.ingest.record_rows import Incoming
+from streams.ingest.schema_registry import RegistryAway, Schemas
 from streams.ingest.writer import TRY_SECONDS, Interrupted, Writer, give_up_if_fatal
 from streams.settings import Settings
 

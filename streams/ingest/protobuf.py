@@ -13,7 +13,7 @@ from typing import Any, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from google.type import money_pb2
 
-from streams.ingest.rows import HEAD_BYTES, Read
+from streams.ingest.record_rows import HEAD_BYTES, Read
 
 NAME: Final = "record.proto"
 COMPILE_SECONDS: Final = 60

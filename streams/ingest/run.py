@@ -15,7 +15,7 @@ from streams.engine.gc_tuning import collect_rarely
 from streams.ingest.counts import Counts, serve_pages
 from streams.ingest.group import note_beginning
 from streams.ingest.pipeline import Ingest, log
-from streams.ingest.registry import Schemas
+from streams.ingest.schema_registry import Schemas
 from streams.ingest.sources import find_sources
 from streams.ingest.writer import IngestError
 from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streams.ingest.mapped import Source
+from streams.ingest.record_mapping import Source
 from streams.settings import Settings, SettingsError
 from streams.sources.mapping import Mapping
 from streams.topics import registry

@@ -15,8 +15,8 @@ from streams.broker.librdkafka import LARGEST_BYTES, quiet, writing
 from streams.engine.batch import DeadLetter
 from streams.engine.envelope import dead_letter_record
 from streams.engine.merge import Record
-from streams.ingest.mapped import Item
-from streams.ingest.pace import Place
+from streams.ingest.partition_merge import Place
+from streams.ingest.record_mapping import Item
 from streams.settings import Settings
 from streams.topics import COMMANDS, INPUTS
 

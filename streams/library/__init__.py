@@ -10,8 +10,8 @@ The same fold as everywhere: the bytes are those of `tierstream replay`. Nothing
 tables need the packages of the extra `notebook`, and only when one is asked for. docs/tutorial.ipynb shows it at work.
 """
 
-from streams.library.compared import Compared, compare
-from streams.library.frames import MissingPackageError
-from streams.library.replayed import DeadLetter, Records, Replayed, Story, replay
+from streams.library.comparison_result import Compared, compare
+from streams.library.dataframes import MissingPackageError
+from streams.library.replay_result import DeadLetter, Records, Replayed, Story, replay
 
 __all__ = ["Compared", "DeadLetter", "MissingPackageError", "Records", "Replayed", "Story", "compare", "replay"]

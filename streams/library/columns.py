@@ -17,7 +17,7 @@ from msgspec import UNSET, Struct
 from models import contracts, units
 from models.customer import BASE_LEVEL
 from models.policy import Policy
-from streams.library.frames import package
+from streams.library.dataframes import package
 
 MONEY_DIGITS: Final = 38
 REPEATED: Final = ("policy", "currency", "main_cause", "region", "category", "segment")

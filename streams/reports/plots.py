@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from streams.reports.wording import date, number
+from streams.reports.formats import date, number
 
 INK, GRID, GREY = "#010101", "#020202", "#767676"
 COLOURS = {

@@ -11,7 +11,7 @@ import msgspec
 
 from models.events import Event, Rejected
 from streams.engine.merge import Record, records_of_lines
-from streams.sources.packed import FAILURES, opened, plain_name
+from streams.sources.compression import FAILURES, opened, plain_name
 from streams.topics import INPUTS
 
 LINES_AT_ONCE: Final = 1_000

@@ -14,10 +14,10 @@ from xxhash import xxh3_64_hexdigest
 
 from models.events import Rejected
 from streams.engine.merge import Record
+from streams.sources.file_rows import Rows
 from streams.sources.logs import Decodes, LogError, file_identity, file_partition
 from streams.sources.mapping import AMOUNT, ORIGIN, Mapping
-from streams.sources.tables import Rows
-from streams.sources.written import EXACT, NUMBER
+from streams.sources.value_formats import EXACT, NUMBER
 
 JOINED_BY: Final = ("customer_id", "order_id", "occurred_at", "kind", "currency")
 """Adjacent rows that agree in these are one purchase."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 from models import units
 from models.events import Rejected
 from streams.sources.mapping_file import Condition, MappingFile, Rules, Wanted, merged_rules, read_mapping_file
-from streams.sources.written import EXACT, Numbers, Unmappable, as_text, is_empty, shown, time_reader
+from streams.sources.value_formats import EXACT, Numbers, Unmappable, as_text, is_empty, shown, time_reader
 
 ORIGIN: Final = "@origin"
 """The column that says where a row comes from, as `orders.csv:17`: its event's id if the row has none of its own."""

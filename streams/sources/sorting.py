@@ -22,7 +22,7 @@ from models.events import Event, Rejected
 from streams.engine.merge import BEFORE_ALL_MS, Record
 from streams.sources.logs import Decodes, Log, LogError
 from streams.sources.progress import Reading, progress_over
-from streams.sources.runs import Frames, disk_error, merged_runs, most_at_once, write_run
+from streams.sources.sort_runs import Frames, disk_error, merged_runs, most_at_once, write_run
 from streams.topics import INPUTS
 
 LEAST_MEMORY_BYTES: Final = 1_000_000

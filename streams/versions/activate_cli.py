@@ -20,7 +20,8 @@ from models.policy_problem import PolicyError
 from streams.engine.policy_on_wire import Rules
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
-from streams.sources.opening import MapOption, find_logs
+from streams.sources.named_logs import find_logs
+from streams.sources.options import MapOption
 from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 from streams.versions import activation as editions
 from streams.versions.activation import InForce

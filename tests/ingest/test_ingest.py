@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 from models.events import REASONS, Rejected
 from streams.cli import app as cli
 from streams.ingest import group as reaching
-from streams.ingest.mapped import Item, Made, Source
-from streams.ingest.pace import Pace, Place
+from streams.ingest.partition_merge import Pace, Place
 from streams.ingest.protobuf import compiled, protobuf_reader
-from streams.ingest.registry import avro_reader
-from streams.ingest.rows import Incoming, Readers
+from streams.ingest.record_mapping import Item, Made, Source
+from streams.ingest.record_rows import Incoming, Readers
+from streams.ingest.schema_registry import avro_reader
 from streams.settings import IngestSettings, RegistrySettings
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import parse_mapping

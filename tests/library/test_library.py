@@ -25,9 +25,9 @@ import models
 from models import contracts, units
 from models.policy_problem import PolicyError
 from streams.cli import app
-from streams.library import MissingPackageError, Replayed, columns, compare, frames, replay
-from streams.library.given import OWN_FIELDS, topic_of
-from streams.library.replayed import TABLES
+from streams.library import MissingPackageError, Replayed, columns, compare, dataframes, replay
+from streams.library.inputs import OWN_FIELDS, topic_of
+from streams.library.replay_result import TABLES
 from streams.sources.logs import LogError
 from tests.builders import cdnow, erase, with_made_up_complaints
 from tests.outputs import varied_log
@@ -326,7 +326,7 @@ def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(MissingPackageError, match=r"polars makes this table.*pip install 'tierstream\[notebook\]'"):
-        frames.to_polars(told.to_arrow("alerts"))
+        dataframes.to_polars(told.to_arrow("alerts"))
 
 
 # ---------------------------------------------------------------- two policies

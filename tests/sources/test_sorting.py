@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from models import load
 from models.events import Rejected
 from streams.engine.merge import Record
-from streams.sources import runs, sorting
+from streams.sources import sort_runs, sorting
 from streams.sources.logs import LogError
-from streams.sources.opening import Sorting, find_logs, open_logs
-from streams.sources.runs import merged_runs, read_run, write_run
+from streams.sources.named_logs import Sorting, find_logs, open_logs
+from streams.sources.sort_runs import merged_runs, read_run, write_run
 from streams.sources.sorting import SortedLog
 from streams.topics import INPUTS
 from tests.builders import ROOT, cdnow, ms, with_made_up_complaints
@@ -212,7 +212,7 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path, temporary: Path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     names = spread(tmp_path, shuffled(5))
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(sort_runs.os, "fsync", full)
     result = run("replay", *names, "--sort", "-p", "annual-spend", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "is full: a sort needs about as much room as the log takes with gzip" in result.output
@@ -299,7 +299,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from models import load
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from streams.sources.sorting import SortedLog
 with SortedLog(find_logs(sys.argv[1:], []), 2_000_000) as log:
     (stream,) = log.streams(load("annual-spend").decoder(), lambda count: None)

@@ -25,7 +25,7 @@ from models import load
 from models.events import Event, Rejected
 from streams.engine.merge import Record
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from streams.sources.progress import progress_over
 from tests.builders import ROOT
 from tests.test_cli import purchase, run

@@ -17,7 +17,7 @@ import pytest
 from models import load
 from models.policy import Policy
 from streams.sources.logs import LogError
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from streams.workshop.replay import run as replaying
 from streams.workshop.replay.checkpoint import Checkpoints
 from streams.workshop.replay.results import Results

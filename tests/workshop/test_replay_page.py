@@ -11,7 +11,7 @@ from streams.cli import app
 from streams.sources.kafka_span import parse_kafka_url
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import MappingFile, Rules, parse_mapping, preset_names
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from tests.builders import ROOT, shipped_text
 from tests.running import policy_of
 from tests.test_cli import run

@@ -21,8 +21,8 @@ from models.policy import Policy
 from streams.settings import Settings
 from streams.view.rulebook import PoliciesSeen
 from streams.web.services.kept_customers import KeptCustomers
-from streams.workshop.explain.live import Kept, NotInTable, TableTooLarge
 from streams.workshop.explain.story import ExplainError
+from streams.workshop.explain.table_story import Kept, NotInTable, TableTooLarge
 from streams.workshop.explain.what_if import supposed, what_if
 
 log = logging.getLogger(__name__)

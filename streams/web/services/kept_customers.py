@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Final
 
 from streams.settings import Settings
-from streams.workshop.explain.live import Kept, kept_in_table
+from streams.workshop.explain.table_story import Kept, kept_in_table
 
 SECONDS: Final = 5.0
 """What somebody who looks at a page waits, at the most."""

@@ -14,8 +14,8 @@ import orjson
 from models import units
 from models.policy import Policy
 from models.tiers import NOT_DRAWN_MINOR, Tier
-from streams.workshop.cases.cases import parse_cases
-from streams.workshop.cases.runs import run_cases
+from streams.workshop.cases.case_file import parse_cases
+from streams.workshop.cases.runner import run_cases
 
 FIRST_DAY: Final = date(2026, 1, 5)
 

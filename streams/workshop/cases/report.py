@@ -8,7 +8,7 @@ from typing import Any
 
 from models.policy import Policy
 from models.units import format_time
-from streams.workshop.cases.runs import Outcome
+from streams.workshop.cases.runner import Outcome
 
 
 def lines_of(outcome: Outcome) -> Iterator[str]:

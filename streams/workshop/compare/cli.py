@@ -13,16 +13,15 @@ from rich.console import Console
 import models
 from models import units
 from models.policy_file import SHIPPED
-from streams.reports.writing import write_report
-from streams.sources.opening import (
+from streams.reports.output_files import write_report
+from streams.sources.named_logs import Sorting, open_logs
+from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
     MapOption,
     SortFolderOption,
-    Sorting,
     SortMemoryOption,
     SortOption,
-    open_logs,
 )
 from streams.terminal import INTERRUPTED, fail, refuse
 

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from models import units
 from models.policy import Policy
-from streams.reports.wording import date
+from streams.reports.formats import date
 from streams.workshop.compare.comparison import (
     MOVES,
     NOWHERE,

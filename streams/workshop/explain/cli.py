@@ -16,7 +16,8 @@ import models
 from models import units
 from models.policy_file import SHIPPED
 from streams.settings import load_settings
-from streams.sources.opening import MapOption, find_logs, log_with_journal
+from streams.sources.named_logs import find_logs, log_with_journal
+from streams.sources.options import MapOption
 from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def explain(
 
     By the same fold as ever, so the story says what a replay of the same log announces. Nothing is written anywhere.
     """
-    from streams.workshop.explain.page import print_story
+    from streams.workshop.explain.story_terminal import print_story
 
     with _told():
         asked = _Asked(customer_id, logs or [], at, maps, recorded_lines, as_json, broker, journal)
@@ -124,7 +125,7 @@ def whatif(
     The events are folded after the log's; nothing is written anywhere.
     """
     from streams.workshop.explain.what_if import supposed, what_if
-    from streams.workshop.explain.what_if_page import print_what_if
+    from streams.workshop.explain.what_if_terminal import print_what_if
 
     with _told():
         if not event:
@@ -149,9 +150,9 @@ def whatif(
 def _story(asked: _Asked, policy: str | None) -> Story:
     """The customer's story by the logs, or by the table. Raises ValueError with what is wrong."""
     from streams.sources.kafka_log import KafkaLog
-    from streams.workshop.explain.journal import story_by_journal
-    from streams.workshop.explain.live import story_of_table
+    from streams.workshop.explain.journal_story import story_by_journal
     from streams.workshop.explain.story import story_of_log
+    from streams.workshop.explain.table_story import story_of_table
 
     at_ms = None if asked.at is None else units.parse_time(asked.at)
     shown = not asked.as_json and sys.stderr.isatty()
@@ -175,7 +176,7 @@ def _story(asked: _Asked, policy: str | None) -> Story:
 
 def _seen(asked: _Asked, redis_url: str | None) -> dict[str, Any] | None:
     """What the serving view shows, if there is no log and no broker is named, but a Redis is."""
-    from streams.workshop.explain.live import seen_in_view
+    from streams.workshop.explain.view_story import seen_in_view
 
     settings = load_settings(broker=asked.broker, redis_url=redis_url)
     if asked.logs or asked.broker or not (redis_url or settings.redis_url):

@@ -30,7 +30,7 @@ from streams.engine.merge import Record
 from streams.engine.plan import Plan
 from streams.sources.logs import Log
 from streams.terminal import printable
-from streams.workshop.explain.words import announcement_in_words, event_in_words
+from streams.workshop.explain.sentences import announcement_in_words, event_in_words
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import fold_all
 

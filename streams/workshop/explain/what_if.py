@@ -17,8 +17,8 @@ from models.customer import Customer
 from models.events import Event, Rejected
 from models.policy import Policy
 from models.story import Moment
+from streams.workshop.explain.sentences import event_in_words
 from streams.workshop.explain.story import ExplainError, bodies_of
-from streams.workshop.explain.words import event_in_words
 
 SIGNS: Final[dict[str, frozenset[str]]] = {
     "purchases": frozenset({"amount", "order_id", "original_occurred_at", "full_order", "channel"}),

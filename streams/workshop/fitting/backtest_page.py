@@ -15,8 +15,8 @@ from models import units
 from models.fitting import metrics
 from models.fitting.backtest import Judged, Result
 from models.fitting.history import Floats
+from streams.reports.formats import number
 from streams.reports.plots import COLOURS, GREY, INK, Drawing, Plot, dates_below, percent, render, swatch
-from streams.reports.wording import number
 from streams.workshop.fitting.backtest_report import SHARES, PolicyReport, Report
 
 MARKERS = "osD^vP"

@@ -14,7 +14,7 @@ from models import units
 from models.fitting import metrics
 from models.fitting.alerts import TeamMeasures
 from models.fitting.backtest import Backtest, Result
-from streams.reports.wording import date, number
+from streams.reports.formats import date, number
 
 SHARES = (0.05, 0.10)
 

@@ -16,17 +16,16 @@ from rich.table import Table
 import models
 from models import units
 from models.policy_file import SHIPPED
-from streams.reports.writing import write_report
+from streams.reports.output_files import write_report
 from streams.sources.logs import Log
-from streams.sources.opening import (
+from streams.sources.named_logs import Sorting, open_logs
+from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
     MapOption,
     SortFolderOption,
-    Sorting,
     SortMemoryOption,
     SortOption,
-    open_logs,
 )
 from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
 
@@ -64,7 +63,7 @@ def fit(
     Writes a parameter file; a policy uses it by [risk] parameters = "FILE" in place of its own numbers.
     """
     from models.fitting.fit import fit as fit_parameters
-    from streams.workshop.fitting.histories import read_history
+    from streams.workshop.fitting.history_reader import read_history
 
     try:
         chosen = models.load(policy)
@@ -120,7 +119,7 @@ def backtest(
     """
     from models.fitting import backtest as testing
     from streams.workshop.fitting.backtest_report import Report
-    from streams.workshop.fitting.histories import read_history
+    from streams.workshop.fitting.history_reader import read_history
 
     started = time.monotonic()
     try:
@@ -164,13 +163,13 @@ def backtest(
 
 def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizon_ms: int, shown: bool) -> PolicyReport:
     from models.fitting.alerts import changes_per_customer, team_measures
+    from streams.workshop.fitting.announcements import collect_announcements, without_damping
     from streams.workshop.fitting.backtest_report import Flapping, PolicyReport
-    from streams.workshop.fitting.histories import announced_by, without_patience
 
-    announced = announced_by(logs, policy, shown)
+    announced = collect_announcements(logs, policy, shown)
     customers = len(history.customers)
     with_patience = changes_per_customer(announced.values(), customers)
-    without = changes_per_customer(announced_by(logs, without_patience(policy), shown).values(), customers)
+    without = changes_per_customer(collect_announcements(logs, without_damping(policy), shown).values(), customers)
     team = team_measures(history, announced, history.begins_ms, horizon_ms)
     return PolicyReport(policy.ref, team, Flapping(*with_patience, *without))
 

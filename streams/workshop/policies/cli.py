@@ -10,7 +10,7 @@ import typer
 import models
 from models.policy_file import SHIPPED
 from models.policy_problem import PolicyError
-from streams.sources.opening import LogsArgument, MapOption
+from streams.sources.options import LogsArgument, MapOption
 from streams.terminal import FAILED, WRONG_USE, JsonOption, refuse, say, say_json, warn
 
 policy_app = typer.Typer(help="Make, check, show and test policies, and list the shipped ones.", no_args_is_help=True)
@@ -95,8 +95,8 @@ def show(
     """A policy in words and tables: what earns a tier and what loses it, what makes a risk, what is done about it."""
     from rich.console import Console
 
+    from streams.workshop.policies.sentences import as_wire, sections
     from streams.workshop.policies.show import as_markdown, print_sections
-    from streams.workshop.policies.words import as_wire, sections
 
     try:
         chosen = models.load(policy)
@@ -130,10 +130,10 @@ def test(
 
     Status 0 if all are as expected, 1 if not, 2 if a file can't be used. docs/policies.md has the form of the files.
     """
-    from streams.reports.writing import write_new
-    from streams.workshop.cases.cases import load_cases, shipped_cases
+    from streams.reports.output_files import write_new
+    from streams.workshop.cases.case_file import load_cases, shipped_cases
     from streams.workshop.cases.report import as_wire, lines_of, summary
-    from streams.workshop.cases.runs import run_cases
+    from streams.workshop.cases.runner import run_cases
 
     try:
         chosen = models.load(policy)

@@ -16,7 +16,7 @@ from models.facts import WindowKind
 from streams.terminal import say
 from streams.workshop.policies.proposal import Step, Wishes
 from streams.workshop.policies.round_thresholds import Sharing
-from streams.workshop.policies.spend_log import Spend
+from streams.workshop.policies.spend_history import Spend
 
 MOST_TIERS: Final = 5
 NAMES: Final = {

@@ -17,14 +17,14 @@ from rich.text import Text
 from models import units
 from models.fitting.fit import fit as fit_parameters
 from models.policy_file import load
-from streams.reports.writing import refuse_to_overwrite, write_new
-from streams.sources.opening import find_logs
+from streams.reports.output_files import refuse_to_overwrite, write_new
+from streams.sources.named_logs import find_logs
 from streams.terminal import INTERRUPTED, fail, refuse, say, say_json, warn
-from streams.workshop.fitting.histories import read_history
+from streams.workshop.fitting.history_reader import read_history
 from streams.workshop.policies.interview import Answers, Interview
 from streams.workshop.policies.proposal import HORIZON_MS, Proposal, propose, why_no_fit, window_of, written
 from streams.workshop.policies.round_thresholds import Spread, round_lines
-from streams.workshop.policies.spend_log import Spend, read_spend
+from streams.workshop.policies.spend_history import Spend, read_spend
 
 
 def make(

@@ -17,9 +17,9 @@ from models.fitting.maximum_likelihood import FitError
 from models.policy import Policy
 from models.policy_file import parse
 from streams.workshop.policies.round_thresholds import Sharing, Spread
-from streams.workshop.policies.spend_log import YEAR_MS, Spend
-from streams.workshop.policies.words import duration
-from streams.workshop.policies.year_under_thresholds import Year, year_under
+from streams.workshop.policies.sentences import duration
+from streams.workshop.policies.simulated_year import Year, year_under
+from streams.workshop.policies.spend_history import YEAR_MS, Spend
 
 HORIZON_MS: Final = 90 * units.DAY_MS
 Step = Literal["one", "direct"]

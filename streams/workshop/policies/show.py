@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.policy import Policy
-from streams.workshop.policies.words import Section
+from streams.workshop.policies.sentences import Section
 
 
 def print_sections(policy: Policy, found: Sequence[Section], console: Console) -> None:

@@ -163,7 +163,7 @@ def _is_path(source: object) -> bool:
 
 
 def _found(names: list[str], maps: Sequence[str]) -> list[Log]:
-    from streams.sources.opening import find_logs  # the command line's, which events at hand do not need
+    from streams.sources.named_logs import find_logs  # the command line's, which events at hand do not need
 
     return find_logs(names, maps)
 

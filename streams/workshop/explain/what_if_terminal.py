@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.workshop.explain.page import alert_in_words, indented, money, print_rows, signed, words
-from streams.workshop.explain.words import percent
+from streams.workshop.explain.sentences import percent
+from streams.workshop.explain.story_terminal import alert_in_words, indented, money, print_rows, signed, words
 
 NONE = "none"
 

@@ -12,8 +12,8 @@ from models.policy import Policy
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.progress import progress_over
 from streams.topics import INPUTS, JOURNAL
-from streams.workshop.explain.live import likely_first
 from streams.workshop.explain.story import ExplainError, Story, Watched
+from streams.workshop.explain.table_story import likely_first
 from streams.workshop.replay.run import replay_partition
 
 

@@ -53,6 +53,11 @@ def announcement_in_words(topic: str, body: dict[str, Any]) -> str:
     return IN_WORDS[topic](body)
 
 
+def with_text(topic: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The body of an announcement, with its topic and its sentence before its own fields."""
+    return {"topic": topic, "text": announcement_in_words(topic, body), **body}
+
+
 def percent(probability: float) -> str:
     """A probability for people to read."""
     return f"{100 * probability:.1f} %"

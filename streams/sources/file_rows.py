@@ -12,10 +12,10 @@ from typing import IO, Any, Final
 import orjson
 
 from models.events import Rejected
+from streams.sources.compression import FAILURES, opened
 from streams.sources.logs import LINES_AT_ONCE, LogError
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import WHITESPACE
-from streams.sources.packed import FAILURES, opened
 
 ROWS_A_BATCH: Final = 8_192
 

@@ -26,8 +26,8 @@ from models.contracts import (
 )
 from models.outputs import ALERTS, ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES
 from models.policy import Policy
-from streams.library import columns, frames
-from streams.library.given import Events, instant_of, logs_of, policy_of
+from streams.library import columns, dataframes
+from streams.library.inputs import Events, instant_of, logs_of, policy_of
 
 T = TypeVar("T")
 
@@ -203,11 +203,11 @@ class Replayed:
 
     def to_pandas(self, name: str) -> Any:
         """The same as a pandas DataFrame."""
-        return frames.to_pandas(self.to_arrow(name))
+        return dataframes.to_pandas(self.to_arrow(name))
 
     def to_polars(self, name: str) -> Any:
         """The same as a Polars DataFrame."""
-        return frames.to_polars(self.to_arrow(name))
+        return dataframes.to_polars(self.to_arrow(name))
 
     def write(self, folder: str | Path) -> None:
         """Write the files that `tierstream replay` would."""

@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from typing import Final
 
 from models.customer import NEVER_MS
-from streams.ingest.mapped import Item
+from streams.ingest.record_mapping import Item
 
 Place = tuple[str, int]
 """Topic and partition."""

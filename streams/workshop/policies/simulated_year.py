@@ -17,7 +17,7 @@ from models.events import Event, Rejected
 from models.fold import advance_own, apply_own, new_customer
 from models.outputs import TIER_CHANGES, Output
 from models.policy import Policy
-from streams.workshop.policies.spend_log import KEEPING, YEAR_MS, Spend
+from streams.workshop.policies.spend_history import KEEPING, YEAR_MS, Spend
 
 MONTHS: Final = 12
 MOST_CUSTOMERS: Final = 20_000

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct, field
 
 from models.policy import Policy
-from streams.library import columns, frames
-from streams.library.given import Events, instant_of, logs_of, policy_of
+from streams.library import columns, dataframes
+from streams.library.inputs import Events, instant_of, logs_of, policy_of
 
 if TYPE_CHECKING:
     from streams.workshop.compare.report import Report
@@ -129,11 +129,11 @@ class Compared:
 
     def to_pandas(self, name: str) -> Any:
         """The same as a pandas DataFrame."""
-        return frames.to_pandas(self.to_arrow(name))
+        return dataframes.to_pandas(self.to_arrow(name))
 
     def to_polars(self, name: str) -> Any:
         """The same as a Polars DataFrame."""
-        return frames.to_polars(self.to_arrow(name))
+        return dataframes.to_polars(self.to_arrow(name))
 
 
 def compare(

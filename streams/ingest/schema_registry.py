@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from models.events import Rejected
-from streams.ingest.rows import HEAD_BYTES, Read
+from streams.ingest.record_rows import HEAD_BYTES, Read
 from streams.settings import RegistrySettings, SettingsError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from models import units
 from models.events import FUTURE_TOLERANCE_MS, MAX_RECORD_BYTES, Rejected
 from streams.engine.merge import BEFORE_ALL_MS
-from streams.ingest.rows import Incoming, Readers, Rows, schema_id_of
+from streams.ingest.record_rows import Incoming, Readers, Rows, schema_id_of
 from streams.sources.mapped_log import as_json
 from streams.sources.mapping import Mapping
 

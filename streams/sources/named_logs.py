@@ -9,12 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import typer
-
+from streams.sources.compression import PACKED, plain_name
 from streams.sources.logs import JSONL, Log, LogError, LogFile
-from streams.sources.packed import PACKED, plain_name
 
 if TYPE_CHECKING:
     from streams.sources.kafka_log import KafkaLog
@@ -28,38 +26,8 @@ SUPPORTED: Final = (
     'and quoted globs of them ("2026/*.csv.gz"), and kafka://HOST:PORT'
 )
 
-DEFAULT_SORT_MEMORY: Final = "512MB"
 _SIZE: Final = re.compile(r"(\d+)\s*(kB|MB|GB|KiB|MiB|GiB)")
 _UNIT_BYTES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-LogsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        help="JSONL files (a line names its topic, or the file does), CSV and Parquet files with --map, also packed "
-        "(.gz, .zst); folders and globs of them; or kafka://HOST:PORT for the input topics there, or a part of them "
-        "(?from=2026-01-01&topics=purchases). docs/replay.md tells more."
-    ),
-]
-MapOption = Annotated[
-    list[str],
-    typer.Option(
-        "--map",
-        help="How files in a form of their own are read: a TOML file, or a preset (tierstream sources list). "
-        "GLOB=FILE for the files whose names match, each with its own.",
-    ),
-]
-
-
-SortOption = Annotated[
-    bool, typer.Option("--sort", help="Sort the logs by time first, on disk where they don't fit into memory.")
-]
-SortMemoryOption = Annotated[str, typer.Option(help="How much of it --sort takes.")]
-SortFolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Sort in this folder and keep what is done there: begun again, it goes on. Default: a temporary one in TMPDIR."
-    ),
-]
 
 
 class Sorting(NamedTuple):
@@ -166,10 +134,10 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
         )
     if mapping is None:
         return LogFile(path, number)
-    from streams.sources import tables
+    from streams.sources import file_rows
     from streams.sources.mapped_log import MappedLog
 
-    rows = {JSONL: tables.json_rows, CSV: tables.csv_rows, PARQUET: tables.parquet_rows}[kind]
+    rows = {JSONL: file_rows.json_rows, CSV: file_rows.csv_rows, PARQUET: file_rows.parquet_rows}[kind]
     return MappedLog(path, mapping, rows, number)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from models import units
 from streams.terminal import printable
-from streams.workshop.explain.words import percent
+from streams.workshop.explain.sentences import percent
 
 QUIET: Final = ("lifetime_spend", "lifetime_orders", "level", "probability", "log_odds", "value_at_stake", "alert", "tier", "downgrade_at", "locked")  # fmt: skip
 """What of a change is told by an announcement, or by a line of its own."""

@@ -21,7 +21,7 @@ from models.policy import Policy
 from models.tiers import Tier
 from streams.engine.batch import Batch, DeadLetter
 from streams.engine.merge import Record
-from streams.workshop.cases.cases import NONE, SCORE_DECIMALS, Case, Cases, Expectation, Happening, event_of
+from streams.workshop.cases.case_file import NONE, SCORE_DECIMALS, Case, Cases, Expectation, Happening, event_of
 from streams.workshop.replay.fold import Replay
 
 NOT_KNOWN: Final = "not known yet"

@@ -6,7 +6,6 @@ is told of the past is what was announced.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,7 +14,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from redis.exceptions import RedisError
 
 import models
 from models import story, units
@@ -28,15 +26,12 @@ from streams.broker.partitioner import partition_of
 from streams.engine.table import CUSTOMER, MARKER, NO_MARKER, Marker
 from streams.settings import Settings
 from streams.topics import changelog_topic
-from streams.view.customers import RedisView
-from streams.view.queue import AlertQueue
+from streams.workshop.explain.sentences import with_text
 from streams.workshop.explain.story import ExplainError, Story, Told
-from streams.workshop.explain.words import announcement_in_words
 
 MOST_ANNOUNCED: Final = 10_000
 
 
-# ---------------------------------------------------------------- the table
 class NotInTable(ExplainError):
     """The table has no such customer."""
 
@@ -144,14 +139,10 @@ def _announced(consumer: Consumer, settings: Settings, number: int, customer_id:
         for message in _messages(consumer, topic, number):
             if message.key() == key and message.value():
                 body = orjson.loads(message.value())
-                found[body["seq"]] = _in_words(name, body)
+                found[body["seq"]] = with_text(name, body)
             if len(found) == seq:
                 break
     return [found[one] for one in sorted(found)]
-
-
-def _in_words(topic: str, body: dict[str, Any]) -> dict[str, Any]:
-    return {"topic": topic, "text": announcement_in_words(topic, body), **body}
 
 
 def _partitions(consumer: Consumer, topic: str, deadline: float = float("inf")) -> list[int]:
@@ -178,36 +169,3 @@ def _messages(consumer: Consumer, topic: str, number: int, deadline: float = flo
         raise TableTooLarge(
             f"{topic}, partition {number} was not read to its end in time; it has {end - first:,} records"
         ) from None
-
-
-# ---------------------------------------------------------------- the view
-def seen_in_view(settings: Settings, url: str, customer_id: str) -> dict[str, Any]:
-    """A customer out of the serving view, in the form of a story: as of when something last happened. Raises ExplainError."""
-
-    async def look_up() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-        view = RedisView(url, settings.redis_prefix)
-        try:
-            return await view.customer(customer_id), await AlertQueue(view).story(customer_id, count=MOST_ANNOUNCED)
-        finally:
-            await view.redis.aclose()
-
-    try:
-        found, told = asyncio.run(look_up())
-    except (RedisError, OSError, ValueError) as error:
-        raise ExplainError(f"Redis does not answer: {error}; check TIERSTREAM_REDIS_URL") from None
-    if found is None or found["profile"] is None:
-        raise ExplainError(f"the view has no customer {customer_id!r}, or not their profile yet")
-    profile = found["profile"]
-    return {
-        "customer_id": customer_id,
-        "policy": profile["policy"],
-        "currency": profile["currency"],
-        "horizon": None,
-        "at": profile["as_of"],
-        "events": 0,
-        "moments": [],
-        "announced": [_in_words(one["topic"], one) for one in reversed(told)],
-        "now": profile,
-        "with_one_purchase": None,
-        "without_a_purchase": None,
-    }
