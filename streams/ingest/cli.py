@@ -13,7 +13,7 @@ from streams.settings import Settings, SettingsError, load_ingest_settings, load
 from streams.terminal import FAILED, JsonOption, fail, printable, refuse, say, say_json
 
 if TYPE_CHECKING:
-    from streams.ingest.record_mapping import Item
+    from streams.ingest.record_mapping import MappedRecord
     from streams.sources.logs import Decodes
 
 MOST_SHOWN: Final = 2_000
@@ -84,23 +84,23 @@ def ingest(
         raise typer.Exit(FAILED)
 
 
-def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[Item]:
+def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[MappedRecord]:
     from streams.ingest.group import sample
-    from streams.ingest.schema_registry import RegistryAway
+    from streams.ingest.schema_registry import RegistryUnavailable
     from streams.ingest.writer import IngestError
 
     records = sample(settings, source.topic, count, since)
     try:
         schemas.learn(source.schema_ids(records))
-    except RegistryAway as error:
+    except RegistryUnavailable as error:
         raise IngestError(str(error)) from None
-    found: list[Item] = source.items(records, schemas)
+    found: list[MappedRecord] = source.items(records, schemas)
     if not found:
         say(f"{source.topic} has no records there")
     return found
 
 
-def _show(topic: str, item: Item, decoder: Decodes, as_json: bool) -> int:
+def _show(topic: str, item: MappedRecord, decoder: Decodes, as_json: bool) -> int:
     """What became of a record; returns in how many ways it is refused."""
     where = item.record.origin
     lines: list[tuple[str, Any]] = []

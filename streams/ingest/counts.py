@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from streams.ingest.partition_merge import Place
-from streams.ingest.record_mapping import OUTCOMES, Item
+from streams.ingest.record_mapping import OUTCOMES, MappedRecord
 from streams.settings import SettingsError
 from streams.telemetry.stats import BATCH_SECONDS, RECORDS_A_BATCH
 
@@ -59,7 +59,7 @@ class Counts(Collector):
     def _counter(self, name: str, text: str, *labels: str) -> prometheus_client.Counter:
         return prometheus_client.Counter(f"tierstream_ingest_{name}", text, labels, registry=self.registry)
 
-    def written(self, items: list[Item], seconds: float) -> None:
+    def written(self, items: list[MappedRecord], seconds: float) -> None:
         """A batch is committed."""
         outcomes = Counter((item.record.topic, item.outcome) for item in items)
         for (topic, outcome), count in outcomes.items():

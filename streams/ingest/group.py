@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from models import units
 from streams.broker.librdkafka import quiet, reading
-from streams.ingest.record_rows import Incoming
+from streams.ingest.record_rows import SourceRecord
 from streams.ingest.writer import IngestError
 from streams.settings import Settings
 
@@ -47,7 +47,7 @@ def _consumer(settings: Settings, group: str, options: dict[str, Any] | None = N
             ) from None
 
 
-def note_beginning(settings: Settings, group: str, topics: Collection[str], since: str) -> None:
+def commit_start_offsets(settings: Settings, group: str, topics: Collection[str], since: str) -> None:
     """Have a group that has been nowhere in a topic begin where it shall. Raises IngestError.
 
     Before it joins: the broker refuses this to who is no member once another is, who has done the same then.
@@ -56,7 +56,7 @@ def note_beginning(settings: Settings, group: str, topics: Collection[str], sinc
     """
     with _consumer(settings, group, {"isolation.level": "read_uncommitted"}) as consumer:
         for topic in topics:
-            _note_beginning(consumer, _places(consumer, settings, topic), since)
+            _commit_start_offsets(consumer, _places(consumer, settings, topic), since)
 
 
 def _has_no_coordinator(error: BaseException) -> bool:
@@ -69,7 +69,7 @@ def _has_no_coordinator(error: BaseException) -> bool:
     wait=wait_fixed(0.2),
     reraise=True,
 )
-def _note_beginning(consumer: Any, places: Sequence[Any], since: str) -> None:
+def _commit_start_offsets(consumer: Any, places: Sequence[Any], since: str) -> None:
     known = consumer.committed(list(places), timeout=PATIENCE_SECONDS)
     if any(one.offset != OFFSET_INVALID for one in known):
         return
@@ -80,7 +80,7 @@ def _note_beginning(consumer: Any, places: Sequence[Any], since: str) -> None:
             raise
 
 
-def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incoming]:
+def sample(settings: Settings, topic: str, count: int, since: str) -> list[SourceRecord]:
     """Some records of a topic: the first from a time or the beginning on; with `now` the latest. Raises IngestError."""
     with _consumer(settings, f"tierstream-check-{uuid.uuid4()}") as consumer:
         places = _places(consumer, settings, topic)
@@ -91,7 +91,7 @@ def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incom
         else:
             places = _beginnings(consumer, places, since)
         consumer.assign(places)
-        found: list[Incoming] = []
+        found: list[SourceRecord] = []
         left = {one.partition: count for one in places}
         while left:
             message = consumer.poll(PATIENCE_SECONDS)
@@ -103,7 +103,7 @@ def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incom
             if number not in left:
                 continue
             if error is None:
-                found.append(Incoming.of(message))
+                found.append(SourceRecord.of(message))
                 left[number] -= 1
             if error is not None or not left[number]:
                 del left[number]

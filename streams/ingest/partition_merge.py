@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from typing import Final
 
 from models.customer import NEVER_MS
-from streams.ingest.record_mapping import Item
+from streams.ingest.record_mapping import MappedRecord
 
 Place = tuple[str, int]
 """Topic and partition."""
@@ -28,7 +28,7 @@ class _Waiting:
     """The records of a partition that wait for their turn."""
 
     def __init__(self) -> None:
-        self.items: deque[Item] = deque()
+        self.items: deque[MappedRecord] = deque()
         self.bytes = 0
         self.is_at_end = False
 
@@ -37,7 +37,7 @@ class _Waiting:
         return len(self.items) >= max(LEAST, ENOUGH // share) or self.bytes >= ENOUGH_BYTES // share
 
 
-class Pace:
+class PartitionMerge:
     """The records in hand."""
 
     def __init__(self, max_idle_seconds: float) -> None:
@@ -52,7 +52,7 @@ class Pace:
         self._waiting = {place: _Waiting() for place in sorted(places)}
         self._held_up_since = None
 
-    def add(self, place: Place, items: list[Item]) -> None:
+    def add(self, place: Place, items: list[MappedRecord]) -> None:
         """The next records of a partition."""
         waiting = self._waiting[place]
         waiting.items.extend(items)
@@ -76,7 +76,7 @@ class Pace:
         # Read on again at half of it, so that there is something left until more comes.
         return {place for place, one in self._waiting.items() if one.fills(2 * share if place in paused else share)}
 
-    def take(self, now: float, most: int) -> list[Item]:
+    def take(self, now: float, most: int) -> list[MappedRecord]:
         """The records whose turn it is, at most so many. `now` is a monotonic time in seconds."""
         behind = [place for place, one in self._waiting.items() if not one.items and not one.is_at_end]
         self.left_aside = []

@@ -17,10 +17,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.broker.librdkafka import quiet, tailing
 from streams.engine.merge import BEFORE_ALL_MS
 from streams.ingest.counts import Counts
-from streams.ingest.partition_merge import Pace, Place
+from streams.ingest.partition_merge import PartitionMerge, Place
 from streams.ingest.record_mapping import Source
-from streams.ingest.record_rows import Incoming
-from streams.ingest.schema_registry import RegistryAway, Schemas
+from streams.ingest.record_rows import SourceRecord
+from streams.ingest.schema_registry import RegistryUnavailable, Schemas
 from streams.ingest.writer import TRY_SECONDS, Interrupted, Writer, give_up_if_fatal
 from streams.settings import Settings
 
@@ -53,12 +53,12 @@ class Ingest:
         self._counts = counts
         self._is_over = is_over
         self._writer = Writer(settings, group)
-        self._pace = Pace(settings.max_idle / 1_000)
+        self._pace = PartitionMerge(settings.max_idle / 1_000)
         self._ours: list[Place] = []
         self._next: dict[Place, int] = {}
         """Of each partition the offset that is read next."""
         self._latest_ms: dict[Place, int] = {}
-        self._unmapped: dict[Place, list[Incoming]] = {}
+        self._unmapped: dict[Place, list[SourceRecord]] = {}
         """What waits for the registry."""
         self._paused: set[Place] = set()
         self._left_aside: list[Place] = []
@@ -99,7 +99,7 @@ class Ingest:
             self._counts.interrupted()
             self._wait(f"begun anew: {error}")
             self._must_begin = True
-        except RegistryAway as error:
+        except RegistryUnavailable as error:
             self._wait(str(error))
 
     def _poll(self) -> list[Any]:
@@ -120,7 +120,7 @@ class Ingest:
             if self._must_begin or message.offset() < self._next.get(place, message.offset() + 1):
                 continue  # on its way before it was known where to begin
             self._next[place] = message.offset() + 1
-            self._unmapped.setdefault(place, []).append(Incoming.of(message))
+            self._unmapped.setdefault(place, []).append(SourceRecord.of(message))
         self._note_ends()
 
     def _note_error(self, place: Place, error: KafkaError) -> None:
@@ -139,7 +139,7 @@ class Ingest:
                 self._pace.note_end(place, offset >= end >= 0)
 
     def _map(self) -> None:
-        """Raises RegistryAway; what is not mapped then stays."""
+        """Raises RegistryUnavailable; what is not mapped then stays."""
         for place, records in list(self._unmapped.items()):
             source = self._sources[place[0]]
             self._schemas.learn(source.schema_ids(records))

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from models import units
 from models.events import FUTURE_TOLERANCE_MS, MAX_RECORD_BYTES, Rejected
 from streams.engine.merge import BEFORE_ALL_MS
-from streams.ingest.record_rows import Incoming, Readers, Rows, schema_id_of
+from streams.ingest.record_rows import Readers, Rows, SourceRecord, schema_id_of
 from streams.sources.mapped_log import as_json
 from streams.sources.mapping import Mapping
 
@@ -22,7 +22,7 @@ REFUSED: Final = "refused"
 OUTCOMES: Final = (INGESTED, LEFT_OUT, TOMBSTONE, REFUSED)
 
 
-class Made(NamedTuple):
+class KeyedEvent(NamedTuple):
     """An event for an input topic, keyed by its customer."""
 
     topic: str
@@ -30,13 +30,13 @@ class Made(NamedTuple):
     value: bytes
 
 
-class Item(NamedTuple):
+class MappedRecord(NamedTuple):
     """A record with what it became."""
 
-    record: Incoming
+    record: SourceRecord
     at_ms: int
     """The latest time of its partition up to it: in this order a partition keeps its own."""
-    made: list[Made]
+    made: list[KeyedEvent]
     refused: list[Rejected]
 
     @property
@@ -57,18 +57,20 @@ class Source:
         self.mapping = mapping
         self.rows = Rows(mapping.reads)
 
-    def schema_ids(self, records: Iterable[Incoming]) -> set[int]:
+    def schema_ids(self, records: Iterable[SourceRecord]) -> set[int]:
         """The schemas that are needed to read records."""
         found = {schema_id_of(record.value) for record in records}
         if self.rows.reads_key:
             found |= {schema_id_of(record.key) for record in records}
         return {one for one in found if one is not None}
 
-    def items(self, records: Iterable[Incoming], readers: Readers, latest_ms: int = BEFORE_ALL_MS) -> list[Item]:
+    def items(
+        self, records: Iterable[SourceRecord], readers: Readers, latest_ms: int = BEFORE_ALL_MS
+    ) -> list[MappedRecord]:
         """What records of one partition become; `latest_ms` is the time of those before them."""
         items = []
         for record in records:
-            made: list[Made] = []
+            made: list[KeyedEvent] = []
             refused: list[Rejected] = []
             if record.value is not None:
                 row = self.rows.row(record, readers)
@@ -82,11 +84,11 @@ class Source:
                         else:
                             made.append(one)
                             latest_ms = max(latest_ms, _time_ms(body, record.timestamp_ms))
-            items.append(Item(record, latest_ms, made, refused))
+            items.append(MappedRecord(record, latest_ms, made, refused))
         return items
 
 
-def _made(topic: str, body: dict[str, Any]) -> Made | Rejected:
+def _made(topic: str, body: dict[str, Any]) -> KeyedEvent | Rejected:
     """An event on its way. Whether the body is a valid one, the worker says, which has the policy."""
     customer_id = body.get("customer_id")
     if not isinstance(customer_id, str) or not customer_id:
@@ -94,7 +96,7 @@ def _made(topic: str, body: dict[str, Any]) -> Made | Rejected:
     value = as_json(body)
     if len(value) > MAX_RECORD_BYTES:
         return Rejected("too_large", f"{len(value)} bytes; an event has at most {MAX_RECORD_BYTES}")
-    return Made(topic, customer_id.encode(), value)
+    return KeyedEvent(topic, customer_id.encode(), value)
 
 
 def _time_ms(body: Any, timestamp_ms: int | None) -> int:

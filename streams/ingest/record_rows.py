@@ -25,7 +25,7 @@ Readers = Mapping[int, Read | Rejected]
 """By schema id; or why there is none."""
 
 
-class Incoming(NamedTuple):
+class SourceRecord(NamedTuple):
     """A record as it came."""
 
     topic: str
@@ -37,7 +37,7 @@ class Incoming(NamedTuple):
     headers: list[tuple[str, bytes | None]] | None
 
     @classmethod
-    def of(cls, message: Any) -> Incoming:
+    def of(cls, message: Any) -> SourceRecord:
         """As librdkafka gives it."""
         kind, timestamp_ms = message.timestamp()
         return cls(
@@ -73,7 +73,7 @@ class Rows:
         self._wants_timestamp = TIMESTAMP in columns
         self._wants_place = not columns.isdisjoint(PLACE)
 
-    def row(self, record: Incoming, readers: Readers) -> dict[str, Any] | Rejected:
+    def row(self, record: SourceRecord, readers: Readers) -> dict[str, Any] | Rejected:
         """The row of a record that has a value."""
         row = _read(record.value or b"", readers)
         if isinstance(row, Rejected):

@@ -13,7 +13,7 @@ from typing import Final
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.engine.gc_tuning import collect_rarely
 from streams.ingest.counts import Counts, serve_pages
-from streams.ingest.group import note_beginning
+from streams.ingest.group import commit_start_offsets
 from streams.ingest.pipeline import Ingest, log
 from streams.ingest.schema_registry import Schemas
 from streams.ingest.sources import find_sources
@@ -48,7 +48,7 @@ def _carry(settings: Settings, given: IngestSettings, registry: RegistrySettings
         schemas = Schemas(registry)
         if settings.create_topics:
             create_topics(settings)
-        note_beginning(settings, group, list(sources), given.since)
+        commit_start_offsets(settings, group, list(sources), given.since)
         counts = Counts(sources)
         pages = serve_pages(counts, settings.web_host, given.web_port) if given.web_port else None
         try:

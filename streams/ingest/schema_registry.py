@@ -31,7 +31,7 @@ ANSWER_SECONDS: Final = 10.0
 log = logging.getLogger(__name__)
 
 
-class RegistryAway(Exception):
+class RegistryUnavailable(Exception):
     """The registry does not answer as it should; the message says how. It may pass."""
 
 
@@ -45,7 +45,7 @@ class Schemas(dict[int, Read | Rejected]):
         self._ask_again_at: dict[int, float] = {}
 
     def learn(self, schema_ids: Collection[int]) -> None:
-        """Get these schemas, if they are not here. Raises RegistryAway; then the same can be asked again."""
+        """Get these schemas, if they are not here. Raises RegistryUnavailable; then the same can be asked again."""
         now = time.monotonic()
         for schema_id in schema_ids:
             if schema_id in self and now < self._ask_again_at.get(schema_id, now + 1):
@@ -67,7 +67,7 @@ class Schemas(dict[int, Read | Rejected]):
             return Rejected("unknown_schema", f"the registry does not know its schema {schema_id}")
         try:
             return self._reader_of(schema)
-        except RegistryAway:
+        except RegistryUnavailable:
             raise
         except Exception as error:  # whatever a library has against a schema that anybody may have written
             return Rejected("unknown_schema", f"its schema {schema_id} is of no use: {error}"[:1_000])
@@ -101,7 +101,7 @@ class Schemas(dict[int, Read | Rejected]):
         return list(found.items())
 
     def _asked(self, get: Any, *what: Any) -> Any:
-        """The registry's answer; None if it does not have it. Raises RegistryAway."""
+        """The registry's answer; None if it does not have it. Raises RegistryUnavailable."""
         import httpx2
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -111,9 +111,9 @@ class Schemas(dict[int, Read | Rejected]):
             if error.http_status_code == NOT_FOUND and error.error_code // 100 == SCHEMA_NOT_FOUND // 100:
                 return None
             # A 404 without such a code is of a server that is no registry, or not at this path.
-            raise RegistryAway(f"the registry at {self._url} refused: {error}") from None
+            raise RegistryUnavailable(f"the registry at {self._url} refused: {error}") from None
         except httpx2.HTTPError as error:
-            raise RegistryAway(f"the registry at {self._url} does not answer: {error}") from None
+            raise RegistryUnavailable(f"the registry at {self._url} does not answer: {error}") from None
 
 
 def _client(settings: RegistrySettings) -> Any:

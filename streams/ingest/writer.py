@@ -16,7 +16,7 @@ from streams.engine.batch import DeadLetter
 from streams.engine.envelope import dead_letter_record
 from streams.engine.merge import Record
 from streams.ingest.partition_merge import Place
-from streams.ingest.record_mapping import Item
+from streams.ingest.record_mapping import MappedRecord
 from streams.settings import Settings
 from streams.topics import COMMANDS, INPUTS
 
@@ -99,7 +99,7 @@ class Writer:
         found = producer.list_topics(self._settings.topic(COMMANDS), timeout=TRY_SECONDS).topics
         self._everybody = list(found[self._settings.topic(COMMANDS)].partitions)
 
-    def write(self, items: list[Item], group_metadata: Any, until: Callable[[], bool]) -> None:
+    def write(self, items: list[MappedRecord], group_metadata: Any, until: Callable[[], bool]) -> None:
         """Write a batch. Raises Interrupted or IngestError; `until` says when it is no longer tried."""
         self.begin(until)
         offsets = {(item.record.topic, item.record.partition): item.record.offset + 1 for item in items}
@@ -123,7 +123,7 @@ class Writer:
             self.drop()
             raise
 
-    def _produce(self, items: list[Item]) -> None:
+    def _produce(self, items: list[MappedRecord]) -> None:
         produce, topics = self._producer.produce, {name: self._settings.topic(name) for name in INPUTS}
         for item in items:
             # Without any, the producer's own. One that is as old as the event is no event of the future to the worker.
@@ -137,7 +137,7 @@ class Writer:
             for rejected in item.refused:
                 self._produce_letter(item, rejected)
 
-    def _produce_letter(self, item: Item, rejected: Rejected) -> None:
+    def _produce_letter(self, item: MappedRecord, rejected: Rejected) -> None:
         one = item.record
         record = Record(one.topic, one.partition, one.offset, one.key, one.value, one.timestamp_ms, rejected)
         key, value, headers = dead_letter_record(DeadLetter(rejected.code, rejected.detail, record))

@@ -17,7 +17,7 @@ from msgspec import UNSET, Struct
 from models import contracts, units
 from models.customer import BASE_LEVEL
 from models.policy import Policy
-from streams.library.dataframes import package
+from streams.library.dataframes import require_package
 
 MONEY_DIGITS: Final = 38
 REPEATED: Final = ("policy", "currency", "main_cause", "region", "category", "segment")
@@ -137,7 +137,7 @@ def _duration_ms(written: str) -> int:
 # ---------------------------------------------------------------- Arrow
 def arrow_schema(bodies: Iterable[type[Struct]], policy: Policy) -> Any:
     """The Arrow schema of a table of bodies."""
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     return pa.schema(
         [pa.field(one.name, _column_kind(one, policy), nullable=one.is_nullable) for one in columns_of(bodies)]
     )
@@ -145,7 +145,7 @@ def arrow_schema(bodies: Iterable[type[Struct]], policy: Policy) -> Any:
 
 def arrow_table(bodies: Iterable[type[Struct]], rows: Iterable[Struct], policy: Policy) -> Any:
     """Bodies of these classes as an Arrow table."""
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     several, columns = list(rows), columns_of(bodies)
     schema = arrow_schema(bodies, policy)
     arrays = []
@@ -163,7 +163,7 @@ def arrow_table(bodies: Iterable[type[Struct]], rows: Iterable[Struct], policy: 
 
 
 def _column_kind(column: Column, policy: Policy) -> Any:
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     known = column.categories(policy)
     if known is not None or column.path[-1] in REPEATED:
         return pa.dictionary(pa.int32(), pa.string(), ordered=known is not None and known[1])
@@ -171,7 +171,7 @@ def _column_kind(column: Column, policy: Policy) -> Any:
 
 
 def _arrow_kind(kind: mi.Type, policy: Policy) -> Any:
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     kind, _ = _stripped(kind)
     if kind == _DURATION:
         return pa.duration("ms")

@@ -10,7 +10,7 @@ class MissingPackageError(ImportError):
     """A table was asked for without the package that makes it; the message says what to install."""
 
 
-def package(name: str) -> Any:
+def require_package(name: str) -> Any:
     """A package of the extra `notebook`. Raises MissingPackageError."""
     try:
         return importlib.import_module(name)
@@ -22,7 +22,7 @@ def package(name: str) -> Any:
 
 def to_pandas(table: Any) -> Any:
     """An Arrow table as a pandas DataFrame: money stays exact, and integers of which some are missing stay integers."""
-    pd, pa = package("pandas"), package("pyarrow")
+    pd, pa = require_package("pandas"), require_package("pyarrow")
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
     def kind_for(kind: Any) -> Any:
@@ -34,4 +34,4 @@ def to_pandas(table: Any) -> Any:
 
 def to_polars(table: Any) -> Any:
     """An Arrow table as a Polars DataFrame."""
-    return package("polars").from_arrow(table)
+    return require_package("polars").from_arrow(table)

@@ -55,7 +55,7 @@ def topic_of(event: Mapping[str, Any]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-class GivenLog:
+class InMemoryLog:
     """Events that are at hand, one stream in the order given: they are read as the lines of a file would be."""
 
     bytes = None
@@ -76,7 +76,7 @@ class GivenLog:
     def _records(self, decoder: Decodes) -> Iterator[Record]:
         (partition,) = self.files
         for number, event in enumerate(self._events, 1):
-            value = written(event)
+            value = encode_event(event)
             topic = self._topic or _topic_of(event, value)
             if topic in TOPIC_BODIES:
                 decoded = decoder.decode(topic, value)
@@ -89,7 +89,7 @@ class GivenLog:
             yield Record(topic or "", partition, number, None, value, None, decoded)
 
 
-def written(event: Wire) -> bytes:
+def encode_event(event: Wire) -> bytes:
     """An event as JSON. Raises LogError."""
     if isinstance(event, bytes | str):
         return (event if isinstance(event, bytes) else event.encode()).rstrip(b"\r\n")
@@ -143,18 +143,18 @@ def logs_of(events: Events, maps: Sequence[str] = ()) -> list[Log]:
         if strange is not None:
             raise LogError(f"{strange!r} stands among paths; {_expected()}")
         return _found([str(one) for one in paths], maps)
-    return [GivenLog(() if first is None else chain([first], several))]
+    return [InMemoryLog(() if first is None else chain([first], several))]
 
 
-def _at_hand(source: Any, topic: str | None = None, number: int = 0) -> GivenLog:
+def _at_hand(source: Any, topic: str | None = None, number: int = 0) -> InMemoryLog:
     if _is_table(source):
-        return GivenLog(_rows(source, topic), topic, number)
+        return InMemoryLog(_rows(source, topic), topic, number)
     if _is_path(source):
         raise LogError(f"{source}: a path names its topic itself, by its name or line by line; give a list of paths")
     if isinstance(source, bytes | str):
         text = source if isinstance(source, bytes) else source.encode()
         source = [line for line in text.split(b"\n") if line.strip()]
-    return GivenLog(source, topic, number)
+    return InMemoryLog(source, topic, number)
 
 
 def _is_path(source: object) -> bool:

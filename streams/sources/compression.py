@@ -12,23 +12,23 @@ from typing import IO, Any, Final, cast
 
 import zstandard
 
-PACKED: Final = (".gz", ".zst")
+COMPRESSED_ENDINGS: Final = (".gz", ".zst")
 CHUNK_BYTES: Final = 1 << 16
-FAILURES: Final = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+READ_ERRORS: Final = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 """What reading a file may end in."""
 
 
-def plain_name(path: Path) -> str:
+def uncompressed_name(path: Path) -> str:
     """A file's name without the ending that says how it is packed.
 
-    >>> plain_name(Path("shop/orders.csv.zst"))
+    >>> uncompressed_name(Path("shop/orders.csv.zst"))
     'orders.csv'
     """
-    return path.stem if path.suffix in PACKED else path.name
+    return path.stem if path.suffix in COMPRESSED_ENDINGS else path.name
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def open_decompressed(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """A file's content, unpacked, and the file itself, whose position says how much of it was read."""
     with path.open("rb") as file:
         if path.suffix == ".gz":

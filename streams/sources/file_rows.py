@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import orjson
 
 from models.events import Rejected
-from streams.sources.compression import FAILURES, opened
+from streams.sources.compression import READ_ERRORS, open_decompressed
 from streams.sources.logs import LINES_AT_ONCE, LogError
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import WHITESPACE
@@ -31,7 +31,7 @@ def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> R
     line = 0
     with ExitStack() as files:
         try:
-            content, raw = files.enter_context(opened(path))
+            content, raw = files.enter_context(open_decompressed(path))
             text = io.TextIOWrapper(content, encoding, newline="")
             lines = csv.reader(text, delimiter=file.delimiter) if file.delimiter != WHITESPACE else _Words(text)
             header = file.header or next(iter(lines), [])
@@ -55,7 +55,7 @@ def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> R
             raise LogError(f"{path}, after line {line}: {error}; is the encoding {file.encoding}?") from None
         except (csv.Error, UnicodeError) as error:
             raise LogError(f"{path}, after line {line}: {error}; is it a CSV file?") from None
-        except FAILURES as error:
+        except READ_ERRORS as error:
             raise LogError(f"{path}, after line {line}: {error}; is it a whole file?") from None
 
 
@@ -77,7 +77,7 @@ def json_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> 
     number = 0
     with ExitStack() as files:
         try:
-            lines, raw = files.enter_context(opened(path))
+            lines, raw = files.enter_context(open_decompressed(path))
             read = 0
             for number, line in enumerate(lines, 1):
                 if number % LINES_AT_ONCE == 0:
@@ -86,7 +86,7 @@ def json_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> 
                 if line.strip():
                     yield number, _object(line)
             on_bytes(raw.tell() - read)
-        except FAILURES as error:
+        except READ_ERRORS as error:
             raise LogError(f"{path}, after line {number}: {error}; is it a whole file?") from None
 
 

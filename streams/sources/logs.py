@@ -11,7 +11,7 @@ import msgspec
 
 from models.events import Event, Rejected
 from streams.engine.merge import Record, records_of_lines
-from streams.sources.compression import FAILURES, opened, plain_name
+from streams.sources.compression import READ_ERRORS, open_decompressed, uncompressed_name
 from streams.topics import INPUTS
 
 LINES_AT_ONCE: Final = 1_000
@@ -78,13 +78,13 @@ class LogFile:
         self.path = path
         self.partition = file_partition(number)
         self.files = {self.partition: path.name}
-        stem = plain_name(path)
+        stem = uncompressed_name(path)
         for ending in JSONL:
             stem = stem.removesuffix(ending)
         self.topic = next((topic for topic in INPUTS if stem == topic or stem.endswith(f"-{topic}")), None)
         try:
             self.bytes: int | None = path.stat().st_size
-            with opened(path):
+            with open_decompressed(path):
                 pass
         except OSError as error:
             raise LogError(
@@ -102,7 +102,7 @@ class LogFile:
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
         number = read = 0
         try:
-            with opened(self.path) as (lines, file):
+            with open_decompressed(self.path) as (lines, file):
                 while True:
                     found: list[bytes] = []
                     try:
@@ -115,7 +115,7 @@ class LogFile:
                         return
                     on_bytes(file.tell() - read)
                     read = file.tell()
-        except FAILURES as error:
+        except READ_ERRORS as error:
             raise LogError(f"{self.path}, after line {number}: {error}; is it a whole file?") from None
 
     def _decoded(self, lines: list[bytes], number: int, decoder: Decodes) -> list[Record]:

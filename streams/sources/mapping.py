@@ -15,7 +15,7 @@ from typing import Any, Final
 from models import units
 from models.events import Rejected
 from streams.sources.mapping_file import Condition, MappingFile, Rules, Wanted, merged_rules, read_mapping_file
-from streams.sources.value_formats import EXACT, Numbers, Unmappable, as_text, is_empty, shown, time_reader
+from streams.sources.value_formats import EXACT, NumberFormat, Unmappable, as_text, is_empty, shown, time_reader
 
 ORIGIN: Final = "@origin"
 """The column that says where a row comes from, as `orders.csv:17`: its event's id if the row has none of its own."""
@@ -96,7 +96,7 @@ class _Event:
         self.topic = rules.topic
         self.optional = rules.optional
         self._constants = rules.constants
-        self._numbers = Numbers(file)
+        self._numbers = NumberFormat(file)
         self._minor_units = file.minor_units
         self._negative_is_refund = file.negative == "refund"
         read_time = time_reader(file)
@@ -281,7 +281,7 @@ def _needed(rules: Rules) -> list[list[str]]:
     return [_names(one) for one in needed]
 
 
-def _test(wanted: Wanted, numbers: Numbers) -> Callable[[Any], bool]:
+def _test(wanted: Wanted, numbers: NumberFormat) -> Callable[[Any], bool]:
     """What tells whether a value is as a condition has it."""
     if not isinstance(wanted, Condition):
         wanted = Condition(among=[wanted] if isinstance(wanted, str) else wanted)

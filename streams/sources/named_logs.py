@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streams.sources.compression import PACKED, plain_name
+from streams.sources.compression import COMPRESSED_ENDINGS, uncompressed_name
 from streams.sources.logs import JSONL, Log, LogError, LogFile
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CSV: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = (".parquet", ".pq")
 SUPPORTED: Final = (
-    f"files ending in {', '.join((*JSONL, *CSV))} (these also packed: {', '.join(PACKED)}) or {', '.join(PARQUET)}, folders "
+    f"files ending in {', '.join((*JSONL, *CSV))} (these also packed: {', '.join(COMPRESSED_ENDINGS)}) or {', '.join(PARQUET)}, folders "
     'and quoted globs of them ("2026/*.csv.gz"), and kafka://HOST:PORT'
 )
 
@@ -118,9 +118,9 @@ def _paths(name: str) -> list[Path]:
 
 
 def _kind(path: Path) -> tuple[str, ...] | None:
-    ending = Path(plain_name(path)).suffix
+    ending = Path(uncompressed_name(path)).suffix
     kind = next((kind for kind in (JSONL, CSV, PARQUET) if ending in kind), None)
-    return None if kind is PARQUET and path.suffix in PACKED else kind
+    return None if kind is PARQUET and path.suffix in COMPRESSED_ENDINGS else kind
 
 
 def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:

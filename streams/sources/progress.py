@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from streams.sources.logs import Log
 
 
-class Reading:
+class ReadProgress:
     """What is told on the way; shown nowhere."""
 
     def on_bytes(self, count: int) -> None:
@@ -22,7 +22,7 @@ class Reading:
         """So many more events were done with."""
 
 
-class _Bar(Reading):
+class _Bar(ReadProgress):
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar
         self._task = task
@@ -41,10 +41,10 @@ class _Bar(Reading):
 @contextmanager
 def progress_over(
     logs: Sequence[Log], shown: bool, what: str = "replaying", console: Console | None = None
-) -> Iterator[Reading]:
+) -> Iterator[ReadProgress]:
     """A progress bar over the bytes of the logs, or nothing."""
     if not shown:
-        yield Reading()
+        yield ReadProgress()
         return
     sizes = [log.bytes for log in logs]
     # How long a topic is, is not known before it is read.

@@ -18,7 +18,7 @@ import zstandard
 from streams.sources.logs import LogError
 
 BLOCK_BYTES: Final = 256 * 1024
-MOST_AT_ONCE: Final = 64
+MAX_MERGE_WIDTH: Final = 64
 """Runs merged at the same time; of each, a block is in memory."""
 FRAME_OVERHEAD_BYTES: Final = 64
 """What a frame takes in memory beside its content."""
@@ -116,11 +116,11 @@ def _exactly(read: bytes, length: int) -> bytes:
     return read
 
 
-def merged_runs(paths: Iterable[Path], on_bytes: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
+def merge_runs(paths: Iterable[Path], on_bytes: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
     """The frames of several runs in order."""
     return heapq.merge(*(read_run(path, on_bytes) for path in paths))
 
 
-def most_at_once(memory_bytes: int) -> int:
+def merge_width(memory_bytes: int) -> int:
     """How many runs are merged at the same time in so much memory: frames of a block lie there packed and unpacked."""
-    return max(2, min(MOST_AT_ONCE, memory_bytes // (3 * BLOCK_BYTES)))
+    return max(2, min(MAX_MERGE_WIDTH, memory_bytes // (3 * BLOCK_BYTES)))

@@ -21,8 +21,8 @@ from models.bodies import Time
 from models.events import Event, Rejected
 from streams.engine.merge import BEFORE_ALL_MS, Record
 from streams.sources.logs import Decodes, Log, LogError
-from streams.sources.progress import Reading, progress_over
-from streams.sources.sort_runs import Frames, disk_error, merged_runs, most_at_once, write_run
+from streams.sources.progress import ReadProgress, progress_over
+from streams.sources.sort_runs import Frames, disk_error, merge_runs, merge_width, write_run
 from streams.topics import INPUTS
 
 LEAST_MEMORY_BYTES: Final = 1_000_000
@@ -97,7 +97,7 @@ class SortedLog:
             raise LogError(f"--sort-memory of {memory_bytes} bytes is too little: give 1MB or more")
         self._logs = logs
         self._memory_bytes = memory_bytes
-        self._at_once = most_at_once(memory_bytes)
+        self._at_once = merge_width(memory_bytes)
         self._progress = progress
         self._is_kept = folder is not None
         self._named = folder
@@ -139,7 +139,7 @@ class SortedLog:
         return [self._records(decoder, on_bytes)]
 
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
-        for frame in merged_runs(self._paths(), on_bytes):
+        for frame in merge_runs(self._paths(), on_bytes):
             kept = _kept(memoryview(frame)[_KEY_BYTES:])
             if kept.code is not None:
                 decoded: Event | Rejected = Rejected(kept.code, kept.detail)
@@ -182,7 +182,7 @@ class SortedLog:
             if left.name not in self._manifest.runs:
                 left.unlink()
 
-    def _make_runs(self, reading: Reading) -> None:
+    def _make_runs(self, reading: ReadProgress) -> None:
         manifest, times, frames = self._manifest, _Times(), Frames(self._memory_bytes)
         number = 0
         for log in self._logs:
@@ -213,7 +213,7 @@ class SortedLog:
         while len(manifest.runs) > self._at_once:
             group = manifest.runs[: self._at_once]
             path = self._next_path()
-            write_run(path, merged_runs(self._folder / name for name in group))
+            write_run(path, merge_runs(self._folder / name for name in group))
             manifest.runs = [*manifest.runs[self._at_once :], path.name]
             self._write_manifest()
             for name in group:

@@ -34,7 +34,7 @@ class Unmappable(ValueError):
         return Rejected(self.code, str(self))
 
 
-class Numbers:
+class NumberFormat:
     """How numbers are written."""
 
     def __init__(self, file: MappingFile) -> None:

@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 from models.events import REASONS, Rejected
 from streams.cli import app as cli
 from streams.ingest import group as reaching
-from streams.ingest.partition_merge import Pace, Place
+from streams.ingest.partition_merge import PartitionMerge, Place
 from streams.ingest.protobuf import compiled, protobuf_reader
-from streams.ingest.record_mapping import Item, Made, Source
-from streams.ingest.record_rows import Incoming, Readers
+from streams.ingest.record_mapping import KeyedEvent, MappedRecord, Source
+from streams.ingest.record_rows import Readers, SourceRecord
 from streams.ingest.schema_registry import avro_reader
 from streams.settings import IngestSettings, RegistrySettings
 from streams.sources.mapping import Mapping
@@ -47,16 +47,16 @@ kind = "purchase"
 ROW = {"who": "ada", "no": "7", "sum": "12.50", "at": "2026-01-31T12:00:00Z"}
 
 
-def item_of(record: Incoming | bytes | None, text: str = MAPPING, readers: Readers = {}) -> Item:  # noqa: B006
-    if not isinstance(record, Incoming):
-        record = Incoming("shop.orders", 2, 17, b"k", record, 1_769_860_800_000, None)
+def item_of(record: SourceRecord | bytes | None, text: str = MAPPING, readers: Readers = {}) -> MappedRecord:  # noqa: B006
+    if not isinstance(record, SourceRecord):
+        record = SourceRecord("shop.orders", 2, 17, b"k", record, 1_769_860_800_000, None)
     [item] = Source("shop.orders", Mapping(parse_mapping(text))).items([record], readers)
     for refused in item.refused:
         assert refused.code in REASONS
     return item
 
 
-def body_of(item: Item) -> dict[str, Any]:
+def body_of(item: MappedRecord) -> dict[str, Any]:
     assert not item.refused, item.refused
     [made] = item.made
     assert made.key == json.loads(made.value)["customer_id"].encode()
@@ -83,14 +83,14 @@ def test_key_timestamp_headers_and_place_are_columns() -> None:
         "[constants]", 'channel = "@header.x.source"\nevent_id = "@offset"\nregion = "@topic"\n[constants]'
     )  # fmt: skip
     headers: Any = [("x.source", b"web"), ("other", None), ("x.source", b"app")]
-    body = body_of(item_of(Incoming("shop.orders", 2, 17, b"bob", as_json(), 1_769_860_800_250, headers), text))
+    body = body_of(item_of(SourceRecord("shop.orders", 2, 17, b"bob", as_json(), 1_769_860_800_250, headers), text))
     assert (body["customer_id"], body["occurred_at"]) == ("bob", "2026-01-31T12:00:00.250Z")
     assert (body["channel"], body["event_id"], body["region"]) == ("app", "17", "shop.orders")
 
 
 def test_a_key_that_has_fields_is_read_like_a_value() -> None:
     text = MAPPING.replace('"who"', '"@key.customer"')
-    record = Incoming("shop.orders", 0, 1, b'{"customer": "eve"}', as_json(), None, None)
+    record = SourceRecord("shop.orders", 0, 1, b'{"customer": "eve"}', as_json(), None, None)
     assert body_of(item_of(record, text))["customer_id"] == "eve"
     [refused] = item_of(record._replace(key=b"eve"), text).refused
     assert refused.code == "missing_field"
@@ -219,19 +219,21 @@ def test_a_protobuf_schema_that_does_not_compile_says_where() -> None:
 A, B = ("a", 0), ("b", 0)
 
 
-def items(place: Place, *times: int) -> list[Item]:
+def items(place: Place, *times: int) -> list[MappedRecord]:
     return [
-        Item(Incoming(*place, number, None, b"{}", None, None), at_ms, [Made("purchases", b"c", b"{}")], [])
+        MappedRecord(
+            SourceRecord(*place, number, None, b"{}", None, None), at_ms, [KeyedEvent("purchases", b"c", b"{}")], []
+        )
         for number, at_ms in enumerate(times)
     ]
 
 
-def times(found: list[Item]) -> list[int]:
+def times(found: list[MappedRecord]) -> list[int]:
     return [item.at_ms for item in found]
 
 
-def pace_of(*places: Place) -> Pace:
-    pace = Pace(5.0)
+def pace_of(*places: Place) -> PartitionMerge:
+    pace = PartitionMerge(5.0)
     pace.begin(list(places))
     return pace
 
@@ -274,7 +276,7 @@ def test_all_goes_in_the_end_each_partition_in_its_own_order(given: dict[int, li
     for place, some in sent.items():
         pace.add(place, some)
         pace.note_end(place, True)
-    taken: list[Item] = []
+    taken: list[MappedRecord] = []
     while found := pace.take(0.0, most):
         assert len(found) <= most
         taken += found
@@ -351,5 +353,5 @@ def test_a_broker_whose_groups_are_not_loaded_yet_is_asked_again() -> None:
             return [SimpleNamespace(offset=5)]
 
     consumer = JustStarted()
-    reaching._note_beginning(consumer, [], "beginning")
+    reaching._commit_start_offsets(consumer, [], "beginning")
     assert consumer.asked == 3

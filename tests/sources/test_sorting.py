@@ -22,7 +22,7 @@ from streams.engine.merge import Record
 from streams.sources import sort_runs, sorting
 from streams.sources.logs import LogError
 from streams.sources.named_logs import Sorting, find_logs, open_logs
-from streams.sources.sort_runs import merged_runs, read_run, write_run
+from streams.sources.sort_runs import merge_runs, read_run, write_run
 from streams.sources.sorting import SortedLog
 from streams.topics import INPUTS
 from tests.builders import ROOT, cdnow, ms, with_made_up_complaints
@@ -100,7 +100,7 @@ def test_a_log_that_needs_several_runs_and_passes_is_sorted_like_a_small_one(
     few = sorted_records(names, 100_000_000)
     assert len(made) == 1
     made.clear()
-    monkeypatch.setattr(sorting, "most_at_once", lambda memory: 2)
+    monkeypatch.setattr(sorting, "merge_width", lambda memory: 2)
     many = sorted_records(names)
     assert len(made) > 5, "several runs, and longer ones made of them"
     assert places(names, many) == places(names, few) == by_definition(names)
@@ -124,7 +124,7 @@ def test_merged_runs_are_what_sorted_gives(tmp_path_factory: pytest.TempPathFact
     for number, frames in enumerate(lists):
         write_run(folder / f"run-{number}", sorted(frames))
     expected = sorted(frame for frames in lists for frame in frames)
-    assert list(merged_runs(sorted(folder.iterdir()))) == expected
+    assert list(merge_runs(sorted(folder.iterdir()))) == expected
 
 
 # ---------------------------------------------------------------- what is done with it

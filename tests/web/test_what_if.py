@@ -81,7 +81,7 @@ def test_one_more_purchase_refund_complaint_or_answer_is_folded_on_the_table(bro
 def test_an_amount_that_is_none_is_told_in_both_languages_and_nobody_is_asked(
     browse: Browse, monkeypatch: pytest.MonkeyPatch, amount: str
 ) -> None:
-    monkeypatch.setattr(kept_customers, "kept_in_table", None)
+    monkeypatch.setattr(kept_customers, "find_in_table", None)
 
     async def ask(client: Any) -> None:
         asked = f"what=purchase&amount={amount}"
@@ -120,10 +120,10 @@ def test_the_table_is_read_once_for_each_state_that_the_view_shows(
 
     def counted(settings: Any, customer_id: str, seconds: float) -> Any:
         reads.append(customer_id)
-        return kept_in_table(settings, customer_id, seconds)
+        return find_in_table(settings, customer_id, seconds)
 
-    kept_in_table = kept_customers.kept_in_table
-    monkeypatch.setattr(kept_customers, "kept_in_table", counted)
+    find_in_table = kept_customers.find_in_table
+    monkeypatch.setattr(kept_customers, "find_in_table", counted)
 
     async def ask(client: Any) -> None:
         for amount in (5, 6, 7):

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from models import load
 from streams.cli import app
-from streams.workshop.policies.round_thresholds import Spread, TooFew, round_lines
+from streams.workshop.policies.round_thresholds import SpendDistribution, TooFew, propose_thresholds
 from tests.builders import ROOT, cdnow, purchase, refund
 
 NICE = {1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5, 8.0}
@@ -308,5 +308,5 @@ def test_a_log_without_purchases_is_refused(tmp_path: Path) -> None:
 
 def test_customers_too_few_for_so_many_tiers_are_said_to_be() -> None:
     with pytest.raises(TooFew, match="too few, or too much alike"):
-        round_lines(Spread([1000, 1000, 1000]), [0.4, 0.2, 0.05], "customers", 2)
-    assert round_lines(Spread([1000, 5000, 20000]), [0.6, 0.3], "customers", 2) == [5000, 20000]
+        propose_thresholds(SpendDistribution([1000, 1000, 1000]), [0.4, 0.2, 0.05], "customers", 2)
+    assert propose_thresholds(SpendDistribution([1000, 5000, 20000]), [0.6, 0.3], "customers", 2) == [5000, 20000]

@@ -22,8 +22,8 @@ from streams.settings import Settings
 from streams.view.rulebook import PoliciesSeen
 from streams.web.services.kept_customers import KeptCustomers
 from streams.workshop.explain.story import ExplainError
-from streams.workshop.explain.table_story import Kept, NotInTable, TableTooLarge
-from streams.workshop.explain.what_if import supposed, what_if
+from streams.workshop.explain.table_story import NotInTable, StoredCustomer, TableTooLarge
+from streams.workshop.explain.what_if import parse_hypothetical, what_if
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class NoAnswer(Exception):
 
 
 def event_of(asked: Asked, policy: Policy) -> dict[str, Any]:
-    """The event that is supposed, as on the wire. Raises NoAnswer."""
+    """The hypothetical event, as on the wire. Raises NoAnswer."""
     if asked.what == "complaint":
         return {"topic": "complaints", "severity": asked.severity}
     if asked.what == "answer":
@@ -96,10 +96,10 @@ async def answer(
 
 
 def _folded(
-    settings: Settings, kept: Kept, policies: PoliciesSeen, customer_id: str, event: dict[str, Any]
+    settings: Settings, kept: StoredCustomer, policies: PoliciesSeen, customer_id: str, event: dict[str, Any]
 ) -> dict[str, Any]:
     now = kept.story(settings, policies.named(kept.marker.policy), customer_id, None, [])
-    one = supposed(orjson.dumps(event).decode(), 1, customer_id, now.policy, now.at_ms)
+    one = parse_hypothetical(orjson.dumps(event).decode(), 1, customer_id, now.policy, now.at_ms)
     found = what_if(now.customer, now.policy, customer_id, now.at_ms, [one])
     found["takes"] = [
         each | {"amount_in_words": units.money_in_words(units.parse_minor(each["amount"], now.policy.decimals), now.policy.currency)}

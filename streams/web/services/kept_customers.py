@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Final
 
 from streams.settings import Settings
-from streams.workshop.explain.table_story import Kept, kept_in_table
+from streams.workshop.explain.table_story import StoredCustomer, find_in_table
 
 SECONDS: Final = 5.0
 """What somebody who looks at a page waits, at the most."""
@@ -28,9 +28,9 @@ class KeptCustomers:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._kept: OrderedDict[tuple[str, str], tuple[float, Kept]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, StoredCustomer]] = OrderedDict()
 
-    async def customer(self, customer_id: str, tag: str) -> Kept:
+    async def customer(self, customer_id: str, tag: str) -> StoredCustomer:
         """A customer; `tag` tells one state that the view shows of them from another: what was read under it is used again, for a
         minute. Raises ExplainError.
         """
@@ -38,7 +38,7 @@ class KeptCustomers:
             read_at, kept = self._kept.get((customer_id, tag), (0.0, None))
             if kept is not None and time.monotonic() < read_at + KEPT_SECONDS:
                 return kept
-            kept = await asyncio.to_thread(kept_in_table, self.settings, customer_id, SECONDS)
+            kept = await asyncio.to_thread(find_in_table, self.settings, customer_id, SECONDS)
             self._kept[customer_id, tag] = (time.monotonic(), kept)
             self._kept.move_to_end((customer_id, tag))
             while len(self._kept) > MOST:

@@ -38,7 +38,7 @@ from streams.workshop.cases.form import (
     EventForm,
     ExpectationForm,
     FileForm,
-    LinesForm,
+    ThresholdsForm,
 )
 from streams.workshop.cases.line_numbers import line_in
 
@@ -266,7 +266,7 @@ class _Reader:
         named = {name: getattr(form, name) for name in ("tier", "reason", "actor", "owner", "action", "number")}
         return {"command": form.command, "until": until_ms, **named}
 
-    def _lines(self, number: int, form: LinesForm) -> Record:
+    def _lines(self, number: int, form: ThresholdsForm) -> Record:
         path = f"lines[{number}]"
         money = lambda value: units.parse_minor(value, self._policy.decimals)  # noqa: E731
         at_ms = self._time(f"{path}.on", form.on)

@@ -69,7 +69,7 @@ class CustomerForm(Struct, forbid_unknown_fields=True, kw_only=True):
     expect: list[ExpectationForm]
 
 
-class LinesForm(Struct, forbid_unknown_fields=True, kw_only=True):
+class ThresholdsForm(Struct, forbid_unknown_fields=True, kw_only=True):
     """Lines that follow the base, as if a census had drawn them; `top_spend` and the others ascend."""
 
     on: str | int
@@ -83,7 +83,7 @@ class FileForm(Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
     customers: list[CustomerForm]
-    lines: list[LinesForm] = []
+    lines: list[ThresholdsForm] = []
 
 
 KINDS: Final[dict[str, tuple[str, frozenset[str]]]] = {

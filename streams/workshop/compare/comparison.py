@@ -25,7 +25,7 @@ from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import in_turns
-from streams.workshop.replay.shares import Agree, Share, in_shares
+from streams.workshop.replay.shares import Agree, Share, run_shares
 
 K = TypeVar("K")
 
@@ -292,7 +292,7 @@ def compare(
         return comparing.finish(until_ms), until_ms
 
     if workers > 1:
-        whole, *others = in_shares(workers, share)
+        whole, *others = run_shares(workers, share)
         for part, _ in others:
             whole[0].add(part)
         return whole

@@ -124,7 +124,7 @@ def whatif(
 
     The events are folded after the log's; nothing is written anywhere.
     """
-    from streams.workshop.explain.what_if import supposed, what_if
+    from streams.workshop.explain.what_if import parse_hypothetical, what_if
     from streams.workshop.explain.what_if_terminal import print_what_if
 
     with _told():
@@ -136,7 +136,7 @@ def whatif(
         for one in policies:
             story = _story(asked, one)
             events = [
-                supposed(text, number, customer_id, story.policy, story.at_ms, topic)
+                parse_hypothetical(text, number, customer_id, story.policy, story.at_ms, topic)
                 for number, text in enumerate(event, 1)
             ]
             found.append(what_if(story.customer, story.policy, customer_id, story.at_ms, events))
@@ -150,9 +150,9 @@ def whatif(
 def _story(asked: _Asked, policy: str | None) -> Story:
     """The customer's story by the logs, or by the table. Raises ValueError with what is wrong."""
     from streams.sources.kafka_log import KafkaLog
-    from streams.workshop.explain.journal_story import story_by_journal
-    from streams.workshop.explain.story import story_of_log
-    from streams.workshop.explain.table_story import story_of_table
+    from streams.workshop.explain.journal_story import story_from_journal
+    from streams.workshop.explain.story import story_from_log
+    from streams.workshop.explain.table_story import story_from_table
 
     at_ms = None if asked.at is None else units.parse_time(asked.at)
     shown = not asked.as_json and sys.stderr.isatty()
@@ -160,8 +160,8 @@ def _story(asked: _Asked, policy: str | None) -> Story:
         chosen = models.load(policy or "retail-three-tier")
         opened = find_logs(asked.logs, asked.maps)
         if asked.by_journal:
-            return story_by_journal(asked.customer_id, log_with_journal(opened), chosen, at_ms, shown)
-        return story_of_log(asked.customer_id, opened, chosen, at_ms, shown, asked.recorded_lines)
+            return story_from_journal(asked.customer_id, log_with_journal(opened), chosen, at_ms, shown)
+        return story_from_log(asked.customer_id, opened, chosen, at_ms, shown, asked.recorded_lines)
     settings = load_settings(broker=asked.broker, policy=policy)
     if "broker" not in settings.model_fields_set:
         raise refuse(
@@ -170,13 +170,13 @@ def _story(asked: _Asked, policy: str | None) -> Story:
         )
     chosen = models.load(settings.policy)
     if asked.by_journal:
-        return story_by_journal(asked.customer_id, KafkaLog(settings), chosen, at_ms, shown)
-    return story_of_table(settings, chosen, asked.customer_id, at_ms)
+        return story_from_journal(asked.customer_id, KafkaLog(settings), chosen, at_ms, shown)
+    return story_from_table(settings, chosen, asked.customer_id, at_ms)
 
 
 def _seen(asked: _Asked, redis_url: str | None) -> dict[str, Any] | None:
     """What the serving view shows, if there is no log and no broker is named, but a Redis is."""
-    from streams.workshop.explain.view_story import seen_in_view
+    from streams.workshop.explain.view_story import story_from_view
 
     settings = load_settings(broker=asked.broker, redis_url=redis_url)
     if asked.logs or asked.broker or not (redis_url or settings.redis_url):
@@ -185,7 +185,7 @@ def _seen(asked: _Asked, redis_url: str | None) -> dict[str, Any] | None:
         return None
     if asked.at is not None:
         raise refuse("the view knows only how the customer is now: leave out --at, or give a log or --broker")
-    return seen_in_view(settings, settings.redis_url or "", asked.customer_id)
+    return story_from_view(settings, settings.redis_url or "", asked.customer_id)
 
 
 def _say_page(draw: Callable[[Console], None]) -> None:

@@ -12,12 +12,12 @@ from models.policy import Policy
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.progress import progress_over
 from streams.topics import INPUTS, JOURNAL
-from streams.workshop.explain.story import ExplainError, Story, Watched
+from streams.workshop.explain.story import ExplainError, Story, StoryReplay
 from streams.workshop.explain.table_story import likely_first
 from streams.workshop.replay.run import replay_partition
 
 
-def story_by_journal(customer_id: str, log: KafkaLog, policy: Policy, at_ms: int | None, progress: bool) -> Story:
+def story_from_journal(customer_id: str, log: KafkaLog, policy: Policy, at_ms: int | None, progress: bool) -> Story:
     """A customer's story to where the journal ends; or by the batches that were folded up to an instant, and what time did until
     then. Raises LogError, JournalError or ExplainError.
     """
@@ -28,7 +28,7 @@ def story_by_journal(customer_id: str, log: KafkaLog, policy: Policy, at_ms: int
             entries = log.entries(number)
             if at_ms is not None:
                 entries = takewhile(lambda entry: entry.until_ms <= at_ms, entries)
-            watched = Watched(policy, customer_id, True, at_ms)
+            watched = StoryReplay(policy, customer_id, True, at_ms)
             replay_partition(log, number, policy, reading.on_bytes, lambda batch: None, entries, watched)
             if customer_id.encode() in watched.partition.customers:
                 until_ms = watched.partition.clock_ms if at_ms is None else at_ms

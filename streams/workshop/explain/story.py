@@ -57,7 +57,7 @@ _said = msgspec.json.Decoder(_Says).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StoryEntry:
     """A moment, and the record that it was of."""
 
     moment: Moment
@@ -72,7 +72,7 @@ class Story:
     policy: Policy
     at_ms: int
     customer: Customer
-    told: list[Told] = field(default_factory=list)
+    entries: list[StoryEntry] = field(default_factory=list)
     announced: list[dict[str, Any]] | None = None
     """Where there is no log: what was announced, the latest last."""
 
@@ -94,7 +94,7 @@ class Story:
     def moments(self) -> list[dict[str, Any]]:
         """Every moment, each with what moved the score since the one before."""
         found, before = [], None
-        for one in self.told:
+        for one in self.entries:
             found.append(_moment(one, before))
             before = found[-1]["after"]
         return found
@@ -122,7 +122,7 @@ def now_and_ahead(customer: Customer, policy: Policy, customer_id: str, at_ms: i
     }
 
 
-def _moment(one: Told, previous: dict[str, Any] | None) -> dict[str, Any]:
+def _moment(one: StoryEntry, previous: dict[str, Any] | None) -> dict[str, Any]:
     moment, policy = one.moment, one.moment.policy
     kind = "event" if one.record is not None else "clock" if moment.cause == CLOCK_CAUSE else "edition"
     before_ms = moment.at_ms - 1 if kind == "clock" else moment.at_ms
@@ -174,13 +174,13 @@ def _said_at(said: dict[str, Any]) -> str | None:
 
 
 # ---------------------------------------------------------------- out of a log
-class Watched(Replay):
+class StoryReplay(Replay):
     """A replay that notes the moments of one customer."""
 
     def __init__(self, policy: Policy, customer_id: str, with_recorded_lines: bool, until_ms: int | None) -> None:
         super().__init__(policy, with_recorded_lines)
         self.ids: set[bytes] = set()
-        self.told: list[Told] = []
+        self.entries: list[StoryEntry] = []
         self._id, self._key = customer_id, customer_id.encode()
         self._until_ms = until_ms
         self._customer: Customer | None = None
@@ -230,8 +230,8 @@ class Watched(Replay):
 
     def _note(self, moments: Generator[Moment, None, Customer], record: Record | None = None) -> None:
         found, self._customer = story.collected(moments)
-        self.told += [Told(moment) for moment in found[:-1]]
-        self.told += [Told(moment, record) for moment in found[-1:]]
+        self.entries += [StoryEntry(moment) for moment in found[:-1]]
+        self.entries += [StoryEntry(moment, record) for moment in found[-1:]]
 
     def _is_about_them(self, record: Record) -> bool:
         """Whether a record that can't be used says that it is of this customer, and of a time that is asked about."""
@@ -250,16 +250,16 @@ class Watched(Replay):
             cause = _said(record.value or b"").event_id or ""
             at_ms = -1 if self._customer is None else self._customer.clock_ms
             moment = Moment(at_ms, cause, policy, None, "rejected", why, False, self._customer, self._customer)
-            self.told.append(Told(moment, record))
+            self.entries.append(StoryEntry(moment, record))
 
     def story(self, at_ms: int) -> Story:
         """What was noted. Raises ExplainError if there is nothing."""
         if self._customer is None:
             raise ExplainError(_unknown(self._id, self.ids, at_ms))
-        return Story(self._id, self.partition.editions.current, at_ms, self._customer, self.told)
+        return Story(self._id, self.partition.editions.current, at_ms, self._customer, self.entries)
 
 
-def story_of_log(
+def story_from_log(
     customer_id: str,
     logs: Sequence[Log],
     policy: Policy,
@@ -271,7 +271,7 @@ def story_of_log(
 
     What occurred later is left out. Raises LogError or ExplainError.
     """
-    watched = Watched(policy, customer_id, with_recorded_lines, at_ms)
+    watched = StoryReplay(policy, customer_id, with_recorded_lines, at_ms)
     keep = None if at_ms is None else [lambda record: record.occurred_at_ms <= at_ms] * len(logs)
     fold_all(watched, logs, [policy.decoder()] * len(logs), lambda batch: None, progress, keep, "reading")
     until_ms = watched.partition.clock_ms if at_ms is None else at_ms

@@ -27,7 +27,7 @@ from streams.engine.table import CUSTOMER, MARKER, NO_MARKER, Marker
 from streams.settings import Settings
 from streams.topics import changelog_topic
 from streams.workshop.explain.sentences import with_text
-from streams.workshop.explain.story import ExplainError, Story, Told
+from streams.workshop.explain.story import ExplainError, Story, StoryEntry
 
 MOST_ANNOUNCED: Final = 10_000
 
@@ -40,7 +40,7 @@ class TableTooLarge(ExplainError):
     """The customer was not found in the time that there was."""
 
 
-class Kept(NamedTuple):
+class StoredCustomer(NamedTuple):
     """A customer as the table has them."""
 
     partition: int
@@ -65,17 +65,17 @@ class Kept(NamedTuple):
                 f"something happened to {customer_id!r} at {units.format_time(customer.clock_ms)}, and the table knows "
                 "nothing older: give a log, or a later --at"
             )
-        told: list[Told] = []
+        told: list[StoryEntry] = []
         for before, edition in list(editions.steps_from(customer.edition)):
             moments = story.by_edition(customer, before, edition.policy, edition.effective_ms, customer_id)
             found, customer = story.collected(moments)
-            told += map(Told, found)
+            told += map(StoryEntry, found)
         found, customer = story.collected(story.by_time(customer, at_ms, editions.current, customer_id))
-        told += map(Told, found)
+        told += map(StoryEntry, found)
         return Story(customer_id, editions.current, at_ms, customer, told, announced)
 
 
-def story_of_table(settings: Settings, policy: Policy, customer_id: str, at_ms: int | None) -> Story:
+def story_from_table(settings: Settings, policy: Policy, customer_id: str, at_ms: int | None) -> Story:
     """A customer out of the table's changelog, advanced to an instant; now, without one. Raises ExplainError."""
     with _consumer(settings) as consumer:
         kept = _find(consumer, settings, customer_id, float("inf"))
@@ -83,7 +83,7 @@ def story_of_table(settings: Settings, policy: Policy, customer_id: str, at_ms: 
     return kept.story(settings, policy, customer_id, at_ms, announced)
 
 
-def kept_in_table(settings: Settings, customer_id: str, seconds: float) -> Kept:
+def find_in_table(settings: Settings, customer_id: str, seconds: float) -> StoredCustomer:
     """A customer out of the table's changelog, if that takes no longer than this. Raises ExplainError."""
     with _consumer(settings) as consumer:
         return _find(consumer, settings, customer_id, time.monotonic() + seconds)
@@ -102,7 +102,7 @@ def _consumer(settings: Settings) -> Iterator[Consumer]:
             ) from None
 
 
-def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: float) -> Kept:
+def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: float) -> StoredCustomer:
     """The customer's partition, their state and how far the table goes, by the time that a monotonic clock shows `deadline`."""
     topic, key = changelog_topic(settings), CUSTOMER + customer_id.encode()
     customers = 0
@@ -117,7 +117,7 @@ def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: fl
                     marker, state = of_batch, state if staged is None else staged
                 staged = None
         if state is not None:
-            return Kept(number, models.decode(state), marker)
+            return StoredCustomer(number, models.decode(state), marker)
         customers += max(marker.customers, 0)
     raise NotInTable(f"the table has no customer {customer_id!r}; it has {customers:,} others")
 

@@ -16,7 +16,7 @@ from streams.workshop.explain.story import ExplainError
 MOST_ANNOUNCED: Final = 10_000
 
 
-def seen_in_view(settings: Settings, url: str, customer_id: str) -> dict[str, Any]:
+def story_from_view(settings: Settings, url: str, customer_id: str) -> dict[str, Any]:
     """A customer out of the serving view, in the form of a story: as of when something last happened. Raises ExplainError."""
 
     async def look_up() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

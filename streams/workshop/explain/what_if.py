@@ -30,7 +30,7 @@ SIGNS: Final[dict[str, frozenset[str]]] = {
 """Fields that tell which topic an event is for."""
 
 
-class Supposed(NamedTuple):
+class HypotheticalEvent(NamedTuple):
     """An event that is supposed to happen."""
 
     event: Event
@@ -39,9 +39,9 @@ class Supposed(NamedTuple):
     """The fields that were filled in."""
 
 
-def supposed(
+def parse_hypothetical(
     text: str, number: int, customer_id: str, policy: Policy, at_ms: int, topic: str | None = None
-) -> Supposed:
+) -> HypotheticalEvent:
     """The event in a JSON text, what it leaves out filled in. Raises ExplainError with the field that is wrong."""
     where = f"event {number}"
     try:
@@ -64,7 +64,7 @@ def supposed(
     event = policy.decoder().decode(topic, orjson.dumps(body))
     if isinstance(event, Rejected):
         raise ExplainError(f"{where} can't be used ({event.code}): {event.detail}")
-    return Supposed(event, body, [name for name in body if name not in given])
+    return HypotheticalEvent(event, body, [name for name in body if name not in given])
 
 
 def _guessed(given: dict[str, Any], where: str) -> str:
@@ -104,7 +104,7 @@ def _left_out(
 
 
 def what_if(
-    customer: Customer, policy: Policy, customer_id: str, at_ms: int, events: Sequence[Supposed]
+    customer: Customer, policy: Policy, customer_id: str, at_ms: int, events: Sequence[HypotheticalEvent]
 ) -> dict[str, Any]:
     """The customer without and with the events, at the instant `at_ms` or that of the last of them; docs/explain.md says what is in it."""
     until_ms = max(at_ms, *(one.event.occurred_at_ms for one in events))
@@ -136,7 +136,7 @@ def what_if(
     }
 
 
-def _told(one: Supposed, moment: Moment, policy: Policy) -> dict[str, Any]:
+def _told(one: HypotheticalEvent, moment: Moment, policy: Policy) -> dict[str, Any]:
     return {
         "topic": one.event.topic,
         "text": event_in_words(one.event, one.body, policy),

@@ -1,4 +1,4 @@
-"""What events would do, for a terminal: what is supposed, a table of without and with, and what would be announced."""
+"""What events would do, for a terminal: the hypothetical events, a table of without and with, and what would be announced."""
 
 from __future__ import annotations
 

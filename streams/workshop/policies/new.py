@@ -22,8 +22,8 @@ from streams.sources.named_logs import find_logs
 from streams.terminal import INTERRUPTED, fail, refuse, say, say_json, warn
 from streams.workshop.fitting.history_reader import read_history
 from streams.workshop.policies.interview import Answers, Interview
-from streams.workshop.policies.proposal import HORIZON_MS, Proposal, propose, why_no_fit, window_of, written
-from streams.workshop.policies.round_thresholds import Spread, round_lines
+from streams.workshop.policies.proposal import HORIZON_MS, Proposal, propose, reason_not_to_fit, window_of, written
+from streams.workshop.policies.round_thresholds import SpendDistribution, propose_thresholds
 from streams.workshop.policies.spend_history import Spend, read_spend
 
 
@@ -50,10 +50,10 @@ def make(
         wishes = interview.wishes(answers, found, out)
         spend = found[wishes.currency]
         others = [currency for currency in found if currency != wishes.currency]
-        spread = Spread(spend.in_window(window_of(wishes)))
+        spread = SpendDistribution(spend.in_window(window_of(wishes)))
         log = ", ".join(Path(name).name for name in names)
         kept: Sequence[int] = (
-            round_lines(spread, wishes.shares, wishes.sharing, wishes.decimals)
+            propose_thresholds(spread, wishes.shares, wishes.sharing, wishes.decimals)
             if lines is None
             else interview.lines(lines, wishes.shares, wishes.decimals)
         )
@@ -75,7 +75,7 @@ def make(
                 history, proposal.policy, HORIZON_MS, [Path(name).name for name in names], warn if shown else _nothing
             )
             write_new(parameters, fitted.as_toml(), force)
-            text = written(wishes, proposal.lines_minor, spend, spread, log, others, parameters)
+            text = written(wishes, proposal.thresholds_minor, spend, spread, log, others, parameters)
         write_new(out, text, force)
         policy = load(out)
     except ValueError as error:
@@ -97,7 +97,7 @@ def as_wire(proposal: Proposal) -> dict[str, Any]:
 def _wants_fit(interview: Interview, spend: Spend, fit: bool | None, as_json: bool) -> bool:
     if fit is not None:
         return fit
-    reason = why_no_fit(spend)
+    reason = reason_not_to_fit(spend)
     if reason:
         if not as_json:
             say(f"The log is not enough to fit the risk to: {reason}. The probabilities are of other customers.")

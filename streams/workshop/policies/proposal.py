@@ -16,9 +16,9 @@ from models.fitting.fit import FEWEST_OUTCOMES, origins
 from models.fitting.maximum_likelihood import FitError
 from models.policy import Policy
 from models.policy_file import parse
-from streams.workshop.policies.round_thresholds import Sharing, Spread
+from streams.workshop.policies.round_thresholds import Sharing, SpendDistribution
 from streams.workshop.policies.sentences import duration
-from streams.workshop.policies.simulated_year import Year, year_under
+from streams.workshop.policies.simulated_year import Year, simulate_year
 from streams.workshop.policies.spend_history import YEAR_MS, Spend
 
 HORIZON_MS: Final = 90 * units.DAY_MS
@@ -53,8 +53,8 @@ class Proposal:
     """Lines, and what they would have held."""
 
     wishes: Wishes
-    lines_minor: tuple[int, ...]
-    spread: Spread
+    thresholds_minor: tuple[int, ...]
+    spread: SpendDistribution
     year: Year
     text: str
     policy: Policy
@@ -63,7 +63,7 @@ class Proposal:
         """Per tier, highest first: its line, and its customers, their share and that of what they spent; on average over the
         year, the share of all customers who would have been in it.
         """
-        lines = (None, *self.lines_minor)
+        lines = (None, *self.thresholds_minor)
         found = []
         customers_above = spend_above = 0
         whole = max(self.spread.spend_from(-(2**62)), 1)
@@ -91,19 +91,24 @@ def window_of(wishes: Wishes) -> Window:
 
 
 def propose(
-    wishes: Wishes, lines_minor: Sequence[int], spend: Spend, spread: Spread, log: str, others: Sequence[str]
+    wishes: Wishes,
+    thresholds_minor: Sequence[int],
+    spend: Spend,
+    spread: SpendDistribution,
+    log: str,
+    others: Sequence[str],
 ) -> Proposal:
     """The policy with these lines, and what it would have done. Raises PolicyError if something in it can't be."""
-    text = written(wishes, lines_minor, spend, spread, log, others)
+    text = written(wishes, thresholds_minor, spend, spread, log, others)
     policy = parse(text, "the proposal")
-    return Proposal(wishes, tuple(lines_minor), spread, year_under(policy, spend), text, policy)
+    return Proposal(wishes, tuple(thresholds_minor), spread, simulate_year(policy, spend), text, policy)
 
 
 def written(
     wishes: Wishes,
-    lines_minor: Sequence[int],
+    thresholds_minor: Sequence[int],
     spend: Spend,
-    spread: Spread,
+    spread: SpendDistribution,
     log: str,
     others: Sequence[str],
     parameters: Path | None = None,
@@ -116,7 +121,7 @@ def written(
             "about": f"{spread.share_from(line, 'customers'):.1%} of the customers, with {spread.share_from(line, 'spend'):.1%} "
             "of the spend, are here or above",
         }
-        for name, line in zip(wishes.names[1:], lines_minor, strict=True)
+        for name, line in zip(wishes.names[1:], thresholds_minor, strict=True)
     ]
     as_of = units.format_time(spend.as_of_ms(window_of(wishes)))[:10]
     drawn_from = f"what {len(spread):,} customers had spent within a year, as of {as_of}"
@@ -130,7 +135,7 @@ def written(
     )
 
 
-def why_no_fit(spend: Spend) -> str:
+def reason_not_to_fit(spend: Spend) -> str:
     """Why the log is not enough to fit the risk to; empty if it is."""
     if len(spend.customers) < 2 * FEWEST_OUTCOMES:
         return f"{len(spend.customers):,} customers are too few"

@@ -20,7 +20,7 @@ class TooFew(ValueError):
     """There are not enough customers to draw lines between."""
 
 
-class Spread:
+class SpendDistribution:
     """What customers spent in a window, and what lies above a line."""
 
     def __init__(self, spend_minor: Sequence[int]) -> None:
@@ -30,21 +30,21 @@ class Spread:
     def __len__(self) -> int:
         return len(self.spend_minor)
 
-    def customers_from(self, line_minor: int) -> int:
+    def customers_from(self, threshold_minor: int) -> int:
         """How many spent so much or more."""
-        return len(self) - bisect_left(self.spend_minor, line_minor)
+        return len(self) - bisect_left(self.spend_minor, threshold_minor)
 
-    def spend_from(self, line_minor: int) -> int:
+    def spend_from(self, threshold_minor: int) -> int:
         """What those spent altogether."""
-        return self._below[-1] - self._below[bisect_left(self.spend_minor, line_minor)]
+        return self._below[-1] - self._below[bisect_left(self.spend_minor, threshold_minor)]
 
-    def share_from(self, line_minor: int, sharing: Sharing) -> float:
+    def share_from(self, threshold_minor: int, sharing: Sharing) -> float:
         """The share of customers, or of spend, at the line or above."""
         if sharing == "customers":
-            return self.customers_from(line_minor) / len(self)
-        return self.spend_from(line_minor) / self._below[-1]
+            return self.customers_from(threshold_minor) / len(self)
+        return self.spend_from(threshold_minor) / self._below[-1]
 
-    def exact_line(self, share: float, sharing: Sharing) -> int:
+    def exact_threshold(self, share: float, sharing: Sharing) -> int:
         """The line at which the share is reached: as `top_share` draws it (models.relative), or the highest above which
         so much is spent.
         """
@@ -55,7 +55,9 @@ class Spread:
         return self.spend_minor[first]
 
 
-def round_lines(spread: Spread, shares: Sequence[float], sharing: Sharing, decimals: int) -> list[int]:
+def propose_thresholds(
+    spread: SpendDistribution, shares: Sequence[float], sharing: Sharing, decimals: int
+) -> list[int]:
     """A round line for each share (of its tier and all above, lowest tier first), in minor units, ascending.
 
     Raises TooFew.
@@ -64,7 +66,7 @@ def round_lines(spread: Spread, shares: Sequence[float], sharing: Sharing, decim
         raise TooFew("nobody has spent anything in the window: give a longer log, or another window")
     lines: list[int] = []
     for share in shares:
-        exact = max(spread.exact_line(share, sharing), 1)
+        exact = max(spread.exact_threshold(share, sharing), 1)
         above = lines[-1] if lines else 0
         near = [line for line in _round_near(exact, decimals) if line > above and spread.customers_from(line)]
         if not near:

@@ -44,7 +44,7 @@ class Year:
         return self.moves[change] / self.months
 
 
-def year_under(policy: Policy, spend: Spend) -> Year:
+def simulate_year(policy: Policy, spend: Spend) -> Year:
     """The last year of a log under a policy."""
     months = min(max(round((spend.ends_ms - spend.begins_ms) / MONTH_MS), 1), MONTHS)
     ends_ms = [spend.ends_ms - number * MONTH_MS for number in reversed(range(months))]

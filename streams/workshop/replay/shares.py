@@ -105,7 +105,7 @@ Agree = Callable[[int], int]
 T = TypeVar("T")
 
 
-def in_shares(workers: int, share: Callable[[int, Agree], T]) -> list[T]:
+def run_shares(workers: int, share: Callable[[int, Agree], T]) -> list[T]:
     """What `share(number, agree)` gives in each of so many processes, in their order. Raises LogError if one does."""
     context = multiprocessing.get_context("fork")
     pipes, processes = [], []
@@ -159,7 +159,7 @@ def replay_in_shares(
 
     with ResultFiles(policy, out, files_of(logs)) as results:
         try:
-            counted = in_shares(workers, share)
+            counted = run_shares(workers, share)
             for name in OUTPUT_FILES:
                 results.copy(name, _lines(name, folders))
         finally:
