@@ -216,7 +216,7 @@ def replay(
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
-        sorting = Sorting.of(sort, sort_memory, sort_folder)
+        sorting = Sorting.from_options(sort, sort_memory, sort_folder)
         if workers > 1 and chosen.relative is not None and not recorded_lines:
             raise LogError(
                 f"the lines of {chosen.ref} depend on all customers, so one process has to see them all: leave out "

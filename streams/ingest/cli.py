@@ -52,8 +52,8 @@ def ingest(
 ) -> None:
     """Carry the records of other topics into the input topics, mapped and keyed by customer, until stopped (Ctrl-C).
 
-    Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of
-    `replay --map`; see docs/live-sources.md.
+    Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping
+    is the one of `replay --map`; see docs/live-sources.md.
     """
     from streams.broker.topic_creation import TopicsError
     from streams.ingest.run import run_ingest
@@ -105,12 +105,12 @@ def _show(topic: str, item: MappedRecord, decoder: Decodes, as_json: bool) -> in
     where = item.record.origin
     lines: list[tuple[str, Any]] = []
     refused = list(item.refused)
-    for made in item.made:
-        judged: Event | Rejected = decoder.decode(made.topic, made.value, made.key, item.record.timestamp_ms)
-        lines.append((made.topic, orjson.loads(made.value)))
+    for event in item.events:
+        judged: Event | Rejected = decoder.decode(event.topic, event.value, event.key, item.record.timestamp_ms)
+        lines.append((event.topic, orjson.loads(event.value)))
         if isinstance(judged, Rejected):
             refused.append(judged)
-    if not item.made and not item.refused:
+    if not item.events and not item.refused:
         lines.append((item.outcome.replace("_", " "), None))
     if as_json:
         say_json(

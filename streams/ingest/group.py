@@ -1,4 +1,4 @@
-"""What is asked of the broker before an ingest begins: are the topics there, and where does the group begin?"""
+"""What an ingest asks the broker before it begins: whether the topics exist, and at which offsets its group begins."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
 COORDINATOR_SECONDS: Final = 30.0
-"""How long a broker that was started just now may take until it knows of its groups."""
-COORDINATOR_TO_COME: Final = (
+"""How long a broker that has just started may take until it serves consumer groups."""
+NO_COORDINATOR_YET: Final = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 )
-MEMBERS_THERE: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+GROUP_HAS_MEMBERS: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
 
 
 @contextmanager
@@ -48,11 +48,12 @@ def _consumer(settings: Settings, group: str, options: dict[str, Any] | None = N
 
 
 def commit_start_offsets(settings: Settings, group: str, topics: Collection[str], since: str) -> None:
-    """Have a group that has been nowhere in a topic begin where it shall. Raises IngestError.
+    """Commit the offsets at which a group begins in topics for which it has committed none. Raises IngestError.
 
-    Before it joins: the broker refuses this to who is no member once another is, who has done the same then.
-    A partition that is added to a topic later is read from its beginning. As a beginning is there before any transaction, one
-    that a dead process left open does not matter here, and is not waited for.
+    This is done before joining the group. Once the group has a member, the broker accepts commits only from members; in
+    that case the member has done the same, so the refusal is ignored. A partition that is added to a topic later is
+    read from its beginning. Transactions that a dead process left open do not matter for a beginning, so they are not
+    waited for.
     """
     with _consumer(settings, group, {"isolation.level": "read_uncommitted"}) as consumer:
         for topic in topics:
@@ -60,7 +61,7 @@ def commit_start_offsets(settings: Settings, group: str, topics: Collection[str]
 
 
 def _has_no_coordinator(error: BaseException) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() in COORDINATOR_TO_COME
+    return isinstance(error, KafkaException) and error.args[0].code() in NO_COORDINATOR_YET
 
 
 @retry(
@@ -76,7 +77,7 @@ def _commit_start_offsets(consumer: Any, places: Sequence[Any], since: str) -> N
     try:
         consumer.commit(offsets=_beginnings(consumer, places, since), asynchronous=False)
     except KafkaException as error:
-        if error.args[0].code() not in MEMBERS_THERE:
+        if error.args[0].code() not in GROUP_HAS_MEMBERS:
             raise
 
 
@@ -122,7 +123,7 @@ def _places(consumer: Any, settings: Settings, topic: str) -> list[Any]:
 
 
 def _beginnings(consumer: Any, places: Sequence[Any], since: str) -> list[Any]:
-    """Where each partition begins, as an offset that can be committed."""
+    """For each partition the offset to begin at, which can be committed."""
     found = []
     at = {} if since in ("beginning", "now") else _offsets_at(consumer, places, units.parse_time(since))
     for one in places:
@@ -133,11 +134,11 @@ def _beginnings(consumer: Any, places: Sequence[Any], since: str) -> list[Any]:
 
 
 def _offsets_at(consumer: Any, places: Sequence[Any], at_ms: int) -> dict[int, int]:
-    """Per partition the first offset whose record is not earlier; none where all are."""
-    asked = [TopicPartition(one.topic, one.partition, at_ms) for one in places]
-    answered = consumer.offsets_for_times(asked, timeout=PATIENCE_SECONDS)
+    """For each partition the offset of the first record at `at_ms` or later, if there is one."""
+    times = [TopicPartition(one.topic, one.partition, at_ms) for one in places]
+    found = consumer.offsets_for_times(times, timeout=PATIENCE_SECONDS)
     return {
         one.partition: one.offset
-        for one in answered
+        for one in found
         if one.offset not in (OFFSET_BEGINNING, OFFSET_END) and one.offset >= 0
     }

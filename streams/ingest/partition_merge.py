@@ -1,7 +1,8 @@
-"""One order out of several partitions of several topics: by time, and with none far ahead of the others.
+"""Merges the records of several partitions of several topics by time, so that no partition is far ahead of the others.
 
-A partition keeps its own order. Between partitions the earlier event goes first, as far as is known: nothing goes that is later
-than what a partition with more on the broker may still bring. One that has more and brings nothing is waited for a while.
+A partition keeps its own order. Of two partitions the earlier event is first, as far as is known: no record is released
+that is later than what a partition with more records on the broker may still deliver. A partition that has more records
+and delivers none is waited for, but not longer than `max_idle_seconds`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from streams.ingest.record_mapping import MappedRecord
 
 Place = tuple[str, int]
 """Topic and partition."""
-ENOUGH: Final = 200_000
-ENOUGH_BYTES: Final = 256_000_000
-"""Records waiting, and bytes of them. A partition that has more than its share is not read on for a while: to pause and go on
-takes the client half a second, so it should be rare."""
-LEAST: Final = 2_000
-"""A partition's share of the records, at the least."""
+MAX_WAITING: Final = 200_000
+MAX_WAITING_BYTES: Final = 256_000_000
+"""How many records may wait, and their bytes. A partition that has more than its share is paused: to pause and to
+resume takes the client half a second, so it should be rare.
+"""
+LEAST_SHARE: Final = 2_000
+"""The smallest share of a partition, in records."""
 
 
 class _Waiting:
@@ -33,27 +35,27 @@ class _Waiting:
         self.is_at_end = False
 
     def fills(self, share: int) -> bool:
-        """Whether it has so much of what its partition may have, where that is a part of it all."""
-        return len(self.items) >= max(LEAST, ENOUGH // share) or self.bytes >= ENOUGH_BYTES // share
+        """Whether it has at least one `share`-th of all records, or of their bytes, that may wait."""
+        return len(self.items) >= max(LEAST_SHARE, MAX_WAITING // share) or self.bytes >= MAX_WAITING_BYTES // share
 
 
 class PartitionMerge:
-    """The records in hand."""
+    """The records that were read and mapped, and wait to be written."""
 
     def __init__(self, max_idle_seconds: float) -> None:
         self._max_idle_seconds = max_idle_seconds
         self._waiting: dict[Place, _Waiting] = {}
-        self._held_up_since: float | None = None
-        self.left_aside: list[Place] = []
-        """The partitions that have more and bring nothing, once the patience for them is used up."""
+        self._blocked_since: float | None = None
+        self.overdue: list[Place] = []
+        """The partitions that have more records, delivered none, and are no longer waited for."""
 
-    def begin(self, places: list[Place]) -> None:
-        """These partitions are read from now on, and nothing of them is in hand."""
+    def restart(self, places: list[Place]) -> None:
+        """Merge these partitions from now on, with no records waiting."""
         self._waiting = {place: _Waiting() for place in sorted(places)}
-        self._held_up_since = None
+        self._blocked_since = None
 
     def add(self, place: Place, items: list[MappedRecord]) -> None:
-        """The next records of a partition."""
+        """Add the next records of a partition."""
         waiting = self._waiting[place]
         waiting.items.extend(items)
         waiting.bytes += sum(len(item.record.value or b"") for item in items)
@@ -61,33 +63,33 @@ class PartitionMerge:
     def __len__(self) -> int:
         return sum(len(one.items) for one in self._waiting.values())
 
-    def note_end(self, place: Place, is_at_end: bool) -> None:
-        """Whether a partition was read to where it ends now."""
+    def set_at_end(self, place: Place, is_at_end: bool) -> None:
+        """Set whether a partition was read to its present end."""
         self._waiting[place].is_at_end = is_at_end
 
-    def drained(self, place: Place) -> bool:
-        """Whether a partition is at its end, and nothing of it in hand."""
+    def is_drained(self, place: Place) -> bool:
+        """Whether a partition was read to its end, and none of its records waits."""
         one = self._waiting[place]
         return one.is_at_end and not one.items
 
-    def to_pause(self, paused: set[Place]) -> set[Place]:
-        """The partitions not to be read on, given those that aren't now."""
+    def partitions_to_pause(self, paused: set[Place]) -> set[Place]:
+        """The partitions that should be paused, given those that are."""
         share = max(len(self._waiting), 4)
-        # Read on again at half of it, so that there is something left until more comes.
+        # A paused partition is resumed at half its share, so that records remain until more arrive.
         return {place for place, one in self._waiting.items() if one.fills(2 * share if place in paused else share)}
 
     def take(self, now: float, most: int) -> list[MappedRecord]:
-        """The records whose turn it is, at most so many. `now` is a monotonic time in seconds."""
+        """Remove and return the records whose turn it is, at most `most`. `now` is a monotonic time in seconds."""
         behind = [place for place, one in self._waiting.items() if not one.items and not one.is_at_end]
-        self.left_aside = []
+        self.overdue = []
         if not behind or not self:
-            self._held_up_since = None
-        elif self._held_up_since is None:
-            self._held_up_since = now
-        if behind and (self._held_up_since is None or now < self._held_up_since + self._max_idle_seconds):
+            self._blocked_since = None
+        elif self._blocked_since is None:
+            self._blocked_since = now
+        if behind and (self._blocked_since is None or now < self._blocked_since + self._max_idle_seconds):
             return []
-        self.left_aside = behind
-        # What else one that is not at its end brings is not before its last; one whose patience is used up is left aside.
+        self.overdue = behind
+        # Further records of a partition are not earlier than its last one. Overdue partitions are ignored.
         open_ends = [one.items[-1].at_ms for one in self._waiting.values() if one.items and not one.is_at_end]
         horizon_ms = min(open_ends, default=NEVER_MS)
         queues = [one.items for one in self._waiting.values() if one.items]

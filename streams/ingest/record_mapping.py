@@ -1,4 +1,4 @@
-"""Records of others' topics, and what they become: the pure core of `tierstream ingest`."""
+"""Maps the records of other topics to events: the pure core of `tierstream ingest`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from streams.sources.mapping import Mapping
 
 INGESTED: Final = "ingested"
 LEFT_OUT: Final = "left_out"
-"""No `when` of the mapping holds."""
+"""No `when` of the mapping holds for the record."""
 TOMBSTONE: Final = "tombstone"
-"""It has no value."""
+"""The record has no value."""
 REFUSED: Final = "refused"
 OUTCOMES: Final = (INGESTED, LEFT_OUT, TOMBSTONE, REFUSED)
 
 
 class KeyedEvent(NamedTuple):
-    """An event for an input topic, keyed by its customer."""
+    """An event to write to an input topic, keyed by its customer."""
 
     topic: str
     key: bytes
@@ -31,26 +31,26 @@ class KeyedEvent(NamedTuple):
 
 
 class MappedRecord(NamedTuple):
-    """A record with what it became."""
+    """A record of a source, with its events and with what was refused in it."""
 
     record: SourceRecord
     at_ms: int
-    """The latest time of its partition up to it: in this order a partition keeps its own."""
-    made: list[KeyedEvent]
+    """The latest time of the partition up to this record, so that merging by it keeps the order of the partition."""
+    events: list[KeyedEvent]
     refused: list[Rejected]
 
     @property
     def outcome(self) -> str:
-        """What it is counted as."""
+        """What the record is counted as: one of OUTCOMES."""
         if self.refused:
             return REFUSED
-        if self.made:
+        if self.events:
             return INGESTED
         return TOMBSTONE if self.record.value is None else LEFT_OUT
 
 
 class Source:
-    """One topic and the mapping of its records."""
+    """A topic and the mapping of its records."""
 
     def __init__(self, topic: str, mapping: Mapping) -> None:
         self.topic = topic
@@ -58,7 +58,7 @@ class Source:
         self.rows = Rows(mapping.reads)
 
     def schema_ids(self, records: Iterable[SourceRecord]) -> set[int]:
-        """The schemas that are needed to read records."""
+        """The ids of the schemas that are needed to read records."""
         found = {schema_id_of(record.value) for record in records}
         if self.rows.reads_key:
             found |= {schema_id_of(record.key) for record in records}
@@ -67,10 +67,10 @@ class Source:
     def items(
         self, records: Iterable[SourceRecord], readers: Readers, latest_ms: int = BEFORE_ALL_MS
     ) -> list[MappedRecord]:
-        """What records of one partition become; `latest_ms` is the time of those before them."""
+        """Map records of one partition; `latest_ms` is the latest time of the records before them."""
         items = []
         for record in records:
-            made: list[KeyedEvent] = []
+            events: list[KeyedEvent] = []
             refused: list[Rejected] = []
             if record.value is not None:
                 row = self.rows.row(record, readers)
@@ -78,18 +78,18 @@ class Source:
                     refused.append(row)
                 else:
                     for topic, body in self.mapping.events(row):
-                        one = body if isinstance(body, Rejected) else _made(topic, body)
+                        one = body if isinstance(body, Rejected) else _keyed_event(topic, body)
                         if isinstance(one, Rejected):
                             refused.append(one)
                         else:
-                            made.append(one)
+                            events.append(one)
                             latest_ms = max(latest_ms, _time_ms(body, record.timestamp_ms))
-            items.append(MappedRecord(record, latest_ms, made, refused))
+            items.append(MappedRecord(record, latest_ms, events, refused))
         return items
 
 
-def _made(topic: str, body: dict[str, Any]) -> KeyedEvent | Rejected:
-    """An event on its way. Whether the body is a valid one, the worker says, which has the policy."""
+def _keyed_event(topic: str, body: dict[str, Any]) -> KeyedEvent | Rejected:
+    """The event to write. The worker, which has the policy, checks whether the body is valid."""
     customer_id = body.get("customer_id")
     if not isinstance(customer_id, str) or not customer_id:
         return Rejected("missing_field", "the row has no customer_id, by which events are keyed")
@@ -100,7 +100,7 @@ def _made(topic: str, body: dict[str, Any]) -> KeyedEvent | Rejected:
 
 
 def _time_ms(body: Any, timestamp_ms: int | None) -> int:
-    """When an event occurred, if its body says so, and nothing that the worker will not believe."""
+    """When an event occurred; BEFORE_ALL_MS if the body has no time, or one in the future, which the worker refuses."""
     try:
         at_ms = units.ms_from_datetime(datetime.fromisoformat(body["occurred_at"]))
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The packages that tables are made with, imported when a table is asked for; and Arrow tables as those of pandas and Polars."""
+"""Converts Arrow tables to those of pandas and Polars; the packages are imported when a table is asked for."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 
 class MissingPackageError(ImportError):
-    """A table was asked for without the package that makes it; the message says what to install."""
+    """The package that a table needs is not installed; the message says what to install."""
 
 
 def require_package(name: str) -> Any:
-    """A package of the extra `notebook`. Raises MissingPackageError."""
+    """Import a package of the extra `notebook`. Raises MissingPackageError."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         raise MissingPackageError(
-            f"{name} makes this table, and is not installed: pip install 'tierstream[notebook]', or {name} alone"
+            f"this table needs {name}, which is not installed: pip install 'tierstream[notebook]', or {name} alone"
         ) from None
 
 
 def to_pandas(table: Any) -> Any:
-    """An Arrow table as a pandas DataFrame: money stays exact, and integers of which some are missing stay integers."""
+    """An Arrow table as a pandas DataFrame: money stays exact, and integers with missing values stay integers."""
     pd, pa = require_package("pandas"), require_package("pyarrow")
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 

@@ -1,4 +1,4 @@
-"""Files as they lie there: plain, or packed with gzip or Zstandard, read with an eye on how far one has got."""
+"""Reads files that may be compressed with gzip or Zstandard; the position in the compressed file shows the progress."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import zstandard
 COMPRESSED_ENDINGS: Final = (".gz", ".zst")
 CHUNK_BYTES: Final = 1 << 16
 READ_ERRORS: Final = (OSError, EOFError, zlib.error, zstandard.ZstdError)
-"""What reading a file may end in."""
+"""The exceptions that reading a file, compressed or not, may raise."""
 
 
 def uncompressed_name(path: Path) -> str:
-    """A file's name without the ending that says how it is packed.
+    """The name of a file without the ending of its compression.
 
     >>> uncompressed_name(Path("shop/orders.csv.zst"))
     'orders.csv'
@@ -29,45 +29,45 @@ def uncompressed_name(path: Path) -> str:
 
 @contextmanager
 def open_decompressed(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A file's content, unpacked, and the file itself, whose position says how much of it was read."""
+    """The decompressed content of a file, and the file itself, whose position shows how many bytes of it were read."""
     with path.open("rb") as file:
         if path.suffix == ".gz":
-            with gzip.open(file, "rb") as unpacked:
-                yield cast(IO[bytes], unpacked), file
+            with gzip.open(file, "rb") as content:
+                yield cast(IO[bytes], content), file
         elif path.suffix == ".zst":
-            yield cast(IO[bytes], io.BufferedReader(_Unpacking(file), CHUNK_BYTES)), file
+            yield cast(IO[bytes], io.BufferedReader(_ZstdReader(file), CHUNK_BYTES)), file
         else:
             yield file, file
 
 
-class _Unpacking(io.RawIOBase):
-    """A Zstandard file's content. The library's own reader takes a file that is cut off for one that ends."""
+class _ZstdReader(io.RawIOBase):
+    """The content of a Zstandard file. Unlike the library's own reader, it raises EOFError if the file is cut off."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._waiting = memoryview(b"")
-        self._begun = False
+        self._decompressed = memoryview(b"")
+        self._has_begun = False
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, as far as there is something at hand; 0 at the end. Raises EOFError if the last frame has none."""
-        while not self._waiting:
-            packed = self._frame.unused_data if self._frame.eof else b""
-            packed = packed or self._file.read(CHUNK_BYTES)
-            if not packed:
-                if self._begun and not self._frame.eof:
+        """Fill a buffer as far as the frame allows; 0 at the end. Raises EOFError if the last frame has no end."""
+        while not self._decompressed:
+            compressed = self._frame.unused_data if self._frame.eof else b""
+            compressed = compressed or self._file.read(CHUNK_BYTES)
+            if not compressed:
+                if self._has_begun and not self._frame.eof:
                     raise EOFError("the file ends before its last frame does")
                 return 0
             if self._frame.eof:
-                # Frames one after the other, as parallel packers and `cat` make them, are one content.
+                # Several frames in a row, as parallel compressors and `cat` write them, are one content.
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
-            self._begun = True
-            self._waiting = memoryview(self._frame.decompress(packed))
-        count = min(len(buffer), len(self._waiting))
-        buffer[:count] = self._waiting[:count]
-        self._waiting = self._waiting[count:]
+            self._has_begun = True
+            self._decompressed = memoryview(self._frame.decompress(compressed))
+        count = min(len(buffer), len(self._decompressed))
+        buffer[:count] = self._decompressed[:count]
+        self._decompressed = self._decompressed[count:]
         return count

@@ -1,4 +1,6 @@
-"""The rows of files: CSV, Parquet, and JSONL with names of its own; each row a dict, with the line or row it begins in."""
+"""Reads the rows of CSV, Parquet and JSONL files: each row is a dict, with the number of the line or row that it begins
+in.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,22 @@ from streams.sources.mapping_file import WHITESPACE
 ROWS_A_BATCH: Final = 8_192
 
 Rows = Iterator[tuple[int, dict[str, Any] | Rejected]]
-"""Line or row numbers from 1, and the rows, or why one can't be read."""
+"""Numbers of lines or rows, from 1, each with its row, or with the reason why the row can't be read."""
 
 
 def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
-    """The rows of a CSV file, by the line in which each begins. Raises LogError."""
+    """The rows of a CSV file, with the line in which each begins. Raises LogError."""
     file = mapping.file
-    # Spreadsheets write a mark before the first column's name.
+    # Spreadsheets write a byte order mark before the name of the first column.
     encoding = "utf-8-sig" if file.encoding.lower() in ("utf-8", "utf8") else file.encoding
     line = 0
     with ExitStack() as files:
         try:
             content, raw = files.enter_context(open_decompressed(path))
             text = io.TextIOWrapper(content, encoding, newline="")
-            lines = csv.reader(text, delimiter=file.delimiter) if file.delimiter != WHITESPACE else _Words(text)
+            lines = (
+                csv.reader(text, delimiter=file.delimiter) if file.delimiter != WHITESPACE else _WhitespaceReader(text)
+            )
             header = file.header or next(iter(lines), [])
             _check_columns(path, mapping, header, "line 1: ")
             read, line = 0, lines.line_num
@@ -59,8 +63,8 @@ def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> R
             raise LogError(f"{path}, after line {line}: {error}; is it a whole file?") from None
 
 
-class _Words:
-    """Cells that are parted by any number of spaces, as `csv.reader` gives them."""
+class _WhitespaceReader:
+    """Rows whose cells are separated by any number of spaces, with the interface of `csv.reader`."""
 
     def __init__(self, text: IO[str]) -> None:
         self._text = text
@@ -73,7 +77,7 @@ class _Words:
 
 
 def json_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
-    """The objects of a JSONL file, by line. Raises LogError."""
+    """The objects of a JSONL file, with their lines. Raises LogError."""
     number = 0
     with ExitStack() as files:
         try:
@@ -99,13 +103,16 @@ def _object(line: bytes) -> dict[str, Any] | Rejected:
 
 
 def parquet_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
-    """The rows of a Parquet file, by number; only the columns that are asked for are read, some rows at a time. Raises LogError."""
+    """The rows of a Parquet file, with their numbers. Only the columns of the mapping are read, some rows at a time.
+
+    Raises LogError.
+    """
     import pyarrow
     from pyarrow import parquet
 
     number = 0
     try:
-        # Without a buffer of its own a whole row group would be read at once, and there may be only one.
+        # Without `buffer_size` pyarrow reads a whole row group at once, and a file may have only one.
         with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             header = file.schema_arrow.names
             _check_columns(path, mapping, header, "")
@@ -122,7 +129,7 @@ def parquet_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) 
 
 
 def _without_nanoseconds(batch: Any) -> Any:
-    """The same rows with times of Python's resolution, which has nothing below a microsecond."""
+    """The same rows with times in microseconds: Python has no finer resolution."""
     import pyarrow
 
     for place, field in enumerate(batch.schema):

@@ -1,4 +1,4 @@
-"""Which logs a command reads: files, folders and globs of them, or the topics of a broker."""
+"""The logs that the arguments of a command name: files, folders, globs, or the topics of a broker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 CSV: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = (".parquet", ".pq")
 SUPPORTED: Final = (
-    f"files ending in {', '.join((*JSONL, *CSV))} (these also packed: {', '.join(COMPRESSED_ENDINGS)}) or {', '.join(PARQUET)}, folders "
+    f"files ending in {', '.join((*JSONL, *CSV))} (also compressed: {', '.join(COMPRESSED_ENDINGS)}) or "
+    f"{', '.join(PARQUET)}, folders "
     'and quoted globs of them ("2026/*.csv.gz"), and kafka://HOST:PORT'
 )
 
@@ -37,8 +38,8 @@ class Sorting(NamedTuple):
     folder: Path | None
 
     @classmethod
-    def of(cls, sort: bool, memory: str, folder: Path | None) -> Sorting | None:
-        """What the options say; None if logs are read as they are. Raises ValueError."""
+    def from_options(cls, sort: bool, memory: str, folder: Path | None) -> Sorting | None:
+        """The options --sort, --sort-memory and --sort-folder; None if logs are read unsorted. Raises ValueError."""
         memory_bytes = parse_size(memory)
         return cls(memory_bytes, folder) if sort or folder is not None else None
 
@@ -51,7 +52,10 @@ def open_logs(
     progress: bool = False,
     next_offsets: Offsets | None = None,
 ) -> Iterator[list[Log]]:
-    """The logs of some names, sorted into one if that is wanted; topics from `next_offsets` on. Raises LogError or SettingsError."""
+    """The named logs, or with `sorting` one log of all of them; topics are read from `next_offsets` on.
+
+    Raises LogError or SettingsError.
+    """
     logs = find_logs(names, maps, next_offsets)
     if sorting is None:
         yield logs
@@ -77,7 +81,7 @@ def parse_size(text: str) -> int:
 
 
 def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets | None = None) -> list[Log]:
-    """The logs of some names, as they are. Raises LogError or SettingsError."""
+    """The named logs, unsorted. Raises LogError or SettingsError."""
     logs: list[Log] = []
     mappings = _Mappings(maps)
     for name in names:
@@ -104,7 +108,7 @@ def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets |
 
 
 def _paths(name: str) -> list[Path]:
-    """The files that a name means. Raises LogError if there are none."""
+    """The files that a name stands for. Raises LogError if there are none."""
     path = Path(name)
     if path.is_dir():
         found = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) is not None)
@@ -113,7 +117,7 @@ def _paths(name: str) -> list[Path]:
     else:
         return [path]
     if not found:
-        raise LogError(f"{name}: there is nothing to read in it; it takes {SUPPORTED}")
+        raise LogError(f"{name}: there is nothing to read in it; logs are {SUPPORTED}")
     return found
 
 
@@ -142,7 +146,7 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
 
 
 class _Mappings:
-    """The mappings that were given, each for all files or for those whose names match."""
+    """The mappings of --map, each for all files or for the files whose names match its glob."""
 
     def __init__(self, given: Sequence[str]) -> None:
         from streams.sources.mapping import Mapping
@@ -157,7 +161,7 @@ class _Mappings:
         self._used: set[str] = set()
 
     def of(self, path: Path) -> Mapping | None:
-        """The mapping for a file; what matches its name goes before what is for all."""
+        """The mapping of a file: the first whose glob matches its name, else the one for all files."""
         fits = [one for one in self._by_pattern if one != "*" and (fnmatch(path.name, one) or fnmatch(str(path), one))]
         for pattern in (*fits, "*"):
             if pattern in self._by_pattern:
@@ -166,36 +170,38 @@ class _Mappings:
         return None
 
     def check_all_used(self) -> None:
-        """Raises LogError if one is for nothing, as when its glob is misspelt."""
+        """Raises LogError if no file is read with a mapping, for example because its glob is misspelt."""
         for pattern in self._by_pattern:
             if pattern not in self._used:
                 raise LogError(
-                    f"--map: no file is for {pattern!r}" if pattern != "*" else "--map: no file is read with it"
+                    f"--map: no file matches {pattern!r}" if pattern != "*" else "--map: no file is read with it"
                 )
 
 
 def _check_names(logs: Sequence[Log]) -> None:
-    """Refuse files whose rows would have the same event ids. Raises LogError."""
+    """Raises LogError if rows of two files would get the same event ids."""
     from streams.sources.mapped_log import MappedLog
 
-    called = [log for log in logs if isinstance(log, MappedLog) and log.mapping.needs_event_ids]
-    for name, count in Counter(log.path.name for log in called).items():
+    without_ids = [log for log in logs if isinstance(log, MappedLog) and log.mapping.needs_event_ids]
+    for name, count in Counter(log.path.name for log in without_ids).items():
         if count > 1:
             raise LogError(
-                f"{count} files are called {name}, and their events are called after file and line: map event_id, "
-                "or give them other names"
+                f"{count} files have the name {name}, and the ids of their events are made from file name and line: "
+                "map event_id, or rename the files"
             )
 
 
 def log_with_journal(opened: Sequence[Log], until: str | None = None) -> KafkaLog:
-    """The one log with a journal. Raises LogError."""
+    """The log that is read by its journal: it has to be the only one, a whole broker, and without an end. Raises
+    LogError.
+    """
     from streams.sources.kafka_log import KafkaLog
     from streams.sources.kafka_span import WHOLE
 
     if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
         raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
     if opened[0].span != WHOLE:
-        raise LogError("--journal tells all that was folded: leave out what comes after the ? of the URL")
+        raise LogError("--journal replays everything that was folded: leave out what follows the ? of the URL")
     if until is not None:
         raise LogError("--journal ends where the journal ends: leave --until out")
     return opened[0]

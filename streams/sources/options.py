@@ -1,4 +1,4 @@
-"""The options that commands share which read logs: the logs, their mappings, and how they are sorted first."""
+"""The arguments and options of commands that read logs: the logs, their mappings, and sorting them first."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ SortMemoryOption = Annotated[str, typer.Option(help="How much of it --sort takes
 SortFolderOption = Annotated[
     Path | None,
     typer.Option(
-        help="Sort in this folder and keep what is done there: begun again, it goes on. Default: a temporary one in TMPDIR."
+        help="Sort in this folder and keep the result, so that a repeated sort continues there. Default: a temporary one."
     ),
 ]

@@ -195,7 +195,7 @@ def test_no_events_give_nothing() -> None:
     [
         (7, "events are given as int; give dicts"),
         ({"sales": []}, "there is no topic 'sales'; the topics are purchases"),
-        ({"purchases": "log.jsonl"}, "a path names its topic itself"),
+        ({"purchases": "log.jsonl"}, "the topic of a path is in its name or in its lines"),
         ([{"amount": object()}], "an event is not a dict of plain values"),
         ("no-such-file.jsonl", "No such file"),
     ],
@@ -317,7 +317,7 @@ def test_no_two_fields_share_a_column(name: str) -> None:
 
 
 def test_a_table_that_is_not_there_is_refused_with_those_that_are(told: Replayed) -> None:
-    with pytest.raises(LookupError, match="there is no table 'tiers'; there are tier_changes, churn_risk"):
+    with pytest.raises(LookupError, match="there is no table 'tiers'; the tables are tier_changes, churn_risk"):
         told.to_pandas("tiers")
 
 
@@ -342,7 +342,7 @@ def test_two_policies_are_compared_as_the_command_does(tmp_path: Path) -> None:
     for name in ("movers", "moves", "cohorts", "by_month", "by_region", "by_segment"):
         assert compared.to_arrow(name).num_rows == len(compared.as_json()[name])
         assert compared.to_pandas(name).shape == compared.to_polars(name).shape
-    with pytest.raises(LookupError, match="there are movers, moves"):
+    with pytest.raises(LookupError, match="the tables are movers, moves"):
         compared.to_pandas("people")
 
 

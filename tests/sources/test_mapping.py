@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import load
 from models.events import REASONS, Event, Rejected
-from streams.sources.mapped_log import as_json, joined
+from streams.sources.mapped_log import as_json, join_rows
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import parse_mapping, preset_names
 
@@ -147,7 +147,7 @@ def test_adjacent_rows_of_an_order_are_joined_exactly_and_those_that_differ_are_
         made(1, "0.10"), made(2, "0.20"), made(3, long), made(4, "1", order_id="2"), refused, made(6, "1", order_id="2"),
         made(7, "1_000", order_id="2"), made(8, "1", order_id="2", kind="refund"), made(9, "2", order_id="2", kind="refund"),
     ]  # fmt: skip
-    found = [(line, body if isinstance(body, Rejected) else body["amount"]) for line, _, _, body in joined(rows)]
+    found = [(line, body if isinstance(body, Rejected) else body["amount"]) for line, _, _, body in join_rows(rows)]
     assert found == [
         (1, str(Decimal("0.30") + 1)[:4] + "0" * 38 + "1"),
         (4, "1"),

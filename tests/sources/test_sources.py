@@ -320,7 +320,7 @@ def test_rows_without_ids_are_called_after_file_and_line_wherever_the_file_lies(
         ids.append([event.event_id for event in events(found)])
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == len(ids[0])
-    with pytest.raises(LogError, match=r"2 files are called retail.csv.*map event_id"):
+    with pytest.raises(LogError, match=r"2 files have the name retail.csv.*map event_id"):
         find_logs([str(tmp_path / "*" / "retail.csv")], ["online-retail"])
 
 
@@ -359,7 +359,7 @@ def test_rows_without_ids_are_called_after_file_and_line_wherever_the_file_lies(
             ("nowhere.toml",),
             "nowhere.toml: No such file or directory; give the path of a mapping",
         ),
-        ("purchases.jsonl", b"{}", ("*.csv=cdnow",), "--map: no file is for '*.csv'"),
+        ("purchases.jsonl", b"{}", ("*.csv=cdnow",), "--map: no file matches '*.csv'"),
         ("purchases.jsonl", b"{}", ("cdnow", "cdnow-master"), "there are two for *"),
     ],
 )
@@ -378,5 +378,5 @@ def test_a_log_that_can_not_be_read_is_refused_with_what_to_give(
 
 def test_a_folder_or_glob_with_nothing_to_read_is_refused_with_what_is_supported(tmp_path: Path) -> None:
     for name in (tmp_path, tmp_path / "*.csv"):
-        with pytest.raises(LogError, match=r"there is nothing to read in it; it takes files ending in .jsonl"):
+        with pytest.raises(LogError, match=r"there is nothing to read in it; logs are files ending in .jsonl"):
             find_logs([str(name)], [])

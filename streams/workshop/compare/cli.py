@@ -66,7 +66,7 @@ def diff(
             )
         first, second = (models.load(name) for name in policy)
         as_of_ms = None if as_of is None else units.parse_time(as_of)
-        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), sys.stderr.isatty()
+        sorting, shown = Sorting.from_options(sort, sort_memory, sort_folder), sys.stderr.isatty()
         collect_rarely()
         with open_logs(logs, maps, sorting, shown) as opened:
             found, until_ms = compare(opened, (first, second), as_of_ms, top, workers, shown)

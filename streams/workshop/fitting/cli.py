@@ -68,7 +68,7 @@ def fit(
     try:
         chosen = models.load(policy)
         horizon_ms = units.parse_duration(horizon)
-        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), _shown(as_json)
+        sorting, shown = Sorting.from_options(sort, sort_memory, sort_folder), _shown(as_json)
         with open_logs(logs, maps, sorting, shown) as opened:
             history, unusable = read_history(opened, chosen, shown)
         if until is not None:
@@ -125,7 +125,7 @@ def backtest(
     try:
         policies = [models.load(name) for name in policy]
         horizon_ms = units.parse_duration(horizon)
-        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), _shown(False)
+        sorting, shown = Sorting.from_options(sort, sort_memory, sort_folder), _shown(False)
         with open_logs(logs, maps, sorting, shown) as opened:
             history, unusable = read_history(opened, policies[0], shown)
             if cut is None:
