@@ -325,7 +325,7 @@ def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(
     told: Replayed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(MissingPackageError, match=r"polars makes this table.*pip install 'tierstream\[notebook\]'"):
+    with pytest.raises(MissingPackageError, match=r"this table needs polars.*pip install 'tierstream\[notebook\]'"):
         dataframes.to_polars(told.to_arrow("alerts"))
 
 

@@ -207,7 +207,9 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException) 
     return wrote
 
 
-def test_a_full_disk_is_said_in_words(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_what_to_do(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -215,7 +217,7 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path, temporary: Path, monkeypat
     monkeypatch.setattr(sort_runs.os, "fsync", full)
     result = run("replay", *names, "--sort", "-p", "annual-spend", "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "is full: a sort needs about as much room as the log takes with gzip" in result.output
+    assert "is full: a sort needs about as much space as the log compressed with gzip" in result.output
     assert "--sort-folder or TMPDIR" in result.output
     assert not list(temporary.iterdir())
 
@@ -228,9 +230,9 @@ def test_memory_that_is_no_size_or_too_little_is_refused(tmp_path: Path, options
     assert "as in 512MB" in result.output or "give 1MB or more" in result.output
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- resuming
 class Counted:
-    """How many records were looked at."""
+    """Counts the records that are read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.frames = 0
@@ -243,7 +245,7 @@ class Counted:
         monkeypatch.setattr(sorting, "_frame", counted)
 
 
-def test_a_sort_that_was_stopped_goes_on_in_its_folder_with_the_runs_that_are_done(
+def test_a_sort_that_was_stopped_continues_in_its_folder_with_the_finished_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names, folder = spread(tmp_path, shuffled(7)), tmp_path / "sort"
@@ -277,10 +279,10 @@ def test_a_folder_of_other_files_or_of_none_is_refused(tmp_path: Path) -> None:
         sorted_records(names, folder=folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
-    with pytest.raises(LogError, match="is neither empty nor of a sort"):
+    with pytest.raises(LogError, match="is neither empty nor the folder of a sort"):
         sorted_records(names, folder=tmp_path / "mine")
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(LogError, match="it is no manifest of a sort"):
+    with pytest.raises(LogError, match="it is not the manifest of a sort"):
         sorted_records(names, folder=folder)
 
 
@@ -290,7 +292,7 @@ def test_a_damaged_run_is_noticed(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole[:20], whole[:10] + b"?" + whole[11:]):
         path.write_bytes(damaged)
-        with pytest.raises(LogError, match="this part of a sort is damaged"):
+        with pytest.raises(LogError, match="this run of a sort is damaged"):
             list(read_run(path, lambda count: None))
 
 

@@ -202,7 +202,7 @@ def test_with_one_origin_there_is_nothing_to_say_of_change() -> None:
 
 def test_of_no_policies_the_team_felt_nothing() -> None:
     text = page_of("no policies")
-    assert "What the team would have felt" not in text
+    assert "Effect on the team" not in text
     assert "Alerts of" not in text
 
 

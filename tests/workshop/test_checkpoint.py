@@ -1,4 +1,6 @@
-"""A replay that is stopped, killed or interrupted goes on and writes what one that nothing stopped writes, byte for byte."""
+"""A replay that is stopped, killed or interrupted goes on and writes what one that nothing stopped writes, byte for
+byte.
+"""
 
 from __future__ import annotations
 

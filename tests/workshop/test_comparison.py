@@ -1,4 +1,4 @@
-"""A comparison of two policies, against the oracle under each; and the quiet fold, against the one that says why."""
+"""A comparison of two policies, against the oracle under each; and the fold without bodies, against the one with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What events would do, against the oracle, which shares no code with the fold: on random logs under random policies."""
+"""The effect of hypothetical events, against the oracle, on random logs under random policies."""
 
 from __future__ import annotations
 

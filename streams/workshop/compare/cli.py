@@ -50,10 +50,11 @@ def diff(
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
     sort_folder: SortFolderOption = None,
 ) -> None:
-    """What another policy would change: who moves from which tier to which, why, and what it means for alerts, revenue and cost.
+    """What another policy would change: who moves from which tier to which, why, and what it means for alerts, revenue
+    and cost.
 
-    Folds the log under both policies in one pass; the same log and policies give the same report, always. Nothing is written
-    anywhere but to the files that are named.
+    Folds the log under both policies in one pass; the same log and policies give the same report, always. Nothing is
+    written anywhere but to the files that are named.
     """
     from streams.engine.gc_tuning import collect_rarely
     from streams.workshop.compare.comparison import UnlikeError, compare

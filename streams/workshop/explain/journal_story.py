@@ -1,7 +1,8 @@
-"""One customer's story as the worker folded it: by the journal, in its very batches and order, whatever the order that times would give.
+"""One customer's story by the journal: in the batches and in the order in which the worker folded the events.
 
-What is late, and what a batch met first, was decided at run time, of which only the journal knows. Who else was due in a batch is
-part of what it says, so all customers of the partition are folded; noted are the moments of one.
+Which events were late, and which were first in a batch, was decided at run time, and only the journal has it. An entry
+of the journal lists all customers that were due, so all customers of the partition are folded; only the moments of one
+are recorded.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from streams.workshop.replay.run import replay_partition
 
 
 def story_from_journal(customer_id: str, log: KafkaLog, policy: Policy, at_ms: int | None, progress: bool) -> Story:
-    """A customer's story to where the journal ends; or by the batches that were folded up to an instant, and what time did until
-    then. Raises LogError, JournalError or ExplainError.
+    """A customer's story up to the end of the journal; or by the batches that were folded up to an instant, and the
+    effects of time until then. Raises LogError, JournalError or ExplainError.
     """
     others = 0
     with progress_over([log], progress, "reading") as reading:
@@ -28,12 +29,12 @@ def story_from_journal(customer_id: str, log: KafkaLog, policy: Policy, at_ms: i
             entries = log.entries(number)
             if at_ms is not None:
                 entries = takewhile(lambda entry: entry.until_ms <= at_ms, entries)
-            watched = StoryReplay(policy, customer_id, True, at_ms)
-            replay_partition(log, number, policy, reading.on_bytes, lambda batch: None, entries, watched)
-            if customer_id.encode() in watched.partition.customers:
-                until_ms = watched.partition.clock_ms if at_ms is None else at_ms
-                for _ in watched.finish(until_ms):
+            replay = StoryReplay(policy, customer_id, True, at_ms)
+            replay_partition(log, number, policy, reading.on_bytes, lambda batch: None, entries, replay)
+            if customer_id.encode() in replay.partition.customers:
+                until_ms = replay.partition.clock_ms if at_ms is None else at_ms
+                for _ in replay.finish(until_ms):
                     pass
-                return watched.story(until_ms)
-            others += len(watched.partition.customers)
+                return replay.story(until_ms)
+            others += len(replay.partition.customers)
     raise ExplainError(f"the journal of {log.name} has no customer {customer_id!r}; it has {others:,} others")

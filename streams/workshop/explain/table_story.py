@@ -1,7 +1,7 @@
-"""A customer without a log: as the worker's table has them, or as the serving view shows them.
+"""A customer's story without a log, by the worker's table.
 
-The table has the whole state, so what a purchase would do is folded on it; the view has the profile. Neither has the events: what
-is told of the past is what was announced.
+The table has the whole state of a customer, so the effect of a purchase can be folded on it. It does not have the
+events: the past is shown by its announcements.
 """
 
 from __future__ import annotations
@@ -37,21 +37,23 @@ class NotInTable(ExplainError):
 
 
 class TableTooLarge(ExplainError):
-    """The customer was not found in the time that there was."""
+    """The customer was not found before the deadline."""
 
 
 class StoredCustomer(NamedTuple):
-    """A customer as the table has them."""
+    """A customer as the table stores them."""
 
     partition: int
     customer: Customer
     marker: Marker
-    """How far the table goes, and under which policy."""
+    """The latest batch in the table, and its policy."""
 
     def story(
         self, settings: Settings, policy: Policy, customer_id: str, at_ms: int | None, announced: list[dict[str, Any]]
     ) -> Story:
-        """The customer advanced to an instant; now, without one. `policy` is the table's own. Raises ExplainError."""
+        """The story of the customer, advanced to an instant or to the present. `policy` is that of the table. Raises
+        ExplainError.
+        """
         customer, marker = self.customer, self.marker
         editions = Editions.from_wire(policy, marker.editions)
         if marker.policy not in ("", policy.ref) and editions.needs_own:
@@ -62,21 +64,21 @@ class StoredCustomer(NamedTuple):
             at_ms = marker.clock_ms if settings.clock == "event" else max(time.time_ns() // 1_000_000, marker.clock_ms)
         if at_ms < customer.clock_ms:
             raise ExplainError(
-                f"something happened to {customer_id!r} at {units.format_time(customer.clock_ms)}, and the table knows "
+                f"something happened to {customer_id!r} at {units.format_time(customer.clock_ms)}, and the table has "
                 "nothing older: give a log, or a later --at"
             )
-        told: list[StoryEntry] = []
+        entries: list[StoryEntry] = []
         for before, edition in list(editions.steps_from(customer.edition)):
             moments = story.by_edition(customer, before, edition.policy, edition.effective_ms, customer_id)
             found, customer = story.collected(moments)
-            told += map(StoryEntry, found)
+            entries += map(StoryEntry, found)
         found, customer = story.collected(story.by_time(customer, at_ms, editions.current, customer_id))
-        told += map(StoryEntry, found)
-        return Story(customer_id, editions.current, at_ms, customer, told, announced)
+        entries += map(StoryEntry, found)
+        return Story(customer_id, editions.current, at_ms, customer, entries, announced)
 
 
 def story_from_table(settings: Settings, policy: Policy, customer_id: str, at_ms: int | None) -> Story:
-    """A customer out of the table's changelog, advanced to an instant; now, without one. Raises ExplainError."""
+    """A customer's story by the table's changelog, advanced to an instant or to the present. Raises ExplainError."""
     with _consumer(settings) as consumer:
         kept = _find(consumer, settings, customer_id, float("inf"))
         announced = _announced(consumer, settings, kept.partition, customer_id, kept.customer.seq)
@@ -84,14 +86,14 @@ def story_from_table(settings: Settings, policy: Policy, customer_id: str, at_ms
 
 
 def find_in_table(settings: Settings, customer_id: str, seconds: float) -> StoredCustomer:
-    """A customer out of the table's changelog, if that takes no longer than this. Raises ExplainError."""
+    """A customer in the table's changelog, found within so many seconds. Raises ExplainError."""
     with _consumer(settings) as consumer:
         return _find(consumer, settings, customer_id, time.monotonic() + seconds)
 
 
 @contextmanager
 def _consumer(settings: Settings) -> Iterator[Consumer]:
-    """Raises ExplainError where the broker does not answer."""
+    """A consumer. Raises ExplainError if the broker does not answer."""
     options = reading(settings, "tierstream-explain") | {"fetch.wait.max.ms": 50}
     with closing(Consumer(options, logger=quiet)) as consumer:
         try:
@@ -103,7 +105,9 @@ def _consumer(settings: Settings) -> Iterator[Consumer]:
 
 
 def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: float) -> StoredCustomer:
-    """The customer's partition, their state and how far the table goes, by the time that a monotonic clock shows `deadline`."""
+    """Find the customer's partition, state and marker before `deadline`, a time of the monotonic clock. Raises
+    ExplainError.
+    """
     topic, key = changelog_topic(settings), CUSTOMER + customer_id.encode()
     customers = 0
     for number in likely_first(customer_id, _partitions(consumer, topic, deadline)):
@@ -113,7 +117,7 @@ def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: fl
                 staged = message.value()
             elif message.key() == MARKER and message.value():
                 of_batch = msgspec.json.decode(message.value(), type=Marker)
-                if of_batch.batch > marker.batch:  # as streams.engine.table restores it
+                if of_batch.batch > marker.batch:  # as streams.engine.table restores a batch
                     marker, state = of_batch, state if staged is None else staged
                 staged = None
         if state is not None:
@@ -123,13 +127,13 @@ def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: fl
 
 
 def likely_first(customer_id: str, numbers: Sequence[int]) -> list[int]:
-    """Partitions, that which a producer of Kafka's own chooses for a customer first; another may have chosen any."""
+    """Partitions, first the one that Kafka's own partitioner chooses for a customer; other producers may choose any."""
     likely = partition_of(customer_id.encode(), len(numbers))
     return sorted(numbers, key=lambda one: one != likely)
 
 
 def _announced(consumer: Consumer, settings: Settings, number: int, customer_id: str, seq: int) -> list[dict[str, Any]]:
-    """What was announced of a customer, in the order of its numbers."""
+    """The announcements about a customer, in the order of their numbers."""
     key = customer_id.encode()
     found: dict[int, dict[str, Any]] = {}
     for name in ANNOUNCEMENTS:
@@ -156,12 +160,12 @@ def _partitions(consumer: Consumer, topic: str, deadline: float = float("inf")) 
 
 
 def _left(deadline: float) -> float:
-    """How long to wait for an answer."""
+    """The seconds to wait for an answer."""
     return max(min(PATIENCE_SECONDS, deadline - time.monotonic()), POLL_SECONDS)
 
 
 def _messages(consumer: Consumer, topic: str, number: int, deadline: float = float("inf")) -> Iterator[Any]:
-    """The records of a partition, up to where it ends now. Raises TableTooLarge at the deadline."""
+    """The records of a partition up to its present end. Raises TableTooLarge at the deadline."""
     first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_left(deadline))
     try:
         yield from records_in(consumer, topic, {number: (first, end)}, ExplainError, deadline=deadline)

@@ -1,4 +1,4 @@
-"""A customer without a log, as the serving view shows them: the profile, and what was announced."""
+"""A customer's story without a log, by the serving view: the profile, and the announcements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_ANNOUNCED: Final = 10_000
 
 
 def story_from_view(settings: Settings, url: str, customer_id: str) -> dict[str, Any]:
-    """A customer out of the serving view, in the form of a story: as of when something last happened. Raises ExplainError."""
+    """A customer of the serving view in the form of a story, as of their last change. Raises ExplainError."""
 
     async def look_up() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         view = RedisView(url, settings.redis_prefix)
@@ -27,7 +27,7 @@ def story_from_view(settings: Settings, url: str, customer_id: str) -> dict[str,
             await view.redis.aclose()
 
     try:
-        found, told = asyncio.run(look_up())
+        found, announced = asyncio.run(look_up())
     except (RedisError, OSError, ValueError) as error:
         raise ExplainError(f"Redis does not answer: {error}; check TIERSTREAM_REDIS_URL") from None
     if found is None or found["profile"] is None:
@@ -41,7 +41,7 @@ def story_from_view(settings: Settings, url: str, customer_id: str) -> dict[str,
         "at": profile["as_of"],
         "events": 0,
         "moments": [],
-        "announced": [with_text(one["topic"], one) for one in reversed(told)],
+        "announced": [with_text(one["topic"], one) for one in reversed(announced)],
         "now": profile,
         "with_one_purchase": None,
         "without_a_purchase": None,

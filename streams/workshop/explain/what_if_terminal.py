@@ -1,4 +1,6 @@
-"""What events would do, for a terminal: the hypothetical events, a table of without and with, and what would be announced."""
+"""Prints the effect of hypothetical events to a terminal: the events, a table of without and with, and the
+announcements.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ NONE = "none"
 
 
 def print_what_if(console: Console, found: dict[str, Any]) -> None:
-    """One policy's answer."""
+    """Print the effect under one policy."""
     console.print(words(f"Customer {found['customer_id']} under {found['policy']}, at {found['at']}, with", "bold"))
     for one in found["events"]:
         verdict = {"counted": "", "repeat": " (came before: changes nothing)"}.get(one["verdict"])
@@ -40,7 +42,7 @@ def print_what_if(console: Console, found: dict[str, Any]) -> None:
 
 
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Per line of the table what it is about, without and with."""
+    """The rows of the table: name, value without and value with."""
     currency = found["currency"]
     pairs = [
         (_lines(seen, profile, currency, found["horizon"]))

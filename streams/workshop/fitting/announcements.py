@@ -19,7 +19,7 @@ NEVER_CLOSED_MS: Final = 2**62
 
 
 def collect_announcements(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, Announced]:
-    """What a policy announces over some logs, by customer. Raises LogError."""
+    """The announcements of a policy over some logs, by customer. Raises LogError."""
     found: dict[str, _Collected] = {}
 
     def collect(batch: Batch) -> None:
@@ -34,13 +34,13 @@ def collect_announcements(logs: Sequence[Log], policy: Policy, shown: bool) -> d
 
 
 def without_damping(policy: Policy) -> Policy:
-    """The policy with no grace, no minimum hold and no hysteresis: what every line crossed would announce at once."""
+    """The policy without grace, minimum hold and hysteresis: every threshold that is crossed is announced at once."""
     levels = tuple(replace(level, ease_below=level.raise_at) for level in policy.risk.levels)
     return replace(policy, grace_ms=0, min_hold_ms=0, risk=replace(policy.risk, levels=levels))
 
 
 class _Collected:
-    """The announcements about one customer as they come."""
+    """Collects the announcements about one customer."""
 
     def __init__(self) -> None:
         self.alerts_ms: list[int] = []

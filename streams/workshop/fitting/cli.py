@@ -58,7 +58,8 @@ def fit(
     sort_folder: SortFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the risk score and the expected spend to a log, by maximum likelihood and on outcomes, calibrated out of time.
+    """Fit the risk score and the expected spend to a log, by maximum likelihood and on outcomes, calibrated out of
+    time.
 
     Writes a parameter file; a policy uses it by [risk] parameters = "FILE" in place of its own numbers.
     """
@@ -114,8 +115,8 @@ def backtest(
 ) -> None:
     """What would policies and rules of thumb have said at instants of the past, and what then happened?
 
-    Each origin uses only what was known then; the run itself checks that. Shows how well each tells customers apart, how
-    far its probabilities can be believed, and what alerts the retention team would have had.
+    Each origin uses only what was known then; the run itself checks that. Shows how well each tells customers apart,
+    how far its probabilities can be believed, and what alerts the retention team would have had.
     """
     from models.fitting import backtest as testing
     from streams.workshop.fitting.backtest_report import Report

@@ -15,7 +15,7 @@ RECORDS_A_REPORT: Final = 1_000
 
 
 def read_history(logs: Sequence[Log], policy: Policy, shown: bool) -> tuple[History, int]:
-    """The history in some logs, and how many of their records could not be used. Raises LogError."""
+    """The history in some logs, and the number of records that could not be used. Raises LogError."""
     builder, unusable = HistoryBuilder(), 0
     with progress_over(logs, shown, "reading") as reading:
         for log in logs:

@@ -126,7 +126,8 @@ def test(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run customers worked out by hand through a policy, like unit tests: a line for each instant, and why one is wrong.
+    """Run customers worked out by hand through a policy, like unit tests: a line for each instant, and why one is
+    wrong.
 
     Status 0 if all are as expected, 1 if not, 2 if a file can't be used. docs/policies.md has the form of the files.
     """

@@ -1,4 +1,4 @@
-"""`tierstream policy new`: from a log and a few answers to a policy file."""
+"""`tierstream policy new`: makes a policy file from a log and a few answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from streams.sources.named_logs import find_logs
 from streams.terminal import INTERRUPTED, fail, refuse, say, say_json, warn
 from streams.workshop.fitting.history_reader import read_history
 from streams.workshop.policies.interview import Answers, Interview
-from streams.workshop.policies.proposal import HORIZON_MS, Proposal, propose, reason_not_to_fit, window_of, written
+from streams.workshop.policies.proposal import (
+    HORIZON_MS,
+    Proposal,
+    propose,
+    reason_not_to_fit,
+    render_policy,
+    window_of,
+)
 from streams.workshop.policies.round_thresholds import SpendDistribution, propose_thresholds
 from streams.workshop.policies.spend_history import Spend, read_spend
 
@@ -32,7 +39,7 @@ def make(
     maps: Sequence[str],
     out: Path,
     answers: Answers,
-    lines: str | None,
+    thresholds: str | None,
     fit: bool | None,
     takes_defaults: bool,
     force: bool,
@@ -54,16 +61,16 @@ def make(
         log = ", ".join(Path(name).name for name in names)
         kept: Sequence[int] = (
             propose_thresholds(spread, wishes.shares, wishes.sharing, wishes.decimals)
-            if lines is None
-            else interview.lines(lines, wishes.shares, wishes.decimals)
+            if thresholds is None
+            else interview.thresholds(thresholds, wishes.shares, wishes.decimals)
         )
         while True:
             proposal = propose(wishes, kept, spend, spread, log, others)
             if not as_json:
                 _print(proposal)
-            if lines is not None:
+            if thresholds is not None:
                 break
-            typed = interview.lines(None, kept, wishes.decimals)
+            typed = interview.thresholds(None, kept, wishes.decimals)
             if typed == tuple(kept):
                 break
             kept = typed
@@ -75,7 +82,7 @@ def make(
                 history, proposal.policy, HORIZON_MS, [Path(name).name for name in names], warn if shown else _nothing
             )
             write_new(parameters, fitted.as_toml(), force)
-            text = written(wishes, proposal.thresholds_minor, spend, spread, log, others, parameters)
+            text = render_policy(wishes, proposal.thresholds_minor, spend, spread, log, others, parameters)
         write_new(out, text, force)
         policy = load(out)
     except ValueError as error:
@@ -89,8 +96,8 @@ def make(
 
 
 def as_wire(proposal: Proposal) -> dict[str, Any]:
-    """A proposal for machines."""
-    moves = {name: round(proposal.year.a_month(name), 3) for name in ("upgrade", "downgrade")}
+    """A proposal for programs."""
+    moves = {name: round(proposal.year.per_month(name), 3) for name in ("upgrade", "downgrade")}
     return {"currency": proposal.wishes.currency, "tiers": proposal.rows(), "moves_a_month": moves}
 
 
@@ -98,15 +105,15 @@ def _wants_fit(interview: Interview, spend: Spend, fit: bool | None, as_json: bo
     if fit is not None:
         return fit
     reason = reason_not_to_fit(spend)
-    if reason:
+    if reason is not None:
         if not as_json:
-            say(f"The log is not enough to fit the risk to: {reason}. The probabilities are of other customers.")
+            say(f"The risk can't be fitted to this log: {reason}. The probabilities are those of other customers.")
         return False
     return False if as_json else interview.confirm("Fit the risk to the log too (some seconds)", default=True)
 
 
 def _nothing(text: str) -> None:
-    """Steps of a fit that nobody looks at."""
+    """Discards the progress of a fit."""
 
 
 def _say_what_was_read(found: dict[str, Spend], unusable: int) -> None:
@@ -118,17 +125,19 @@ def _say_what_was_read(found: dict[str, Spend], unusable: int) -> None:
 
 
 def _print(proposal: Proposal) -> None:
-    """The small table of what the lines would hold."""
+    """Print the customers and the spend that each tier would have."""
     wishes = proposal.wishes
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("tier")
     for column in ("from", "customers", "share", "of the spend", "over the year"):
         table.add_column(column, justify="right")
     for row in proposal.rows():
-        line = row["min_spend"]
+        threshold = row["min_spend"]
         table.add_row(
             Text(row["tier"]),
-            "" if line is None else units.money_in_words(units.parse_minor(line, wishes.decimals), wishes.currency),
+            ""
+            if threshold is None
+            else units.money_in_words(units.parse_minor(threshold, wishes.decimals), wishes.currency),
             f"{row['customers']:,}",
             f"{row['share']:.1%}",
             f"{row['share_of_spend']:.1%}",
@@ -137,8 +146,8 @@ def _print(proposal: Proposal) -> None:
     Console().print(table)
     year = proposal.year
     say(
-        f"Over the last {year.months} months, of all who had ever bought, with grace and steps: "
-        f"{year.a_month('upgrade'):,.1f} upgrades and {year.a_month('downgrade'):,.1f} downgrades a month"
+        f"Over the last {year.months} months, among all customers who had bought, with grace and steps: "
+        f"{year.per_month('upgrade'):,.1f} upgrades and {year.per_month('downgrade'):,.1f} downgrades a month"
     )
 
 
