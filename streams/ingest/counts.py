@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from streams.ingest.partition_merge import Place
-from streams.ingest.record_mapping import OUTCOMES, MappedRecord
+from streams.ingest.record_mapping import MappedRecord, Outcome
 from streams.settings import SettingsError
 from streams.telemetry.stats import BATCH_SECONDS, RECORDS_A_BATCH
 
@@ -46,9 +46,9 @@ class Counts(Collector):
             registry=self.registry,
         )  # fmt: skip
         for topic in topics:
-            for outcome in OUTCOMES:
+            for outcome in Outcome:
                 self._records.labels(topic, outcome)
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
         self.lag: dict[Place, int] = {}
         self.caught_up: dict[Place, bool] | None = None
         """For each assigned partition, whether it was read to its end since its assignment; None before the first
@@ -105,7 +105,12 @@ class Counts(Collector):
         >>> Counts(["shop.orders"]).as_text()
         '0 ingested, 0 left out, 0 tombstones, 0 refused'
         """
-        names = {"ingested": "ingested", "left_out": "left out", "tombstone": "tombstones", "refused": "refused"}
+        names = {
+            Outcome.INGESTED: "ingested",
+            Outcome.LEFT_OUT: "left out",
+            Outcome.TOMBSTONE: "tombstones",
+            Outcome.REFUSED: "refused",
+        }
         return ", ".join(f"{self.outcomes[outcome]:,} {words}" for outcome, words in names.items())
 
 
@@ -148,7 +153,7 @@ def serve_pages(counts: Counts, host: str, port: int) -> ThreadingHTTPServer:
 
 def _stats(counts: Counts) -> dict[str, Any]:
     return {
-        **{outcome: counts.outcomes[outcome] for outcome in OUTCOMES},
+        **{outcome.value: counts.outcomes[outcome] for outcome in Outcome},
         "ready": counts.is_ready(),
         "trouble": counts.trouble,
         "lag": {f"{topic}/{partition}": behind for (topic, partition), behind in sorted(counts.lag.items())},

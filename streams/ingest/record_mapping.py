@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 from models import units
 from models.events import FUTURE_TOLERANCE_MS, MAX_RECORD_BYTES, Rejected
@@ -13,13 +14,16 @@ from streams.ingest.record_rows import Readers, Rows, SourceRecord, schema_id_of
 from streams.sources.mapped_log import as_json
 from streams.sources.mapping import Mapping
 
-INGESTED: Final = "ingested"
-LEFT_OUT: Final = "left_out"
-"""No `when` of the mapping holds for the record."""
-TOMBSTONE: Final = "tombstone"
-"""The record has no value."""
-REFUSED: Final = "refused"
-OUTCOMES: Final = (INGESTED, LEFT_OUT, TOMBSTONE, REFUSED)
+
+class Outcome(StrEnum):
+    """What a record is counted as; the values are labels of metrics."""
+
+    INGESTED = "ingested"
+    LEFT_OUT = "left_out"
+    """No `when` of the mapping holds for the record."""
+    TOMBSTONE = "tombstone"
+    """The record has no value."""
+    REFUSED = "refused"
 
 
 class KeyedEvent(NamedTuple):
@@ -40,13 +44,13 @@ class MappedRecord(NamedTuple):
     refused: list[Rejected]
 
     @property
-    def outcome(self) -> str:
-        """What the record is counted as: one of OUTCOMES."""
+    def outcome(self) -> Outcome:
+        """What the record is counted as."""
         if self.refused:
-            return REFUSED
+            return Outcome.REFUSED
         if self.events:
-            return INGESTED
-        return TOMBSTONE if self.record.value is None else LEFT_OUT
+            return Outcome.INGESTED
+        return Outcome.TOMBSTONE if self.record.value is None else Outcome.LEFT_OUT
 
 
 class Source:

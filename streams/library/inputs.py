@@ -22,6 +22,7 @@ from models.policy import Policy
 from models.policy_file import parse
 from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError, file_partition
+from streams.sources.named_logs import find_logs
 
 Events = Any
 """Dicts or JSON (`bytes`, `str`), one for each event; a path, or several; a table of pandas, Polars or Arrow; or a
@@ -166,8 +167,6 @@ def _is_path(source: object) -> bool:
 
 
 def _files(names: list[str], maps: Sequence[str]) -> list[Log]:
-    from streams.sources.named_logs import find_logs  # the command line's, which events at hand do not need
-
     return find_logs(names, maps)
 
 

@@ -28,6 +28,8 @@ from models.outputs import ALERTS, ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, LIFE
 from models.policy import Policy
 from streams.library import columns, dataframes
 from streams.library.inputs import Events, instant_of, logs_of, policy_of
+from streams.workshop.replay.results import OUTPUT_FILES, Results, files_of
+from streams.workshop.replay.run import replay_into
 
 T = TypeVar("T")
 
@@ -246,9 +248,6 @@ def replay(
     >>> [(one.customer_id, one.before.tier, one.after.tier) for one in result.tier_changes]
     [('ada', 'member', 'silver')]
     """
-    from streams.workshop.replay.results import OUTPUT_FILES, Results, files_of
-    from streams.workshop.replay.run import replay_into
-
     chosen, until_ms = policy_of(policy), instant_of(until)
     sinks = {name: _Lines() for name in OUTPUT_FILES}
     logs = logs_of(events, maps)

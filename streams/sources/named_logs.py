@@ -11,13 +11,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from streams.sources import file_rows
 from streams.sources.compression import COMPRESSED_ENDINGS, uncompressed_name
+from streams.sources.kafka_span import SCHEME, WHOLE, Offsets, parse_kafka_url
 from streams.sources.logs import JSONL, Log, LogError, LogFile
+from streams.sources.mapped_log import MappedLog
+from streams.sources.mapping import Mapping
+from streams.sources.sorting import SortedLog
 
 if TYPE_CHECKING:
     from streams.sources.kafka_log import KafkaLog
-    from streams.sources.kafka_span import Offsets
-    from streams.sources.mapping import Mapping
 
 CSV: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = (".parquet", ".pq")
@@ -60,8 +63,6 @@ def open_logs(
     if sorting is None:
         yield logs
         return
-    from streams.sources.sorting import SortedLog
-
     with SortedLog(logs, sorting.memory_bytes, sorting.folder, progress) as log:
         yield [log]
 
@@ -89,22 +90,25 @@ def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets |
             raise LogError(
                 f"{name.partition('@')[2] or name}: Redis holds profiles, no events; read them from kafka://HOST:PORT"
             )
-        if name.startswith("kafka://"):
-            from streams.settings import load_settings
-            from streams.sources.kafka_log import KafkaLog
-            from streams.sources.kafka_span import parse_kafka_url
-
-            broker, span = parse_kafka_url(name)
-            if next_offsets is not None:
-                if span.from_ms is not None or span.from_offsets.by_place:
-                    raise LogError(f"{name}: --seed says where to begin: leave out from and from-offset")
-                span = span._replace(from_offsets=next_offsets)
-            logs.append(KafkaLog(load_settings(broker=broker), span))
+        if name.startswith(SCHEME):
+            logs.append(_open_topics(name, next_offsets))
         else:
             logs += (_open_file(path, mappings.of(path), number) for number, path in enumerate(_paths(name), len(logs)))
     _check_names(logs)
     mappings.check_all_used()
     return logs
+
+
+def _open_topics(url: str, next_offsets: Offsets | None) -> KafkaLog:
+    from streams.settings import load_settings
+    from streams.sources.kafka_log import KafkaLog
+
+    broker, span = parse_kafka_url(url)
+    if next_offsets is not None:
+        if span.from_ms is not None or span.from_offsets.by_place:
+            raise LogError(f"{url}: --seed says where to begin: leave out from and from-offset")
+        span = span._replace(from_offsets=next_offsets)
+    return KafkaLog(load_settings(broker=broker), span)
 
 
 def _paths(name: str) -> list[Path]:
@@ -138,9 +142,6 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
         )
     if mapping is None:
         return LogFile(path, number)
-    from streams.sources import file_rows
-    from streams.sources.mapped_log import MappedLog
-
     rows = {JSONL: file_rows.json_rows, CSV: file_rows.csv_rows, PARQUET: file_rows.parquet_rows}[kind]
     return MappedLog(path, mapping, rows, number)
 
@@ -149,8 +150,6 @@ class _Mappings:
     """The mappings of --map, each for all files or for the files whose names match its glob."""
 
     def __init__(self, given: Sequence[str]) -> None:
-        from streams.sources.mapping import Mapping
-
         self._by_pattern: dict[str, Mapping] = {}
         for one in given:
             pattern, equals, name = ("", "", one) if Path(one).exists() else one.rpartition("=")
@@ -180,8 +179,6 @@ class _Mappings:
 
 def _check_names(logs: Sequence[Log]) -> None:
     """Raises LogError if rows of two files would get the same event ids."""
-    from streams.sources.mapped_log import MappedLog
-
     without_ids = [log for log in logs if isinstance(log, MappedLog) and log.mapping.needs_event_ids]
     for name, count in Counter(log.path.name for log in without_ids).items():
         if count > 1:
@@ -196,7 +193,6 @@ def log_with_journal(opened: Sequence[Log], until: str | None = None) -> KafkaLo
     LogError.
     """
     from streams.sources.kafka_log import KafkaLog
-    from streams.sources.kafka_span import WHOLE
 
     if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
         raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")

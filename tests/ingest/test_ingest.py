@@ -9,12 +9,11 @@ import struct
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from google.protobuf import descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -352,7 +351,7 @@ def test_commits_are_repeated_until_the_broker_has_loaded_its_groups() -> None:
             self.asked += 1
             if self.refusals:
                 raise KafkaException(KafkaError(self.refusals.pop()))
-            return [SimpleNamespace(offset=5)]
+            return [TopicPartition("shop.orders", 0, 5)]
 
     consumer = JustStarted()
     group._commit_start_offsets(consumer, [], "beginning")

@@ -95,14 +95,14 @@ def test_records_are_the_classes_of_the_contracts_decoded_when_they_are_looked_a
     assert len(told.tier_changes) == sum(told.summary["tier_changes"].values())
 
 
-def test_what_cannot_be_used_is_told_with_its_place_and_why() -> None:
+def test_dead_letters_have_their_place_and_reason() -> None:
     result = replay(EVENTS, "annual-spend")
     (letter,) = result.dead_letters
     assert (letter.topic, letter.line, letter.reason) == ("purchases", 5, "too_many_decimals")
     assert json.loads(letter.value or "")["amount"] == "1.234"
 
 
-def test_a_customer_is_told_in_order_over_all_topics(told: Replayed) -> None:
+def test_a_story_has_the_announcements_of_all_topics_in_order(told: Replayed) -> None:
     story = told.customer(told.profiles[0].customer_id)
     assert [one.seq for one in story] == list(range(1, len(story.announcements) + 1))
     assert story.profile == told.profiles[0]
@@ -118,7 +118,7 @@ def test_an_erased_customer_has_a_story_and_no_profile() -> None:
     assert isinstance(story.announcements[-1], contracts.Erasure)
 
 
-def test_nothing_of_it_changes(told: Replayed) -> None:
+def test_a_result_is_immutable(told: Replayed) -> None:
     with pytest.raises(AttributeError):
         told.policy = models.load("pyramid")  # type: ignore[misc]
     with pytest.raises(TypeError):
@@ -148,7 +148,7 @@ def test_events_may_be_given_in_any_form(events: Any) -> None:
     assert [one.reason for one in result.dead_letters] == ["too_many_decimals"]
 
 
-def test_tables_with_times_decimals_and_gaps_are_read_as_what_they_mean() -> None:
+def test_times_decimals_and_missing_values_of_tables_are_read_correctly() -> None:
     frame = pd.DataFrame(
         {
             "customer_id": ["ada", "ada", "bob"],
@@ -200,7 +200,7 @@ def test_no_events_give_nothing() -> None:
         ("no-such-file.jsonl", "No such file"),
     ],
 )
-def test_what_are_no_events_is_refused_with_a_sentence(events: Any, sentence: str) -> None:
+def test_other_things_than_events_are_refused_with_a_message(events: Any, sentence: str) -> None:
     with pytest.raises(LogError, match=sentence):
         replay(events, "annual-spend")
 
@@ -244,7 +244,7 @@ def test_an_instant_may_be_given_in_any_form(until: Any) -> None:
 
 # ---------------------------------------------------------------- tables
 @pytest.mark.parametrize("name", NAMES)
-def test_a_table_has_all_that_the_records_have(told: Replayed, name: str) -> None:
+def test_a_table_has_the_values_of_the_records(told: Replayed, name: str) -> None:
     table = told.to_arrow(name)
     table.validate(full=True)
     records = getattr(told, name)
@@ -321,7 +321,7 @@ def test_a_table_that_is_not_there_is_refused_with_those_that_are(told: Replayed
         told.to_pandas("tiers")
 
 
-def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(
+def test_a_missing_package_is_named_with_how_to_install_it(
     told: Replayed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
@@ -346,8 +346,8 @@ def test_two_policies_are_compared_as_the_command_does(tmp_path: Path) -> None:
         compared.to_pandas("people")
 
 
-# ---------------------------------------------------------------- what it costs to have it
-def test_who_folds_dicts_imports_no_broker_no_store_and_no_table() -> None:
+# ---------------------------------------------------------------- what is imported
+def test_folding_dicts_imports_no_broker_no_store_and_no_tables() -> None:
     program = (
         "import sys; from models import fold, Policy; from streams.library import replay; "
         "replay([{'customer_id': 'ada', 'amount': 1}], 'annual-spend'); "

@@ -55,8 +55,8 @@ class Happening:
     arrives_ms: int
     """The latest time of the events up to this one: an event that is late arrives together with the event before it."""
     record: Record
-    refused: str
-    """The reason code with which it should be refused; empty if it should be accepted."""
+    refused: str | None
+    """The reason code with which it should be refused; None if it should be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class _Reader:
             )
         line = line_in(self._text, path, self._is_json)
         record = Record(topic, 0, place, None, value, None, decoded)
-        return Happening(line, max(at_ms, arrives_ms), record, form.refused or "")
+        return Happening(line, max(at_ms, arrives_ms), record, form.refused)
 
     def _body(self, path: str, kind: str, form: EventForm) -> dict[str, Any]:
         if kind in ("amount", "refund"):

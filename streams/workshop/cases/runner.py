@@ -14,6 +14,7 @@ from typing import Final
 import models
 from models import explain, units
 from models.customer import NEVER_MS, Customer
+from models.events import Rejected
 from models.facts import Measures
 from models.fold import tier_in_words
 from models.outputs import TIER_CHANGES, Output
@@ -21,7 +22,7 @@ from models.policy import Policy
 from models.tiers import Tier
 from streams.engine.batch import Batch, DeadLetter
 from streams.engine.merge import Record
-from streams.workshop.cases.case_file import NONE, SCORE_DECIMALS, Case, Cases, Expectation, Happening, event_of
+from streams.workshop.cases.case_file import NONE, SCORE_DECIMALS, Case, Cases, Expectation, Happening
 from streams.workshop.replay.fold import Replay
 
 NOT_KNOWN: Final = "not known yet"
@@ -182,10 +183,11 @@ class _Run:
         self._counted_ms = at_ms // self._every_ms * self._every_ms
 
     def _fold_happening(self, happening: Happening) -> tuple[Difference, ...]:
-        refused, detail = "", ""
+        refused: str | None = None
+        detail = ""
         decoded = happening.record.decoded
-        if event_of(happening.record) is None:
-            refused, detail = getattr(decoded, "code", ""), getattr(decoded, "detail", "")
+        if isinstance(decoded, Rejected):
+            refused, detail = decoded.code, decoded.detail
         else:
             self._fold(happening.record)
             for letter in self._dead_letters:

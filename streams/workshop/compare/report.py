@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from rich.console import Console
@@ -30,14 +30,15 @@ BY_QUARTERS_FROM: Final = 25
 LEAST_OF_A_COHORT: Final = 20
 """Customers; a smaller cohort is shown, but never called the hardest hit."""
 SHOWN_IN_TERMINAL: Final = 10
+CohortKind = Literal["first purchase", "region", "segment"]
 
 
 @dataclass(frozen=True)
 class Cohort:
     """Customers with the same month of first purchase, region or segment."""
 
-    kind: str
-    """What they have in common: `first purchase`, `region` or `segment`."""
+    kind: CohortKind
+    """What they have in common."""
     name: str
     group: Group
 
@@ -409,7 +410,7 @@ def _coloured(value: int | str, way: int) -> str:
     return text if not way or not value else f"[{'green' if way > 0 else 'red'}]{text}[/]"
 
 
-def _named(kind: str, names: Sequence[str], groups: Mapping[str, Group]) -> list[Cohort]:
+def _named(kind: CohortKind, names: Sequence[str], groups: Mapping[str, Group]) -> list[Cohort]:
     """Groups in the order of `names`, the group without a name last; empty if there is no other."""
     found = [Cohort(kind, name, groups[name]) for name in names if name and name in groups]
     return [*found, *([Cohort(kind, NOWHERE, groups[NOWHERE])] if NOWHERE in groups else [])] if found else []
