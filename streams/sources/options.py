@@ -14,21 +14,21 @@ LogsArgument = Annotated[
     typer.Argument(
         help="JSONL files (a line names its topic, or the file does), CSV and Parquet files with --map, also packed "
         "(.gz, .zst); folders and globs of them; or kafka://HOST:PORT for the input topics there, or a part of them "
-        "(?from=2026-01-01&topics=purchases). docs/replay.md tells more."
+        "(?from=2026-01-01&topics=purchases). docs/replay.md has more."
     ),
 ]
 MapOption = Annotated[
     list[str],
     typer.Option(
         "--map",
-        help="How files in a form of their own are read: a TOML file, or a preset (tierstream sources list). "
-        "GLOB=FILE for the files whose names match, each with its own.",
+        help="How to read files that are not event bodies: a TOML file, or a preset (tierstream sources list). "
+        "GLOB=FILE is for the files whose names match; may be given for several globs.",
     ),
 ]
 SortOption = Annotated[
-    bool, typer.Option("--sort", help="Sort the logs by time first, on disk where they don't fit into memory.")
+    bool, typer.Option("--sort", help="Sort the logs by time first, on disk if they don't fit into memory.")
 ]
-SortMemoryOption = Annotated[str, typer.Option(help="How much of it --sort takes.")]
+SortMemoryOption = Annotated[str, typer.Option(help="How much memory --sort may use.")]
 SortFolderOption = Annotated[
     Path | None,
     typer.Option(

@@ -95,13 +95,13 @@ def test_a_key_that_has_fields_is_read_like_a_value() -> None:
     assert refused.code == "missing_field"
 
 
-def test_a_record_without_value_is_a_tombstone_and_one_without_a_matching_when_is_left_out() -> None:
+def test_tombstones_and_records_without_a_matching_when_are_counted_as_such() -> None:
     assert item_of(None).outcome == "tombstone"
     assert item_of(as_json(state="open"), MAPPING + '[when]\nstate = "paid"\n').outcome == "left_out"
     assert item_of(as_json()).outcome == "ingested"
 
 
-def test_a_record_may_be_several_events_and_a_refused_one_does_not_prevent_the_others() -> None:
+def test_a_record_may_be_several_events_some_of_them_refused() -> None:
     text = """
     [[events]]
     topic = "purchases"
@@ -247,7 +247,7 @@ def test_no_event_is_taken_before_an_earlier_one_of_a_partition_that_has_more() 
     assert times(merge.take(0.0, 100)) == [9]
 
 
-def test_a_partition_that_has_more_and_delivers_none_is_waited_for_for_a_limited_time() -> None:
+def test_a_partition_that_delivers_nothing_is_waited_for_for_a_limited_time() -> None:
     merge = merge_of(A, B)
     merge.add(A, items(A, 1, 5))
     assert merge.take(0.0, 100) == []

@@ -262,7 +262,7 @@ def test_a_row_may_be_events_of_several_topics_with_ids_that_differ() -> None:
     assert [topic for topic, _ in one.events(row | {"stars": ""})] == ["purchases"]
 
 
-def test_what_an_event_says_of_a_field_takes_the_place_of_what_is_said_for_all() -> None:
+def test_an_event_overrides_what_is_defined_for_all_events() -> None:
     text = BASE + '[[events]]\nproducts = { amount = ["n", "sum"] }\ntemplates = { event_id = "{no}/{n}" }\n'
     body = mapping(text).body(ROW | {"n": "2"})
     assert body is not None
@@ -283,7 +283,7 @@ def test_what_an_event_says_of_a_field_takes_the_place_of_what_is_said_for_all()
         ("topic = ", "Invalid value"),
     ],
 )
-def test_a_mapping_that_makes_no_sense_is_refused_with_what_is_wrong(text: str, says: str) -> None:
+def test_an_invalid_mapping_is_refused_with_what_is_wrong(text: str, says: str) -> None:
     with pytest.raises(ValueError) as error:
         parse_mapping(text)
     assert says in str(error.value)

@@ -133,7 +133,7 @@ def outputs(folder: Path) -> dict[str, list[bytes]]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_replay_of_a_log_in_disorder_with_sort_tells_what_one_in_order_tells(tmp_path: Path, workers: int) -> None:
+def test_a_sorted_replay_of_a_shuffled_log_announces_the_same(tmp_path: Path, workers: int) -> None:
     distinct = [wire | {"occurred_at": ms(wire["occurred_at"]) + number} for number, wire in enumerate(LOG)]
     in_order = tmp_path / "all.jsonl"
     in_order.write_bytes(b"".join(json.dumps(wire).encode() + b"\n" for wire in distinct))
@@ -223,7 +223,7 @@ def test_a_full_disk_is_reported_with_what_to_do(
 
 
 @pytest.mark.parametrize("options", [["--sort-memory", "much"], ["--sort", "--sort-memory", "1kB"]])
-def test_memory_that_is_no_size_or_too_little_is_refused(tmp_path: Path, options: list[str]) -> None:
+def test_an_invalid_or_too_small_memory_is_refused(tmp_path: Path, options: list[str]) -> None:
     names = spread(tmp_path, shuffled(6)[:10])
     result = run("replay", *names, *options, "-p", "annual-spend", "-o", tmp_path / "out")
     assert result.exit_code == 2
