@@ -16,6 +16,7 @@ from rich.text import Text
 
 from models import units
 from models.fitting.fit import fit as fit_parameters
+from models.policy import Policy
 from models.policy_file import load
 from streams.reports.output_files import refuse_to_overwrite, write_new
 from streams.sources.named_logs import find_logs
@@ -24,13 +25,15 @@ from streams.workshop.fitting.history_reader import read_history
 from streams.workshop.policies.interview import Answers, Interview
 from streams.workshop.policies.proposal import (
     HORIZON_MS,
+    Basis,
     Proposal,
+    Wishes,
+    basis_of,
     propose,
     reason_not_to_fit,
     render_policy,
-    window_of,
 )
-from streams.workshop.policies.round_thresholds import SpendDistribution, propose_thresholds
+from streams.workshop.policies.round_thresholds import propose_thresholds
 from streams.workshop.policies.spend_history import Spend, read_spend
 
 
@@ -45,7 +48,7 @@ def make(
     force: bool,
     as_json: bool,
 ) -> None:
-    """The command. Raises typer.Exit."""
+    """Run the command. Raises typer.Exit."""
     parameters = out.with_name(f"{out.stem}-params.toml")
     refuse_to_overwrite([out, *([parameters] if fit else [])], force)
     interview = Interview(takes_defaults)
@@ -55,34 +58,13 @@ def make(
         if not as_json:
             _say_what_was_read(found, unusable)
         wishes = interview.wishes(answers, found, out)
-        spend = found[wishes.currency]
-        others = [currency for currency in found if currency != wishes.currency]
-        spread = SpendDistribution(spend.in_window(window_of(wishes)))
-        log = ", ".join(Path(name).name for name in names)
-        kept: Sequence[int] = (
-            propose_thresholds(spread, wishes.shares, wishes.sharing, wishes.decimals)
-            if thresholds is None
-            else interview.thresholds(thresholds, wishes.shares, wishes.decimals)
-        )
-        while True:
-            proposal = propose(wishes, kept, spend, spread, log, others)
-            if not as_json:
-                _print(proposal)
-            if thresholds is not None:
-                break
-            typed = interview.thresholds(None, kept, wishes.decimals)
-            if typed == tuple(kept):
-                break
-            kept = typed
+        basis = basis_of(wishes, found, [Path(name).name for name in names])
+        proposal = _agree_on_thresholds(interview, wishes, basis, thresholds, as_json)
         text = proposal.text
-        if _wants_fit(interview, spend, fit, as_json):
+        if _wants_fit(interview, basis.spend, fit, as_json):
             refuse_to_overwrite([parameters], force)
-            history, _ = read_history(find_logs(names, maps), proposal.policy, shown)
-            fitted = fit_parameters(
-                history, proposal.policy, HORIZON_MS, [Path(name).name for name in names], warn if shown else _nothing
-            )
-            write_new(parameters, fitted.as_toml(), force)
-            text = render_policy(wishes, proposal.thresholds_minor, spend, spread, log, others, parameters)
+            write_new(parameters, _fit_to_log(names, maps, proposal.policy, shown), force)
+            text = render_policy(wishes, proposal.thresholds_minor, basis, parameters)
         write_new(out, text, force)
         policy = load(out)
     except ValueError as error:
@@ -93,6 +75,33 @@ def make(
         say_json({"policy": policy.ref, "out": str(out), "fitted": bool(policy.parameters), **as_wire(proposal)})
         return
     _say_what_is_next(out, names, maps, bool(policy.parameters))
+
+
+def _agree_on_thresholds(
+    interview: Interview, wishes: Wishes, basis: Basis, given: str | None, as_json: bool
+) -> Proposal:
+    """The proposal with the thresholds of --lines, else with those that the user accepts or types."""
+    if given is None:
+        accepted: Sequence[int] = propose_thresholds(basis.spread, wishes.shares, wishes.sharing, wishes.decimals)
+    else:
+        accepted = interview.thresholds(given, wishes.shares, wishes.decimals)
+    while True:
+        proposal = propose(wishes, accepted, basis)
+        if not as_json:
+            _print(proposal)
+        if given is not None:
+            return proposal
+        typed = interview.thresholds(None, accepted, wishes.decimals)
+        if typed == tuple(accepted):
+            return proposal
+        accepted = typed
+
+
+def _fit_to_log(names: Sequence[str], maps: Sequence[str], policy: Policy, shown: bool) -> str:
+    """The text of the parameter file that is fitted to the log."""
+    history, _ = read_history(find_logs(names, maps), policy, shown)
+    logs = [Path(name).name for name in names]
+    return fit_parameters(history, policy, HORIZON_MS, logs, warn if shown else _nothing).as_toml()
 
 
 def as_wire(proposal: Proposal) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -49,6 +49,19 @@ class Wishes:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """The part of a log that a proposal is based on."""
+
+    logs: Sequence[str]
+    """The names of the logs."""
+    spend: Spend
+    """In the currency of the policy."""
+    spread: SpendDistribution
+    """Of the customers in the policy's window."""
+    other_currencies: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Proposal:
     """Thresholds, and the tiers that they would have given."""
 
@@ -90,30 +103,23 @@ def window_of(wishes: Wishes) -> Window:
     return Window(wishes.window, length_ms, units.HOUR_MS, units.parse_utc_offset(wishes.utc_offset), length_ms)
 
 
-def propose(
-    wishes: Wishes,
-    thresholds_minor: Sequence[int],
-    spend: Spend,
-    spread: SpendDistribution,
-    log: str,
-    others: Sequence[str],
-) -> Proposal:
+def basis_of(wishes: Wishes, found: Mapping[str, Spend], logs: Sequence[str]) -> Basis:
+    """What a proposal is based on, in the spend by currency that was found in some logs."""
+    spend = found[wishes.currency]
+    spread = SpendDistribution(spend.in_window(window_of(wishes)))
+    return Basis(logs, spend, spread, [currency for currency in found if currency != wishes.currency])
+
+
+def propose(wishes: Wishes, thresholds_minor: Sequence[int], basis: Basis) -> Proposal:
     """The policy with these thresholds, and what it would have done. Raises PolicyError if the policy is not valid."""
-    text = render_policy(wishes, thresholds_minor, spend, spread, log, others)
+    text = render_policy(wishes, thresholds_minor, basis)
     policy = parse(text, "the proposal")
-    return Proposal(wishes, tuple(thresholds_minor), spread, simulate_year(policy, spend), text, policy)
+    return Proposal(wishes, tuple(thresholds_minor), basis.spread, simulate_year(policy, basis.spend), text, policy)
 
 
-def render_policy(
-    wishes: Wishes,
-    thresholds_minor: Sequence[int],
-    spend: Spend,
-    spread: SpendDistribution,
-    log: str,
-    others: Sequence[str],
-    parameters: Path | None = None,
-) -> str:
+def render_policy(wishes: Wishes, thresholds_minor: Sequence[int], basis: Basis, parameters: Path | None = None) -> str:
     """The TOML text of the policy; `parameters` is the file of fitted parameters, if there is one."""
+    spread = basis.spread
     tiers = [
         {
             "name": name,
@@ -123,13 +129,13 @@ def render_policy(
         }
         for name, threshold in zip(wishes.names[1:], thresholds_minor, strict=True)
     ]
-    as_of = units.format_time(spend.as_of_ms(window_of(wishes)))[:10]
+    as_of = units.format_time(basis.spend.as_of_ms(window_of(wishes)))[:10]
     based_on = f"the spend of {len(spread):,} customers within a year, as of {as_of}"
     return _TEMPLATES.get_template("policy.toml").render(
         wishes=wishes,
         tiers=tiers,
-        log=" ".join(log.split()),
-        others=others,
+        log=" ".join(", ".join(basis.logs).split()),
+        others=basis.other_currencies,
         based_on=based_on,
         parameters=None if parameters is None else parameters.name,
     )
