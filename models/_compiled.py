@@ -1,7 +1,7 @@
-"""Uses the compiled form of the core where there is one for exactly these sources; `scripts/compile` makes it.
+"""Finds the compiled form of the core, if one exists for exactly these sources; `scripts/compile` makes it.
 
-It is the same Python, through mypyc. Without it, or with sources that have changed since, the Python itself runs: the same
-results, slower. `TIERSTREAM_COMPILED=no` asks for that.
+mypyc compiles the same Python. Without a compiled form, or once a source has changed, the Python itself runs: the results are
+the same, it is slower. `TIERSTREAM_COMPILED=no` asks for plain Python.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from xxhash import xxh3_128_hexdigest
 ROOT: Final = Path(__file__).resolve().parent.parent
 MODULES: Final = {
     "models": (
-        "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd", "outputs", "policy", "profile",
-        "risk", "state", "tiers", "units", "value",
+        "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd", "outputs", "profile", "risk",
+         "state", "tiers", "units", "value",
     ),
+    "models.policy": ("policy",),
     "streams.engine": ("batch", "envelope", "merge", "plan", "schedule"),
 }  # fmt: skip
-"""What is compiled: the way of an event. Classes that msgspec reads keep their annotations, so they are not."""
+"""The compiled modules, by package: the hot path. Modules with classes that msgspec reads are not compiled, since msgspec needs
+their annotations.
+"""
 
 
 def _inside(package: str) -> Path:
@@ -30,29 +33,29 @@ def _inside(package: str) -> Path:
 
 
 def sources() -> list[Path]:
-    """The files that are compiled."""
+    """The source files of the compiled modules."""
     return [ROOT / _inside(package) / f"{module}.py" for package, modules in MODULES.items() for module in modules]
 
 
 def folder() -> Path:
-    """Where the compiled form of the present sources is, or would be, for this Python."""
+    """The folder for the compiled form of the present sources and this Python; it may not exist."""
     together = b"\n".join(path.read_bytes() for path in sources())
     return ROOT / ".cache" / "compiled" / f"{sys.implementation.cache_tag}-{xxh3_128_hexdigest(together)}"
 
 
 def find(package: str) -> Iterable[str]:
-    """What goes before a package's own path: the folder with its compiled modules, if they are wanted and there."""
+    """What to put before a package's own path: the folder with its compiled modules, if it exists and is wanted."""
     if os.environ.get("TIERSTREAM_COMPILED", "yes") == "no":
         return []
     compiled = folder()
     if not compiled.is_dir():
         return []
     if str(compiled) not in sys.path:
-        sys.path.append(str(compiled))  # what the modules share lies beside them
+        sys.path.append(str(compiled))  # the shared library of the modules is there
     return [str(compiled / _inside(package))]
 
 
 def is_in_use() -> bool:
-    """Whether the core that runs is compiled."""
+    """Whether the running core is compiled."""
     fold = sys.modules.get("models.fold")
     return fold is not None and not str(fold.__file__).endswith(".py")

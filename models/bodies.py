@@ -1,4 +1,4 @@
-"""The bodies of the input topics as they are written: msgspec reads these classes and holds records against them."""
+"""The bodies of the input topics: msgspec decodes records into these classes and validates them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Raw, Struct
 
 from models import units
+from models.names import ComplaintStatus, Severity
 from models.parameters import Parameters
 
 MAX_ID_CHARACTERS: Final = 128
@@ -17,22 +18,20 @@ Text = Annotated[str, Meta(max_length=1_000)]
 Time = Annotated[int, Meta(ge=0, lt=units.LATEST_MS)] | Annotated[datetime, Meta(tz=True)]
 Score = Annotated[int, Meta(ge=0, le=100)]
 Place = Annotated[str, Meta(max_length=128)]
-"""Where the customer is, as the shop divides its market; of several words the latest counts."""
-Severity = Literal["low", "medium", "high", "critical"]
+"""The customer's region, as the shop divides its market; the latest event that names one counts."""
 SEVERITIES: Final[tuple[Severity, ...]] = ("low", "medium", "high", "critical")
-ComplaintStatus = Literal["opened", "escalated", "resolved", "reopened"]
 STATUSES: Final[tuple[ComplaintStatus, ...]] = ("opened", "escalated", "resolved", "reopened")
 
 
 class Purchase(Struct, gc=False, kw_only=True):
-    """Body of `purchases`. `amount` is not negative; a refund's amount is what was given back."""
+    """Body of `purchases`. `amount` is not negative; a refund's amount is what was paid back."""
 
     event_id: Id
     customer_id: Id
     kind: Literal["purchase", "refund"]
     order_id: Id
     amount: Raw
-    """A decimal as text or number. Left unread, since a body may hold it thousands of times, and only the last counts."""
+    """A decimal as text or number. It is decoded later: a body may repeat the field thousands of times, and only the last counts."""
     currency: str
     occurred_at: Time
     channel: Annotated[str, Meta(max_length=128)] | None = None
@@ -67,25 +66,25 @@ class Feedback(Struct, gc=False, kw_only=True):
 
 MAX_POLICY_CHARACTERS: Final = 32_000
 EVERYBODY: Final = "*"
-"""The customer of a command that concerns all customers; it is sent to every partition."""
+"""The `customer_id` of a command for all customers; such a command is sent to every partition."""
 
 
 class Breakpoints(Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """Lines that a census of all customers drew: see models.relative."""
+    """Thresholds that a census of all customers computed: see models.policy.census."""
 
     as_of_ms: Annotated[int, Meta(ge=0, lt=units.LATEST_MS)]
     customers: Annotated[int, Meta(ge=1)]
-    """How many customers were counted: those with an order in the window."""
+    """How many customers the census counted: those with an order in the window."""
     top_spend_minor: list[int] = []
-    """Per tier with a `top_share`, lowest tier first: who has spent that much in the window is in it."""
+    """Per tier with a `top_share`, lowest tier first: the spend in the window from which a customer is in the tier."""
     recency_ms: list[int] = []
     frequency: list[int] = []
     monetary_minor: list[int] = []
-    """Between the quintiles, ascending; empty for a term with breakpoints of its own."""
+    """The values between the quintiles, ascending; empty for a term whose breakpoints the policy gives."""
 
 
 class Prospect(Struct, gc=False, kw_only=True):
-    """Body of `prospects`: what is known of somebody who may become a customer."""
+    """Body of `prospects`: what the shop knows about somebody who may become a customer."""
 
     event_id: Id
     customer_id: Id
@@ -97,10 +96,10 @@ class Prospect(Struct, gc=False, kw_only=True):
 
 
 class Command(Struct, gc=False, kw_only=True):
-    """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason, a snooze its end.
+    """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason, a snooze needs its end.
 
-    `actor` is who acts. `owner` is who shall have an alert, if it is somebody else; `number` which of the customer's alerts is
-    meant, if only that one is.
+    `actor` is the person who acts. `owner` is the person to whom an alert is assigned, if it is somebody else. With `number`
+    the command is only for the customer's alert of that number.
     """
 
     event_id: Id
@@ -118,9 +117,9 @@ class Command(Struct, gc=False, kw_only=True):
     breakpoints: Breakpoints | None = None
     parameters: Parameters | None = None
     policy: Annotated[str, Meta(max_length=MAX_POLICY_CHARACTERS)] | None = None
-    """A whole policy file, in force from then on."""
+    """The text of a policy file, which is in force from then on."""
     follows: Annotated[str, Meta(max_length=300)] | None = None
-    """With `policy`: in place of which one. Tables under another one, as of an app version beside it, stay as they are."""
+    """With `policy`: the reference of the policy that it replaces. A table under any other policy ignores the command."""
 
 
 Body = Purchase | Complaint | Feedback | Prospect | Command
@@ -131,4 +130,4 @@ TOPIC_BODIES: Final[dict[str, type[Body]]] = {
     "prospects": Prospect,
     "commands": Command,
 }
-"""The input topics, in the order in which simultaneous events of a customer are folded."""
+"""The input topics and their bodies, in the order in which simultaneous events of a customer are folded."""

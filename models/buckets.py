@@ -1,8 +1,8 @@
-"""What a customer bought, by stretches of time, as packed bytes: most events touch only the last few of them.
+"""A customer's purchases summed by time bucket, as packed bytes: most events change only the last few buckets.
 
 A bucket is (number, purchases, orders, spend_minor): `number` is its start in units of the window's bucket width, `orders`
-the purchases less those refunded in full. The bytes begin with one that tells how wide the numbers are: narrow, unless
-one of the buckets needs more, so that the same buckets are the same bytes. Sorted by number; a bucket that holds nothing does not exist.
+the purchases less those refunded in full. The first byte says how wide the numbers are: narrow, unless one of the buckets needs
+wide ones, so equal buckets have equal bytes. Buckets are sorted by number, and empty ones are left out.
 """
 
 from __future__ import annotations
@@ -40,16 +40,20 @@ class Bucket(NamedTuple):
 
 
 Total = tuple[int, int, int, int]
-"""What some buckets add up to: spend_minor, orders, and of that what is in those with more refunds than purchases,
-neither of which is positive: refunded_minor, refunded_orders.
+"""The sum of some buckets: spend_minor, orders, and of these the part in buckets with more refunds than purchases,
+refunded_minor and refunded_orders, which are never positive.
 """
 NOTHING: Final[Total] = (0, 0, 0, 0)
 Row = tuple[i64, i64, i64, i64]
-"""A bucket, in machine words."""
+"""A bucket as machine words."""
 
 
 def count(data: bytes) -> i64:
-    """How many buckets there are."""
+    """The number of buckets.
+
+    >>> int(count(add(add(EMPTY, 7, 1, 1, 250), 7, 1, 1, 100)))
+    1
+    """
     if not data:
         return 0
     size: i64 = len(data)
@@ -57,7 +61,7 @@ def count(data: bytes) -> i64:
 
 
 def get(data: bytes, index: i64) -> Row:
-    """The bucket at an index, which must exist."""
+    """The bucket at an index, which must be in range."""
     if data[0] != 0:
         found: Row = _unpack_wide(data, 1 + index * _WIDE_SIZE)
         return found
@@ -67,14 +71,14 @@ def get(data: bytes, index: i64) -> Row:
 
 
 def number_at(data: bytes, index: i64) -> i64:
-    """The number of the bucket at an index, which must exist."""
+    """The number of the bucket at an index, which must be in range."""
     return i64(read_i32_le(data, 1 + index * (_NARROW_SIZE if data[0] == 0 else _WIDE_SIZE))) & _NUMBER
 
 
-def listed(data: bytes) -> list[Bucket]:
+def unpack(data: bytes) -> list[Bucket]:
     """All buckets, in order.
 
-    >>> listed(add(add(EMPTY, 7, 1, 1, 250), 5, 0, -1, -90))
+    >>> unpack(add(add(EMPTY, 7, 1, 1, 250), 5, 0, -1, -90))
     [Bucket(number=5, purchases=0, orders=-1, spend_minor=-90), Bucket(number=7, purchases=1, orders=1, spend_minor=250)]
     """
     return [Bucket(*one) for one in rows(data)]
@@ -85,8 +89,12 @@ def rows(data: bytes) -> list[tuple[int, int, int, int]]:
     return list((_NARROW if data[0] == 0 else _WIDE).iter_unpack(memoryview(data)[1:])) if data else []
 
 
-def packed(buckets: Iterable[tuple[int, int, int, int]]) -> bytes:
-    """Buckets in order, as bytes."""
+def pack(buckets: Iterable[tuple[int, int, int, int]]) -> bytes:
+    """The bytes of buckets, which must be in order.
+
+    >>> pack([(5, 0, -1, -90), (7, 1, 1, 250)]) == add(add(EMPTY, 7, 1, 1, 250), 5, 0, -1, -90)
+    True
+    """
     kept = list(buckets)
     if not kept:
         return EMPTY
@@ -96,7 +104,7 @@ def packed(buckets: Iterable[tuple[int, int, int, int]]) -> bytes:
 
 
 def first_from(data: bytes, number: i64) -> i64:
-    """The index of the first bucket with this number or a later one; how many there are if there is none."""
+    """The index of the first bucket with this number or a later one; the number of buckets if there is none."""
     low: i64 = 0
     high = count(data)
     while low < high:
@@ -117,14 +125,18 @@ def since(data: bytes, number: i64) -> bytes:
         return EMPTY
     if data[0] == 0:
         return data[:1] + data[1 + index * _NARROW_SIZE :]
-    return packed(rows(data)[index:])
+    return pack(rows(data)[index:])
 
 
 def total(data: bytes, first: i64, end: i64) -> Total:
-    """What the buckets from number `first` to before number `end` add up to."""
+    """The sum of the buckets from number `first` to before number `end`.
+
+    >>> total(add(add(EMPTY, 7, 1, 1, 250), 5, 0, -1, -90), 5, 8)
+    (160, 0, -90, -1)
+    """
     if not data or number_at(data, 0) >= end:
         return NOTHING
-    # Ints: however many buckets, their sum has to be right.
+    # Python ints: the sum of any number of buckets has to be right.
     spend = orders = refunded_minor = refunded_orders = 0
     index, buckets = first_from(data, first), count(data)
     while index < buckets:
@@ -142,7 +154,7 @@ def total(data: bytes, first: i64, end: i64) -> Total:
 
 
 def at(data: bytes, number: i64) -> Row:
-    """The bucket with this number; one that holds nothing if there is none."""
+    """The bucket with this number; an empty one if it is missing."""
     index = first_from(data, number)
     if index < count(data) and number_at(data, index) == number:
         return get(data, index)
@@ -152,7 +164,7 @@ def at(data: bytes, number: i64) -> Row:
 def has_purchase(data: bytes, first: i64, end: i64) -> bool:
     """Whether any bucket from number `first` to before number `end` holds a purchase."""
     index = count(data)
-    # From the end: what is asked about is nearly always the present day.
+    # From the end: callers nearly always ask about the present day.
     while index > 0:
         index -= 1
         number = number_at(data, index)
@@ -164,7 +176,7 @@ def has_purchase(data: bytes, first: i64, end: i64) -> bool:
 
 
 def active_periods(data: bytes, begin: i64, buckets_a_period: i64) -> int:
-    """How many periods of so many buckets, on a grid from number 0, hold an order in the buckets from index `begin` on."""
+    """How many periods of `buckets_a_period` buckets, on a grid from number 0, have an order; counts buckets from index `begin` on."""
     found = 0
     index, last, buckets = begin, i64(-1), count(data)
     while index < buckets:
@@ -176,12 +188,12 @@ def active_periods(data: bytes, begin: i64, buckets_a_period: i64) -> int:
 
 
 def add(data: bytes, number: i64, purchases: i64, orders: i64, spend_minor: i64) -> bytes:
-    """The buckets with so much added to that of `number`. What is in one fits into 64 bits (models.facts.would_overflow)."""
+    """The buckets with these amounts added to the bucket of `number`. They must fit into 64 bits (models.facts.would_overflow)."""
     if not data:
         data = _IS_NARROW
     index = count(data)
     is_there = False
-    # What is added to is nearly always the last, or comes after it.
+    # The bucket is nearly always the last one, or a new one after it.
     last = number_at(data, index - 1) if index else i64(-1)
     if last >= number:
         index = index - 1 if last == number else first_from(data, number)
@@ -193,7 +205,7 @@ def add(data: bytes, number: i64, purchases: i64, orders: i64, spend_minor: i64)
     if data[0] != 0 or not _fits(purchases, orders, spend_minor):
         kept = rows(data)
         new = [(number, purchases, orders, spend_minor)] if holds_something else []
-        return packed([*kept[:index], *new, *kept[index + is_there :]])
+        return pack([*kept[:index], *new, *kept[index + is_there :]])
     begin = 1 + index * _NARROW_SIZE
     end = begin + _NARROW_SIZE if is_there else begin
     if not holds_something:

@@ -1,10 +1,10 @@
-"""The bodies of the output topics, for whoever reads them: what each field is, and in which unit.
+"""The bodies of the output topics, for their readers: what each field means, and in which unit.
 
-The fold builds these bodies as they are told (`fold`, `explain`, `profile`, `outputs`); a test holds every output against the
-classes here, so they can't drift apart. The documents in docs/ are made of them, and streams.client.changes decodes into them.
+The fold builds these bodies as JSON itself (`fold`, `explain`, `profile`, `outputs`); a test decodes every output into the
+classes here, so the two can't drift apart. The schemas in docs/ are generated from them, and streams.client.changes decodes into them.
 
-A reader passes over fields that it does not know: fields are added, never renamed. Where a field may be left out, it is
-`UNSET`; that is something else than null. Times are RFC 3339 in UTC, money is a decimal in major units of `currency`.
+A reader ignores fields that it does not know: fields are added, never renamed. A field that may be left out is then
+`UNSET`, which differs from null. Times are RFC 3339 in UTC, money is a decimal in major units of `currency`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from models.bodies import ComplaintStatus, Severity
-from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES
+from models.names import ALERTS, CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES, ComplaintStatus, Severity
 
 Time = Annotated[datetime, Meta(tz=True)]
 Duration = Annotated[str, Meta(pattern=r"^\d+(d|h|m|s|ms)(\d+(d|h|m|s|ms))*$", examples=["90d", "1h30m"])]
@@ -28,7 +27,7 @@ Number = Annotated[int, Meta(ge=1)]
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """Something that a body holds."""
+    """A part of a body."""
 
 
 # ---------------------------------------------------------------- parts about tiers
@@ -51,30 +50,30 @@ class TierState(Part, frozen=True, kw_only=True):
 
 
 class TierName(Part, frozen=True, kw_only=True):
-    """What an erasure says of the tier before."""
+    """The tier before an erasure."""
 
     tier: str
 
 
 class Requirement(Part, frozen=True, kw_only=True):
-    """One thing that a tier asks for, with the customer's number."""
+    """One requirement of a tier, with the customer's number."""
 
     measure: str
     """spend, orders, active_periods, satisfaction, recency or score."""
     needed: int | str
     """Counts and points of satisfaction as numbers, spend and score as decimals, recency as a duration; `not drawn yet` for a
-    spend that a census has to find."""
+    spend that the first census has yet to compute."""
     actual: int | str | None
     """As `needed`; null if there is none."""
     met: bool
 
 
 class Rule(Part, frozen=True, kw_only=True):
-    """The rule that decided, with the numbers on which it did."""
+    """The rule that decided, with the customer's numbers."""
 
     tier: str
     requirements: list[Requirement]
-    """All of them have to be met; the base tier has none."""
+    """All must be met; the base tier has none."""
 
 
 class Way(Part, frozen=True, kw_only=True):
@@ -90,7 +89,7 @@ class Missing(Part, frozen=True, kw_only=True):
 
     measure: str
     amount: int | str | UnsetType | None = UNSET
-    """How much more: a count, or spend or score as a decimal; null if nobody can tell."""
+    """How much more: a count, or spend or score as a decimal; null if it is not known."""
     at_least: Points | UnsetType = UNSET
     """For satisfaction, in points of 100."""
     within: Duration | UnsetType = UNSET
@@ -106,7 +105,7 @@ class Needs(Part, frozen=True, kw_only=True):
     goal: Literal["keep", "regain", "reach"]
     tier: str
     from_: Time | None = field(name="from")
-    """From when on what is done counts; null if from now on."""
+    """From when on purchases count; null if from now on."""
     before: Time | None
     """The first instant at which it is too late; null if there is none."""
     missing: list[Missing]
@@ -115,7 +114,7 @@ class Needs(Part, frozen=True, kw_only=True):
 
 # ---------------------------------------------------------------- parts about risk
 class ComplaintTerm(Part, frozen=True, kw_only=True):
-    """A complaint that a score remembers."""
+    """A complaint that counts in the score."""
 
     complaint_id: str
     category: str | None
@@ -144,11 +143,11 @@ class Level(Part, frozen=True, kw_only=True):
     level: str
     """`none`, or a level of the policy."""
     since: Time | None
-    """null for the `none` that was ever since."""
+    """null for the level `none` of a customer who never had another."""
 
 
 class ScoredLevel(Part, frozen=True, kw_only=True):
-    """A risk level, and the score that it rests on."""
+    """A risk level, and the score behind it."""
 
     level: str
     since: Time
@@ -169,7 +168,7 @@ class Action(Part, frozen=True, kw_only=True):
 
 # ---------------------------------------------------------------- announcements
 class Announcement(Struct, frozen=True, kw_only=True):
-    """What every announcement has."""
+    """The fields of every announcement."""
 
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
     """A hash of customer, seq and topic: a repeated record has the same one."""
@@ -180,15 +179,15 @@ class Announcement(Struct, frozen=True, kw_only=True):
     customer_id: Annotated[str, Meta(min_length=1, max_length=128)]
     change: str
     occurred_at: Time
-    """When it happened: the time of the event, or the very instant at which time alone crossed a line."""
+    """When it happened: the time of the event, or the exact instant at which time alone changed something."""
     cause: str
-    """event_id of the event that brought it about; `clock` for time alone, `edition-N` for a new edition of the policy."""
+    """event_id of the event that caused it; `clock` for time alone, `edition-N` for a new edition of the policy."""
     policy: str
     """id@version of the policy, `+` digest of its fitted parameters, `/` edition; the last two only if it has them."""
 
 
 class TierChange(Announcement, frozen=True, kw_only=True):
-    """On `tier-changes`: a customer's tier changed, or what is to become of it."""
+    """On `tier-changes`: a customer's tier changed, was locked or unlocked, or its loss was scheduled or averted."""
 
     change: Literal["upgrade", "downgrade", "downgrade_scheduled", "downgrade_averted", "lock", "unlock"]
     before: TierState
@@ -199,7 +198,7 @@ class TierChange(Announcement, frozen=True, kw_only=True):
 
 
 class Erasure(Announcement, frozen=True, kw_only=True):
-    """On `tier-changes`: all that was known of the customer was forgotten. Forget them too, whatever you keep."""
+    """On `tier-changes`: all data about the customer was erased. Readers must erase theirs, too."""
 
     change: Literal["erase"]
     before: TierName
@@ -214,10 +213,10 @@ class RiskChange(Announcement, frozen=True, kw_only=True):
     after: ScoredLevel
     tier: str
     main_cause: str
-    """silence, complaints, satisfaction, basket_trend, rhythm or base: the largest of what came on top of the base."""
+    """silence, complaints, satisfaction, basket_trend, rhythm or base: the largest term on top of the base."""
     contributions: list[Contribution]
     value_at_stake: Decimal
-    """Spend to be expected within the policy's horizon from a customer who has not left, in `currency`."""
+    """What the customer is expected to be worth within the policy's horizon, if they have not left, in `currency`."""
     lifetime_value: Decimal
     """In `currency`."""
     currency: str
@@ -294,26 +293,26 @@ AlertState = Literal["held", "open", "acknowledged", "contacted", "snoozed", "sa
 
 
 class AlertBefore(Part, frozen=True, kw_only=True):
-    """How an alert stood before."""
+    """The alert before the change."""
 
     state: AlertState
     owner: str | None
 
 
 class LedgerEntry(Part, frozen=True, kw_only=True):
-    """How an alert stands in the ledger."""
+    """An alert in the ledger."""
 
     number: Number
-    """1, 2, 3 and so on of this customer's alerts."""
+    """The customer's alerts are numbered 1, 2, 3 and so on."""
     kind: Literal["churn"]
     state: AlertState
     """saved, lost, dismissed and recovered are closed."""
     since: Time
-    """When it came into this state."""
+    """When it entered this state."""
     opened_at: Time
     deadline: Time | None
     breached: bool
-    """Whether nobody took it up before the deadline."""
+    """Whether the deadline passed before somebody acted."""
     until: Time | None
     """The end of a snooze, or of a hold."""
     hold: Literal["cool-down", "complaint-open"] | None
@@ -321,19 +320,19 @@ class LedgerEntry(Part, frozen=True, kw_only=True):
     owner: str | None
     reason: str | None
     bought_again: bool
-    """Whether the customer has bought since it was opened."""
+    """Whether the customer has bought since the alert opened."""
 
 
 class Alert(LedgerEntry, frozen=True, kw_only=True):
-    """An alert, with all that whoever takes it up wants to know."""
+    """An alert, with what the person who handles it needs to know."""
 
     level: str
     main_cause: str
     """As in `churn-risk`."""
     category: str | None
-    """Of the newest complaint that is open."""
+    """Category of the newest open complaint."""
     region: str | None
-    """Where the customer is, when this was said."""
+    """The customer's region at that time."""
     tier: str
     probability: Probability
     value_at_stake: Decimal
@@ -344,7 +343,7 @@ class Alert(LedgerEntry, frozen=True, kw_only=True):
 
 
 class AlertChange(Announcement, frozen=True, kw_only=True):
-    """On `alerts`: something became of a customer's alert."""
+    """On `alerts`: a customer's alert changed."""
 
     change: Literal[
         "opened", "held", "updated", "acknowledged", "contacted", "snoozed", "woke", "released", "breached",
@@ -365,7 +364,7 @@ class Answer(Part, frozen=True, kw_only=True):
 
 
 class Potential(Part, frozen=True, kw_only=True):
-    """Whether the customer is likely to climb."""
+    """Whether the customer is likely to reach a higher tier."""
 
     tier: str
     within: Duration
@@ -374,13 +373,13 @@ class Potential(Part, frozen=True, kw_only=True):
 
 
 class LifeCycle(Part, frozen=True, kw_only=True):
-    """Where the customer is in their life with the shop."""
+    """The customer's stage and behaviour in the life cycle."""
 
     stage: Stage
     since: Time
     behaviour: Behaviour | None
     qualification: Qualification | UnsetType = UNSET
-    """As a prospect."""
+    """The qualification that the customer had as a prospect."""
 
 
 class Lifetime(Part, frozen=True, kw_only=True):
@@ -389,14 +388,14 @@ class Lifetime(Part, frozen=True, kw_only=True):
     first_purchase: Time | None
     last_purchase: Time | None
     orders: int
-    """Without fully refunded ones."""
+    """Without fully refunded orders."""
     net_spend: Decimal
     purchase_days: Count
     """Distinct days (UTC) with a purchase."""
 
 
 class Stretch(Struct, frozen=True, array_like=True):
-    """What was bought in a stretch of the policy's window, an array of three: when it begins, orders, and net spend."""
+    """Purchases in one time bucket of the policy's window, an array of three: its start, orders, and net spend."""
 
     begins: Time
     orders: int
@@ -414,10 +413,10 @@ class Step(Part, frozen=True, kw_only=True):
 
 
 class History(Part, frozen=True, kw_only=True):
-    """What the state still holds one by one, oldest first."""
+    """The purchases and complaints that the state still holds, oldest first."""
 
     purchases: list[Stretch]
-    """The latest 200 stretches with a purchase."""
+    """The latest 200 time buckets that hold something."""
     complaints: list[Step]
 
 
@@ -428,7 +427,7 @@ class Risk(Part, frozen=True, kw_only=True):
     since: Time | None
     last_alert: Time | None
     alert: LedgerEntry | None
-    """The latest of the ledger; null if there was none."""
+    """The customer's latest alert; null if there was none."""
     probability: Probability | None
     """That the customer buys nothing within the policy's horizon."""
     p_alive: Probability | None
@@ -439,11 +438,11 @@ class Risk(Part, frozen=True, kw_only=True):
 
 
 class Profile(TierState, frozen=True, kw_only=True):
-    """On `profiles`, compacted: what a customer is, as of their clock. A record without a value is an erasure."""
+    """On `profiles`, compacted: the customer as of their clock. A record without a value is an erasure."""
 
     customer_id: str
     seq: Count
-    """The customer's latest announcement."""
+    """`seq` of the customer's latest announcement."""
     revision: Count
     """Grows with every profile of the customer: an older one never replaces a newer one."""
     as_of: Time
@@ -456,7 +455,7 @@ class Profile(TierState, frozen=True, kw_only=True):
     reaches: Needs | None
     """What reaches the tier above; null for the highest, or a locked one."""
     potential: Potential | UnsetType | None = UNSET
-    """If there is a tier above; null if nobody can tell."""
+    """If there is a tier above; null if it can't be estimated."""
     life_cycle: LifeCycle | UnsetType = UNSET
     """If the policy has one, and the customer a stage."""
     recency: Duration | None
@@ -469,12 +468,12 @@ class Profile(TierState, frozen=True, kw_only=True):
     """Periods of the policy with an order; null if no tier asks for them."""
     satisfaction: Answer | None
     region: str | None
-    """Where the customer is, by the latest event that says so."""
+    """The region in the latest event that names one."""
     lifetime: Lifetime
     history: History
     risk: Risk
     due_at: Time | None
-    """When time alone will change something next; null if never."""
+    """When time alone changes something next; null if never."""
 
 
 OUTPUT_BODIES: Final[dict[str, tuple[type[Struct], ...]]] = {
@@ -484,11 +483,11 @@ OUTPUT_BODIES: Final[dict[str, tuple[type[Struct], ...]]] = {
     ALERTS: (AlertChange,),
     PROFILES: (Profile,),
 }
-"""Per output topic the bodies that it may carry. Of several, `change` tells which."""
+"""The possible bodies of each output topic; where there are several, `change` decides."""
 
 
 def changes_of(body: type[Struct]) -> tuple[str, ...]:
-    """The values of `change` that a body may have; none of a profile.
+    """The values of `change` that a body may have; a profile has none.
 
     >>> changes_of(Erasure)
     ('erase',)
@@ -497,7 +496,7 @@ def changes_of(body: type[Struct]) -> tuple[str, ...]:
 
 
 class _Kind(Struct):
-    """What has to be known to choose the body."""
+    """The field that decides which body it is."""
 
     change: str = ""
 
@@ -512,7 +511,7 @@ _decoders: Final[dict[tuple[str, str], Any]] = {
 
 
 def decode(topic: str, value: bytes) -> Any:
-    """The body of a record of an output topic. Raises msgspec.MsgspecError, with where and what is wrong."""
+    """The body of a record of an output topic. Raises msgspec.MsgspecError, which says what is wrong and where."""
     change = _kind_of(value).change
     decoder = _decoders.get((topic, change))
     if decoder is None:

@@ -1,6 +1,6 @@
-"""What would happen if: the fold itself, over purchases that were not made.
+"""What one more purchase would change: the fold itself, applied to purchases that were not made.
 
-Nothing here knows a rule. A purchase that is asked about is folded like any other, so what is said of it is what will be.
+No tier rule is repeated here: a hypothetical purchase is folded like any other, so the answer is what would happen.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def after_purchase(
     customer: Customer | None, policy: Policy, customer_id: str, at_ms: int, amount_minor: int
 ) -> Customer | None:
     """The customer right after one more purchase, in minor units of the policy's currency; None if it would be rejected."""
-    # No event of the customer's own has this hash: their ids are one line.
+    # Real events hash `topic/event_id`, so none has this hash.
     event_hash = xxh3_64_digest(f"{NOT_MADE}\n{at_ms}\n{amount_minor}".encode())
     event = Event("purchases", customer_id, customer_id.encode(), NOT_MADE, at_ms, event_hash)
     event.amount_minor = amount_minor
@@ -36,38 +36,38 @@ def after_purchase(
 def least_purchase_minor(
     customer: Customer | None, policy: Policy, customer_id: str, at_ms: int, wanted: Wanted
 ) -> int | None:
-    """The least amount of one purchase at an instant after which the customer is as `wanted`; None if there is none.
+    """The smallest amount of one purchase at an instant after which `wanted` holds; None if no amount is enough.
 
-    With more spent nobody is in a lower tier, so the amount is found by halving.
+    Spending more never lowers the tier, so bisection finds the amount.
     """
 
-    def does(amount_minor: int) -> bool:
+    def is_enough(amount_minor: int) -> bool:
         after = after_purchase(customer, policy, customer_id, at_ms, amount_minor)
         return after is not None and wanted(after)
 
-    if not does(MAX_AMOUNT_MINOR):
+    if not is_enough(MAX_AMOUNT_MINOR):
         return None
     too_little, enough = -1, MAX_AMOUNT_MINOR
     while enough - too_little > 1:
         middle = (too_little + enough) // 2
-        too_little, enough = (too_little, middle) if does(middle) else (middle, enough)
+        too_little, enough = (too_little, middle) if is_enough(middle) else (middle, enough)
     return enough
 
 
-def reached(policy: Policy, rank: int) -> Wanted:
-    """Whether a customer is in the tier of this rank, or a higher one."""
+def reaches(policy: Policy, rank: int) -> Wanted:
+    """A test whether a customer is in the tier of this rank, or a higher one."""
     return lambda customer: policy.ladder.rank_of(customer.standing.tier) >= rank
 
 
-def kept(policy: Policy, rank: int) -> Wanted:
-    """Whether a customer is in the tier of this rank, or a higher one, and not about to lose it."""
-    return lambda customer: reached(policy, rank)(customer) and customer.standing.downgrade_at_ms == NEVER_MS
+def keeps(policy: Policy, rank: int) -> Wanted:
+    """A test whether a customer is in the tier of this rank, or a higher one, and not about to lose it."""
+    return lambda customer: reaches(policy, rank)(customer) and customer.standing.downgrade_at_ms == NEVER_MS
 
 
 def with_one_purchase(customer: Customer, policy: Policy, customer_id: str, at_ms: int) -> list[dict[str, Any]]:
     """What one purchase would do for the tier: keep the one that is about to be lost, or reach each that is higher.
 
-    `before` is until when the same amount does the same. Nothing for a customer whose tier is locked.
+    `before` is the instant until which the same amount is enough. Empty for a customer whose tier is locked.
     """
     standing, ladder = customer.standing, policy.ladder
     if standing.lock is not None:
@@ -76,11 +76,11 @@ def with_one_purchase(customer: Customer, policy: Policy, customer_id: str, at_m
     found = []
     if standing.downgrade_at_ms != NEVER_MS:
         found.append(
-            _one(customer, policy, customer_id, at_ms, "keep", rank, standing.downgrade_at_ms, kept(policy, rank))
+            _one(customer, policy, customer_id, at_ms, "keep", rank, standing.downgrade_at_ms, keeps(policy, rank))
         )
     period_end_ms = policy.view(customer.facts, at_ms).period_end_ms
     for higher in range(rank + 1, len(ladder.tiers)):
-        wanted = reached(policy, higher)
+        wanted = reaches(policy, higher)
         found.append(_one(customer, policy, customer_id, at_ms, "reach", higher, period_end_ms, wanted))
     return found
 

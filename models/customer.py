@@ -1,4 +1,4 @@
-"""One customer, as a value: what is known (`Facts`) and what was announced (`Standing`). models.state has its bytes."""
+"""One customer, as a value: what is known (`Facts`) and what was announced (`Standing`). models.state encodes it."""
 
 from __future__ import annotations
 
@@ -7,55 +7,55 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from models.remembered import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
+from models.customer_parts import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
 
 NEVER_MS: Final = 2**62 - 1
-"""`due_at_ms` of a customer whom time alone will never make cross a line: later than anything, and as large as compiled
-code can count without making an object of it.
+"""`due_at_ms` of a customer for whom time alone never changes anything: later than every instant, and the largest number that
+compiled code handles without allocating an object.
 """
 
 RECENT_EVENTS: Final = 64
-"""How many event ids a customer remembers: a repeat is recognised until 64 other events of the customer have come."""
+"""How many event ids a customer's state holds: a repeat is recognised until 64 other events of the customer were folded."""
 
 MAX_COMPLAINT_STEPS: Final = 64
-"""How many steps of complaints a customer keeps: the latest by time."""
+"""How many steps of complaints a customer's state holds: the latest by time."""
 
 NO_SEQS: Final = (0, 0, 0, 0)
 
 BASE_LEVEL: Final = "none"
-"""The risk level of a customer about whom there is no alert."""
+"""The risk level below all levels of the policy."""
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Facts:
-    """What is known of a customer: a function of the *set* of events, not of the order in which they came."""
+    """What is known about a customer: a function of the *set* of events, not of the order in which they arrived."""
 
     first_purchase_ms: int
     last_purchase_ms: int
     purchase_days: int
-    """Distinct UTC days with a purchase: x + 1 of the purchase process, refunds notwithstanding."""
+    """Distinct UTC days with a purchase, whether refunded or not: x + 1 of the purchase process."""
     orders: int
     spend_minor: int
     """Lifetime orders and net spend."""
     buckets: bytes
-    """What was bought by stretches of time (models.buckets)."""
+    """Purchases summed by time bucket (models.buckets)."""
     window_first: int
-    """The buckets with this number or a later one count at the customer's clock. What they add up to is kept, so that no
-    event has to add them up:"""
+    """At the customer's clock the window begins with the bucket of this number. The next four fields hold the window's sums, so that
+    no event has to add buckets up."""
     window_spend_minor: int
     window_orders: int
     window_refunded_minor: int
     window_refunded_orders: int
-    """Of that, the spend and the orders of buckets with more refunds than purchases: not positive."""
+    """Of these, the spend and the orders of buckets with more refunds than purchases: not positive."""
     complaints: list[ComplaintStep]
     satisfaction: Satisfaction | None
     prospecting: Prospecting | None
-    """None of who was never said to be a prospect."""
+    """None for a customer whom no event called a prospect."""
     last_day_minor: int
-    """What was bought on the UTC day of the last purchase, refunds notwithstanding; 0 if it is not known."""
+    """Spend on the UTC day of the last purchase, refunds not deducted; 0 if it is not known."""
     region: Region | None
-    """None of whom no event says where they are."""
+    """None if no event named a region."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Facts:
 @mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Standing:
-    """What was announced of a customer, and what it waits for. History: it is never unsaid."""
+    """What was announced about a customer, and which changes are pending. Later events add to it and never take it back."""
 
     tier: str
     tier_since_ms: int
@@ -108,13 +108,13 @@ class Standing:
     risk_since_ms: int
     last_alert_ms: int
     alert: Alert | None
-    """Open, or the last one closed; None of who never had one."""
+    """The open alert, or the last one closed; None if there never was one."""
     stage: str
-    """Of the life cycle (models.life); empty where the policy has none, or before the first purchase."""
+    """Of the life cycle (models.life); empty if the policy has none, or before the first purchase."""
     stage_since_ms: int
     behaviour: str
     qualification: str
-    """What was announced of a prospect; empty of who never was one."""
+    """The qualification last announced; empty for a customer who never was a prospect."""
 
     def __init__(
         self,
@@ -148,27 +148,28 @@ class Standing:
 @mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Customer:
-    """A customer. `advance` and `apply` (models.fold) take one and give the next."""
+    """A customer. `advance` and `apply` (models.fold) take one and return the next."""
 
     due_at_ms: int
-    """Until then time alone does not make this customer cross a line. A bound that is quick to find; the instant itself is
-    sought when the bound is reached (models.fold.next_change_ms)."""
+    """Time alone changes nothing about this customer before then. A lower bound that is cheap to compute; the exact instant is
+    computed when the bound is reached (models.fold.next_change_ms)."""
     clock_ms: int
-    """The latest instant at which something happened to this customer, an event or a line crossed."""
+    """The latest instant at which something happened to this customer: an event, or a change by time alone."""
     seq: int
-    """Outputs so far."""
+    """How many outputs there were so far."""
     events: int
-    """Events counted so far."""
+    """How many events were folded so far."""
     recent: bytes
     """Hashes of the latest RECENT_EVENTS event ids, eight bytes each."""
     facts: Facts
     standing: Standing
     tier_due_ms: int
-    """Until then time alone does not change the tier or its danger: the part of `due_at_ms` that is costly to find."""
+    """Time alone neither changes the tier nor schedules or averts its loss before then: the part of `due_at_ms` that is expensive to
+    compute."""
     erased_at_ms: int
-    """When the customer's data was erased on request; what remains then is this, `seq` and the clock."""
+    """When the customer's data was erased on request, -1 if never; an erasure keeps only this, `seq` and the clock."""
     edition: int
-    """Under which edition of the policy the customer was last judged (models.editions)."""
+    """The edition of the policy under which the customer was last judged (models.policy.editions)."""
     latest_seqs: tuple[int, int, int, int]
     """`seq` of the latest output on each topic, in the order of models.outputs.ANNOUNCEMENTS."""
 
@@ -200,12 +201,12 @@ class Customer:
 
     @property
     def revision(self) -> int:
-        """Grows with every change of this customer, whether or not it was announced."""
+        """A number that grows with every change of this customer, announced or not."""
         return self.events + self.seq + self.edition
 
 
 def copied(customer: Customer) -> Customer:
-    """Another customer of whom the same is known."""
+    """An equal customer that can be changed on its own."""
     facts, standing = customer.facts, customer.standing
     return Customer(
         customer.due_at_ms, customer.clock_ms, customer.seq, customer.events, customer.recent,

@@ -1,4 +1,4 @@
-"""What comes in: purchases, complaints, feedback and commands, decoded from bytes and validated.
+"""Input events (purchases, complaints, feedback, prospects and commands), decoded from bytes and validated.
 
 `Decoder.decode` returns an event or a `Rejected`; no input makes it raise. A rejection carries a
 stable reason code (`REASONS`) and a sentence that names the field.
@@ -30,7 +30,7 @@ MAX_RECORD_BYTES: Final = 64 * 1024
 MAX_AMOUNT_MINOR: Final = 10**13
 MAX_DETAIL_CHARACTERS: Final = 1_000
 FUTURE_TOLERANCE_MS: Final = units.DAY_MS
-"""How far `occurred_at` may lie after the Kafka record's own timestamp: clocks differ, but not by more than a day."""
+"""How much later than the Kafka record's timestamp `occurred_at` may be: clocks differ, but not by more than a day."""
 
 REASONS: Final = {
     "not_json": "the value is not JSON",
@@ -55,10 +55,10 @@ REASONS: Final = {
     "reason_required": "a command that has to give a reason gives none",
     "too_late": "the event is older than the policy's allowed lateness",
 }
-"""Every reason code, with what it means. Codes are a contract: they are added, never renamed."""
+"""Every reason code and its meaning. Codes are a contract: they are added, never renamed."""
 
 _digest: Final = xxh3_64_digest
-# No int: its digits, up to 4,300, would cost their square. A float tells every accepted amount from every other.
+# No int: parsing up to 4,300 digits takes quadratic time. A float is precise enough to tell all accepted amounts apart.
 _decode_amount: Final = msgspec.json.Decoder(str | float).decode
 
 
@@ -67,29 +67,29 @@ _decode_amount: Final = msgspec.json.Decoder(str | float).decode
 class Event:
     """A valid event, ready to be folded: times in ms, money in minor units of the policy's currency.
 
-    It keeps of the body what the fold asks for; thousands of events wait for their turn.
+    It keeps only the parts of the body that the fold uses, since thousands of events may be waiting in memory.
     """
 
     topic: str
     customer_id: str
     key: bytes
-    """The customer's id as bytes: what records and tables are keyed by."""
+    """The customer's id as bytes: the key of records and tables."""
     event_id: str
     occurred_at_ms: int
     event_hash: bytes
-    """Eight bytes that stand for topic and event_id in the customer's de-duplication list."""
+    """Eight bytes: the hash of topic and event_id, for the customer's de-duplication list."""
     body: Complaint | Feedback | Prospect | Command | None
-    """None for a purchase or refund: all of it is in what follows."""
+    """None for a purchase or refund, which the following fields describe."""
     amount_minor: int
     is_refund: bool
     is_full: bool
-    """Whether a refund is of the whole order."""
+    """Whether a refund covers the whole order."""
     booked_at_ms: int
-    """When the purchase was made, also the one that a refund is of, as far as that is known."""
+    """When the purchase was made; for a refund, when the refunded purchase was made, as far as that is known."""
     region: str
-    """Where the customer is; empty where the event does not say."""
+    """The customer's region; empty if the event names none."""
     until_ms: int
-    """The end of a snooze; -1 of any other event."""
+    """The end of a snooze; -1 for any other event."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Rejected:
 
     def __init__(self, code: str, detail: str) -> None:
         self.code = code
-        # What a detail quotes was written by others: whatever it is, the detail fits into a header and a log line.
+        # A detail may quote input of any length; it is cut so that it fits into a header and a log line.
         fits = len(detail) <= MAX_DETAIL_CHARACTERS
         self.detail = detail if fits else detail[: MAX_DETAIL_CHARACTERS - 1] + "…"
 
@@ -138,16 +138,16 @@ class Decoder:
 
     def __init__(self, rates: dict[str, tuple[int, int]]) -> None:
         self._rates = {currency: (*rate, units.currency_decimals(currency)) for currency, rate in rates.items()}
-        """Per currency the fraction, and the decimals of its amounts."""
+        """Per currency the fraction, and the number of decimals of its amounts."""
         self._decode = {topic: msgspec.json.Decoder(body).decode for topic, body in TOPIC_BODIES.items()}
 
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
     ) -> Event | Rejected:
-        """The event in `value`, or why there is none.
+        """The event in `value`, or the reason why it is rejected.
 
-        `key` is the record's key and `timestamp_ms` its Kafka timestamp; a line of a file has neither, and
-        then neither is checked. Nor is a negative timestamp: in Kafka that means that there is none.
+        `key` is the record's key and `timestamp_ms` its Kafka timestamp; each is checked only if it is given, since a line of a
+        file has neither. A negative timestamp is ignored: in Kafka it means that there is none.
         """
         if value is None:
             return Rejected("not_json", "the record has no value; an event is a JSON object")
@@ -265,7 +265,7 @@ def _round_half_even(numerator: int, denominator: int) -> int:
     return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
-# msgspec tells what is wrong in words; the contract is in codes. test_events.py holds every pair against msgspec.
+# msgspec reports errors as text; the contract has codes. test_events.py checks every pair against msgspec.
 _INVALID = (
     (re.compile(r"Object missing required field `(\w+)`()"), "missing_field"),
     (re.compile(r"Expected `object`, got `(\w+)`()$"), "not_an_object"),

@@ -1,6 +1,6 @@
-"""Why: the deciding rule with its numbers, what keeps or regains a tier, and what makes up a risk score.
+"""Explanations: the deciding rule with its numbers, what keeps or regains a tier, and the terms of a risk score.
 
-Runs only when something is announced or a profile is written, never on the way of an event.
+This runs only when something is announced or a profile is written, so it is not on the hot path.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from models.customer import NEVER_MS, Customer, Facts
 from models.facts import Measures, View
 from models.policy import Action, Policy
 from models.risk import RESOLVED, Complaint, Score, age_weeks, mean_spend_minor, repeat_purchases
-from models.tiers import NOT_DRAWN_MINOR, Requirement, Tier
+from models.tiers import THRESHOLD_UNKNOWN_MINOR, Requirement, Tier
 
 Goal = Literal["keep", "regain", "reach"]
 
 
 def rule(policy: Policy, tier: Tier, measures: Measures) -> dict[str, Any]:
-    """The rule of `tier` with the customer's numbers."""
+    """The requirements of `tier`, each with the customer's number."""
     return {
         "tier": tier.name,
         "requirements": [
             {
                 "measure": one.measure,
-                "needed": _written(policy, one.measure, one.needed),
-                "actual": None if one.actual is None else _written(policy, one.measure, one.actual),
+                "needed": _on_wire(policy, one.measure, one.needed),
+                "actual": None if one.actual is None else _on_wire(policy, one.measure, one.actual),
                 "met": one.met,
             }
             for one in policy.ladder.requirements(tier, measures)
@@ -63,7 +63,7 @@ def what_regains(policy: Policy, customer: Customer, tier: Tier, view: View, goa
 
 
 def what_divides(policy: Policy, customer: Customer, other: str) -> str:
-    """In words, what lies between a customer and another tier: what reaches one above, or else what keeps the one they have."""
+    """A sentence about a customer and another tier: what reaches it if it is higher, or else what keeps the tier they have."""
     ladder, view = policy.ladder, policy.view(customer.facts, customer.clock_ms)
     rank = ladder.rank_of(customer.standing.tier)
     if other in ladder.tier_names and ladder.rank_of(other) > rank and customer.standing.lock is None:
@@ -76,7 +76,7 @@ def what_divides(policy: Policy, customer: Customer, other: str) -> str:
 def _goal(
     policy: Policy, facts: Facts, goal: Goal, tier: Tier, by_ms: int | None, at_ms: int, now_ms: int
 ) -> dict[str, Any]:
-    """What is missing at `at_ms`, the last moment before `by_ms`: enough whenever it is done until then."""
+    """What is missing at `at_ms`, the last moment before `by_ms`; it is enough if done at any time until then."""
     view = policy.view(facts, at_ms)
     missing = [
         _missing(policy, tier, one, view.at(at_ms))
@@ -112,7 +112,7 @@ def _needs(
 def _missing(policy: Policy, tier: Tier, one: Requirement, measures: Measures) -> dict[str, Any]:
     """How far a requirement is from being met."""
     amount = one.needed - (one.actual or 0)
-    if one.needed == NOT_DRAWN_MINOR:
+    if one.needed == THRESHOLD_UNKNOWN_MINOR:
         return {"measure": "spend", "amount": None, "text": "spend among the highest, once a census has drawn the line"}
     if one.measure == "spend":
         text = units.money_in_words(amount, policy.currency)
@@ -127,10 +127,10 @@ def _missing(policy: Policy, tier: Tier, one: Requirement, measures: Measures) -
         return {"measure": "recency", "within": within, "text": f"a purchase within {within}"}
     else:
         ways = _ways_to_score(policy, one.needed, measures)
-        text = " or ".join(way["text"] for way in ways) if ways else f"{_written(policy, 'score', amount)} points"
-        written = _written(policy, one.measure, amount)
-        return {"measure": "score", "amount": written, "any_of": ways, "text": text}
-    return {"measure": one.measure, "amount": _written(policy, one.measure, amount), "text": text}
+        text = " or ".join(way["text"] for way in ways) if ways else f"{_on_wire(policy, 'score', amount)} points"
+        amount_on_wire = _on_wire(policy, one.measure, amount)
+        return {"measure": "score", "amount": amount_on_wire, "any_of": ways, "text": text}
+    return {"measure": one.measure, "amount": _on_wire(policy, one.measure, amount), "text": text}
 
 
 def _ways_to_score(policy: Policy, needed_milli: int, measures: Measures) -> list[dict[str, Any]]:
@@ -149,14 +149,14 @@ def _ways_to_score(policy: Policy, needed_milli: int, measures: Measures) -> lis
         if steps <= len(above):
             amount = above[steps - 1] - actual
             in_words = units.money_in_words(amount, policy.currency) if measure == "spend" else f"{amount} more orders"
-            ways.append({"measure": measure, "amount": _written(policy, measure, amount), "text": in_words})
+            ways.append({"measure": measure, "amount": _on_wire(policy, measure, amount), "text": in_words})
     return ways
 
 
-def _written(policy: Policy, measure: str, value: int) -> str | int:
-    """A measure's value on the wire: money and scores as decimals, recency as a duration, counts as they are."""
+def _on_wire(policy: Policy, measure: str, value: int) -> str | int:
+    """A measure's value on the wire: money and scores as decimals, recency as a duration, counts as numbers."""
     if measure == "spend":
-        return units.format_minor(value, policy.decimals) if value != NOT_DRAWN_MINOR else "not drawn yet"
+        return units.format_minor(value, policy.decimals) if value != THRESHOLD_UNKNOWN_MINOR else "not drawn yet"
     if measure == "score":
         return units.format_minor(value, 3)
     if measure == "recency":
@@ -166,7 +166,7 @@ def _written(policy: Policy, measure: str, value: int) -> str | int:
 
 # ---------------------------------------------------------------- risk
 def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> list[dict[str, Any]]:
-    """The signed terms that add up to the score, each with what it rests on."""
+    """The signed terms that add up to the score, each with the facts behind it."""
     complaints = policy.risk.complaints(facts, at_ms)
     answer = facts.satisfaction
     x = repeat_purchases(facts)
@@ -214,36 +214,36 @@ def contributions(policy: Policy, facts: Facts, score: Score, at_ms: int) -> lis
     return terms
 
 
-def region_in_words(facts: Facts) -> str | None:
-    """Where the customer is, if an event says so."""
+def region_name(facts: Facts) -> str | None:
+    """The customer's region; None if no event named one."""
     return None if facts.region is None else facts.region.name
 
 
 def alert(policy: Policy, customer: Customer) -> dict[str, Any]:
-    """The customer's alert, and all that whoever takes it up wants to know."""
+    """The customer's alert, with what the person who handles it needs to know."""
     one, facts, standing, now_ms = customer.standing.alert, customer.facts, customer.standing, customer.clock_ms
     assert one is not None
     score = policy.risk.score(facts, now_ms)
     complaints = policy.risk.complaints(facts, now_ms)
-    of_open = [step.category for step in complaints if step.status != RESOLVED]
+    categories_of_open = [step.category for step in complaints if step.status != RESOLVED]
     action = policy.action_for(standing.tier, one.cause, standing.risk_level)
     return {
-        **(alert_in_words(customer) or {}),
+        **(describe_alert(customer) or {}),
         "level": standing.risk_level,
         "main_cause": one.cause,
-        "category": (of_open[-1] if of_open else "") or None,
-        "region": region_in_words(facts),
+        "category": (categories_of_open[-1] if categories_of_open else "") or None,
+        "region": region_name(facts),
         "tier": standing.tier,
         "probability": score.probability,
         **worth(policy, facts, standing.tier, now_ms),
         "currency": policy.currency,
-        "action": None if action is None else recommended(action, one.deadline_ms),
+        "action": None if action is None else recommendation(action, one.deadline_ms),
         "contributions": contributions(policy, facts, score, now_ms),
     }
 
 
-def recommended(action: Action, deadline_ms: int) -> dict[str, Any]:
-    """What the policy recommends, in the languages that it has it in, and by when; there may be no deadline (-1)."""
+def recommendation(action: Action, deadline_ms: int) -> dict[str, Any]:
+    """What the policy recommends, in each language that it gives, and by when; a `deadline_ms` of -1 means no deadline."""
     return {
         "do": action.do,
         **({} if action.do_zh is None else {"do_zh": action.do_zh}),
@@ -251,8 +251,8 @@ def recommended(action: Action, deadline_ms: int) -> dict[str, Any]:
     }
 
 
-def alert_in_words(customer: Customer) -> dict[str, Any] | None:
-    """What the ledger keeps of the customer's alert; None of who never had one."""
+def describe_alert(customer: Customer) -> dict[str, Any] | None:
+    """The customer's alert as the ledger has it; None if there never was one."""
     one = customer.standing.alert
     if one is None:
         return None
@@ -273,7 +273,7 @@ def alert_in_words(customer: Customer) -> dict[str, Any] | None:
 
 
 def worth(policy: Policy, facts: Facts, tier: str, at_ms: int) -> dict[str, str]:
-    """What is lost if the customer goes, and what is to be expected of them."""
+    """The value at stake if the customer leaves, and their expected lifetime value."""
     rank = policy.ladder.rank_of(tier)
     at_stake = policy.value.at_stake_minor(policy.risk, facts, rank, at_ms)
     lifetime = policy.value.lifetime_minor(policy.risk, facts, rank, at_ms)
@@ -284,12 +284,12 @@ def worth(policy: Policy, facts: Facts, tier: str, at_ms: int) -> dict[str, str]
 
 
 def potential(policy: Policy, customer: Customer, measures: Measures) -> dict[str, Any] | None:
-    """Whether the customer is likely to climb within the value's horizon: what is to be expected of them covers what they
-    lack in spend and orders, and they lack nothing else. None for who never bought, or has a tier of which nobody can tell.
+    """Whether the customer is likely to reach the next tier within the value's horizon: their expected spend and orders cover what
+    is missing, and nothing else is missing. None if they never bought, or if the next tier's threshold is not known yet.
     """
     facts, at_ms = customer.facts, customer.clock_ms
     above = policy.ladder.tiers[policy.ladder.rank_of(customer.standing.tier) + 1]
-    if facts.first_purchase_ms < 0 or above.min_spend_minor == NOT_DRAWN_MINOR:
+    if facts.first_purchase_ms < 0 or above.min_spend_minor == THRESHOLD_UNKNOWN_MINOR:
         return None
     weeks = policy.value.horizon_ms / units.WEEK_MS
     x, age = repeat_purchases(facts), age_weeks(facts, at_ms)
@@ -309,7 +309,7 @@ def potential(policy: Policy, customer: Customer, measures: Measures) -> dict[st
 
 
 def main_cause(score: Score) -> str:
-    """What an alert is mainly about: the largest of what came on top of the base."""
+    """The main cause of an alert: the largest term on top of the base."""
     cause, largest = "silence", score.silence
     if score.complaints > largest:
         cause, largest = "complaints", score.complaints

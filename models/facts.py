@@ -1,7 +1,7 @@
-"""How facts grow by events, and how they look through the policy's window.
+"""How events change a customer's facts, and what the facts amount to in the policy's window.
 
-Every change here commutes with every other, and whatever is forgotten is forgotten by its own time,
-never by the order of arrival. That is why facts are the same after the same set of events.
+Every change here commutes with every other, and data is dropped by its own time, never by the order of arrival. That is why
+the same set of events gives the same facts in any order.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mypy_extensions import i64, mypyc_attr
 from models import buckets, units
 from models.buckets import Total
 from models.customer import MAX_COMPLAINT_STEPS, NEVER_MS, Facts
-from models.remembered import ComplaintStep, Prospecting, Region, Satisfaction
+from models.customer_parts import ComplaintStep, Prospecting, Region, Satisfaction
 
 MAX_SUM_MINOR: Final = 2**63 - 1
-"""What a sum may be: it is kept in 64 bits."""
+"""The largest sum: sums are stored in 64 bits."""
 
 WindowKind = Literal["trailing", "calendar-year", "anniversary-year"]
 
@@ -40,11 +40,11 @@ class Window:
     bucket_ms: int
     utc_offset_ms: int
     lateness_ms: int
-    """How much older than the customer's clock an event may be."""
+    """How much older than the customer's clock an event may be before it is rejected."""
     remember_ms: int = 0
-    """How long buckets are kept at the least, so that a policy of before can be gone back to."""
+    """How long buckets are kept at least, so that an earlier policy can be restored."""
     keep_ms: int = field(init=False)
-    """How long a bucket is kept after its start: while it counts, and while a late purchase on its day may come."""
+    """How long a bucket is kept after its start: while it counts, and while a late purchase on its day is accepted."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep_ms", max(self.length_ms, self.lateness_ms + units.DAY_MS, self.remember_ms))
@@ -60,7 +60,7 @@ class Window:
         return NEVER_MS if self.kind == "trailing" else self.period(facts, at_ms)[1]
 
     def period(self, facts: Facts, at_ms: int) -> tuple[int, int]:
-        """The year's window that holds `at_ms`: its start, and the instant at which all of it leaves."""
+        """The year's window that holds `at_ms`: its start, and the instant at which it ends and all its buckets leave."""
         local_day = (at_ms + self.utc_offset_ms) // units.DAY_MS
         month, day = 1, 1
         if self.kind == "anniversary-year" and facts.first_purchase_ms >= 0:
@@ -106,7 +106,7 @@ def book_purchase(facts: Facts, window: Window, at_ms: int, amount_minor: int, c
         facts.first_purchase_ms = at_ms
     _book(facts, number, 1, 1, amount_minor)
     if at_ms < clock_ms or facts.first_purchase_ms == at_ms:
-        # What came late may have left already; a first purchase moves an anniversary.
+        # A late purchase may already be outside the window; a first purchase moves the anniversary.
         slide(facts, window, clock_ms)
 
 
@@ -119,7 +119,7 @@ def book_refund(facts: Facts, window: Window, booked_at_ms: int, amount_minor: i
 
 
 def would_overflow(facts: Facts, window: Window, booked_at_ms: int, amount_minor: int) -> bool:
-    """Whether a sum would leave the 64 bits in which it is kept."""
+    """Whether a sum would no longer fit into 64 bits."""
     in_bucket = int(buckets.at(facts.buckets, booked_at_ms // window.bucket_ms)[3])
     largest = max(abs(facts.spend_minor), abs(facts.window_spend_minor), abs(in_bucket), facts.last_day_minor)
     return largest + amount_minor > MAX_SUM_MINOR
@@ -132,25 +132,25 @@ def book_complaint(facts: Facts, step: ComplaintStep) -> None:
 
 
 def book_satisfaction(facts: Facts, answer: Satisfaction) -> None:
-    """The latest answer counts."""
+    """Keep the answer if it is the latest one."""
     if facts.satisfaction is None or answer > facts.satisfaction:
         facts.satisfaction = answer
 
 
-def book_prospecting(facts: Facts, word: Prospecting) -> None:
-    """The latest word counts."""
-    if facts.prospecting is None or word > facts.prospecting:
-        facts.prospecting = word
+def book_prospecting(facts: Facts, prospecting: Prospecting) -> None:
+    """Keep the qualification if it is the latest one."""
+    if facts.prospecting is None or prospecting > facts.prospecting:
+        facts.prospecting = prospecting
 
 
 def book_region(facts: Facts, region: Region) -> None:
-    """The latest word counts."""
+    """Keep the region if it is the latest one."""
     if facts.region is None or region > facts.region:
         facts.region = region
 
 
 def slide(facts: Facts, window: Window, clock_ms: int) -> None:
-    """Move the window to the customer's clock, and drop the buckets that no late event can need any more."""
+    """Move the window to the customer's clock, and drop buckets that even a late event can no longer change."""
     first = window.first_number(facts, clock_ms)
     if first != facts.window_first:
         spend_minor, orders, refunded_minor, refunded_orders = _total_from(facts, first)
@@ -161,9 +161,9 @@ def slide(facts: Facts, window: Window, clock_ms: int) -> None:
 
 
 def _total_from(facts: Facts, first: int) -> Total:
-    """What the buckets from number `first` on add up to. Costs what leaves the window, not what is in it."""
+    """The sum of the buckets from number `first` on. The cost depends on how many buckets leave the window, not on how many are in it."""
     if first < facts.window_first:
-        # A late first purchase has moved the anniversary: add up anew.
+        # A late first purchase has moved the anniversary: add up everything again.
         return buckets.total(facts.buckets, first, NEVER_MS)
     spend_minor, orders, refunded_minor, refunded_orders = buckets.total(facts.buckets, facts.window_first, first)
     return (
@@ -195,10 +195,10 @@ def _book(facts: Facts, number: int, purchases: int, orders: int, spend_minor: i
         facts.window_orders += orders
 
 
-def now_measured(
+def measures_now(
     facts: Facts, window: Window, clock_ms: int, period_ms: int | None, valid_for_ms: int, assumed: int | None
 ) -> Measures:
-    """The measures at the customer's clock, to which the window has been slid: what `View.at` gives, and no view made."""
+    """The measures at the customer's clock, to which `slide` has moved the window: as `View.at`, without making a view."""
     last_ms, answer = facts.last_purchase_ms, facts.satisfaction
     satisfaction = assumed
     if answer is not None and clock_ms < answer.at_ms + valid_for_ms:
@@ -216,8 +216,8 @@ def now_measured(
 
 
 def only_shrinks(facts: Facts, assumed: int | None) -> bool:
-    """Whether time alone can only lower the measures: no bucket in the window is negative, and no answer is worse than
-    what is assumed once it is forgotten.
+    """Whether time alone can only lower the measures: no bucket in the window is negative, and the survey answer is not worse
+    than the score assumed once it is too old.
     """
     return (
         facts.window_refunded_minor == 0
@@ -227,19 +227,19 @@ def only_shrinks(facts: Facts, assumed: int | None) -> bool:
 
 
 def _forgetting_helps(answer: Satisfaction | None, assumed: int | None) -> bool:
-    """Whether what is assumed of a customer who gave no answer is better than the answer."""
+    """Whether the score assumed without an answer is better than the answer."""
     return answer is not None and assumed is not None and assumed > answer.score
 
 
 def _active_periods(facts: Facts, window: Window, first: int, gone: int, period_ms: int) -> int:
-    """Distinct periods with an order in the buckets from number `first` on, but for the `gone` first of them."""
+    """Distinct periods with an order in the buckets from number `first` on, without the first `gone` of these buckets."""
     begin = buckets.first_from(facts.buckets, first) + gone
     return buckets.active_periods(facts.buckets, begin, period_ms // window.bucket_ms)
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Measures:
-    """What a tier's rule looks at, at one instant."""
+    """The numbers that a tier's requirements are compared with, at one instant."""
 
     __slots__ = ("active_periods", "orders", "recency_ms", "satisfaction", "spend_minor")
 
@@ -254,17 +254,17 @@ class Measures:
         self.spend_minor = spend_minor
         self.orders = orders
         self.active_periods = active_periods
-        """Distinct periods (a fixed grid from the epoch) with an order in the window; None where no rule asks for them."""
+        """Distinct periods (a fixed grid from the epoch) with an order in the window; None if no tier asks for them."""
         self.recency_ms = recency_ms
-        """Since the last purchase; None when there was none."""
+        """Time since the last purchase; None if there was none."""
         self.satisfaction = satisfaction
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class View:
-    """The facts through the window, now and at any later instant with no further events.
+    """The facts seen through the window, now and at any later instant if no further event happens.
 
-    What holds now is at hand; what will hold later is worked out when it is asked for.
+    The present measures are ready; later ones are computed on demand.
     """
 
     def __init__(
@@ -293,7 +293,7 @@ class View:
         self._later: _Later | None = None
 
     def at_best(self) -> Measures:
-        """What time alone can make of the measures at the most: as if just the negative buckets left."""
+        """An upper bound of the measures that time alone can lead to: as if only the negative buckets left the window."""
         now = self.at(self._at_ms)
         now.spend_minor -= self._refunded_minor
         now.orders = max(self._orders - self._refunded_orders, 0)
@@ -323,12 +323,12 @@ class View:
 
     @property
     def leaves_ms(self) -> list[int]:
-        """When buckets that count leave the window, in order."""
+        """The instants at which buckets leave the window, in order."""
         return [self.period_end_ms] if self._window.kind != "trailing" else self.later.leaves_ms
 
     @property
     def later(self) -> _Later:
-        """The buckets that count, one by one."""
+        """The buckets in the window, one by one."""
         if self._later is None:
             self._later = _Later(self.facts.buckets, self._window, self._first)
         return self._later
@@ -336,13 +336,13 @@ class View:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class _Later:
-    """The buckets of a window as they will leave it."""
+    """The buckets of a window, with the instants at which they will leave it."""
 
     def __init__(self, data: bytes, window: Window, first: int) -> None:
         self.buckets = buckets.rows(buckets.since(data, first))
         self.leaves_ms: list[int] = []
         self.spend_minor = [0]
-        """What the first n of them add up to, at index n."""
+        """At index n, the sum of the first n buckets."""
         self.orders = [0]
         width, length_ms = window.bucket_ms, window.length_ms
         spend_minor = orders = 0

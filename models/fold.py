@@ -3,12 +3,12 @@
     advance(customer, until_ms) -> customer, outputs
     apply(customer, event)      -> customer, outputs     # advance to the event's instant, then the event
 
-Both are pure; `advance_own` and `apply_own` do the same to a customer whom the caller gives up, and spare the copy. A
-customer's clock moves only when something happens to them, an event or a line crossed; so it does not matter when, or how
-often, anybody looked whether something was due.
+Both are pure. `advance_in_place` and `apply_in_place` change the customer that they are given, which saves the copy. A customer's
+clock moves only when something happens to them: an event, or a change by time alone. So the result does not depend on when, or
+how often, a caller advanced the customer.
 
-A customer carries a bound before which time alone does nothing (`due_at_ms`), found by a look-up. The exact instant is a
-search, made only when the bound is reached: most customers have bought again by then.
+Each customer carries a lower bound of the next change by time alone (`due_at_ms`), from a cache. The exact instant takes a search,
+which is made only when the bound is reached: most customers have bought again by then.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from librt.strings import read_i64_le
 from mypy_extensions import i64, mypyc_attr
 
 from models import alerts, explain
-from models.alerts import Change, Seen
+from models.alerts import Change, Situation
 from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback, Prospect
 from models.customer import BASE_LEVEL, NEVER_MS, RECENT_EVENTS, Customer, Facts, Standing, copied
+from models.customer_parts import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
 from models.events import MAX_AMOUNT_MINOR, Event, Rejected
 from models.facts import (
     MAX_SUM_MINOR,
@@ -40,40 +41,49 @@ from models.facts import (
     would_overflow,
 )
 from models.life import PROSPECT, LifeCycle
-from models.outputs import ALERTS, CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit, noted
+from models.outputs import ALERTS, CHURN_RISK, CLOCK_CAUSE, LIFE_CYCLE, TIER_CHANGES, Output, emit, emit_without_body
 from models.policy import Policy
-from models.remembered import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
 from models.tiers import Tier
 from models.units import format_time
 
 HASH_BYTES: Final = 8
 RECENT_BYTES: Final = HASH_BYTES * RECENT_EVENTS
 EVENTS_THAT_ADD_UP: Final = MAX_SUM_MINOR // MAX_AMOUNT_MINOR - 1
-"""Fewer events can't add up to more than a sum may be."""
+"""So many events or fewer can't exceed the largest sum."""
 NOTHING: Final[tuple[Output, ...]] = ()
 
 
 def new_customer(policy: Policy, at_ms: int) -> Customer:
-    """A customer of whom nothing is known yet."""
+    """A customer about whom nothing is known yet."""
     standing = Standing(policy.base_tier, at_ms)
     return Customer(NEVER_MS, at_ms, 0, 0, b"", Facts(), standing, edition=policy.edition)
 
 
 def advance(customer: Customer, until_ms: int, policy: Policy, customer_id: str) -> tuple[Customer, Sequence[Output]]:
-    """What time alone does to a customer up to and including `until_ms`, each line crossed at its own instant."""
+    """What time alone does to a customer up to and including `until_ms`, each change at its exact instant.
+
+    >>> from models.policy import load
+    >>> policy = load("annual-spend")
+    >>> event = policy.decoder().decode("purchases", b'''{"event_id": "e1", "customer_id": "ada", "kind": "purchase",
+    ...     "order_id": "o1", "amount": "300.00", "currency": "USD", "occurred_at": "2026-03-01T10:00:00Z"}''')
+    >>> ada, _ = apply(None, event, policy)
+    >>> ada, outputs = advance(ada, next_change_ms(ada, policy), policy, "ada")
+    >>> format_time(ada.clock_ms)[:10], [(output.topic, output.change) for output in outputs]
+    ('2026-03-30', [('churn-risk', 'raised'), ('alerts', 'opened')])
+    """
     if customer.due_at_ms > until_ms:
         return customer, NOTHING
     customer = copied(customer)
-    return customer, advance_own(customer, until_ms, policy, customer_id)
+    return customer, advance_in_place(customer, until_ms, policy, customer_id)
 
 
-def advance_own(
-    customer: Customer, until_ms: int, policy: Policy, customer_id: str, quietly: bool = False
+def advance_in_place(
+    customer: Customer, until_ms: int, policy: Policy, customer_id: str, without_bodies: bool = False
 ) -> Sequence[Output]:
-    """`advance` of a customer who is changed in place; `quietly` leaves the outputs without bodies and ids."""
+    """`advance`, but changes the customer in place; with `without_bodies` the outputs have neither bodies nor ids."""
     if customer.due_at_ms > until_ms:
         return NOTHING
-    return _step(customer, policy, customer_id, quietly).advanced(until_ms)
+    return _step(customer, policy, customer_id, without_bodies).advance(until_ms)
 
 
 def apply(
@@ -83,16 +93,27 @@ def apply(
 
     A repeat changes nothing. An event older than the allowed lateness is rejected and changes nothing either. A
     late event is booked where it belongs in time and judged at the customer's clock.
+
+    >>> from models.policy import load
+    >>> policy = load("annual-spend")
+    >>> event = policy.decoder().decode("purchases", b'''{"event_id": "e1", "customer_id": "ada", "kind": "purchase",
+    ...     "order_id": "o1", "amount": "300.00", "currency": "USD", "occurred_at": "2026-03-01T10:00:00Z"}''')
+    >>> ada, outputs = apply(None, event, policy)
+    >>> ada.standing.tier, [(output.topic, output.change) for output in outputs]
+    ('gold', [('tier-changes', 'upgrade')])
     """
     changed = new_customer(policy, event.occurred_at_ms) if customer is None else copied(customer)
-    result = apply_own(changed, event, policy)
+    result = apply_in_place(changed, event, policy)
     return (customer if result is NOTHING or isinstance(result, Rejected) else changed), result
 
 
-def apply_own(customer: Customer, event: Event, policy: Policy, quietly: bool = False) -> Sequence[Output] | Rejected:
-    """`apply` to a customer who is changed in place; one who is not known yet is a `new_customer`.
+def apply_in_place(
+    customer: Customer, event: Event, policy: Policy, without_bodies: bool = False
+) -> Sequence[Output] | Rejected:
+    """`apply`, but changes the customer in place; a customer who is not known yet is a `new_customer`.
 
-    `quietly` leaves the outputs without bodies and ids, for who only counts them: saying why costs more than all the rest.
+    With `without_bodies` the outputs have neither bodies nor ids, for callers that only count them: to compute the explanations
+    costs more than everything else.
     """
     at_ms = event.occurred_at_ms
     if customer.events:
@@ -105,24 +126,26 @@ def apply_own(customer: Customer, event: Event, policy: Policy, quietly: bool = 
                 f"the customer's clock {format_time(customer.clock_ms)}",
             )
         if customer.events > EVENTS_THAT_ADD_UP:
-            rejected = _rejected_as_too_much(customer, event, policy)
+            rejected = _overflow(customer, event, policy)
             if rejected is not None:
                 return rejected
     if event.body is not None:
-        rejected = _rejected_as_unknown(event.body, policy)
+        rejected = _unknown_tier(event.body, policy)
         if rejected is not None:
             return rejected
-    return _step(customer, policy, event.customer_id, quietly).applied(event)
+    return _step(customer, policy, event.customer_id, without_bodies).apply(event)
 
 
-def switch_own(
-    customer: Customer, before: Policy, after: Policy, effective_ms: int, customer_id: str, quietly: bool = False
+def switch_in_place(
+    customer: Customer, before: Policy, after: Policy, effective_ms: int, customer_id: str, without_bodies: bool = False
 ) -> Sequence[Output]:
-    """Judge a customer, who is changed in place, under a new edition: at the instant from which it is in force, or at the
-    customer's clock if that is later. What time did until then is judged under the edition before.
+    """Judge a customer under a new edition, and change them in place.
+
+    They are judged at `effective_ms`, from which the edition is in force, or at their clock if that is later. Changes by time
+    before that are judged under the previous edition.
     """
-    step = _step(customer, before, customer_id, quietly)
-    step.advanced(effective_ms)
+    step = _step(customer, before, customer_id, without_bodies)
+    step.advance(effective_ms)
     step.policy = after
     customer.edition = after.edition
     if customer.events and customer.erased_at_ms < customer.clock_ms:
@@ -132,9 +155,9 @@ def switch_own(
 
 
 def next_change_ms(customer: Customer, policy: Policy) -> int:
-    """The first instant after the customer's clock at which time alone changes something to be announced.
+    """The first instant after the customer's clock at which time alone changes something that is announced; NEVER_MS if none.
 
-    NEVER_MS if none. A search: `due_at_ms` is a bound of it that costs nothing.
+    This is a search; `due_at_ms` is a lower bound of it without one.
     """
     facts, standing, now_ms = customer.facts, customer.standing, customer.clock_ms
     if customer.due_at_ms == NEVER_MS:
@@ -148,7 +171,7 @@ def next_change_ms(customer: Customer, policy: Policy) -> int:
     return found
 
 
-def _rejected_as_too_much(customer: Customer, event: Event, policy: Policy) -> Rejected | None:
+def _overflow(customer: Customer, event: Event, policy: Policy) -> Rejected | None:
     if event.body is None and would_overflow(customer.facts, policy.window, event.booked_at_ms, event.amount_minor):
         return Rejected(
             "amount_out_of_range", "with this amount the customer's sums would be larger than what can be kept"
@@ -156,15 +179,15 @@ def _rejected_as_too_much(customer: Customer, event: Event, policy: Policy) -> R
     return None
 
 
-def _rejected_as_unknown(body: object, policy: Policy) -> Rejected | None:
-    """Only the policy in force knows which tiers there are to be locked."""
+def _unknown_tier(body: object, policy: Policy) -> Rejected | None:
+    """A rejection if a command locks a tier that the policy in force does not have."""
     if isinstance(body, Command) and body.command == "lock_tier" and body.tier not in policy.ladder.tier_names:
         return Rejected("unknown_tier", f"tier {body.tier!r} is not among {', '.join(policy.ladder.tier_names)}")
     return None
 
 
 def _is_repeat(recent: bytes, event_hash: bytes) -> bool:
-    """Whether a hash is among those of the events before; compiled, a comparison of machine words each."""
+    """Whether a hash is among those of earlier events; compiled code compares machine words."""
     wanted = read_i64_le(event_hash, 0)
     at: i64 = 0
     end: i64 = len(recent)
@@ -177,7 +200,7 @@ def _is_repeat(recent: bytes, event_hash: bytes) -> bool:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class _Step:
-    """One call of the fold at work on a customer."""
+    """One call of the fold on a customer."""
 
     def __init__(self, customer: Customer, policy: Policy, customer_id: str) -> None:
         self.customer = customer
@@ -190,14 +213,14 @@ class _Step:
         """Whether the risk level has just risen."""
 
     # ------------------------------------------------------------ time
-    def advanced(self, until_ms: int) -> list[Output]:
+    def advance(self, until_ms: int) -> list[Output]:
         customer = self.customer
         while customer.due_at_ms <= until_ms:
             due_at_ms = customer.due_at_ms
             if not self.crosses_at(due_at_ms):
                 customer.due_at_ms = next_change_ms(customer, self.policy)
             elif due_at_ms == self.standing.downgrade_at_ms:
-                # Judged on the last moment of the grace, before anything leaves the window at this very instant.
+                # Judged at the last moment of the grace period, before any bucket leaves the window at this instant.
                 measures = self.view(due_at_ms - 1).at(due_at_ms - 1)
                 self.move_clock(due_at_ms)
                 self.downgrade(measures, CLOCK_CAUSE)
@@ -208,7 +231,7 @@ class _Step:
         return self.outputs
 
     def crosses_at(self, due_at_ms: int) -> bool:
-        """Whether the bound is the very instant: something changes at it."""
+        """Whether something changes exactly at the bound."""
         standing, facts, now_ms = self.standing, self.facts, self.customer.clock_ms
         if due_at_ms in (standing.downgrade_at_ms, alerts.due_ms(standing.alert)):
             return True
@@ -233,11 +256,11 @@ class _Step:
             forget_complaints(self.facts, self.policy.risk.complaint_risk.forget_after_ms, at_ms)
 
     # ------------------------------------------------------------ events
-    def applied(self, event: Event) -> Sequence[Output]:
+    def apply(self, event: Event) -> Sequence[Output]:
         customer = self.customer
         at_ms = event.occurred_at_ms
         if customer.due_at_ms <= at_ms:
-            self.advanced(at_ms)
+            self.advance(at_ms)
         is_in_order = at_ms >= customer.clock_ms
         self.move_clock(at_ms if is_in_order else customer.clock_ms)
         customer.events += 1
@@ -255,7 +278,7 @@ class _Step:
         elif isinstance(body, Feedback):
             book_satisfaction(self.facts, Satisfaction(at_ms, body.score, body.kind))
         elif body.command == "erase":
-            return self.erased(event)
+            return self.erase(event)
         else:
             self.command(event, body)
         if event.region:
@@ -292,12 +315,12 @@ class _Step:
                 standing.lock = None
                 self.announce_kept("unlock", before, event.event_id, self.view(now_ms))
         elif standing.alert is not None and alerts.is_open(standing.alert):
-            done = alerts.acted(standing.alert, body, event.until_ms, self.seen_by_ledger())
+            done = alerts.act(standing.alert, body, event.until_ms, self.alert_situation())
             if done is not None:
                 self.change_alert(done, event.event_id)
 
-    def erased(self, event: Event) -> list[Output]:
-        """Forget all that is known; what stays keeps the numbering gapless and repeats of old events out."""
+    def erase(self, event: Event) -> list[Output]:
+        """Erase the customer's data; what is kept continues the numbering of outputs, and keeps repeats of older events out."""
         customer, now_ms = self.customer, self.customer.clock_ms
         before = self.tier_now()
         customer.facts = self.facts = Facts()
@@ -310,9 +333,9 @@ class _Step:
 
     # ------------------------------------------------------------ judgement
     def settle(self, cause: str, only_adds: bool = False) -> None:
-        """Judge the customer at their clock, announce what changed, and find out when to look again.
+        """Judge the customer at their clock, announce what changed, and compute when to judge again.
 
-        `only_adds`: what happened was a purchase at the clock. It never makes a tier be lost sooner.
+        `only_adds`: the event was a purchase at the clock, which never makes the loss of a tier come sooner.
         """
         customer, facts, standing = self.customer, self.facts, self.standing
         now_ms = customer.clock_ms
@@ -344,10 +367,10 @@ class _Step:
         customer.due_at_ms = due_at_ms
 
     def settle_tier(self, cause: str) -> View | None:
-        """Returns the view by which something about the tier changed; None if nothing did."""
+        """Returns the view under which something about the tier changed; None if nothing changed."""
         standing, ladder = self.standing, self.policy.ladder
         now_ms = self.customer.clock_ms
-        measures = self.policy.now_measured(self.facts, now_ms)
+        measures = self.policy.measures_now(self.facts, now_ms)
         qualified = ladder.qualified_rank(measures)
         rank = ladder.rank_of(standing.tier)
         is_pending = standing.downgrade_at_ms != NEVER_MS
@@ -371,7 +394,7 @@ class _Step:
                 self.announce_kept("downgrade_scheduled", before, cause, view)
             else:
                 self.downgrade(measures, cause)
-                # Without grace or hold the next step down may follow at once.
+                # Without a grace period or a minimum hold, the next step down may follow at once.
                 self.settle_tier(cause)
         return view
 
@@ -386,17 +409,17 @@ class _Step:
         self.announce_downgrade(before, cause, lost, measures)
 
     def settle_risk(self, cause: str) -> int:
-        """Returns until when, at the least, time alone does not change the level."""
+        """Returns a lower bound of when time alone changes the level."""
         risk, now_ms = self.policy.risk, self.customer.clock_ms
         rank = risk.rank_of(self.standing.risk_level)
         if rank == 0:
-            until_ms = risk.quiet_until_ms(self.facts, 0, now_ms)
+            until_ms = risk.unchanged_until_ms(self.facts, 0, now_ms)
             if until_ms > now_ms:
-                return until_ms  # nor has it changed yet
+                return until_ms  # and it has not changed up to now
         reached = risk.next_rank(rank, risk.log_odds(self.facts, now_ms))
         if reached != rank:
             self.change_level(rank, reached, cause)
-        until_ms = risk.quiet_until_ms(self.facts, reached, now_ms)
+        until_ms = risk.unchanged_until_ms(self.facts, reached, now_ms)
         return until_ms if until_ms > now_ms else risk.next_change_ms(self.facts, reached, now_ms)
 
     def settle_alert(self, cause: str) -> int:
@@ -406,20 +429,20 @@ class _Step:
         if rules is None:
             return NEVER_MS
         if standing.alert is not None and alerts.is_open(standing.alert):
-            for change in rules.followed(standing.alert, self.seen_by_ledger()):
+            for change in rules.follow(standing.alert, self.alert_situation()):
                 self.change_alert(change, cause)
         elif is_raised and self.policy.risk.rank_of(standing.risk_level) >= rules.rank:
-            self.change_alert(rules.raised(standing.alert, self.seen_by_ledger()), cause)
+            self.change_alert(rules.raise_alert(standing.alert, self.alert_situation()), cause)
         return alerts.due_ms(standing.alert)
 
-    def seen_by_ledger(self) -> Seen:
+    def alert_situation(self) -> Situation:
         policy, facts, standing, now_ms = self.policy, self.facts, self.standing, self.customer.clock_ms
         cause = explain.main_cause(policy.risk.score(facts, now_ms))
         action = policy.action_for(standing.tier, cause, standing.risk_level)
         within_ms = (
             action.within_ms if action is not None else 0 if policy.alerts is None else policy.alerts.deadline_ms
         )
-        return Seen(
+        return Situation(
             now_ms,
             policy.risk.rank_of(standing.risk_level),
             cause,
@@ -429,7 +452,7 @@ class _Step:
         )
 
     def change_alert(self, change: Change, cause: str) -> None:
-        """Take what became of the alert, and announce it if it has a name."""
+        """Take over the changed alert, and announce the change if it has a name."""
         name, alert = change
         before, self.standing.alert = self.standing.alert, alert
         if name:
@@ -505,7 +528,7 @@ class _Step:
                 "contributions": explain.contributions(policy, self.facts, score, now_ms),
                 **explain.worth(policy, self.facts, standing.tier, now_ms),
                 "currency": policy.currency,
-                "action": None if action is None else explain.recommended(action, now_ms + action.within_ms),
+                "action": None if action is None else explain.recommendation(action, now_ms + action.within_ms),
             },
         )
 
@@ -520,7 +543,7 @@ class _Step:
         self.announce_tier("downgrade", before, cause, lost, measures, regains)
 
     def announce_kept(self, change: str, before: dict[str, Any], cause: str, view: View) -> None:
-        """A change after which the question is what keeps the tier that the customer has now."""
+        """Announce a change of the tier, with what keeps the tier that the customer has now."""
         tier = self.policy.ladder.tier_named(self.standing.tier)
         keeps = explain.what_keeps(self.policy, self.customer, view)
         self.announce_tier(change, before, cause, tier, view.at(self.customer.clock_ms), keeps)
@@ -542,46 +565,46 @@ class _Step:
         self.outputs.append(emit(self.customer, self.customer_id, self.policy, topic, change, cause, detail))
 
     def tier_now(self) -> dict[str, Any]:
-        return tier_in_words(self.standing)
+        return describe_tier(self.standing)
 
     def view(self, at_ms: int) -> View:
         return self.policy.view(self.facts, at_ms)
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
-class _QuietStep(_Step):
-    """One that says what happened, and not why."""
+class _StepWithoutBodies(_Step):
+    """A step whose outputs say what happened, but not why."""
 
     def announce_kept(self, change: str, before: dict[str, Any], cause: str, view: View) -> None:
-        self.count(TIER_CHANGES, change)
+        self.emit_without_body(TIER_CHANGES, change)
 
     def announce_downgrade(self, before: dict[str, Any], cause: str, lost: Tier, measures: Measures) -> None:
-        self.count(TIER_CHANGES, "downgrade")
+        self.emit_without_body(TIER_CHANGES, "downgrade")
 
     def announce_level(
         self, change: str, cause: str, before_level: str, before_ms: int, rank: int, reached: int
     ) -> None:
-        self.count(CHURN_RISK, change)
+        self.emit_without_body(CHURN_RISK, change)
 
     def announce_alert(self, change: str, cause: str, before: Alert | None, alert: Alert) -> None:
-        self.count(ALERTS, change)
+        self.emit_without_body(ALERTS, change)
 
     def announce(self, topic: str, change: str, cause: str, detail: dict[str, Any]) -> None:
-        self.count(topic, change)
+        self.emit_without_body(topic, change)
 
     def tier_now(self) -> dict[str, Any]:
         return {"tier": self.standing.tier}
 
-    def count(self, topic: str, change: str) -> None:
-        self.outputs.append(noted(self.customer, self.customer_id, topic, change))
+    def emit_without_body(self, topic: str, change: str) -> None:
+        self.outputs.append(emit_without_body(self.customer, self.customer_id, topic, change))
 
 
-def _step(customer: Customer, policy: Policy, customer_id: str, quietly: bool) -> _Step:
-    return _QuietStep(customer, policy, customer_id) if quietly else _Step(customer, policy, customer_id)
+def _step(customer: Customer, policy: Policy, customer_id: str, without_bodies: bool) -> _Step:
+    return _StepWithoutBodies(customer, policy, customer_id) if without_bodies else _Step(customer, policy, customer_id)
 
 
-def tier_in_words(standing: Standing) -> dict[str, Any]:
-    """The tier part of a standing, as outputs and profiles show it."""
+def describe_tier(standing: Standing) -> dict[str, Any]:
+    """The tier part of a standing, as outputs and profiles have it."""
     lock, downgrade_at_ms = standing.lock, standing.downgrade_at_ms
     return {
         "tier": standing.tier,

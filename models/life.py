@@ -1,9 +1,9 @@
-"""Where customers are in their life with the shop, and how often they buy: states of their own, with their own changes.
+"""The life cycle: the stages of a customer's relation to the shop, and how often they buy.
 
     prospect -> new                 by the first purchase
     new -> active -> loyal          by days with a purchase and time since the first
     -> cooling -> lost              by silence
-    -> won-back -> active, loyal    by the first purchase after having been lost, and the next one
+    -> won-back -> active, loyal    by the first purchase after being lost, and the next one
 
 Behaviour is the mean gap between days with a purchase: high-frequency, active, regular or occasional.
 """
@@ -31,17 +31,17 @@ class LifeCycle:
     """The life-cycle part of a policy."""
 
     loyal_days: int
-    """Days with a purchase, and"""
+    """A loyal customer has at least so many days with a purchase,"""
     loyal_after_ms: int
-    """time from the first to the last of them, from which a customer is loyal."""
+    """and at least this time between the first and the last of them."""
     cooling_after_ms: int
     lost_after_ms: int
-    """Longer silences."""
+    """A customer is cooling, or lost, after a longer silence than these."""
     gaps: tuple[tuple[str, int], ...]
-    """Behaviours, and the mean gap in ms up to which each goes, shortest first; beyond, a customer is occasional."""
+    """Behaviours, each with the largest mean gap in ms, shortest first; with a longer gap a customer is occasional."""
 
     def stage(self, facts: Facts, standing: Standing, at_ms: int) -> str:
-        """The stage at an instant of a customer with a purchase."""
+        """The stage of a customer at an instant; the customer must have a purchase."""
         silence_ms = at_ms - facts.last_purchase_ms
         if silence_ms > self.lost_after_ms:
             return LOST
@@ -65,13 +65,15 @@ class LifeCycle:
 
     @staticmethod
     def qualification(facts: Facts) -> str:
-        """What to do about a prospect, by how many of money, authority and need there are; empty of who is none (any more)."""
+        """What to do about a prospect, by how many of money, authority and need they have; empty for a customer who is
+        not a prospect, or not any more.
+        """
         if facts.prospecting is None or facts.first_purchase_ms >= 0:
             return ""
         return QUALIFICATIONS[facts.prospecting.marks]
 
     def behaviour(self, facts: Facts) -> str:
-        """By the mean gap; of who bought on one day only, occasional."""
+        """The behaviour, by the mean gap between days with a purchase; occasional after only one such day."""
         repeats = facts.purchase_days - 1
         if repeats > 0:
             span_ms = facts.last_purchase_ms - facts.first_purchase_ms

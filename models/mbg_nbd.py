@@ -1,4 +1,4 @@
-"""MBG/NBD: when does a customer who may silently have left buy again?
+"""MBG/NBD: when will a customer buy again, who may have left without saying so?
 
 Batislam, Denizel and Filiztekin (2007), "Empirical validation and comparison of models for customer base
 analysis". While alive a customer buys at a gamma-distributed rate (r, alpha); after every purchase, the first
@@ -15,24 +15,24 @@ from typing import Final
 
 from mypy_extensions import i64, mypyc_attr
 
-# The compiler knows math.log and math.exp, but looks for others at every call.
+# mypyc calls math.log and math.exp directly, but looks up other functions at every call.
 _log1p: Final = math.log1p
 _expm1: Final = math.expm1
 
 ONE_SECOND_WEEKS: Final = 1 / (7 * 24 * 3600)
 MAX_EXPONENT: Final = 700.0
-"""exp of more overflows a double."""
+"""exp of a larger number overflows a double."""
 T_X_BITS: Final = 5
 T_X_CELLS: Final = 1 << T_X_BITS
-"""Cells of t_x: an octave has half as many."""
-LINE_CELLS: Final = 16
-"""Cells of a line, per unit of log-odds."""
-LARGEST_LINE: Final = 1000.0
+"""Cells of t_x; an octave has half of them."""
+THRESHOLD_CELLS: Final = 16
+"""Cells of a threshold, per unit of log-odds."""
+LARGEST_THRESHOLD: Final = 1000.0
 FIRST_SILENCE_WEEKS: Final = 1 / 168
 LEAST_PRECISION: Final = 0.01
-"""Relative, of a bound."""
+"""Relative precision of a bound."""
 MOST_BOUNDS: Final = 200_000
-"""When so many bounds are known they are forgotten and found anew."""
+"""The cache of bounds is emptied when it has so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,16 @@ class MbgNbd:
         return 1.0 / (1.0 + math.exp(min(self._log_odds_left(x, t_x, age), MAX_EXPONENT)))
 
     def log_odds_no_purchase(self, x: int, t_x: float, age: float, horizon: float) -> float:
-        """Log-odds of no purchase within `horizon`, having left or not. Rises strictly with `age`."""
+        """Log-odds of no purchase within `horizon`, whether the customer has left or not. Rises strictly with `age`."""
         return Silence(self, x, t_x, horizon).log_odds(age)
 
     def expected_purchases(self, x: int, t_x: float, age: float, horizon: float) -> float:
-        """Expected purchases within `horizon`, given what was seen (Wagner and Hoppe 2008)."""
+        """Expected purchases within `horizon`, given the observed purchases (Wagner and Hoppe 2008)."""
         return self.p_alive(x, t_x, age) * self.expected_purchases_if_alive(x, age, horizon)
 
     def expected_purchases_if_alive(self, x: int, age: float, horizon: float) -> float:
         """Expected purchases within `horizon` of a customer who has not left."""
-        # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) by Euler's transformation: the same, and nothing overflows.
+        # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) after Euler's transformation: the same value, without overflow.
         rest = (self.alpha + age) / (self.alpha + age + horizon)
         hyp = _hyp2f1(self.a + self.b - self.r, self.a - 1.0, self.a + self.b + x, 1.0 - rest)
         still: float = hyp * rest ** (self.a - 1)
@@ -77,7 +77,7 @@ _loaded: Final[list[Callable[[float, float, float, float], float]]] = []
 
 
 def _hyp2f1(a: float, b: float, c: float, z: float) -> float:
-    """Gauss's function. SciPy's modules take longer to come than all others together, and not every command needs it."""
+    """Gauss's hypergeometric function. SciPy is imported here, since importing it takes long and not every command needs it."""
     if not _loaded:
         from scipy.special.cython_special import hyp2f1
 
@@ -116,7 +116,7 @@ class Silence:
         self._log_left = math.log(mbg.a / (mbg.b + x)) - n * math.log(mbg.alpha + t_x)
 
     def log_odds(self, age: float) -> float:
-        """The score's part that grows, at an age in weeks."""
+        """The growing part of the score, at an age in weeks."""
         log_age = math.log(self._alpha + age)
         log_odds = self._of_model * _log_odds(
             self._log_left + self._n * log_age, self._n * (log_age - math.log(self._alpha_horizon + age))
@@ -125,11 +125,11 @@ class Silence:
             log_odds += self._of_silence * math.log(1.0 + (age - self._t_x) / self._horizon)
         return log_odds
 
-    def reaches(self, line: float, from_age: float, to_age: float) -> float:
-        """The age in weeks, about, at which the log-odds reach `line`, sought from `from_age` on, at most `to_age`.
+    def reaches(self, threshold: float, from_age: float, to_age: float) -> float:
+        """The approximate age in weeks at which the log-odds reach `threshold`, searched from `from_age` on, at most `to_age`.
 
-        Newton's method over u = log(alpha + age), in which the log-odds are almost straight. It stops when a step is
-        under a second: the next would be far under a millisecond. With D/q and 1/q - 1, the model's log-odds are
+        Newton's method in u = log(alpha + age), in which the log-odds are almost linear. It stops when a step is shorter
+        than a second: the next would be far shorter than a millisecond. With D/q and 1/q - 1, the model's log-odds are
         log(1 + D/q) - log(1/q - 1).
         """
         n, horizon, of_model, of_silence = self._n, self._horizon, self._of_model, self._of_silence
@@ -141,7 +141,7 @@ class Silence:
             buys_to_q = _expm1(min(-log_q, MAX_EXPONENT))
             slope_q = n * horizon / (known + horizon)
             slope = of_model * ((left_to_q * n + slope_q) / (1.0 + left_to_q) + slope_q / buys_to_q)
-            missing = line - of_model * (_log1p(left_to_q) - math.log(buys_to_q))
+            missing = threshold - of_model * (_log1p(left_to_q) - math.log(buys_to_q))
             if of_silence:
                 stretched = horizon + known - self._alpha - self._t_x
                 slope += of_silence * known / stretched
@@ -154,12 +154,12 @@ class Silence:
 
 
 class LeastSilence:
-    """For how long a customer is certainly silent before their log-odds reach a line: a bound, looked up.
+    """A lower bound of the silence after which a customer's log-odds reach a threshold, from a cache.
 
-    The time since the last purchase depends on x, t_x and the line, and on the weights of `Silence`. Customers are told apart by x, by a cell of t_x (a
-    sixteenth wide) and by a cell of the line; for each combination the bound is worked out once, with the D of the cell's
-    beginning and the q of its end, between which that of every customer in the cell lies (D falls with t_x at equal
-    silence, q rises; both raise the log-odds, and both grow with silence).
+    The exact silence depends on x, t_x and the threshold, and on the weights of `Silence`. The bound is computed once for each
+    combination of x, a cell of t_x (a sixteenth wide) and a cell of the threshold, with the D of the cell's beginning and the q of
+    its end. No customer in the cell has a larger D or q: D falls with t_x at equal silence, q rises; both raise the log-odds, and
+    both grow with silence.
     """
 
     def __init__(
@@ -172,40 +172,40 @@ class LeastSilence:
         self._longest = longest
         self._found: dict[int, float] = {}
 
-    def weeks(self, x: i64, t_x_ms: i64, ms_per_week: int, line: float) -> float:
-        """A silence in weeks at which, as at any shorter one, the log-odds are below `line`; infinite if at all up to
-        the longest.
+    def weeks(self, x: i64, t_x_ms: i64, ms_per_week: int, threshold: float) -> float:
+        """A silence in weeks such that the log-odds are below `threshold` at it and at any shorter one; infinite if that holds up to
+        the longest silence.
         """
-        if line < -LARGEST_LINE:
+        if threshold < -LARGEST_THRESHOLD:
             return 0.0
-        # What is left of t_x after the shift is less than T_X_CELLS.
+        # After the shift, t_x is less than T_X_CELLS.
         shift: i64 = 0
         while t_x_ms >> shift + 8 >= T_X_CELLS:
             shift += 8
         while t_x_ms >> shift >= T_X_CELLS:
             shift += 1
         width = t_x_ms >> shift
-        cells = min(line, LARGEST_LINE) * LINE_CELLS
-        line_cell = i64(cells)
-        if float(line_cell) > cells:
-            line_cell -= 1  # down, not towards zero
-        key = ((x * 64 + shift) * T_X_CELLS + width) * 65536 + (line_cell & 65535)
+        cells = min(threshold, LARGEST_THRESHOLD) * THRESHOLD_CELLS
+        threshold_cell = i64(cells)
+        if float(threshold_cell) > cells:
+            threshold_cell -= 1  # down, not towards zero
+        key = ((x * 64 + shift) * T_X_CELLS + width) * 65536 + (threshold_cell & 65535)
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= MOST_BOUNDS:
                 self._found.clear()
             begin, end = int(width << shift) / ms_per_week, int((width + 1 << shift) - 1) / ms_per_week
-            found = self._found[key] = self._least(int(x), begin, end, int(line_cell) / LINE_CELLS)
+            found = self._found[key] = self._least(int(x), begin, end, int(threshold_cell) / THRESHOLD_CELLS)
         return found
 
-    def _least(self, x: int, begin: float, end: float, line: float) -> float:
+    def _least(self, x: int, begin: float, end: float, threshold: float) -> float:
         mbg, n = self._mbg, self._mbg.r + x
         log_left = math.log(mbg.a / (mbg.b + x)) - n * math.log(mbg.alpha + begin)
 
         def is_below(silence: float) -> bool:
             log_q = n * (math.log(mbg.alpha + end + silence) - math.log(mbg.alpha + end + silence + self._horizon))
             log_odds = _log_odds(log_left + n * math.log(mbg.alpha + begin + silence), log_q)
-            return self._of_model * log_odds + self._of_silence * _log1p(silence / self._horizon) < line
+            return self._of_model * log_odds + self._of_silence * _log1p(silence / self._horizon) < threshold
 
         if not is_below(0.0):
             return 0.0
@@ -217,5 +217,5 @@ class LeastSilence:
         while high - low > LEAST_PRECISION * high:
             middle = (low + high) / 2
             low, high = (middle, high) if is_below(middle) else (low, middle)
-        # A hair less: the exact function rounds otherwise.
+        # A little less, since the exact function rounds differently.
         return low * (1 - 1e-9)

@@ -1,4 +1,4 @@
-"""What is announced, as the bytes that every run gives."""
+"""Outputs: what is announced, as bytes that are the same in every run."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from xxhash import xxh3_128_hexdigest
 
 from models import units
 from models.customer import Customer
+from models.names import ALERTS, ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES
 from models.policy import Policy
 
-TIER_CHANGES: Final = "tier-changes"
-CHURN_RISK: Final = "churn-risk"
-LIFE_CYCLE: Final = "life-cycle"
-ALERTS: Final = "alerts"
-ANNOUNCEMENTS: Final = (TIER_CHANGES, CHURN_RISK, LIFE_CYCLE, ALERTS)
-"""The topics whose records are numbered, together, by the customer's `seq`."""
-PROFILES: Final = "profiles"
-DEAD_LETTERS: Final = "dead-letters"
+__all__ = [
+    "ALERTS",
+    "ANNOUNCEMENTS",
+    "CHURN_RISK",
+    "CLOCK_CAUSE",
+    "DEAD_LETTERS",
+    "LIFE_CYCLE",
+    "PROFILES",
+    "TIER_CHANGES",
+    "Output",
+    "emit",
+    "emit_without_body",
+]
 
 CLOCK_CAUSE: Final = "clock"
-"""The cause of an output that no event brought about, only time."""
+"""The cause of an output that time alone caused."""
 
 
 @mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Output:
-    """One event that leaves: `body` is its value on `topic`, keyed by the customer."""
+    """One record to publish: `body` is its value on `topic`, its key is the customer's id."""
 
     topic: str
     customer_id: str
@@ -60,12 +66,12 @@ def emit(
     cause: str,
     detail: dict[str, Any],
 ) -> Output:
-    """The customer's next output, at the customer's clock; counts `seq` up.
+    """The customer's next output, at the customer's clock; increases the customer's `seq`.
 
-    The id is a hash of customer, sequence number and topic, so a repeated output has the same one. `previous_seq` is the
-    customer's output before it on the same topic, so whoever reads one topic notices a gap; 0 for the first.
+    The id is a hash of customer, sequence number and topic, so a repeated output has the same id. `previous_seq` is the `seq` of
+    the customer's previous output on the same topic, 0 for the first, so that readers of a single topic notice a gap.
     """
-    previous_seq = _numbered(customer, topic)
+    previous_seq = _number(customer, topic)
     output_id = xxh3_128_hexdigest(f"{customer_id}\n{customer.seq}\n{topic}".encode())
     body = {
         "id": output_id,
@@ -75,30 +81,30 @@ def emit(
         "change": change,
         "occurred_at": units.format_time(customer.clock_ms),
         "cause": cause,
-        "policy": policy.told_as,
+        "policy": policy.label,
         **detail,
     }
     return Output(topic, customer_id, output_id, customer.seq, change, customer.clock_ms, orjson.dumps(body))
 
 
-def noted(customer: Customer, customer_id: str, topic: str, change: str) -> Output:
-    """The customer's next output, as `emit` numbers it, with neither id nor body."""
-    _numbered(customer, topic)
+def emit_without_body(customer: Customer, customer_id: str, topic: str, change: str) -> Output:
+    """The customer's next output, numbered as by `emit`, but with neither id nor body."""
+    _number(customer, topic)
     return Output(topic, customer_id, "", customer.seq, change, customer.clock_ms, b"")
 
 
-def _numbered(customer: Customer, topic: str) -> int:
-    """Count an output; gives the `seq` of the one before it on the same topic."""
+def _number(customer: Customer, topic: str) -> int:
+    """Number the customer's next output; returns the `seq` of the previous one on the same topic."""
     customer.seq += 1
-    previous_seq, customer.latest_seqs = _follow(customer.latest_seqs, topic, customer.seq)
+    previous_seq, customer.latest_seqs = _with_latest(customer.latest_seqs, topic, customer.seq)
     return previous_seq
 
 
 Seqs = tuple[int, int, int, int]
 
 
-def _follow(latest: Seqs, topic: str, seq: int) -> tuple[int, Seqs]:
-    """The latest `seq` of a topic, and the latest of all once this one is out."""
+def _with_latest(latest: Seqs, topic: str, seq: int) -> tuple[int, Seqs]:
+    """The latest `seq` on a topic so far, and the latest of all topics with the new one."""
     tier, risk, life, alert = latest
     if topic == TIER_CHANGES:
         return tier, (seq, risk, life, alert)

@@ -1,12 +1,11 @@
 """Fitted parameters as a TOML file: `tierstream fit` writes it, a policy names it (`[risk] parameters`).
 
-It says what it was fitted on and how well it did. What a policy takes from it has a digest, which is part of the
-policy's name in every output: `annual-spend@1+3f9a01c2`.
+It records the log that the parameters were fitted to and how good they are. The part that a policy uses has a digest, which is
+part of the policy's name in every output: `annual-spend@1+3f9a01c2`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +14,6 @@ from msgspec import Struct
 from xxhash import xxh3_64_hexdigest
 
 from models import units
-from models.policy_lines import line_of
-from models.policy_problem import PolicyError, Problem, read_toml
 
 FORM: Final = 1
 """The version of this file's form."""
@@ -28,7 +25,7 @@ class Table(Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
 
 
 class About(Table, kw_only=True):
-    """`[fit]`: what it was fitted on. For people; no policy takes anything from it but the horizon."""
+    """`[fit]`: the log that the parameters were fitted to. It is for people; a policy uses only the horizon."""
 
     log: list[str]
     events: int
@@ -37,10 +34,10 @@ class About(Table, kw_only=True):
     ends: str
     horizon: str
     origins: list[str]
-    """From when on the outcomes that the score card was fitted to were looked at."""
+    """The instants whose outcomes the score card was fitted to."""
     calibrated_at: str
     kept_defaults: list[str] = []
-    """Terms of which the log tells too little."""
+    """The terms for which the log has too little data."""
 
     @property
     def ends_ms(self) -> int:
@@ -49,7 +46,7 @@ class About(Table, kw_only=True):
 
 
 class Metrics(Table, kw_only=True):
-    """`[metrics]`: how the score did on outcomes that it was not fitted to."""
+    """`[metrics]`: how good the score is on outcomes that it was not fitted to."""
 
     customers: int
     churned: float
@@ -70,7 +67,7 @@ class Purchases(Table, kw_only=True):
 
 
 class Spend(Table, kw_only=True):
-    """`[spend]`: Gamma-Gamma, of what is spent on a day with a purchase. Standard errors are in the order p, q, v."""
+    """`[spend]`: Gamma-Gamma, for the spend on a day with a purchase. Standard errors are in the order p, q, v."""
 
     currency: str
     p: float
@@ -119,11 +116,11 @@ class Parameters(Table, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Stands for what a policy takes from this file."""
+        """A hash of the part that a policy uses."""
         return xxh3_64_hexdigest(orjson.dumps(self.as_policy(), option=orjson.OPT_SORT_KEYS))[:DIGEST_CHARACTERS]
 
     def as_policy(self) -> dict[str, dict[str, Any]]:
-        """What a policy takes from this file, as its own tables would say it."""
+        """The part that a policy uses, in the form of the policy's own tables."""
         about, purchases = self.fit, self.purchases
         risk: dict[str, Any] = {
             "fitted_on": f"{', '.join(about.log)}, {about.customers} customers, {about.begins} to {about.ends}",
@@ -143,12 +140,12 @@ class Parameters(Table, kw_only=True):
         return {"risk": risk, "value": {"spend": {"p": self.spend.p, "q": self.spend.q, "v": self.spend.v}}}
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """All of it as JSON types."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
 
     def in_words(self) -> list[tuple[str, str]]:
-        """For people: what was found, and how good it is."""
+        """Rows of a table for people: the parameters, and how good they are."""
         about, judged, purchases, card = self.fit, self.metrics, self.purchases, self.card
         rows = [
             ("log", f"{', '.join(about.log)}, {about.begins[:10]} to {about.ends[:10]}"),
@@ -182,43 +179,16 @@ class Parameters(Table, kw_only=True):
         lines = ['# Made by tierstream fit. A policy uses it by [risk] parameters = "this file".', f"form = {FORM}"]
         for name, table in self.as_dict().items():
             if isinstance(table, dict):
-                lines += ["", f"[{name}]", *(f"{key} = {_written(value)}" for key, value in table.items())]
+                lines += ["", f"[{name}]", *(f"{key} = {_to_toml(value)}" for key, value in table.items())]
         return "\n".join(lines) + "\n"
 
 
-def read_parameters(path: Path) -> Parameters:
-    """The parameters in a file. Raises PolicyError."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        mend = "Make it with tierstream fit LOG --out FILE, or name another in [risk] parameters"
-        raise PolicyError(str(path), [Problem(1, "", f"can't read it: {reason}", mend)]) from None
-    raw = read_toml(text, str(path))
-    if raw.get("form") != FORM:
-        mend = "Fit again with this version"
-        raise PolicyError(str(path), [Problem(line_of(text, "form"), "form", f"is not {FORM}", mend)])
-    try:
-        found = msgspec.convert(raw, Parameters)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        where = where.rstrip("`").lstrip(".")
-        mend = "Mend it, or fit again with tierstream fit"
-        raise PolicyError(str(path), [Problem(line_of(text, where), where, what, mend)]) from None
-    try:
-        _ = found.fit.ends_ms
-    except ValueError as error:
-        problem = Problem(line_of(text, "fit.ends"), "fit.ends", str(error), "Write it as the fit did, in RFC 3339")
-        raise PolicyError(str(path), [problem]) from None
-    return found
-
-
-def _written(value: Any) -> str:
-    """A value as TOML writes it."""
+def _to_toml(value: Any) -> str:
+    """A value in TOML."""
     if isinstance(value, str):
         return orjson.dumps(value).decode()  # a basic string escapes as JSON does
     if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
+        return f"[{', '.join(map(_to_toml, value))}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_written(one)}' for key, one in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {_to_toml(one)}' for key, one in value.items())} }}"
     return repr(value)

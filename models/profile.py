@@ -1,4 +1,4 @@
-"""A customer's state in readable form: the body of `profiles`."""
+"""The body of a record on `profiles`: a customer's state in readable form."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import orjson
 from models import buckets, explain, units
 from models.bodies import SEVERITIES, STATUSES
 from models.customer import Customer, Standing
-from models.fold import next_change_ms, tier_in_words
+from models.fold import describe_tier, next_change_ms
 from models.policy import Policy
 
-MOST_STRETCHES: Final = 200
+MOST_BUCKETS: Final = 200
 
 
 def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | None:
     """The profile as of the customer's clock, or None (a tombstone) for one whose data was erased.
 
-    `revision` grows with every change, so that an older profile never replaces a newer one.
+    Its `revision` grows with every change, so that readers never replace a newer profile with an older one.
     """
     if customer.erased_at_ms == customer.clock_ms:
         return None
@@ -35,9 +35,9 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
         "seq": customer.seq,
         "revision": customer.revision,
         "as_of": units.format_time(now_ms),
-        "policy": policy.told_as,
+        "policy": policy.label,
         "currency": policy.currency,
-        **tier_in_words(standing),
+        **describe_tier(standing),
         **({"segment": policy.segment_of(measures)} if policy.segments else {}),
         "keeps": explain.what_keeps(policy, customer, view),
         "reaches": explain.what_regains(policy, customer, policy.ladder.tiers[above], view, "reach")
@@ -52,7 +52,7 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
         "satisfaction": None
         if answer is None
         else {"score": answer.score, "kind": answer.kind, "at": units.format_time(answer.at_ms)},
-        "region": explain.region_in_words(facts),
+        "region": explain.region_name(facts),
         "lifetime": {
             "first_purchase": _time(facts.first_purchase_ms),
             "last_purchase": _time(facts.last_purchase_ms),
@@ -68,14 +68,14 @@ def profile(customer: Customer, customer_id: str, policy: Policy) -> bytes | Non
 
 
 def _history(customer: Customer, policy: Policy) -> dict[str, Any]:
-    """What the state still holds one by one: what was bought, as [time, orders, net spend] by the window's stretches, the latest
-    MOST_STRETCHES; and the steps of complaints. Oldest first.
+    """Purchases and complaints that the state still holds, oldest first: the latest MOST_BUCKETS time buckets, as
+    [time, orders, net spend], and the steps of complaints.
     """
     width_ms, facts = policy.window.bucket_ms, customer.facts
     return {
         "purchases": [
             [units.format_time(one.number * width_ms), one.orders, units.format_minor(one.spend_minor, policy.decimals)]
-            for one in buckets.listed(facts.buckets)[-MOST_STRETCHES:]
+            for one in buckets.unpack(facts.buckets)[-MOST_BUCKETS:]
         ],
         "complaints": [
             {
@@ -105,7 +105,7 @@ def _risk(customer: Customer, policy: Policy) -> dict[str, Any]:
         "level": standing.risk_level,
         "since": _time(standing.risk_since_ms or -1),
         "last_alert": _time(standing.last_alert_ms),
-        "alert": explain.alert_in_words(customer),
+        "alert": explain.describe_alert(customer),
         "probability": None,
         "p_alive": None,
         "value_at_stake": "0",

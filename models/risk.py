@@ -2,10 +2,10 @@
 
     score = base + rhythm + silence + complaints + satisfaction + frequency + spend + basket trend
 
-The first three are MBG/NBD's log-odds, told apart by what is known: of any new customer (base), of this one's
-purchases (rhythm), and of the time since the last one (silence, never negative). A score card fitted to the
-policy's own customers weighs them and adds the last three (`Card`). Complaints fade in steps, so between two
-steps the score only rises; that makes every instant at which it crosses a line computable.
+The first three are the parts of MBG/NBD's log-odds: those of any new customer (base), what the customer's purchases add
+(rhythm), and what the time since the last purchase adds (silence, never negative). A score card fitted to the
+policy's own customers weights them and adds the last three (`Card`). Complaints fade in steps, so between two
+steps the score only rises, and every instant at which it crosses a threshold can be computed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from models.customer import NEVER_MS, Facts
 from models.mbg_nbd import LeastSilence, MbgNbd, Silence
 
 LONGEST_SILENCE_MS: Final = 100 * 365 * units.DAY_MS
-"""A line that a hundred years of silence do not cross is never crossed."""
+"""A threshold that the score does not cross in a hundred years of silence counts as never crossed."""
 
 DIGITS: Final = 12
 """Decimals kept of a log-odds: far finer than any use, coarse enough to hide the last bits of a math library."""
 SCALE: Final = 1e12
 LARGEST_SCALED: Final = 1e3
 PROBABILITY_SCALE: Final = 1e6
-"""What is told of a probability: six decimals."""
+"""Probabilities have six decimals."""
 RESOLVED: Final = STATUSES.index("resolved")
 
 
@@ -46,13 +46,13 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The weights of a logistic score card (docs/risk.md). As they are by default, the score is the model's.
+    """The weights of a logistic score card (docs/risk.md). With the defaults the score is the model's.
 
         intercept + model * log-odds of no purchase + silence * ln(1 + silence / horizon) + frequency * ln(1 + x)
                   + spend * ln(1 + mean / typical) + basket_trend * ln((typical + last) / (typical + mean))
 
-    `mean` is net spend, `last` what was bought last, both by day with a purchase. `model` and `silence` are not negative
-    and not both zero, so the score rises with silence; the other weights are not positive.
+    `mean` is the mean net spend of a day with a purchase, `last` the spend of the last such day. `model` and `silence` are not
+    negative and not both zero, so the score rises with silence; the other weights are not positive.
     """
 
     intercept: float = 0.0
@@ -62,7 +62,7 @@ class Card:
     spend: float = 0.0
     basket_trend: float = 0.0
     typical_minor: int = 1
-    """A typical day's purchases, in minor units."""
+    """The spend of a typical day with a purchase, in minor units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class ComplaintRisk:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """One remembered complaint, put together from its steps, and what it adds to the score."""
+    """One complaint, combined from its steps, and what it adds to the score."""
 
     complaint_id: str
     category: str
@@ -96,7 +96,7 @@ class Complaint:
 @mypyc_attr(acyclic=True, free_list_len=1)
 @dataclass(init=False, slots=True)
 class Score:
-    """A risk score taken apart. `log_odds` is the sum of the terms."""
+    """A risk score and its terms. `log_odds` is their sum."""
 
     base: float
     rhythm: float
@@ -152,7 +152,7 @@ class RiskModel:
     horizon_weeks: float = field(init=False)
     """The horizon in the model's unit."""
     _base: list[float] = field(init=False, compare=False, repr=False, default_factory=list)
-    """`base` once it was asked for: a model of a policy with a slip in it may have none."""
+    """`base`, once it was computed: for the model of a faulty policy it can't always be computed."""
     _ranks: dict[str, int] = field(init=False, compare=False, repr=False)
     _has_traits: bool = field(init=False, compare=False, repr=False)
     _least_silence: LeastSilence = field(init=False, compare=False, repr=False)
@@ -193,7 +193,7 @@ class RiskModel:
         return self.silence(facts).log_odds(age_weeks(facts, at_ms)) + self._offset(facts, at_ms)
 
     def score(self, facts: Facts, at_ms: int) -> Score:
-        """The score taken apart, rounded to DIGITS decimals so that the terms add up to it."""
+        """The score with its terms, rounded to DIGITS decimals so that they add up to it."""
         curve, card = self.silence(facts), self.card
         base = _rounded(self.base)
         of_model = base - card.intercept
@@ -216,7 +216,7 @@ class RiskModel:
         )
 
     def complaints(self, facts: Facts, at_ms: int) -> list[Complaint]:
-        """The complaints remembered at an instant, oldest first, each with what it adds."""
+        """The complaints that count at an instant, oldest first, each with what it adds to the score."""
         if not facts.complaints:
             return []
         rule = self.complaint_risk
@@ -242,17 +242,17 @@ class RiskModel:
         return found
 
     def complaints_open_until_ms(self, facts: Facts, at_ms: int) -> int:
-        """When the last of the complaints that are open at an instant is forgotten, if none is resolved; -1 if none is open."""
+        """When the last of the complaints that are open at an instant is forgotten, unless one is resolved; -1 if none is open."""
         last_steps = [one.changed_at_ms for one in self.complaints(facts, at_ms) if one.status != RESOLVED]
         return max(last_steps) + self.complaint_risk.forget_after_ms if last_steps else -1
 
     def _offset(self, facts: Facts, at_ms: int) -> float:
-        """The terms that stay as they are between two steps."""
+        """The terms that are constant between two steps."""
         passing = self._complaints_log_odds(facts, at_ms) + self._satisfaction_log_odds(facts, at_ms)
         return passing + self._of_traits(facts) if self._has_traits else passing
 
     def _of_traits(self, facts: Facts) -> float:
-        """What stays as it is until the next purchase or refund, the intercept included."""
+        """The terms that are constant until the next purchase or refund, including the intercept."""
         frequency, spend, basket_trend = self._traits(facts)
         return self.card.intercept + frequency + spend + basket_trend
 
@@ -266,7 +266,7 @@ class RiskModel:
         )
 
     def _basket_trend(self, facts: Facts) -> float:
-        """How what was bought last compares with the mean; 0 where it is not known."""
+        """The log of the last day's spend relative to the mean; 0 if it is not known."""
         if not facts.last_day_minor:
             return 0.0
         typical = self.card.typical_minor
@@ -283,7 +283,7 @@ class RiskModel:
 
     # ------------------------------------------------------------ levels and their instants
     def next_rank(self, rank: int, log_odds: float) -> int:
-        """The level after a look at the score: up through every line reached, else down through every line left."""
+        """The rank that follows from a score: up past every threshold that it reaches, else down past every one that it is below."""
         reached = rank
         while reached < len(self.levels) and log_odds >= self.levels[reached].raise_at:
             reached += 1
@@ -314,18 +314,18 @@ class RiskModel:
             from_ms = step_ms
         return NEVER_MS
 
-    def quiet_until_ms(self, facts: Facts, rank: int, now_ms: int) -> int:
-        """Until then time alone does not change the level `rank`: a bound that is quick to find, never beyond
-        `next_change_ms`, or now or earlier where it can't tell. NEVER_MS if time alone never does.
+    def unchanged_until_ms(self, facts: Facts, rank: int, now_ms: int) -> int:
+        """Time alone does not change the level `rank` before then: a bound that is cheap to compute and never later than
+        `next_change_ms`. It is `now_ms` or earlier if nothing is certain, and NEVER_MS if time alone never changes the level.
         """
         complaints, answer = facts.complaints, facts.satisfaction
         if rank and (complaints or answer is not None):
-            return now_ms  # the level may also ease when something fades or is forgotten
+            return now_ms  # the level may also ease, when a term fades or expires
         if rank == len(self.levels):
             return NEVER_MS
         offset = 0.0
         if complaints:
-            # They only fade; but with the oldest step forgotten, another complaint may seem to come soon after one.
+            # They only fade; but once the oldest step is dropped, another complaint may count as repeated.
             offset = self._complaints_log_odds(facts, now_ms)
             if len(complaints) > 1:
                 offset *= self.complaint_risk.repeat_factor
@@ -335,14 +335,14 @@ class RiskModel:
             offset += max(0.0, self._satisfaction_log_odds(facts, now_ms))
         repeats = repeat_purchases(facts)
         t_x_ms = facts.last_purchase_ms - facts.first_purchase_ms if repeats > 0 else 0
-        line = self.levels[rank].raise_at - offset
-        weeks = self._least_silence.weeks(repeats, t_x_ms, units.WEEK_MS, line)
+        threshold = self.levels[rank].raise_at - offset
+        weeks = self._least_silence.weeks(repeats, t_x_ms, units.WEEK_MS, threshold)
         if weeks == math.inf:
             return NEVER_MS
         return facts.first_purchase_ms + t_x_ms + int(weeks * units.WEEK_MS)
 
     def _steps(self, facts: Facts, after_ms: int, end_ms: int) -> Iterator[int]:
-        """The instants after `after_ms` at which a complaint fades a step or something is forgotten, then the end."""
+        """The instants after `after_ms` at which a complaint fades by a step or something is forgotten, and last `end_ms`."""
         rule = self.complaint_risk
         steps: set[int] = set()
         for one in self.complaints(facts, after_ms) if facts.complaints else ():
@@ -371,7 +371,7 @@ def probability_of(log_odds: float) -> float:
 
 
 def _rounded(log_odds: float) -> float:
-    """To DIGITS decimals, never -0.0; by scaling, since `round` writes the number out to read it again."""
+    """Rounded to DIGITS decimals, never -0.0; by scaling, since `round` is slower: it goes through a decimal string."""
     if abs(log_odds) < LARGEST_SCALED:
         return math.floor(log_odds * SCALE + 0.5) / SCALE
     return round(log_odds, DIGITS)
@@ -388,7 +388,7 @@ def recency_weeks(facts: Facts) -> float:
 
 
 def mean_spend_minor(facts: Facts) -> float:
-    """Net spend of a day with a purchase; 0 where refunds took it all."""
+    """Mean net spend of a day with a purchase; 0 if refunds exceed it."""
     return facts.spend_minor / facts.purchase_days if facts.spend_minor > 0 and facts.purchase_days else 0.0
 
 
@@ -397,20 +397,20 @@ def age_weeks(facts: Facts, at_ms: int) -> float:
     return (at_ms - facts.first_purchase_ms) / units.WEEK_MS
 
 
-def _reaches_ms(silence: Silence, facts: Facts, offset: float, line: float, end_ms: int) -> int:
-    """The first instant from the last purchase on at which silence lifts the score, with this offset, to `line`.
+def _reaches_ms(silence: Silence, facts: Facts, offset: float, threshold: float, end_ms: int) -> int:
+    """The first instant from the last purchase on at which silence lifts the score, with this offset, to `threshold`.
 
-    A function of the facts alone: sought from the last purchase, then by whole milliseconds around the root, so that
-    the same crossing is found from wherever one looks for it.
+    It depends on the facts alone, not on the instant of the call: the search starts at the last purchase and ends with whole
+    milliseconds around the root, so the same crossing is always found.
     """
     first_ms, last_ms = facts.first_purchase_ms, facts.last_purchase_ms
 
     def reached(at_ms: int) -> bool:
-        return silence.log_odds((at_ms - first_ms) / units.WEEK_MS) + offset >= line
+        return silence.log_odds((at_ms - first_ms) / units.WEEK_MS) + offset >= threshold
 
     if reached(last_ms):
         return last_ms
-    age = silence.reaches(line - offset, age_weeks(facts, last_ms), age_weeks(facts, end_ms))
+    age = silence.reaches(threshold - offset, age_weeks(facts, last_ms), age_weeks(facts, end_ms))
     guess_ms = min(max(first_ms + round(age * units.WEEK_MS), last_ms + 1), end_ms - 1)
     low_ms, high_ms = _bracket(reached, guess_ms, last_ms, end_ms)
     while high_ms - low_ms > 1:
@@ -420,7 +420,7 @@ def _reaches_ms(silence: Silence, facts: Facts, offset: float, line: float, end_
 
 
 def _bracket(reached: Callable[[int], bool], guess_ms: int, least_ms: int, most_ms: int) -> tuple[int, int]:
-    """An instant not yet reached and a later one that is, by strides that double away from the guess."""
+    """An instant before and one after the crossing, found by steps from the guess that double in length."""
     stride = 1
     if reached(guess_ms):
         high_ms, low_ms = guess_ms, guess_ms - 1

@@ -1,17 +1,17 @@
-"""The bytes of a customer: what tables, changelogs and checkpoints keep.
+"""A customer encoded as bytes, for tables, changelogs and checkpoints.
 
     schema version (1 byte), due_at_ms (8), edition (2), all big-endian: read without decoding the rest
-    flags (1)                    which of the parts in brackets are there
-    recent, buckets              each with its length before it
-    clock_ms, seq, events        numbers, as are all that follow but names: zigzag, seven bits a byte (LEB128)
-    first and last purchase      as ms before the clock, like all times here but those that are seldom near it
+    flags (1)                    which of the parts in brackets are present
+    recent, buckets              each after its length
+    clock_ms, seq, events        numbers, like everything that follows but names: zigzag, seven bits a byte (LEB128)
+    first and last purchase      as ms before the clock, like most times here; times that are seldom near it are absolute
     purchase days, orders, spend_minor, window: first bucket, spend_minor, orders; last_day_minor
-    tier, tier_since_ms          a name has its length before it
+    tier, tier_since_ms          a name follows its length
     [tier_due_ms] [risk level, since, last alert] [stage, since, behaviour] [latest seq by topic] [region, since]
-    [what is rare]               MessagePack
+    [rare parts]                 MessagePack
 
-What is not told is as in a customer of whom nothing is known. The same customer is the same bytes. Written by hand, since every
-changed customer goes through it once a batch: in machine words it takes a fifth of the instructions of a general codec.
+A part that is absent is as in a new customer. Equal customers have equal bytes. The codec is hand-written, since every changed
+customer passes through it once per batch: with machine words it takes a fifth of the instructions of a general one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mypy_extensions import i16, i64, mypyc_attr, u8
 
 from models import buckets
 from models.customer import BASE_LEVEL, NEVER_MS, NO_SEQS, Customer, Facts, Standing
-from models.remembered import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
+from models.customer_parts import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
 
 SCHEMA_VERSION: Final = 5
 EDITIONS_SINCE: Final = 3
@@ -33,7 +33,7 @@ EDITIONS_SINCE: Final = 3
 _HEADER_BYTES: Final = 11
 _HEADER_BYTES_BEFORE_3: Final = 9
 
-# Flags: what else there is.
+# Flags: which optional parts are present.
 _TIER_DUE: Final = 1
 _RISK: Final = 2
 _LIFE: Final = 4
@@ -52,8 +52,8 @@ _MOST_NAMES: Final = 4_096
 _Rare = tuple[
     int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, Alert | None, Prospecting | None, str
 ]  # fmt: skip
-"""What most customers have nothing of: when they were erased, complaints, satisfaction, spend and orders of the window's
-buckets with more refunds than purchases, when their tier is lost, lock, alert, having been a prospect, what was announced of that.
+"""Parts that most customers don't have: when their data was erased, complaints, satisfaction, spend and orders of the window's
+buckets with more refunds than purchases, when their tier is lost, lock, alert, the prospect's marks, the announced qualification.
 """
 _encode_rare: Final = msgspec.msgpack.Encoder().encode
 _decode_rare: Final = msgspec.msgpack.Decoder(_Rare).decode
@@ -63,7 +63,7 @@ class StateError(ValueError):
     """Bytes that are not a customer of any known schema version."""
 
 
-# ---------------------------------------------------------------- what can be told without decoding
+# ---------------------------------------------------------------- reading the header alone
 def due_at_ms_of(data: bytes) -> i64:
     """`due_at_ms` of an encoded customer, without decoding it."""
     due_at_ms = read_i64_be(data, 1)
@@ -80,7 +80,13 @@ def edition_of(data: bytes) -> int:
 
 # ---------------------------------------------------------------- writing
 def encode(customer: Customer) -> bytes:
-    """The bytes that are kept."""
+    """The bytes of a customer, in the newest schema version.
+
+    >>> from models.customer import Customer, Facts, Standing
+    >>> someone = Customer(NEVER_MS, 0, 0, 0, b"", Facts(), Standing("none", 0))
+    >>> encode(someone)[:1] == bytes([SCHEMA_VERSION])
+    True
+    """
     facts, standing, clock_ms = customer.facts, customer.standing, i64(customer.clock_ms)
     rare = _rare(customer)
     flags: i64 = 0
@@ -102,7 +108,7 @@ def encode(customer: Customer) -> bytes:
     edition = i64(customer.edition)
     write_i16_be(to, i16(edition - 65536 if edition >= 32768 else edition))
     to.append(u8(flags))
-    _write_what_all_have(to, customer)
+    _write_common_parts(to, customer)
     if flags & _TIER_DUE:
         _write(to, customer.tier_due_ms - clock_ms)
     if flags & _RISK:
@@ -124,7 +130,7 @@ def encode(customer: Customer) -> bytes:
     return to.getvalue()
 
 
-def _write_what_all_have(to: BytesWriter, customer: Customer) -> None:
+def _write_common_parts(to: BytesWriter, customer: Customer) -> None:
     facts, standing, clock_ms = customer.facts, customer.standing, i64(customer.clock_ms)
     _write_bytes(to, customer.recent)
     _write_bytes(to, facts.buckets)
@@ -181,7 +187,7 @@ def _write_bytes(to: BytesWriter, part: bytes) -> None:
 
 _name_bytes: Final[dict[str, bytes]] = {}
 _names: Final[dict[bytes, str]] = {}
-"""Tiers, levels, stages, regions: few, and the same again and again."""
+"""Caches of the names of tiers, levels, stages and regions: there are few, and they repeat."""
 
 
 def _write_name(to: BytesWriter, name: str) -> None:
@@ -196,7 +202,7 @@ def _write_name(to: BytesWriter, name: str) -> None:
 # ---------------------------------------------------------------- reading
 @mypyc_attr(acyclic=True, free_list_len=1)
 class _Reader:
-    """Parts of some bytes, one after the other. Raises ValueError or IndexError where there is no such part."""
+    """Reads parts of some bytes one after the other. Raises ValueError or IndexError where the next part is missing or malformed."""
 
     def __init__(self, data: bytes, at: i64) -> None:
         self._data = data
@@ -254,14 +260,14 @@ def decode(data: bytes) -> Customer:
     """
     try:
         if data[0] == SCHEMA_VERSION:
-            return _decoded(data)
+            return _decode_newest(data)
         header_bytes = _HEADER_BYTES if data[0] >= EDITIONS_SINCE else _HEADER_BYTES_BEFORE_3
         return _customer(due_at_ms_of(data), edition_of(data), _upcast(data[0], data[header_bytes:]))
     except (msgspec.MsgspecError, RecursionError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise StateError(f"not a customer's state: {error}") from error
 
 
-def _decoded(data: bytes) -> Customer:
+def _decode_newest(data: bytes) -> Customer:
     flags = i64(data[_HEADER_BYTES])
     if flags & ~_ALL_FLAGS:
         raise ValueError("it has a flag that is not known")
@@ -290,12 +296,12 @@ def _decoded(data: bytes) -> Customer:
         name = read.name()
         facts.region = Region(read.number(), name)
     if flags & _RARE:
-        _put_in_rare(customer, _decode_rare(read.rest()))
+        _set_rare_parts(customer, _decode_rare(read.rest()))
     read.end()
     return customer
 
 
-def _put_in_rare(customer: Customer, rare: _Rare) -> None:
+def _set_rare_parts(customer: Customer, rare: _Rare) -> None:
     facts, standing = customer.facts, customer.standing
     customer.erased_at_ms, facts.complaints, facts.satisfaction = rare[0], rare[1], rare[2]
     facts.window_refunded_minor, facts.window_refunded_orders = rare[3], rare[4]
@@ -314,8 +320,8 @@ _Row = tuple[
     Region | None,
     _Rare | None,
 ]  # fmt: skip
-"""A customer as version 4 had them, but for `due_at_ms` and `edition`: their own fields, their facts', their standing's, and
-what is rare. In MessagePack, as were all versions before 5.
+"""A customer in version 4, without `due_at_ms` and `edition`: the fields of the customer, of the facts and of the standing, and
+the rare parts. It is in MessagePack, like all versions before 5.
 """
 
 
@@ -329,18 +335,18 @@ def _customer(due_at_ms: int, edition: int, row: _Row) -> Customer:
     customer.latest_seqs = NO_SEQS if row[21] is None else row[21]
     facts.region = row[22]
     if row[23] is not None:
-        _put_in_rare(customer, row[23])
+        _set_rare_parts(customer, row[23])
     return customer
 
 
 def _from_1_to_2(body: list[Any]) -> list[Any]:
-    """Nested arrays became one row without `due_at_ms`, with what is rare apart; buckets bytes; NEVER_MS smaller or -1;
-    a bound of the tier alone came.
+    """The nested arrays became one row without `due_at_ms`, with the rare parts apart; buckets became bytes; NEVER_MS became
+    smaller, or -1; `tier_due_ms` was added.
     """
     due_at_ms, clock_ms, seq, events, recent, facts, standing, erased_at_ms = body
     first, last, days, orders, spend, listed, (window_first, *_), complaints, satisfaction = facts
     tier, tier_since_ms, downgrade_at_ms, lock, level, risk_since_ms, last_alert_ms, alert_action = standing
-    kept = buckets.packed(map(tuple, listed))
+    kept = buckets.pack(map(tuple, listed))
     window_spend, window_orders, refunded_minor, refunded_orders = buckets.total(kept, window_first, NEVER_MS)
     return [
         clock_ms, seq, events, recent, -1 if due_at_ms >= NEVER_MS else due_at_ms,
@@ -354,16 +360,16 @@ def _from_1_to_2(body: list[Any]) -> list[Any]:
 
 
 def _from_2_to_3(body: list[Any]) -> list[Any]:
-    """What was bought on the last day came, which is not known until the next purchase; so did stage, behaviour and having been
-    a prospect. The header has the edition.
+    """`last_day_minor` was added, which is not known until the next purchase; stage, behaviour and the prospect were added. The
+    header got the edition.
     """
     rare = body[-1] and [*body[-1], None, ""]
     return [*body[:-1], 0, None, rare]
 
 
 def _from_3_to_4(body: list[Any]) -> list[Any]:
-    """The latest `seq` of each topic came: the next output of each names none before it. So did the region, and the ledger of
-    alerts, which begins with the next one; the note of what was last done about one went.
+    """The latest `seq` of each topic was added (the next output on each names no previous one), and the region, and the alert, which
+    begins with the next one. The note of the last action on an alert was removed.
     """
     rare = body[-1]
     if rare is not None:
@@ -372,8 +378,8 @@ def _from_3_to_4(body: list[Any]) -> list[Any]:
 
 
 UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3, 3: _from_3_to_4}
-"""Per older schema version, the named step that turns its decoded array into that of the next version, up to the last that was
-an array. Version 5 says the same as 4 in other bytes.
+"""For each older schema version, the function that turns its decoded array into that of the next version, up to the last version
+that was an array. Version 5 has the same content as version 4 in another encoding.
 """
 _LAST_ROW_VERSION: Final = 4
 

@@ -1,7 +1,7 @@
 """A customer's story: the same fold, one moment after the other, with the customer before and after each.
 
-What a moment announces is what the fold announces, since time may be taken in one step or in many (`models.fold.advance`). So
-a story needs no code of its own for what happens, only for where to stop.
+A moment's announcements are those of the fold, since it makes no difference whether time advances in one step or in many
+(`models.fold.advance`). So this module contains no rules, only the instants at which to stop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from models import explain
 from models.customer import NEVER_MS, Customer, copied
 from models.events import Event, Rejected
 from models.facts import forget_complaints, slide
-from models.fold import NOTHING, advance, apply, next_change_ms, switch_own
+from models.fold import NOTHING, advance, apply, next_change_ms, switch_in_place
 from models.outputs import CLOCK_CAUSE, Output
 from models.policy import Policy
 from models.risk import DIGITS
@@ -25,29 +25,29 @@ Verdict = Literal["counted", "repeat", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An instant at which something happened to a customer, or was to have happened and did not."""
+    """An instant at which something happened to a customer, or an event had no effect because it was a repeat or rejected."""
 
     at_ms: int
-    """Of the customer's clock: a late event's own time is earlier."""
+    """By the customer's clock; the time of a late event is earlier."""
     cause: str
-    """As announcements have it: an event's id, `clock`, or `edition-n`."""
+    """As in announcements: an event's id, `clock`, or `edition-n`."""
     policy: Policy
-    """By which it was judged."""
+    """The policy that judged it."""
     event: Event | None = None
-    """None if it was time alone, or an edition."""
+    """None for time alone, and for an edition."""
     verdict: Verdict = "counted"
     rejected: Rejected | None = None
     is_late: bool = False
     before: Customer | None = None
-    """At the same instant without it; before what time brought, a millisecond earlier. None: not known yet."""
+    """The customer at the same instant without it; for a change by time, a millisecond earlier. None: not known yet."""
     after: Customer | None = None
     outputs: Sequence[Output] = ()
 
 
 def as_of(customer: Customer, policy: Policy, at_ms: int) -> Customer:
-    """A customer to look at as they are at an instant, if time has changed nothing until then.
+    """A copy of a customer as they are at an instant, if time has changed nothing until then.
 
-    To look at only: the fold's own clock moves only when something happens.
+    It is for display only, not for the fold, in which the clock moves only when something happens.
     """
     found = copied(customer)
     if at_ms > found.clock_ms:
@@ -58,9 +58,9 @@ def as_of(customer: Customer, policy: Policy, at_ms: int) -> Customer:
 
 
 def by_time(customer: Customer, until_ms: int, policy: Policy, customer_id: str) -> Generator[Moment, None, Customer]:
-    """What time alone brings up to and including `until_ms`, at each instant at which something is announced.
+    """The moments at which time alone changes something that is announced, up to and including `until_ms`.
 
-    Gives the customer after it.
+    Returns the customer after them.
     """
     while customer.due_at_ms <= until_ms and (at_ms := next_change_ms(customer, policy)) <= until_ms:
         before = as_of(customer, policy, at_ms - 1)
@@ -71,7 +71,7 @@ def by_time(customer: Customer, until_ms: int, policy: Policy, customer_id: str)
 
 
 def by_event(customer: Customer | None, event: Event, policy: Policy) -> Generator[Moment, None, Customer]:
-    """What an event brings, after what time did until then; the last moment is the event's own."""
+    """The moments of time alone until an event, and last the moment of the event itself."""
     _, result = apply(customer, event, policy)
     if customer is not None and (isinstance(result, Rejected) or result is NOTHING):
         rejected = result if isinstance(result, Rejected) else None
@@ -94,16 +94,16 @@ def by_event(customer: Customer | None, event: Event, policy: Policy) -> Generat
 def by_edition(
     customer: Customer, before: Policy, after: Policy, effective_ms: int, customer_id: str
 ) -> Generator[Moment, None, Customer]:
-    """What another edition of the policy brings, after what time did until it was in force; the last moment is its own."""
+    """The moments of time alone until another edition of the policy is in force, and last the moment of the edition itself."""
     customer = yield from by_time(customer, effective_ms, before, customer_id)
     judged = copied(customer)
-    outputs = switch_own(judged, before, after, effective_ms, customer_id)
+    outputs = switch_in_place(judged, before, after, effective_ms, customer_id)
     seen = as_of(customer, before, judged.clock_ms)
     yield Moment(judged.clock_ms, f"edition-{after.edition}", after, before=seen, after=judged, outputs=outputs)
     return judged
 
 
-def collected(moments: Generator[Moment, None, Customer]) -> tuple[list[Moment], Customer]:
+def collect(moments: Generator[Moment, None, Customer]) -> tuple[list[Moment], Customer]:
     """All moments, and the customer after them."""
     found = []
     while True:
@@ -113,17 +113,17 @@ def collected(moments: Generator[Moment, None, Customer]) -> tuple[list[Moment],
             return found, ended.value
 
 
-def is_forgotten(customer: Customer) -> bool:
-    """Whether all that was known was erased, and nothing has come since."""
+def is_erased(customer: Customer) -> bool:
+    """Whether the customer's data was erased, and nothing has happened since."""
     return customer.erased_at_ms >= 0 and customer.erased_at_ms == customer.clock_ms
 
 
-def seen_at(customer: Customer, policy: Policy, at_ms: int) -> dict[str, Any] | None:
-    """A customer at an instant in a few words and numbers: what moves when something happens. None: nothing is known.
+def summary_at(customer: Customer, policy: Policy, at_ms: int) -> dict[str, Any] | None:
+    """The values of a customer at an instant that events can change, by name; None if the customer's data was erased.
 
     The contributions add up to the log-odds.
     """
-    if is_forgotten(customer):
+    if is_erased(customer):
         return None
     seen = as_of(customer, policy, at_ms)
     facts, standing = seen.facts, seen.standing
@@ -146,7 +146,7 @@ def seen_at(customer: Customer, policy: Policy, at_ms: int) -> dict[str, Any] | 
         "stage": standing.stage or None,
         "behaviour": standing.behaviour or None,
         "qualification": standing.qualification or None,
-        "region": explain.region_in_words(facts),
+        "region": explain.region_name(facts),
         "alert": None,
     }
     if standing.alert is not None:
@@ -161,16 +161,16 @@ def seen_at(customer: Customer, policy: Policy, at_ms: int) -> dict[str, Any] | 
 
 
 def differences(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, list[Any]]:
-    """What differs between two looks at a customer, as [before, after]; terms of the score are not among it."""
+    """The values that differ between two summaries, as [before, after], without the terms of the score."""
     was, now = before or {}, after or {}
     names = [name for name in (now or was) if name != "contributions"]
     return {name: [was.get(name), now.get(name)] for name in names if was.get(name) != now.get(name)}
 
 
-def moved_terms(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, float]:
-    """By how much each term of the score moved between two looks at a customer; they add up to the log-odds' difference.
+def term_changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, float]:
+    """By how much each term of the score changed between two summaries; the changes add up to that of the log-odds.
 
-    Nothing where there was, or is, no score.
+    Empty if there was, or is, no score.
     """
     if before is None or after is None or before["log_odds"] is None or after["log_odds"] is None:
         return {}

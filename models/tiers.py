@@ -1,4 +1,4 @@
-"""Which tier a customer qualifies for, when time alone changes that, and what is missing."""
+"""The tier ladder: which tier a customer qualifies for, when time alone changes that, and what is missing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from models.customer import NEVER_MS, Standing
 from models.facts import Measures, View
 
 NO_RECENCY: Final = NEVER_MS
-NOT_DRAWN_MINOR: Final = 2**62 - 1
-"""What a tier with a `top_share` asks for before the first census: nobody has spent that much."""
+THRESHOLD_UNKNOWN_MINOR: Final = 2**62 - 1
+"""The spend threshold of a tier with a `top_share` before the first census; nobody reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A tier and what it asks for, all of which must hold; the base tier (rank 0) asks for nothing."""
+    """A tier and its requirements, all of which must hold; the base tier (rank 0) has none."""
 
     name: str
     rank: int
@@ -47,7 +47,7 @@ class ScoreCard:
     monetary: ScoreTerm
 
     def points(self, measures: Measures) -> tuple[int, int, int]:
-        """For recency, frequency and monetary."""
+        """The points for recency, frequency and monetary."""
         recency_ms = NO_RECENCY if measures.recency_ms is None else measures.recency_ms
         # For recency a smaller value is better: count the breakpoints that it does not exceed.
         limits = self.recency.breakpoints
@@ -58,7 +58,12 @@ class ScoreCard:
         )
 
     def score_milli(self, measures: Measures) -> int:
-        """The weighted sum of points."""
+        """The weighted sum of points, in thousandths.
+
+        >>> one_point = ScoreTerm(1_000, ())
+        >>> ScoreCard(one_point, ScoreTerm(500, (2, 5)), one_point).score_milli(Measures(0, 3, None, None, None))
+        3000
+        """
         recency, frequency, monetary = self.points(measures)
         return (
             self.recency.weight_milli * recency
@@ -70,14 +75,14 @@ class ScoreCard:
 @mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Requirement:
-    """One thing a tier asks for, and how the customer does on it. Values are in the measure's own unit."""
+    """One requirement of a tier, and the customer's value. Values are in the measure's own unit."""
 
     measure: str
     needed: int
     actual: int | None
     met: bool
 
-    # Written out, as for all that is made often: the one that dataclass writes is not compiled.
+    # Written out, as in all classes that are made often: mypyc does not compile the one that dataclass generates.
     def __init__(self, measure: str, needed: int, actual: int | None, met: bool) -> None:
         self.measure = measure
         self.needed = needed
@@ -87,15 +92,20 @@ class Requirement:
 
 @dataclass(frozen=True)
 class TierLadder:
-    """The tiers of a policy, base first, with what they are judged by."""
+    """The tiers of a policy, base first, and the score that they may ask for.
+
+    >>> ladder = TierLadder((Tier("none", 0), Tier("gold", 1, min_spend_minor=50_000)), None, ())
+    >>> ladder.qualified_rank(Measures(60_000, 1, None, None, None))
+    1
+    """
 
     tiers: tuple[Tier, ...]
     score_card: ScoreCard | None
     recency_limits_ms: tuple[int, ...]
-    """The recencies beyond which some rule changes its mind."""
+    """The recencies at which some tier's requirement or the score changes, ascending."""
 
     counts_periods: bool = field(init=False)
-    """Whether any tier asks for active periods; counting them costs something."""
+    """Whether any tier asks for active periods; they are counted only then."""
     tier_names: tuple[str, ...] = field(init=False)
     """Lowest first."""
     _named: dict[str, Tier] = field(init=False, compare=False, repr=False)
@@ -106,15 +116,15 @@ class TierLadder:
         object.__setattr__(self, "_named", {tier.name: tier for tier in self.tiers})
 
     def tier_named(self, name: str) -> Tier:
-        """The tier of that name; the base tier for one that this policy does not know."""
+        """The tier of that name; the base tier if the policy has none of that name."""
         return self._named.get(name, self.tiers[0])
 
     def rank_of(self, name: str) -> int:
-        """Its rank."""
+        """The rank of the tier of that name; 0 if the policy has none of that name."""
         return self.tier_named(name).rank
 
     def requirements(self, tier: Tier, measures: Measures) -> list[Requirement]:
-        """What a tier asks for, one by one, against the measures."""
+        """The requirements of a tier, each compared with the measures."""
         found = []
         for measure, needed, actual in (
             ("spend", tier.min_spend_minor, measures.spend_minor),
@@ -132,14 +142,14 @@ class TierLadder:
         return found
 
     def qualified_rank(self, measures: Measures) -> int:
-        """The highest tier all of whose requirements are met."""
+        """The rank of the highest tier all of whose requirements are met."""
         for tier in reversed(self.tiers):
             if self._meets(tier, measures):
                 return tier.rank
         return 0
 
     def _meets(self, tier: Tier, measures: Measures) -> bool:
-        # The same comparisons as `requirements`, without its objects: this runs for every event.
+        # The same comparisons as in `requirements`, without making objects: this runs for every event.
         if tier.min_spend_minor is not None and measures.spend_minor < tier.min_spend_minor:
             return False
         if tier.min_orders is not None and measures.orders < tier.min_orders:
@@ -161,17 +171,17 @@ class TierLadder:
         )
 
     def next_change_ms(self, view: View, standing: Standing, after_ms: int) -> int:
-        """The first instant after `after_ms` at which time alone changes the standing's tier or its danger.
+        """The first instant after `after_ms` at which time alone changes the tier, or schedules or averts a downgrade.
 
-        The customer is as `fold` left them at `after_ms`: not qualified for more than their tier, and for less
-        only while a downgrade is pending.
+        The customer must be as the fold left them at `after_ms`: not qualified for more than their tier, and for less only
+        while a downgrade is pending.
         """
         if standing.lock is not None:
             return NEVER_MS
         rank = self.rank_of(standing.tier)
         pending = standing.downgrade_at_ms != NEVER_MS
         if not self.can_rise(view, standing):
-            # Nothing averts a downgrade, and nobody climbs.
+            # Time alone averts no downgrade and causes no upgrade.
             return standing.downgrade_at_ms if pending or rank == 0 else self.loss_ms(view, rank, after_ms)
         for at_ms in self._instants(view, after_ms):
             if at_ms >= standing.downgrade_at_ms:
@@ -182,7 +192,7 @@ class TierLadder:
         return standing.downgrade_at_ms
 
     def can_rise(self, view: View, standing: Standing) -> bool:
-        """Whether time alone may lift the customer to a higher tier, or out of danger of losing theirs."""
+        """Whether time alone may lift the customer to a higher tier, or avert a pending downgrade."""
         if view.only_shrinks:
             return False
         at_best = self.qualified_rank(view.at_best())
@@ -196,7 +206,7 @@ class TierLadder:
                 (at_ms for at_ms in self._instants(view, after_ms) if self.qualified_rank(view.at(at_ms)) < rank),
                 NEVER_MS,
             )
-        # Once lost it stays lost: the first that is too little is bisected for, among what leaves the window ...
+        # Once lost it stays lost, so bisection finds the first bucket that leaves too little behind ...
         leaves_ms = view.leaves_ms
         low, high = bisect_right(leaves_ms, after_ms), len(leaves_ms)
         while low < high:
@@ -213,11 +223,11 @@ class TierLadder:
         return found
 
     def _instants(self, view: View, after_ms: int) -> list[int]:
-        """The instants after `after_ms` at which a measure passes something that a rule looks at, in order."""
+        """The instants after `after_ms` at which a measure may pass a requirement's threshold, in order."""
         return sorted(at_ms for at_ms in {*view.leaves_ms, *self._limits_ms(view)} if at_ms > after_ms)
 
     def _limits_ms(self, view: View) -> list[int]:
-        """The instants at which recency passes a limit or the answer to a survey is forgotten."""
+        """The instants at which recency passes a limit, or the survey answer gets too old to count."""
         limits = [] if view.satisfaction_ends_ms == NEVER_MS else [view.satisfaction_ends_ms]
         last_ms = view.facts.last_purchase_ms
         if last_ms >= 0:

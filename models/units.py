@@ -1,8 +1,8 @@
-"""Times, durations and money: how they are written outside and counted inside.
+"""Times, durations and money: their text forms, and the integers that the program computes with.
 
-Inside, a time is an integer number of milliseconds since the epoch in UTC (`_ms`), a duration
-likewise, and money an integer number of minor units of a currency (`_minor`). Outside, a time is
-RFC 3339, a duration `"30d"`, and money a decimal string with its ISO 4217 code.
+In the program a time is an integer number of milliseconds since the epoch in UTC and a duration one of milliseconds (`_ms`);
+money is an integer number of minor units of a currency (`_minor`). As text, a time is RFC 3339, a duration is like `"30d"`, and
+money is a decimal with its ISO 4217 code.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _TIMES: Final = [f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(2
 _SECONDS: Final = [f"{second:02d}" for second in range(60)]
 _HUNDREDTHS: Final = [f"{part:02d}" for part in range(100)]
 _UNIT: Final = [1, 10, 100, 1_000, 10_000]
-"""Minor units of one, by decimals."""
+"""Minor units of one major unit, by number of decimals."""
 _MILLISECONDS: Final = [f".{ms:03d}Z" for ms in range(1000)]
 _MOST_DATES: Final = 50_000
 _dates: Final[dict[int, str]] = {}
-"""Days since the epoch, as written: the part of a time that is costly to write, and the same again and again."""
+"""A cache of the dates of days since the epoch: the part of a time that is expensive to format, and that repeats."""
 
 _UNIT_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": WEEK_MS}
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d|w)")
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
-# Digits are what a decimal is made of; Decimal alone would also take "1_000", " 7 " and "٣".
+# ASCII digits only; Decimal alone would also accept "1_000", " 7 " and "٣".
 _DECIMAL = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
 
 # ISO 4217: every currency has two decimals but these.
@@ -48,16 +48,16 @@ _DECIMALS = dict.fromkeys(
 ) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
 
 MAX_AMOUNT_CHARACTERS: Final[int] = 64
-"""Far more than any sum of money takes; reading a decimal costs more than its length, so a long one costs too much."""
+"""Far more than any amount needs; the cost of parsing a decimal grows faster than its length, so it is limited."""
 
 MOST_PLAIN_CHARACTERS: Final = 15
-"""So many digits a float tells apart, so that a plain JSON number is what its digits say."""
+"""A float represents every number of so many digits exactly enough, so a plain JSON number is read from its digits."""
 NOT_PLAIN: Final = -1
 QUOTE: Final = 0x22
 POINT: Final = 0x2E
 ZERO: Final = 0x30
 
-# As many digits as an amount may have: the default of 28 would round the rest away.
+# As many digits as an amount may have: the default of 28 would round.
 _EXACT = Context(prec=MAX_AMOUNT_CHARACTERS)
 _OUT_OF_RANGE = Decimal(10) ** 30
 _SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£"}
@@ -71,7 +71,7 @@ def ms_from_datetime(at: datetime) -> int:
     """
     if at.tzinfo is not UTC:
         return (at - EPOCH) // ONE_MS
-    # The same without making durations: this runs for every event.
+    # The same without a timedelta, since this runs for every event.
     day_seconds = at.hour * 3600 + at.minute * 60 + at.second
     return (at.toordinal() - _EPOCH_ORDINAL) * DAY_MS + day_seconds * SECOND_MS + at.microsecond // 1000
 
@@ -247,7 +247,7 @@ def format_minor(minor: int, decimals: int) -> str:
 
 
 def _decimal(whole: str, minor: int, decimals: int) -> str:
-    """A decimal of so many minor units, whose whole part is written already, without its sign."""
+    """The decimal of an amount; `whole` is its whole part as text, without a sign."""
     part = (-minor if minor < 0 else minor) % _UNIT[decimals]
     fraction = _HUNDREDTHS[part] if decimals == 2 else str(part).rjust(decimals, "0")
     return f"-{whole}.{fraction}" if minor < 0 else f"{whole}.{fraction}"

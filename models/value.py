@@ -3,10 +3,10 @@ serving them costs.
 
     if they stay  = margin * spend * sum over quarters(discount * expected purchases) - cost to serve the tier
     lifetime value = P(alive) * if they stay - cost of the complaints still open
-    value at stake = if they stay, and never less than nothing: what is lost if the customer goes
+    value at stake = if they stay, at least 0: what is lost if the customer leaves
 
 The expected purchases are MBG/NBD's, the expected spend is Gamma-Gamma's where the policy has its parameters, else the
-customer's own mean. All of it is by day with a purchase, as the model counts.
+customer's own mean. Both are per day with a purchase, the unit in which the model counts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from models.risk import RiskModel, age_weeks, mean_spend_minor, repeat_purchases
 
 YEAR_WEEKS: Final = 365.25 / 7
 PARTS: Final = 4
-"""Into how many parts the horizon is cut for discounting; each counts at its middle."""
+"""The number of parts into which the horizon is cut for discounting; each is discounted from its middle."""
 RESOLVED: Final = 2
-"""In events.STATUSES: a complaint that costs nothing more."""
+"""Index in bodies.STATUSES of the status in which a complaint costs nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,22 @@ class ValueModel:
 
     horizon_ms: int
     margin: float = 1.0
-    """The part of net spend that is earned."""
+    """The share of net spend that is profit."""
     annual_discount: float = 0.0
-    """0.1 makes what comes in a year worth 1 / 1.1."""
+    """With 0.1, an amount a year from now is worth 1 / 1.1 of it."""
     cost_to_serve_minor: tuple[int, ...] = ()
-    """A year, by rank of the tier; 0 for those beyond the end."""
+    """Per year, by rank of the tier; 0 for ranks beyond the end."""
     complaint_cost_minor: tuple[int, ...] = (0, 0, 0, 0)
-    """Of a complaint that is still open, indexed like events.SEVERITIES."""
+    """Per open complaint, indexed like bodies.SEVERITIES."""
     spend: GammaGamma | None = None
-    """In minor units."""
+    """With v in minor units."""
 
     def at_stake_minor(self, risk: RiskModel, facts: Facts, tier_rank: int, at_ms: int) -> int:
-        """What the horizon is worth if the customer stays."""
+        """What the customer is worth within the horizon if they stay; at least 0."""
         return max(round(self._if_they_stay(risk, facts, tier_rank, at_ms)), 0)
 
     def lifetime_minor(self, risk: RiskModel, facts: Facts, tier_rank: int, at_ms: int) -> int:
-        """What is to be expected of the customer, who may have left already. May be negative."""
+        """What the customer is expected to be worth within the horizon, given that they may have left already. May be negative."""
         worth = risk.p_alive(facts, at_ms) * self._if_they_stay(risk, facts, tier_rank, at_ms)
         for one in risk.complaints(facts, at_ms):
             if one.status != RESOLVED:
@@ -59,14 +59,14 @@ class ValueModel:
         return self.cost_to_serve_minor[tier_rank] if tier_rank < len(self.cost_to_serve_minor) else 0
 
     def yearly_benefit_minor(self, spend_minor: float, tier_rank: int, open_severities: list[int]) -> float:
-        """What a year with this net spend brought: the margin, less what serving the tier and the complaints that are still
-        open (by severity) cost. May be negative.
+        """What a year with this net spend is worth: the margin, less the cost of serving the tier and of the complaints that are still
+        open (by severity). May be negative.
         """
         complaints_minor = sum(self.complaint_cost_minor[severity] for severity in open_severities)
         return self.margin * spend_minor - self.yearly_cost_minor(tier_rank) - complaints_minor
 
     def spend_minor(self, facts: Facts) -> float:
-        """Net spend expected of a day with a purchase; nothing of a customer whose refunds took it all."""
+        """Expected net spend of a day with a purchase; 0 for a customer whose refunds exceed their spend."""
         mean = mean_spend_minor(facts)
         if self.spend is None or mean == 0.0:
             return mean
@@ -94,6 +94,6 @@ class ValueModel:
         return total
 
     def _discount(self, weeks: float) -> float:
-        """What one is worth now that comes in so many weeks."""
+        """The present value of 1 that is received in so many weeks."""
         worth: float = (1.0 + self.annual_discount) ** (-weeks / YEAR_WEEKS)
         return worth

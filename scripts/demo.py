@@ -40,11 +40,11 @@ from rich.table import Table
 import models
 from models import units
 from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
-from models.policy_file import SHIPPED
-from models.policy_problem import PolicyError
+from models.policy import SHIPPED, PolicyError
 from streams.broker import embedded
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.settings import Settings, load_settings
+from streams.topics import topics_of
 from streams.view.customers import RedisView
 from streams.web.signin.people import set_user
 
@@ -403,7 +403,7 @@ def main() -> int:
         try:
             settings = load_settings(broker=broker, redis_url=redis_url, **overrides)
             if settings.create_topics:
-                create_topics(settings)
+                create_topics(settings, topics_of(settings))
             console.print(f"broker: {broker_name}   redis: {redis_name}   policy: {policy.ref}")
             console.print(
                 "The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up."

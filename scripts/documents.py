@@ -28,7 +28,7 @@ from models.outputs import ALERTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILE
 from streams.engine import journal
 from streams.engine.envelope import output_record
 from streams.settings import Settings
-from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, changelog_topic, registry
+from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, changelog_topic, topics_of
 
 VERSION: Final = "1.0.0"
 """Of the contracts: the second number for what is added, the first for what readers have to be changed for."""
@@ -156,7 +156,7 @@ def asyncapi() -> Json:
         topic.name: _channel(
             topic, settings, CHANGELOG if topic.name == changelog else TOPICS[topic.name], of_topic.get(topic.name, [])
         )
-        for topic in registry(settings)
+        for topic in topics_of(settings)
     }
     return {
         "asyncapi": "3.0.0",

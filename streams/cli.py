@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 import models
-from models.editions import EditionError, Editions
-from models.policy_file import SHIPPED
-from models.policy_problem import PolicyError
+from models.policy import SHIPPED, PolicyError
+from models.policy.editions import EditionError, Editions
 from streams.dead_letters.cli import dead_letters_app
 from streams.doctor.cli import doctor
 from streams.ingest.cli import RegistryOption, ingest
@@ -126,7 +125,7 @@ def worker(
 ) -> None:
     """Fold the input topics into tier changes and churn alerts, until stopped (Ctrl-C finishes the batch in hand).
 
-    Every option is also a setting TIERSTREAM_...; see docs/operations.md for all of them.
+    Every option is also a setting TIERSTREAM_...; see docs/settings.md for all of them.
     """
     from streams.worker.run import run_worker
 
@@ -143,7 +142,7 @@ def worker(
         )
         chosen = models.load(settings.policy)
         if settings.shadow is not None:
-            Editions.of(chosen).tried_out(models.load(settings.shadow), -1)
+            Editions.of(chosen).with_trial(models.load(settings.shadow), -1)
         ingests = load_ingest_settings(sources=" ".join(maps) or None)
         asked = load_registry_settings(url=registry)
         raise typer.Exit(run_worker(settings, chosen, ingests, asked))
@@ -272,16 +271,16 @@ def create(
 ) -> None:
     """Create every topic that is missing, with the same number of partitions everywhere; harmless to repeat."""
     from streams.broker.topic_creation import TopicsError, create_topics
-    from streams.topics import registry
+    from streams.topics import topics_of
 
     try:
         settings = load_settings(broker=broker, partitions=partitions)
-        created = create_topics(settings)
+        created = create_topics(settings, topics_of(settings))
     except SettingsError as error:
         raise refuse(str(error)) from None
     except TopicsError as error:
         raise fail(str(error)) from None
-    for topic in registry(settings):
+    for topic in topics_of(settings):
         say(f"{'created' if topic.name in created else 'there   '}  {topic.name}")
 
 
@@ -297,7 +296,7 @@ def migrate(
 ) -> None:
     """Copy the input topics to new ones with another number of partitions; the old ones stay as they are.
 
-    Stop the producers before, and let them write to the new topics afterwards; docs/operations.md has the steps.
+    Stop the producers before, and let them write to the new topics afterwards; docs/changing.md has the steps.
     """
     from rich.progress import Progress, SpinnerColumn, TextColumn
 

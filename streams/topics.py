@@ -39,7 +39,7 @@ class TopicSpec:
     configs: dict[str, str]
 
 
-def registry(settings: Settings) -> tuple[TopicSpec, ...]:
+def topics_of(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic of this installation. Inputs are kept for as long as anybody wants to replay them."""
     names = {
         **dict.fromkeys(INPUTS, KEPT_FOREVER),

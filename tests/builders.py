@@ -29,7 +29,7 @@ _numbers = itertools.count(1)
 Wire = dict[str, Any]
 
 FROM_LIVE_SOURCES = {"unknown_schema", "unreadable"}
-"""Reason codes that only an ingest gives: no record of an input topic can have them."""
+"""Reason codes of the ingest only: no record of an input topic is rejected with them."""
 
 
 @cache
@@ -78,7 +78,7 @@ def refund(
     currency: str = "USD",
     id: str | None = None,
 ) -> Wire:
-    """`who` gets `amount` back; `of` is the time of the purchase that it reverses, `full` says all of it."""
+    """`who` gets `amount` back; `of` is the time of the refunded purchase, `full` says that the whole order is refunded."""
     original = None if of is None else rfc3339(of)
     fields = {"kind": "refund", "order_id": "o1", "amount": amount, "currency": currency}
     return _event("purchases", who, on, id, {**fields, "original_occurred_at": original, "full_order": full})
@@ -112,7 +112,7 @@ def prospect(
     region: str | None = None,
     id: str | None = None,
 ) -> Wire:
-    """What is known of `who` before the first purchase."""
+    """What the shop knows about `who` before the first purchase."""
     return _event("prospects", who, on, id, {"money": money, "authority": authority, "need": need, "region": region})
 
 
@@ -122,27 +122,27 @@ def feedback(who: str, score: int, *, on: str | int, kind: str = "csat", id: str
 
 
 def command(who: str, what: str, *, on: str | int, id: str | None = None, **fields: Any) -> Wire:
-    """Someone orders something about `who`."""
+    """A command about `who`."""
     return _event("commands", who, on, id, {"command": what, **fields})
 
 
 def lock(who: str, tier: str, *, on: str | int, reason: str = "a promise", **more: Any) -> Wire:
-    """Pin the tier of `who`."""
+    """Lock the tier of `who`."""
     return command(who, "lock_tier", on=on, tier=tier, reason=reason, **more)
 
 
 def unlock(who: str, *, on: str | int, reason: str = "kept", **more: Any) -> Wire:
-    """Let the rules decide again."""
+    """Unlock the tier of `who`."""
     return command(who, "unlock_tier", on=on, reason=reason, **more)
 
 
 def erase(who: str, *, on: str | int, **more: Any) -> Wire:
-    """Forget all about `who`."""
+    """Erase the data of `who`."""
     return command(who, "erase", on=on, **more)
 
 
 def act_on_alert(who: str, action: str = "contacted", *, on: str | int, **more: Any) -> Wire:
-    """Note what was done about the alert."""
+    """Record an action on the alert of `who`."""
     return command(who, "act_on_alert", on=on, action=action, **more)
 
 
@@ -250,12 +250,12 @@ def cdnow(currency: str = "USD", times: int = 1) -> list[Wire]:
 
 
 def some_customers(log: list[Wire], one_in: int, turn: int = 0) -> list[Wire]:
-    """The whole history of one customer in so many; with each `turn` that of others."""
+    """The whole history of one in so many customers; another `turn` selects other customers."""
     return [event for event in log if (zlib.crc32(event["customer_id"].encode()) + turn) % one_in == 0]
 
 
 def with_made_up_complaints(log: list[Wire]) -> list[Wire]:
-    """A log of purchases, after some of which the customer complains, answers a survey or gives something back."""
+    """A log of purchases, after some of which the customer complains, answers a survey or returns the goods."""
     more: list[Wire] = []
     for number, bought in enumerate(log):
         who, bought_ms, id = bought["customer_id"], ms(bought["occurred_at"]), f"made-up-{number}"

@@ -1,9 +1,9 @@
-"""What docs/semantics.md says, computed the slow way: the fold has to agree with this after every event.
+"""The semantics of docs/semantics.md, computed the slow way: the fold has to agree with this after every event.
 
-Shares nothing with `models/`. It keeps the plain list of what happened and starts over from it whenever it is
-asked anything: no running sums, no search trees, no shortcuts. To find the first instant at which time alone would
-change something it tries every instant at which something can change, one after the other; only the rise of the
-risk score between two such instants, which has no steps, is halved down to the millisecond. Headings are the page's.
+It shares no code with `models/`. It keeps the plain list of events and recomputes everything from it at every question: no
+running sums, no search trees, no shortcuts. To find the first instant at which time alone would change something it tries
+every instant at which something can change, one after the other; only between two such instants, where the risk score rises
+without steps, it bisects down to the millisecond. Section headings are those of the page.
 
     pictures = replay(policy_toml, events)      # one picture per event, of that event's customer
 """
@@ -17,7 +17,7 @@ from tests.oracle_alerts import Ledger
 from tests.oracle_facts import Event, Known, Rules, duration
 
 
-# ---------------------------------------------------------------- what the oracle answers
+# ---------------------------------------------------------------- results
 @dataclass
 class Announcement:
     """One output. `before` and `after` are (tier, downgrade due at) or, for churn risk, a level."""
@@ -43,13 +43,13 @@ class Picture:
     facts: dict[str, Any]
     standing: dict[str, Any]
     announcements: list[Announcement]
-    """Those that this event brought about, or that time did on the way to it."""
+    """Those that this event caused, or time alone before it."""
     close_call: bool
-    """Whether the millisecond of a risk change hung, now or before, on the last bits of a floating-point number."""
+    """Whether the millisecond of a risk change, now or before, depended on the last bits of a floating-point number."""
 
 
 def replay(policy_toml: str, events: list[dict[str, Any]], until_ms: int | None = None) -> list[Picture]:
-    """A picture after every event, in order of arrival; with `until_ms` one more of every customer at the end."""
+    """A picture after every event, in order of arrival; with `until_ms`, one more picture of every customer at the end."""
     rules = Rules(policy_toml)
     customers: dict[str, Customer] = {}
     pictures = []
@@ -101,7 +101,7 @@ class Customer:
             return self.picture("repeat")
         if event.at < self.clock - self.rules.lateness:
             return self.picture("too_late")
-        self.cross_lines_until(event.at)
+        self.advance_until(event.at)
         self.clock = max(self.clock, event.at)
         self.ids.append(event.full_id)
         if event.what == "erase":
@@ -114,10 +114,10 @@ class Customer:
 
     def nothing_happens_until(self, until: int) -> Picture:
         self.announcements = []
-        self.cross_lines_until(until)
+        self.advance_until(until)
         return self.picture("counted")
 
-    def cross_lines_until(self, until: int) -> None:
+    def advance_until(self, until: int) -> None:
         while self.due_at is not None and self.due_at <= until:
             self.clock = self.due_at
             if self.clock == self.downgrade_at:
@@ -133,21 +133,21 @@ class Customer:
                 self.change_level(known, level, cause)
             if self.rules.has_alerts:
                 self.judge_alert(known, level > was, cause)
-        risk_line = known.next_risk_change(self.level, self.clock)
-        if risk_line is not None:
-            self.close_call = self.close_call or known.too_close_to_call(risk_line)
-        if known.first is None and known.word is not None and self.rules.has_life:
-            self.judge_prospect(known.word[1], cause)
+        risk_crossing = known.next_risk_change(self.level, self.clock)
+        if risk_crossing is not None:
+            self.close_call = self.close_call or known.too_close_to_call(risk_crossing)
+        if known.first is None and known.prospect is not None and self.rules.has_life:
+            self.judge_prospect(known.prospect[1], cause)
         if known.first is not None and self.rules.has_life:
             self.judge_life(known, cause)
-        lines = [
+        crossings = [
             self.downgrade_at,
             self.next_tier_change(known),
-            risk_line,
+            risk_crossing,
             self.next_stage(known),
-            self.ledger.next_line(),
+            self.ledger.next_crossing(),
         ]
-        self.due_at = min((line for line in lines if line is not None), default=None)
+        self.due_at = min((crossing for crossing in crossings if crossing is not None), default=None)
 
     # ------------------------------------------------------------ Tiers
     def judge_tier(self, known: Known, cause: str) -> None:
@@ -181,7 +181,7 @@ class Customer:
         self.announce("tier-changes", "downgrade", cause, before)
 
     def next_tier_change(self, known: Known) -> int | None:
-        """The first instant at which judging the tier would announce something, a pending downgrade's end apart."""
+        """The first instant at which judging the tier would announce something, other than the end of a pending downgrade."""
         if self.lock:
             return None
         for at in known.instants_for_tiers(self.clock):
@@ -195,7 +195,7 @@ class Customer:
         return None
 
     def obey(self, event: Event) -> None:
-        """The commands, but for erase."""
+        """Carry out a command, except erase."""
         before, wire = self.tier_now(), event.wire
         if event.what == "lock_tier":
             named = self.rules.names.index(wire["tier"])
@@ -209,7 +209,7 @@ class Customer:
             self.announce("tier-changes", "unlock", event.id, before)
         elif event.what == "act_on_alert" and self.ledger.running:
             self.ledger.act(wire, self.clock, self.within(self.known()))
-            self.tell_of_alert(event.id)
+            self.announce_alerts(event.id)
 
     def erase(self, event: Event) -> None:
         before = self.tier_now()
@@ -235,7 +235,7 @@ class Customer:
         self.ledger.judge(
             self.clock, self.level, rose, main_cause, known.open_until(self.clock), known.last, self.within(known)
         )
-        self.tell_of_alert(cause)
+        self.announce_alerts(cause)
 
     def within(self, known: Known) -> int:
         """How soon to act on an alert."""
@@ -249,11 +249,11 @@ class Customer:
                 return duration(row["within"])
         return self.rules.alert_deadline
 
-    def tell_of_alert(self, cause: str) -> None:
-        for change, before, after in self.ledger.said:
+    def announce_alerts(self, cause: str) -> None:
+        for change, before, after in self.ledger.announcements:
             self.seq += 1
             self.announcements.append(Announcement("alerts", change, self.clock, cause, before, after))
-        self.ledger.said.clear()
+        self.ledger.announcements.clear()
 
     # ------------------------------------------------------------ Life cycle
     def judge_prospect(self, marks: int, cause: str) -> None:
@@ -282,7 +282,7 @@ class Customer:
                 return at
         return None
 
-    # ------------------------------------------------------------ telling
+    # ------------------------------------------------------------ announcing
     def tier_now(self) -> tuple[str, int | None]:
         return self.rules.names[self.tier], self.downgrade_at
 
@@ -304,7 +304,8 @@ class Customer:
             "level": self.rules.levels[self.level],
             "level_since": self.level_since,
             "last_alert": self.last_alert,
-            "alert": self.ledger.alert and {name: value for name, value in self.ledger.alert.items() if name != "told"},
+            "alert": self.ledger.alert
+            and {name: value for name, value in self.ledger.alert.items() if name != "announced"},
             "life": (self.stage, self.stage_since, self.behaviour, self.qualification),
         }
         facts = self.known().as_kept_at(self.clock)

@@ -1,4 +1,4 @@
-"""The ledger of alerts as docs/semantics.md has it, for the oracle: one dict of what is known of the alert, rules tried one by one."""
+"""The ledger of alerts of docs/semantics.md, for the oracle: the alert is one dict, and the rules are tried one by one."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ FINISHED = {"saved", "lost", "dismissed", "recovered"}
 
 
 class Ledger:
-    """One customer's alerts. `said` collects (change, before, after) of each step, before and after being (state, owner)."""
+    """One customer's alerts. `announcements` collects (change, before, after), where before and after are (state, owner)."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.alert: dict[str, Any] | None = None
-        self.said: list[tuple[str, Any, Any]] = []
+        self.announcements: list[tuple[str, Any, Any]] = []
 
     @property
     def running(self) -> bool:
         return self.alert is not None and self.alert["state"] not in FINISHED
 
-    def tell(self, change: str, **news: Any) -> None:
+    def announce(self, change: str, **news: Any) -> None:
         assert self.alert is not None
-        before = self.whose()
+        before = self.state_and_owner()
         self.alert.update(news)
-        self.said.append((change, before, self.whose()))
+        self.announcements.append((change, before, self.state_and_owner()))
 
-    def whose(self) -> tuple[str, str] | None:
-        return None if self.alert is None or not self.alert["told"] else (self.alert["state"], self.alert["owner"])
+    def state_and_owner(self) -> tuple[str, str] | None:
+        return None if self.alert is None or not self.alert["announced"] else (self.alert["state"], self.alert["owner"])
 
     # ------------------------------------------------------------ judging
     def judge(
@@ -41,13 +41,13 @@ class Ledger:
             old = self.alert
             cool = None if old is None or level > old["level"] else old["since"] + self.rules.cool_down
             self.alert = {
-                "number": 1 if old is None else old["number"] + 1, "told": False, "state": "held", "owner": "", "since": now,
+                "number": 1 if old is None else old["number"] + 1, "announced": False, "state": "held", "owner": "", "since": now,
                 "opened": now, "deadline": None, "until": None, "cool": cool, "level": level, "cause": cause, "hold": "",
                 "reason": "", "breached": False,
             }  # fmt: skip
             why, until = self.why_held(now, complaint_until)
             if why:
-                self.tell("held", hold=why, until=until, told=True)
+                self.announce("held", hold=why, until=until, announced=True)
             else:
                 self.open(now, within)
 
@@ -55,11 +55,11 @@ class Ledger:
         alert = self.alert
         assert alert is not None
         if level < self.rules.alert_level or (alert["cause"] in SILENT and last > alert["opened"]):
-            return self.tell("recovered", state="recovered", since=now, until=None, hold="")
+            return self.announce("recovered", state="recovered", since=now, until=None, hold="")
         worse = level > alert["level"]
         other = cause != alert["cause"]
         if alert["state"] == "snoozed" and (worse or now >= alert["until"]):
-            self.tell("woke", state="acknowledged" if alert["owner"] else "open", since=now, until=None)
+            self.announce("woke", state="acknowledged" if alert["owner"] else "open", since=now, until=None)
         alert["level"] = level
         if alert["state"] in ("held", "open"):
             alert["cause"] = cause
@@ -67,18 +67,20 @@ class Ledger:
                 alert["cool"] = None
             why, until = self.why_held(now, complaint_until)
             if why and alert["state"] == "open":
-                self.tell("held", state="held", since=now, hold=why, until=until, deadline=None, breached=False)
+                self.announce("held", state="held", since=now, hold=why, until=until, deadline=None, breached=False)
             elif why:
                 alert.update(hold=why, until=until)
             elif alert["state"] == "held":
                 self.open(now, within)
             elif worse or other:
-                self.tell("updated", deadline=min(alert["deadline"], now + within))
+                self.announce("updated", deadline=min(alert["deadline"], now + within))
         elif worse:
-            self.tell("updated", deadline=None if alert["deadline"] is None else min(alert["deadline"], now + within))
+            self.announce(
+                "updated", deadline=None if alert["deadline"] is None else min(alert["deadline"], now + within)
+            )
         due = alert["deadline"]
         if alert["state"] in ("open", "acknowledged") and due is not None and due <= now and not alert["breached"]:
-            self.tell("breached", breached=True)
+            self.announce("breached", breached=True)
         return None
 
     def why_held(self, now: int, complaint_until: int | None) -> tuple[str, int | None]:
@@ -90,9 +92,11 @@ class Ledger:
         return "", None
 
     def open(self, now: int, within: int) -> None:
-        self.tell("opened", state="open", since=now, opened=now, deadline=now + within, until=None, hold="", told=True)
+        self.announce(
+            "opened", state="open", since=now, opened=now, deadline=now + within, until=None, hold="", announced=True
+        )
 
-    def next_line(self) -> int | None:
+    def next_crossing(self) -> int | None:
         alert = self.alert
         if alert is None or not self.running:
             return None
@@ -101,7 +105,7 @@ class Ledger:
         waits = alert["state"] in ("open", "acknowledged") and not alert["breached"]
         return alert["deadline"] if waits else None
 
-    # ------------------------------------------------------------ acting
+    # ------------------------------------------------------------ actions
     def act(self, wire: dict[str, Any], now: int, within: int) -> None:
         alert = self.alert
         if not self.running or alert is None or wire.get("number", alert["number"]) != alert["number"]:
@@ -112,14 +116,14 @@ class Ledger:
         match action:
             case "acknowledged" if not has or (named and named != has):
                 state = "contacted" if alert["state"] == "contacted" else "acknowledged"
-                self.tell(action, **news | {"state": state, "owner": named or actor, "deadline": fresh})
+                self.announce(action, **news | {"state": state, "owner": named or actor, "deadline": fresh})
             case "contacted" if alert["state"] != "contacted":
-                self.tell(action, **news | {"state": action, "owner": has or named or actor})
+                self.announce(action, **news | {"state": action, "owner": has or named or actor})
             case "snoozed" if instant(wire["until"]) > now:
                 until = instant(wire["until"])
                 news |= {"state": action, "until": until, "deadline": until + within, "breached": False}
-                self.tell(action, **news)
+                self.announce(action, **news)
             case "released" if alert["state"] not in ("held", "open"):
-                self.tell(action, **news | {"state": "open", "owner": "", "deadline": fresh})
+                self.announce(action, **news | {"state": "open", "owner": "", "deadline": fresh})
             case "saved" | "lost" | "dismissed":
-                self.tell(action, **news | {"state": action, "owner": has or named or actor})
+                self.announce(action, **news | {"state": action, "owner": has or named or actor})

@@ -1,6 +1,6 @@
-"""The oracle's reading of docs/semantics.md, first half: what follows from a policy and a plain list of events.
+"""The oracle, first half: what follows from a policy and a plain list of events according to docs/semantics.md.
 
-Headings are the page's. See oracle.py for the second half, the order of things.
+Section headings are those of the page. For the second half, the order of events, see oracle.py.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ GAPS = (("high-frequency", "7d"), ("active", "30d"), ("regular", "90d"))
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_SILENCE = 100 * 365 * DAY
 CLOSE = 2e-14
-"""Scores are floating-point numbers, whose last bits depend on the order of operations: about this much."""
+"""How much the order of floating-point operations may change a score."""
 
 
-# ---------------------------------------------------------------- the policy and the events, read anew
+# ---------------------------------------------------------------- the policy and the events, parsed independently
 class Rules:
-    """The settings of a policy file, with the defaults of the ones it leaves out."""
+    """The settings of a policy file, with defaults for those that it leaves out."""
 
     def __init__(self, text: str) -> None:
         policy = tomllib.loads(text)
@@ -116,7 +116,7 @@ def log_odds(probability: float) -> float:
 
 
 class Event:
-    """An event as it came, with its time and its money worked out."""
+    """An event as it arrived, with its time and its amount computed."""
 
     def __init__(self, wire: dict[str, Any], rules: Rules) -> None:
         self.wire = wire
@@ -132,7 +132,7 @@ class Event:
 
 # ---------------------------------------------------------------- Facts
 class Known:
-    """All that follows from a list of events, whatever its order."""
+    """Everything that follows from a list of events in any order."""
 
     def __init__(self, rules: Rules, events: list[Event]) -> None:
         self.rules = rules
@@ -164,15 +164,15 @@ class Known:
         ]
         self.answer = max(answers, default=None)
 
-        words = [
+        prospects = [
             (event.at, sum(event.wire[one] for one in ("money", "authority", "need")))
             for event in events
             if event.what == "prospects"
         ]
-        self.word = max(words, default=None)
+        self.prospect = max(prospects, default=None)
 
-        said = [(event.at, event.wire["region"]) for event in events if event.wire.get("region")]
-        self.region = max(said, default=None)
+        regions = [(event.at, event.wire["region"]) for event in events if event.wire.get("region")]
+        self.region = max(regions, default=None)
 
         steps = {
             (
@@ -187,7 +187,7 @@ class Known:
         self.steps = sorted(steps)[-64:]
 
     def as_kept_at(self, clock: int) -> dict[str, Any]:
-        """The facts without what is forgotten."""
+        """The facts that are kept at an instant."""
         rules = self.rules
         return {
             "first_purchase": self.first,
@@ -199,7 +199,7 @@ class Known:
             "buckets": [kept for kept in self.buckets if kept[0] * rules.bucket + rules.keep > clock],
             "steps": [step for step in self.steps if step[0] + rules.forget_after > clock],
             "answer": self.answer,
-            "word": self.word,
+            "prospect": self.prospect,
             "region": self.region,
         }
 
@@ -266,7 +266,7 @@ class Known:
         return sum((Decimal(str(terms[name]["weight"])) * (1 + sum(points[name])) for name in points), Decimal(0))
 
     def instants_for_tiers(self, clock: int) -> list[int]:
-        """Every instant after the clock at which a measure can pass something that a tier asks for."""
+        """Every instant after the clock at which a measure can pass a requirement of a tier."""
         rules = self.rules
         found = [number * rules.bucket + rules.length for number, *_ in self.buckets]
         if rules.kind != "trailing":
@@ -278,15 +278,15 @@ class Known:
             found += [self.last + limit + 1 for limit in limits]
         if self.answer is not None:
             found.append(self.answer[0] + rules.valid_for)
-        # Their neighbours too: should one of these lines be off by a millisecond, judging still finds the first change.
+        # Their neighbours too: should one of these crossings be off by a millisecond, judging still finds the first change.
         around = {at + shift for at in found for shift in (-1, 0, 1)}
         return sorted(at for at in around if at > clock)
 
     # ------------------------------------------------------------ Risk
     def too_close_to_call(self, t: int) -> bool:
-        """Whether the last bits of the score decide if a line is crossed at `t` or a millisecond later or earlier."""
+        """Whether the last bits of the score decide if a threshold is crossed at `t` or a millisecond later or earlier."""
         scores = [self.risk_score(at) for at in (t - 1, t)]
-        return any(abs(score - line) < CLOSE for score in scores for line in self.rules.raise_at[1:])
+        return any(abs(score - threshold) < CLOSE for score in scores for threshold in self.rules.raise_at[1:])
 
     def x_and_t_x(self, t: int) -> tuple[int, float, float]:
         """x, t_x and T."""
@@ -377,7 +377,7 @@ class Known:
 
     # ------------------------------------------------------------ Life cycle
     def stage_after(self, stage: str, since: int, t: int) -> str:
-        """The stage that judging at `t` gives a customer who is in one since then."""
+        """The stage at `t` of a customer who has been in `stage` since `since`."""
         assert self.first is not None and self.last is not None
         if t - self.last > self.rules.lost_after:
             return "lost"
@@ -399,7 +399,7 @@ class Known:
         return "occasional"
 
     def level_after(self, level: int, t: int) -> int:
-        """The level that judging at `t` gives a customer at `level`."""
+        """The level at `t` of a customer who is at `level`."""
         score, start = self.risk_score(t), level
         while level + 1 < len(self.rules.levels) and score >= self.rules.raise_at[level + 1]:
             level += 1
@@ -409,7 +409,7 @@ class Known:
         return level
 
     def instants_for_risk(self, clock: int, end: int) -> list[int]:
-        """Every instant after the clock at which the score can jump, ending with the one after which nothing changes."""
+        """Every instant after the clock at which the score can jump, and last the one after which nothing changes."""
         rules = self.rules
         found = [step[0] + rules.forget_after for step in self.steps]
         for complaint_id in {step[1] for step in self.steps}:

@@ -1,4 +1,4 @@
-"""Every output of varied logs, as its readers see it."""
+"""All outputs of varied logs, as their readers see them."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def varied_log(policy: Policy) -> list[Wire]:
     return sorted(log, key=lambda event: ms(event["occurred_at"]))
 
 
-def folded(policy: Policy, log: Iterable[Wire], until_ms: int = END_MS) -> Iterator[tuple[str, Any]]:
-    """Every output of a log, and every profile in the middle of it and at its end."""
+def all_outputs(policy: Policy, log: Iterable[Wire], until_ms: int = END_MS) -> Iterator[tuple[str, Any]]:
+    """Every output of a log, and all profiles in the middle of it and at its end."""
     fold = Fold(policy)
-    told = list(log)
-    for wire in told[: len(told) // 2]:
+    events = list(log)
+    for wire in events[: len(events) // 2]:
         fold.apply(wire)
     yield from profiles(fold)
-    for wire in told[len(told) // 2 :]:
+    for wire in events[len(events) // 2 :]:
         fold.apply(wire)
     yield from profiles(fold)
     fold.advance(until_ms)

@@ -1,4 +1,4 @@
-"""Runs the fold over wire events, as the worker and the replay do: decode, then apply, customer by customer."""
+"""Runs the fold over events on the wire, as worker and replay do: decode, then apply, customer by customer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models import Customer, Decoder, Event, Output, Policy, Rejected, advance, apply
-from models.policy_file import parse
+from models.policy import parse
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Step:
 
     @property
     def changes(self) -> list[str]:
-        """In short: `upgrade`, `raised` and so on."""
+        """The kinds of change: `upgrade`, `raised` and so on."""
         return [output.change for output in self.outputs]
 
     @property
@@ -52,7 +52,7 @@ def policy_of(text: str) -> Policy:
 
 @dataclass
 class Fold:
-    """The fold at work on some customers."""
+    """The fold, with the customers that it has folded so far."""
 
     policy: Policy
     customers: dict[str, Customer] = field(default_factory=dict)
@@ -62,11 +62,11 @@ class Fold:
         self.decoder = self.policy.decoder()
 
     def apply(self, wire: dict[str, Any]) -> Step:
-        """One event happens."""
+        """Fold one event."""
         return self.apply_event(event_of(self.decoder, wire))
 
     def apply_event(self, event: Event) -> Step:
-        """One decoded event happens."""
+        """Fold one decoded event."""
         customer, result = apply(self.customers.get(event.customer_id), event, self.policy)
         assert customer is not None
         self.customers[event.customer_id] = customer
@@ -76,7 +76,7 @@ class Fold:
         return Step(event.customer_id, customer, list(result))
 
     def advance(self, until_ms: int, who: str | None = None) -> list[Output]:
-        """Nothing happens until then, to one customer or to all."""
+        """Let time pass until then, for one customer or for all."""
         found: list[Output] = []
         for customer_id in [who] if who is not None else list(self.customers):
             self.customers[customer_id], outputs = advance(

@@ -162,7 +162,7 @@ def _snapped(at_ms: int, snap: str) -> int:
 
 @st.composite
 def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], number: int) -> Wire:
-    """A purchase, refund, complaint or answer: what changes facts."""
+    """An event that changes facts: a purchase, refund, complaint, answer or prospect."""
     id = f"{who}-{number}"
     kind = draw(st.sampled_from(["purchase"] * 5 + ["refund", "complaint", "complaint", "feedback", "prospect"]))
     if kind == "purchase":
@@ -212,7 +212,7 @@ def commands_about(draw: st.DrawFn, who: str, at_ms: int, number: int) -> Wire:
 
 @st.composite
 def actions_about(draw: st.DrawFn, who: str, at_ms: int, id: str) -> Wire:
-    """What somebody does about an alert."""
+    """Somebody's action on an alert."""
     action = draw(
         st.sampled_from(
             ["acknowledged", "acknowledged", "contacted", "snoozed", "released", "saved", "lost", "dismissed"]
@@ -232,7 +232,7 @@ def actions_about(draw: st.DrawFn, who: str, at_ms: int, id: str) -> Wire:
 
 @st.composite
 def customer_logs(draw: st.DrawFn, who: str = "ada", most: int = 16) -> list[Wire]:
-    """One customer's log in order of arrival: mostly in order of time, some of it late, some of it twice."""
+    """One customer's log in order of arrival: mostly in order of time, with some late and some repeated events."""
     log: list[Wire] = []
     instants = draw(times(most=most))
     for number, at_ms in enumerate(instants):
@@ -250,7 +250,7 @@ def customer_logs(draw: st.DrawFn, who: str = "ada", most: int = 16) -> list[Wir
 
 @st.composite
 def alert_logs(draw: st.DrawFn) -> list[Wire]:
-    """One customer who bought once and complained, and what was done about it, with more of both in between."""
+    """A customer who bought once and complained, with actions on the alert and more events in between."""
     log = [
         builders.purchase("ada", "25", on=START_MS, id="first"),
         builders.complaint("ada", on=START_MS + DAY, severity="critical", category="delivery", id="why"),
@@ -279,7 +279,7 @@ def logs(draw: st.DrawFn) -> list[Wire]:
 
 @st.composite
 def timely_events(draw: st.DrawFn) -> list[Wire]:
-    """Facts about one customer that all lie within ten days of each other, whatever their order of arrival."""
+    """Events of one customer within ten days of each other, which change facts."""
     gaps = st.one_of(st.sampled_from([0, 0, 1, HOUR - 1, HOUR, DAY]), st.integers(0, DAY))
     instants = draw(times(least=2, most=10, gaps=gaps))
     instants = [at_ms for at_ms in instants if at_ms <= instants[0] + 10 * DAY]

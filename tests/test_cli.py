@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.cli import app
 
 COMMANDS = (
@@ -47,7 +47,7 @@ def test_a_shipped_policy_is_fine(policy: str) -> None:
     assert f"{policy}@1 is fine" in result.output
 
 
-def test_a_policy_is_refused_with_file_line_and_the_way_to_mend_it(tmp_path: Path) -> None:
+def test_a_policy_is_refused_with_file_line_and_the_way_to_fix_it(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('id = "mine"\nversion = 1\ntitle = "t"\ncurrency = "USD"\n[window]\nlength = "90 days"\n')
     result = run("policy", "check", file)

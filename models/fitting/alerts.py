@@ -1,4 +1,4 @@
-"""What a retention team would have felt: how many alerts, how many of them right, how much caught, how early.
+"""A policy's alerts as a retention team would have seen them: how many, how many were right, how many losses they caught, how early.
 
 A customer is *lost* at the end of a horizon without a purchase. A loss is *caught* if an alert was open, or was raised, before
 that. An alert is *right* if the customer bought nothing within the horizon after it.
@@ -18,37 +18,37 @@ from models.fitting.history import History
 
 
 @dataclass(frozen=True)
-class Announced:
+class CustomerAnnouncements:
     """What a policy announced about one customer over a whole log."""
 
     alerts_ms: tuple[int, ...]
-    """When an alert was raised or escalated."""
+    """The instants at which an alert was raised or escalated."""
     open_ms: tuple[tuple[int, int], ...]
-    """From when until when an alert was open."""
+    """The spans, from and to, during which an alert was open."""
     tier_changes: int
     risk_changes: int
 
 
 @dataclass(frozen=True)
 class TeamMeasures:
-    """Of one policy, over the part of a log whose outcomes are known."""
+    """The measures of one policy, over the part of a log whose outcomes are known."""
 
     alerts: int
     alerts_per_week: float
     alerts_by_week: tuple[tuple[int, int], ...]
-    """Beginning of a week, and its alerts."""
+    """The beginning of each week, and its number of alerts."""
     precision: float
     losses: int
     caught: float
-    """The share of losses before which there was an alert."""
+    """The share of losses that an alert preceded."""
     value_caught: float
-    """The same, of what those customers had spent within the horizon before their last purchase."""
+    """The same share, weighted by what the customers spent within the horizon before their last purchase."""
     lead_days: tuple[float, float, float]
-    """Between alert and loss: quartiles of what was caught."""
+    """The quartiles of the time between alert and loss, of the losses that were caught."""
 
 
 def team_measures(
-    history: History, announced: Mapping[str, Announced], begins_ms: int, horizon_ms: int
+    history: History, announced: Mapping[str, CustomerAnnouncements], begins_ms: int, horizon_ms: int
 ) -> TeamMeasures:
     """The measures from `begins_ms` until one horizon before the log's end."""
     ends_ms = history.ends_ms - horizon_ms
@@ -62,7 +62,7 @@ def team_measures(
     right = sum(not _buys(bought[name][0], at_ms, horizon_ms) for name, at_ms in alerts)
     losses = value = caught = value_caught = 0
     lead_ms: list[int] = []
-    nothing = Announced((), (), 0, 0)
+    nothing = CustomerAnnouncements((), (), 0, 0)
     for name, (times, minor) in bought.items():
         spans = announced.get(name, nothing).open_ms
         for last, following in pairwise([*range(len(times)), None]):
@@ -94,8 +94,8 @@ def team_measures(
     )
 
 
-def changes_per_customer(announced: Iterable[Announced], customers: int) -> tuple[float, float]:
-    """Tier changes and risk changes a customer, over the whole log."""
+def changes_per_customer(announced: Iterable[CustomerAnnouncements], customers: int) -> tuple[float, float]:
+    """Tier changes and risk changes per customer, over the whole log."""
     found = list(announced)
     return sum(one.tier_changes for one in found) / customers, sum(one.risk_changes for one in found) / customers
 
@@ -117,5 +117,5 @@ def _buys(times: list[int], at_ms: int, horizon_ms: int) -> bool:
 
 
 def _opened_by(spans: Iterable[tuple[int, int]], from_ms: int, lost_ms: int) -> int | None:
-    """When the first alert that was open between a last purchase and the loss was opened."""
+    """When the first alert opened that was open between a last purchase and the loss; None if there was none."""
     return next((opened_ms for opened_ms, closed_ms in spans if opened_ms < lost_ms and closed_ms > from_ms), None)

@@ -1,8 +1,8 @@
-"""What a model would have said at instants of the past, and what then happened.
+"""A backtest: what models would have predicted at instants of the past, compared with what happened then.
 
-At every origin a contender learns from what was known then, outcomes of earlier origins among it, and gives every customer
-a probability of no purchase within the horizon; the outcome decides. A log too short for an earlier origin is split by
-customers: what is told of one was learned from the outcomes of others.
+At every origin a contender learns from what was known then, including the outcomes of earlier origins, and predicts for every
+customer the probability of no purchase within the horizon. A log too short for an earlier origin is split by customers instead:
+a customer's prediction is learned from the outcomes of others.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from models.fitting.fit import (
     check_outcomes,
     earlier_origins,
     folds,
-    priced,
     shortest_past_ms,
+    with_typical_spend,
 )
 from models.fitting.history import Flags, Floats, History, Snapshot
 from models.fitting.maximum_likelihood import FitError
 from models.fitting.purchase_process import fit_purchase_process
-from models.fitting.score_card import Weights, design, fit_card, log_odds_no_purchase, logistic_line
+from models.fitting.score_card import Weights, design, fit_card, fit_logistic, log_odds_no_purchase
 from models.mbg_nbd import MbgNbd
 from models.policy import Policy
 from models.risk import RiskModel
@@ -36,14 +36,14 @@ from models.risk import RiskModel
 
 @dataclass(frozen=True)
 class Lesson:
-    """Customers as they were known, and which of them churned then."""
+    """Customers as they were known at an instant, and which of them then churned."""
 
     snapshot: Snapshot
     churned: Flags
 
 
-Predicts = Callable[[Snapshot], Floats]
-"""From customers as they are known to their probabilities of no purchase within the horizon."""
+Predictor = Callable[[Snapshot], Floats]
+"""Predicts, for the customers of a snapshot, the probability of no purchase within the horizon."""
 
 
 class Contender(Protocol):
@@ -51,7 +51,7 @@ class Contender(Protocol):
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """Its name in the report."""
 
     @property
     def is_baseline(self) -> bool:
@@ -59,14 +59,14 @@ class Contender(Protocol):
 
     @property
     def fitted_until_ms(self) -> int:
-        """Until when it had seen outcomes before the backtest began; -1 for none."""
+        """The end of the log that it was fitted to before the backtest; -1 if it was not."""
 
-    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
-        """What it makes of the past: `lessons` are of earlier origins, or of other customers."""
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predictor:
+        """A predictor learned from the past; `lessons` are of earlier origins, or of other customers."""
 
 
 class LookAhead(AssertionError):
-    """A contender said something else than it would have said then: it used what came later."""
+    """A contender's prediction depends on what happened later."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,15 @@ class Baseline:
     is_baseline: bool = True
     fitted_until_ms: int = -1
 
-    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
-        """How often customers of a rank churned."""
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predictor:
+        """Learns how often customers of a rank churned."""
         ranks = np.concatenate([self.rank(lesson.snapshot) for lesson in lessons])
-        shift, stretch = logistic_line(ranks, np.concatenate([lesson.churned for lesson in lessons]))
-        return lambda snapshot: expit(shift + stretch * self.rank(snapshot))
+        intercept, slope = fit_logistic(ranks, np.concatenate([lesson.churned for lesson in lessons]))
+        return lambda snapshot: expit(intercept + slope * self.rank(snapshot))
 
 
 def silence_by_rhythm(snapshot: Snapshot) -> Floats:
-    """How many of their own usual gaps a customer has been silent; who bought once has the gap that is usual among all."""
+    """How many of their own usual gaps a customer has been silent; a customer who bought once gets the median gap of all."""
     again = snapshot.x > 0
     usual = float(np.median(snapshot.t_x_weeks[again] / snapshot.x[again])) if again.any() else 1.0
     gaps = np.where(again, snapshot.t_x_weeks / np.maximum(snapshot.x, 1), usual)
@@ -103,54 +103,54 @@ BASELINES = (
 
 @dataclass(frozen=True)
 class PolicyAsItIs:
-    """A policy's own risk, with the parameters that it has; for another horizon than its own, at that horizon."""
+    """A policy's own risk model with its parameters, for the backtest's horizon."""
 
     policy: Policy
     is_baseline: bool = False
 
     @property
     def name(self) -> str:
-        """The policy's own."""
+        """The policy's reference."""
         return self.policy.ref
 
     @property
     def fitted_until_ms(self) -> int:
-        """The end of the log that its parameters were fitted to, if it says so."""
+        """The end of the log that its parameters were fitted to, if the policy has it."""
         return self.policy.fitted_until_ms
 
-    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
-        """Nothing: it is as it is."""
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predictor:
+        """Learns nothing: the policy's parameters are used as they are."""
         risk = replace(self.policy.risk, horizon_ms=horizon_ms)
         return lambda snapshot: expit(design(snapshot, risk).log_odds(Weights.of(risk)))
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """MBG/NBD alone, fitted anew at every origin."""
+    """MBG/NBD alone, fitted again at every origin."""
 
     name: str = "MBG/NBD, fitted"
     is_baseline: bool = False
     fitted_until_ms: int = -1
 
-    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
-        """The parameters of the past."""
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predictor:
+        """Fits the parameters to the past."""
         mbg, weeks = _fitted(past), horizon_ms / units.WEEK_MS
         return lambda snapshot: expit(log_odds_no_purchase(mbg, snapshot, weeks))
 
 
 @dataclass(frozen=True)
 class FittedCard:
-    """What `tierstream fit` makes, fitted anew at every origin: complaints and satisfaction after a policy's rules."""
+    """The score card as `tierstream fit` makes it, fitted again at every origin; complaints and satisfaction count as in a policy."""
 
     like: RiskModel
     name: str = "score card, fitted"
     is_baseline: bool = False
     fitted_until_ms: int = -1
 
-    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predicts:
-        """MBG/NBD of what was known before the lessons, weights of all lessons, calibrated on the latest of several."""
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predictor:
+        """Fits MBG/NBD to what was known before the lessons, and the weights to the lessons; with several, calibrates on the latest."""
         first = past.known_at(lessons[0].snapshot.at_ms)
-        risk = priced(self.like, _fitted(first), first.snapshot(lessons[0].snapshot.at_ms), horizon_ms)
+        risk = with_typical_spend(self.like, _fitted(first), first.snapshot(lessons[0].snapshot.at_ms), horizon_ms)
         designs = [design(lesson.snapshot, risk) for lesson in lessons]
         outcomes = [lesson.churned for lesson in lessons]
         if len(lessons) == 1:
@@ -161,8 +161,8 @@ class FittedCard:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a contender said at an origin."""
+class Forecast:
+    """A contender's predictions at an origin, and the outcomes."""
 
     at_ms: int
     probability: Floats
@@ -171,43 +171,43 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """A contender over all origins; measures are means over the origins, weighted by their customers."""
+    """A contender's predictions at all origins; its measures are means over the origins, weighted by their customers."""
 
     name: str
     is_baseline: bool
     fitted_until_ms: int
-    judged: tuple[Judged, ...]
+    forecasts: tuple[Forecast, ...]
 
     @property
     def is_out_of_sample(self) -> bool:
-        """Whether it had seen none of the outcomes that it is judged by."""
-        return self.fitted_until_ms <= self.judged[0].at_ms
+        """Whether it was fitted to none of the outcomes that it is judged by."""
+        return self.fitted_until_ms <= self.forecasts[0].at_ms
 
     @property
     def auc(self) -> float:
-        """Area under the ROC curve, of each origin by itself."""
+        """Area under the ROC curve, computed per origin."""
         return self._mean(metrics.auc)
 
     @property
     def brier(self) -> float:
-        """Mean square of probability less outcome."""
+        """Brier score: the mean square of probability minus outcome."""
         return self._mean(metrics.brier)
 
     def lift(self, share: float) -> float:
-        """How much more often those with the highest risks churn than all do."""
+        """How much more often the `share` of customers with the highest risks churns than all do."""
         return self._mean(lambda probability, churned: metrics.lift(probability, churned, share))
 
     @property
-    def together(self) -> tuple[Floats, Flags]:
+    def pooled(self) -> tuple[Floats, Flags]:
         """Probabilities and outcomes of all origins."""
         return (
-            np.concatenate([one.probability for one in self.judged]),
-            np.concatenate([one.churned for one in self.judged]),
+            np.concatenate([one.probability for one in self.forecasts]),
+            np.concatenate([one.churned for one in self.forecasts]),
         )
 
     def _mean(self, measure: Callable[[Floats, Flags], float]) -> float:
-        found = [measure(one.probability, one.churned) for one in self.judged]
-        return float(np.average(found, weights=[len(one.churned) for one in self.judged]))
+        found = [measure(one.probability, one.churned) for one in self.forecasts]
+        return float(np.average(found, weights=[len(one.churned) for one in self.forecasts]))
 
 
 @dataclass(frozen=True)
@@ -217,27 +217,27 @@ class Backtest:
     horizon_ms: int
     origins_ms: tuple[int, ...]
     is_by_customers: bool
-    """Whether contenders learned from other customers' outcomes, for want of earlier ones."""
+    """Whether contenders learned from other customers' outcomes, because there are no earlier ones."""
     customers: int
-    """Customers at all origins together."""
+    """The number of predictions: customers, summed over the origins."""
     churned: float
-    """The share of them that did."""
+    """The share of them that churned."""
     results: tuple[Result, ...]
 
     @property
     def best_baseline(self) -> Result:
-        """The rule of thumb that tells customers apart best."""
+        """The rule of thumb with the highest AUC."""
         return max((one for one in self.results if one.is_baseline), key=lambda one: one.auc)
 
     @property
     def beaten(self) -> list[Result]:
-        """The models that tell customers apart no better than a rule of thumb does."""
+        """The models whose AUC is no higher than that of the best rule of thumb."""
         return [one for one in self.results if not one.is_baseline and one.auc <= self.best_baseline.auc]
 
 
 def origins(history: History, horizon_ms: int, every_ms: int) -> tuple[int, ...]:
-    """From when on outcomes are looked at: `every_ms` apart, the last one horizon before the log's end. Before the first
-    there is one horizon of outcomes to learn from. Raises FitError.
+    """The origins of a backtest: `every_ms` apart, the last one horizon before the log's end. Before the first one there is one
+    horizon of outcomes to learn from. Raises FitError if the log is too short.
     """
     first_ms = history.begins_ms + shortest_past_ms(horizon_ms) + horizon_ms
     last_ms = history.ends_ms - horizon_ms
@@ -252,7 +252,7 @@ def origins(history: History, horizon_ms: int, every_ms: int) -> tuple[int, ...]
 
 
 def single_origin(history: History, horizon_ms: int, at_ms: int) -> tuple[int, ...]:
-    """One origin, if the log tells what happened after it. Raises FitError."""
+    """A single origin. Raises FitError if the log has too little before it, or less than a horizon after it."""
     first_ms, last_ms = history.begins_ms + SHORTEST_PAST_MS, history.ends_ms - horizon_ms
     if not first_ms <= at_ms <= last_ms:
         span = f"between {units.format_time(first_ms)[:10]} and {units.format_time(last_ms)[:10]}"
@@ -272,8 +272,8 @@ def backtest(
     horizon_ms: int,
     say: Say,
 ) -> Backtest:
-    """Every contender at every origin. Raises FitError, and LookAhead for a contender that knows the future."""
-    judged: dict[str, list[Judged]] = {}
+    """Compare all contenders at all origins. Raises FitError, and LookAhead if a contender uses the future."""
+    forecasts: dict[str, list[Forecast]] = {}
     models = contenders(history)
     is_by_customers = False
     for at_ms in origins_ms:
@@ -292,16 +292,18 @@ def backtest(
             is_by_customers = True
             said = _predict_by_customers(models, history.known_at(at_ms), snapshot, churned, horizon_ms)
         for name, probability in said.items():
-            judged.setdefault(name, []).append(Judged(at_ms, probability, churned))
-    results = tuple(Result(one.name, one.is_baseline, one.fitted_until_ms, tuple(judged[one.name])) for one in models)
-    outcomes = np.concatenate([one.churned for one in results[0].judged])
+            forecasts.setdefault(name, []).append(Forecast(at_ms, probability, churned))
+    results = tuple(
+        Result(one.name, one.is_baseline, one.fitted_until_ms, tuple(forecasts[one.name])) for one in models
+    )
+    outcomes = np.concatenate([one.churned for one in results[0].forecasts])
     return Backtest(horizon_ms, tuple(origins_ms), is_by_customers, len(outcomes), float(outcomes.mean()), results)
 
 
 def _predict(
     models: Sequence[Contender], history: History, lessons: Sequence[Lesson], at_ms: int, horizon_ms: int
 ) -> dict[str, Floats]:
-    """What each says of all customers at an origin, from what was known then."""
+    """Each contender's predictions for all customers at an origin, from what was known then."""
     past = history.known_at(at_ms)
     return {one.name: one.learn(past, lessons, horizon_ms)(past.snapshot(at_ms)) for one in models}
 
@@ -309,7 +311,7 @@ def _predict(
 def _predict_by_customers(
     models: Sequence[Contender], past: History, snapshot: Snapshot, churned: Flags, horizon_ms: int
 ) -> dict[str, Floats]:
-    """What each says of some customers after it has seen the outcomes of the others."""
+    """Each contender's predictions for every customer, learned from the outcomes of other customers."""
     said = {one.name: np.zeros(len(snapshot)) for one in models}
     for tested in folds(len(snapshot)):
         lesson = Lesson(snapshot.of(~tested), churned[~tested])
@@ -319,7 +321,7 @@ def _predict_by_customers(
 
 
 def _lessons(history: History, at_ms: int, horizon_ms: int) -> list[Lesson]:
-    """What had been learned by `at_ms`: the outcomes of earlier origins, earliest first."""
+    """The outcomes of earlier origins that are known at `at_ms`, earliest first."""
     snapshots = [history.snapshot(one) for one in earlier_origins(history.begins_ms, at_ms, horizon_ms)]
     return [Lesson(one, ~history.buys_within(one, horizon_ms)) for one in snapshots]
 

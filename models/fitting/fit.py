@@ -1,8 +1,8 @@
-"""From a history to parameters: the purchase process, the score card on outcomes, calibration on later outcomes, spend.
+"""Fits all parameters to a history: the purchase process, the score card to outcomes, its calibration to later outcomes, spend.
 
-No step sees what came after the instant that it is about. With several horizons in the log the card is fitted to the
-outcomes of all but the latest, and calibrated and judged on the latest; MBG/NBD is fitted to what was known when
-the last of the outcomes to fit to begin. A log with one horizon of outcomes only is split by customers instead.
+No step uses what happened after its own instant. With several horizons in the log the card is fitted to the outcomes of all
+but the latest, and calibrated and judged on the latest; MBG/NBD is fitted to what was known at the last of the instants whose
+outcomes the card is fitted to. A log with only one horizon of outcomes is split by customers instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.fitting import metrics
 from models.fitting.history import Flags, Floats, History, Snapshot
 from models.fitting.maximum_likelihood import FitError
 from models.fitting.purchase_process import Fit, fit_purchase_process
-from models.fitting.score_card import TERMS, Design, Weights, design, fit_card, logistic_line
+from models.fitting.score_card import TERMS, Design, Weights, design, fit_card, fit_logistic
 from models.fitting.spend import SpendFit, fit_spend
 from models.mbg_nbd import MbgNbd
 from models.policy import Policy
@@ -31,36 +31,36 @@ SHORTEST_PAST_MS: Final = 28 * units.DAY_MS
 MOST_ORIGINS: Final = 4
 FOLDS: Final = 5
 FEWEST_OUTCOMES: Final = 50
-"""Of either kind, customers who churned and who did not."""
+"""The least number of customers who churned, and of customers who did not."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Origins:
-    """At which instants outcomes are looked at: some to fit to, a later one to calibrate on."""
+    """The instants whose outcomes are used: earlier ones to fit to, the latest to calibrate and judge on."""
 
     fit_ms: tuple[int, ...]
-    """Earliest first; empty if the log has one horizon of outcomes only."""
+    """Earliest first; empty if the log has only one horizon of outcomes."""
     judge_ms: int
 
 
 @dataclass(frozen=True)
 class RiskFit:
-    """A risk model fitted to outcomes, and how it did on others."""
+    """A risk model fitted to outcomes, and its predictions for outcomes that it was not fitted to."""
 
     risk: RiskModel
     purchases: Fit
     weights: Weights
     origins: Origins
     churned: Flags
-    """Of the judged customers."""
+    """Which of the judged customers churned."""
     probability: Floats
-    """Of the same, from a model that did not see their outcomes."""
+    """Their predicted probabilities, from a model that was not fitted to their outcomes."""
 
 
 def origins(begins_ms: int, ends_ms: int, horizon_ms: int) -> Origins:
-    """Instants one horizon apart, the last of which has its outcomes just before `ends_ms`. Raises FitError."""
+    """Instants one horizon apart; the outcomes of the last end at `ends_ms`. Raises FitError if the log is too short."""
     past_ms = shortest_past_ms(horizon_ms)
     judge_ms = ends_ms - horizon_ms
     if judge_ms - begins_ms < past_ms:
@@ -73,7 +73,7 @@ def origins(begins_ms: int, ends_ms: int, horizon_ms: int) -> Origins:
 
 
 def shortest_past_ms(horizon_ms: int) -> int:
-    """How long customers have to be known before an instant at which outcomes are looked at."""
+    """How much of the log must come before the first instant whose outcomes are used."""
     return max(horizon_ms // 2, SHORTEST_PAST_MS)
 
 
@@ -84,12 +84,12 @@ def earlier_origins(begins_ms: int, at_ms: int, horizon_ms: int) -> tuple[int, .
 
 
 def fit_risk(history: History, like: RiskModel, horizon_ms: int, at: Origins, say: Say) -> RiskFit:
-    """A risk model fitted to a history. Raises FitError where the history tells too little."""
+    """A risk model fitted to a history. Raises FitError if there is too little data."""
     past = history.snapshot(at.fit_ms[-1] if at.fit_ms else at.judge_ms)
     say(f"MBG/NBD on {len(past):,} customers known at {format_time(past.at_ms)}")
     purchases = fit_purchase_process(past.x, past.t_x_weeks, past.age_weeks, "mbg-nbd")
     mbg = MbgNbd(*(_short(value) for value in purchases.parameters))
-    base = priced(like, mbg, past, horizon_ms)
+    base = with_typical_spend(like, mbg, past, horizon_ms)
 
     judged = history.snapshot(at.judge_ms)
     churned = ~history.buys_within(judged, horizon_ms)
@@ -105,16 +105,16 @@ def fit_risk(history: History, like: RiskModel, horizon_ms: int, at: Origins, sa
         raw = fit_card(designs, outcomes, base)
         say(f"calibration on the outcomes after {format_time(at.judge_ms)[:10]}")
         weights = raw.calibrated(judged_design, churned)
-        probability = _calibrated_by_others(judged_design.log_odds(raw), churned)
+        probability = _cross_calibrated(judged_design.log_odds(raw), churned)
     else:
         say("score card, tested by customers: the log has one horizon of outcomes only")
         weights = fit_card([judged_design], [churned], base)
-        probability = _by_others(judged_design, churned, base)
+        probability = _cross_validated(judged_design, churned, base)
     weights = _rounded(weights)
     return RiskFit(weights.risk(base), purchases, weights, at, churned, probability)
 
 
-def priced(like: RiskModel, mbg: MbgNbd, past: Snapshot, horizon_ms: int) -> RiskModel:
+def with_typical_spend(like: RiskModel, mbg: MbgNbd, past: Snapshot, horizon_ms: int) -> RiskModel:
     """A risk model with this MBG/NBD and horizon, and the typical spend of a snapshot."""
     spends = past.mean_minor()
     spends = spends[spends > 0]
@@ -123,7 +123,7 @@ def priced(like: RiskModel, mbg: MbgNbd, past: Snapshot, horizon_ms: int) -> Ris
 
 
 def fit(history: History, policy: Policy, horizon_ms: int, log: Sequence[str], say: Say) -> parameters.Parameters:
-    """Everything that a policy can take from a log. Raises FitError."""
+    """All parameters that a policy can take from a log. Raises FitError if there is too little data."""
     found = fit_risk(history, policy.risk, horizon_ms, origins(history.begins_ms, history.ends_ms, horizon_ms), say)
     spend = _spend(history, policy, say)
     weights, purchases, churned = found.weights, found.purchases, found.churned
@@ -198,7 +198,7 @@ def _complaints(weights: Weights) -> parameters.Complaints:
 
 
 def check_outcomes(churned: Flags) -> None:
-    """Raises FitError where too few customers churned, or too few did not."""
+    """Raises FitError if too few customers churned, or too few did not."""
     lost, kept = int(churned.sum()), int((~churned).sum())
     if min(lost, kept) < FEWEST_OUTCOMES:
         raise FitError(
@@ -208,13 +208,13 @@ def check_outcomes(churned: Flags) -> None:
 
 
 def folds(count: int) -> list[Flags]:
-    """Which customers are tested in each fold, the others fitted to: always the same."""
+    """The customers that each fold of a cross-validation tests; the same for the same number of customers."""
     fold = np.random.default_rng(count).integers(0, FOLDS, count)
     return [fold == number for number in range(FOLDS)]
 
 
-def _by_others(of_all: Design, churned: Flags, like: RiskModel) -> Floats:
-    """Each customer's probability by a card fitted to the others."""
+def _cross_validated(of_all: Design, churned: Flags, like: RiskModel) -> Floats:
+    """Each customer's probability, by a card fitted to the customers in other folds."""
     probability = np.zeros(len(churned))
     for tested in folds(len(churned)):
         weights = fit_card([of_all.of(~tested)], [churned[~tested]], like)
@@ -222,12 +222,12 @@ def _by_others(of_all: Design, churned: Flags, like: RiskModel) -> Floats:
     return probability
 
 
-def _calibrated_by_others(log_odds: Floats, churned: Flags) -> Floats:
-    """Each customer's probability, calibrated on the others."""
+def _cross_calibrated(log_odds: Floats, churned: Flags) -> Floats:
+    """Each customer's probability, calibrated on the customers in other folds."""
     probability = np.zeros(len(churned))
     for tested in folds(len(churned)):
-        shift, stretch = logistic_line(log_odds[~tested], churned[~tested])
-        probability[tested] = expit(shift + stretch * log_odds[tested])
+        intercept, slope = fit_logistic(log_odds[~tested], churned[~tested])
+        probability[tested] = expit(intercept + slope * log_odds[tested])
     return probability
 
 
@@ -242,5 +242,5 @@ def _rounded(weights: Weights) -> Weights:
 
 
 def _short(value: float) -> float:
-    """To six significant digits: what a file shows is what is used."""
+    """Rounded to six significant digits, so that the file shows exactly the values that are used."""
     return float(f"{value:.6g}") + 0.0

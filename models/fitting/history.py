@@ -1,8 +1,8 @@
-"""A log in columns: what was known of every customer at any instant, in arrays, and what they did next.
+"""A log in columns: what was known about every customer at any instant, in arrays, and what they did next.
 
-The fold knows a customer as of now. To fit a score and to test it one asks of many instants, about all customers at once;
-so purchases are sorted once, and an instant is a cut through the columns. What it gives is what the fold's facts would
-say (tests/models/test_history.py holds it against them).
+The fold knows a customer only as of now. Fitting and testing a score needs all customers at many instants; so purchases are
+sorted once, and a snapshot is a selection from the columns. It has the same values as the fold's facts
+(tests/models/test_history.py compares them).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from models import units
 from models.bodies import SEVERITIES, STATUSES, Command, Complaint, Feedback
 from models.customer import Facts
+from models.customer_parts import ComplaintStep, Satisfaction
 from models.events import Event
 from models.facts import book_complaint, book_satisfaction
-from models.remembered import ComplaintStep, Satisfaction
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,13 +39,13 @@ class Snapshot:
     """Age at the last of them, 0 without any."""
     age_weeks: Floats
     silence_weeks: Floats
-    """Age less t_x: since the last purchase."""
+    """Age minus t_x: the time since the last purchase."""
     spend_minor: Floats
     """Net spend."""
     last_day_minor: Floats
-    """What was bought on the day of the last purchase."""
+    """Spend on the day of the last purchase."""
     others: dict[int, Facts]
-    """Complaints and satisfaction of the customers, by position in these arrays, who have any. Purchases are those of the arrays."""
+    """The facts of the customers with complaints or satisfaction, by position in these arrays; without purchases, which the arrays have."""
 
     def __len__(self) -> int:
         return len(self.customer)
@@ -72,12 +72,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class History:
-    """What happened, sorted by customer and time. `known_at` gives what of it was known at an instant."""
+    """All events of a log, sorted by customer and time. `known_at` gives the part that was known at an instant."""
 
     customers: list[str]
     begins_ms: int
     ends_ms: int
-    """The first purchase, and the last: a log may have complaints of a time whose purchases it does not have."""
+    """Begin and end are the first and last purchase, since a log may have complaints from a time without purchases."""
     events: int
     bought_by: Ints
     bought_ms: Ints
@@ -89,7 +89,7 @@ class History:
     """Per customer the steps of complaints and the answers, with their times, in order."""
 
     def snapshot(self, at_ms: int) -> Snapshot:
-        """What was known at `at_ms`, events at that very instant included."""
+        """What was known at `at_ms`, including events at exactly that instant."""
         known = self.bought_ms <= at_ms
         by, ms, minor = self.bought_by[known], self.bought_ms[known], self.bought_minor[known]
         customer, first = np.unique(by, return_index=True)
@@ -103,7 +103,7 @@ class History:
         on_last_day = day == day[last][position]
         spend = _sums(position, minor, len(customer))
         refunds = self.refunded_ms <= at_ms
-        # Of somebody who never bought, a refund is nothing that this is about.
+        # A refund of a customer without a purchase is ignored.
         place, is_known = _places(customer, self.refunded_by[refunds])
         spend -= _sums(place[is_known], self.refunded_minor[refunds][is_known], len(customer))
         first_ms, last_ms = ms[first], ms[last]
@@ -128,7 +128,7 @@ class History:
         return np.isin(snapshot.customer, self.bought_by[later])
 
     def known_at(self, at_ms: int) -> History:
-        """The history as it was at `at_ms`: what came later is not in it, so nothing made from it can have looked ahead."""
+        """The history as it was at `at_ms`; it has no later events, so nothing computed from it can look ahead."""
         bought, refunded = self.bought_ms <= at_ms, self.refunded_ms <= at_ms
         others = {who: [one for one in found if one[0] <= at_ms] for who, found in self.others.items()}
         return replace(
@@ -145,7 +145,7 @@ class History:
         )
 
     def with_another_future(self, at_ms: int) -> History:
-        """The same until `at_ms`; what comes later happens to other customers. Nothing told of `at_ms` may depend on it."""
+        """The same history until `at_ms`, with later purchases given to other customers. No prediction at `at_ms` may depend on them."""
         later = self.bought_ms > at_ms
         by = self.bought_by.copy()
         others = np.random.default_rng(at_ms).permutation(len(self.customers))
@@ -184,7 +184,7 @@ class History:
 
 
 class HistoryBuilder:
-    """Takes events in any order; a repeated event counts once, an erased customer's past not at all."""
+    """Collects events in any order; a repeated event counts once, events before a customer's erasure don't count."""
 
     def __init__(self) -> None:
         self._positions: dict[str, int] = {}
@@ -193,7 +193,7 @@ class HistoryBuilder:
         self._erased: dict[int, int] = {}
 
     def add(self, event: Event) -> Self:
-        """Take an event."""
+        """Add an event."""
         who = self._positions.setdefault(event.customer_id, len(self._positions))
         at_ms, body = event.occurred_at_ms, event.body
         if body is None:
@@ -213,7 +213,7 @@ class HistoryBuilder:
         return self
 
     def build(self) -> History:
-        """The history of what was taken. Raises ValueError if nobody bought anything."""
+        """The history of the added events. Raises ValueError if there is no purchase."""
         erased_ms = np.full(len(self._positions), -1, np.int64)
         for who, at_ms in self._erased.items():
             erased_ms[who] = at_ms
@@ -231,7 +231,7 @@ class HistoryBuilder:
 
 
 class _Column:
-    """Purchases or refunds as they come."""
+    """Purchases or refunds in order of arrival."""
 
     def __init__(self) -> None:
         self._who, self._at_ms, self._minor = array("q"), array("q"), array("q")
@@ -247,7 +247,7 @@ class _Column:
         """Customers, times and amounts, by customer and time, each event once."""
         who, at_ms, minor = (np.frombuffer(one, np.int64) for one in (self._who, self._at_ms, self._minor))
         hashes = np.frombuffer(bytes(self._hashes), np.uint64)
-        order = np.lexsort((hashes, who))  # of repeats, the one that came first stays first
+        order = np.lexsort((hashes, who))  # of repeats, the first to arrive stays first
         is_first = np.ones(len(order), bool)
         is_first[1:] = (who[order][1:] != who[order][:-1]) | (hashes[order][1:] != hashes[order][:-1])
         order = order[is_first]
@@ -257,12 +257,12 @@ class _Column:
 
 
 def _sums(place: Ints, minor: Ints, count: int) -> Floats:
-    """Amounts added up by place."""
+    """The sum of the amounts per place."""
     return np.bincount(place, minor.astype(np.float64), count).astype(np.float64)
 
 
 def _places(sorted_customers: Ints, wanted: Ints) -> tuple[Ints, Flags]:
-    """Where customers are in a sorted array, and whether they are."""
+    """The positions of customers in a sorted array, and whether they are in it."""
     if not len(sorted_customers):
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
     place = np.minimum(np.searchsorted(sorted_customers, wanted), len(sorted_customers) - 1)

@@ -1,4 +1,4 @@
-"""The maximum of a likelihood over positive parameters: sought from several starts, and not believed unless it is one."""
+"""Maximises a likelihood over positive parameters from several starts, and checks that the result is a maximum."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from scipy.optimize import minimize
 
 Array = npt.NDArray[np.float64]
 LogLikelihood = Callable[[Array], tuple[float, Array]]
-"""Of the logarithms of the parameters: the mean per customer, and its gradient."""
+"""From the logarithms of the parameters to the mean log-likelihood per customer, and its gradient."""
 
 SMALLEST: Final = 1e-4
 LARGEST: Final = 1e4
-"""A parameter beyond, its data well scaled, grows or shrinks for ever."""
+"""The bounds of a parameter: with well-scaled data, one that reaches them has no finite optimum."""
 LARGEST_GRADIENT: Final = 1e-7
-"""At a maximum: of the log-likelihood per customer, by the logarithm of a parameter."""
+"""The largest gradient at a maximum: of the log-likelihood per customer, by the logarithm of a parameter."""
 AGREEMENT: Final = 0.01
-"""By which the log-likelihoods of starts that found the same maximum may differ: far too little for any test to tell."""
+"""By how much the log-likelihoods of two starts may differ that found the same maximum: far too little to matter in any test."""
 DIFFERENCE: Final = 1e-4
-"""Of the logarithm of a parameter, for second derivatives."""
+"""The step in the logarithm of a parameter for second derivatives."""
 LEAST_CUSTOMERS: Final = 100
 
 
 class FitError(ValueError):
-    """The data don't tell the parameters: why, and what to do."""
+    """The data don't determine the parameters; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Maximum:
-    """Where the likelihood is greatest, and how many starts led there."""
+    """The maximum of the likelihood, and how many starts led there."""
 
     parameters: Array
     standard_errors: Array
@@ -46,8 +46,8 @@ def maximise(
     customers: float,
     why_at_bound: Callable[[Array], str],
 ) -> Maximum:
-    """The maximum, or a FitError: when it lies at a bound (`why_at_bound` says what that means), when it isn't flat
-    there, and when no two starts lead to it.
+    """The maximum. Raises FitError if it lies at a bound (`why_at_bound` explains that), if the gradient is not zero there, or if no
+    two starts lead to it.
     """
     found = [_climb(log_likelihood, np.log(start)) for start in starts]
     best, highest = max(found, key=lambda pair: pair[1])
@@ -61,7 +61,7 @@ def maximise(
         )
     information = _information(log_likelihood, best)
     if np.linalg.eigvalsh(information)[0] > 0:
-        # One step of Newton's method: from almost there to the last digits.
+        # One step of Newton's method gives the last digits.
         best = best + np.linalg.solve(information, log_likelihood(best)[1])
         highest, gradient = log_likelihood(best)
         if np.abs(gradient).max() < LARGEST_GRADIENT:
@@ -75,12 +75,12 @@ def maximise(
 
 
 def is_low(parameter: float) -> bool:
-    """Whether it is as small as it was let be."""
+    """Whether a parameter is at its lower bound."""
     return parameter < 1.01 * SMALLEST
 
 
 def is_high(parameter: float) -> bool:
-    """Whether it is as large as it was let be."""
+    """Whether a parameter is at its upper bound."""
     return parameter > 0.99 * LARGEST
 
 

@@ -1,4 +1,4 @@
-"""How good a risk is, by outcomes that it was not made from."""
+"""Measures of how good predicted risks are, given outcomes that they were not fitted to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.fitting.history import Flags, Floats
 
 
 def auc(risk: Floats, churned: Flags) -> float:
-    """Area under the ROC curve: how often one who churned had the higher risk than one who did not, ties by half.
+    """Area under the ROC curve: how often a churned customer had a higher risk than one who stayed; ties count half.
 
     >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
@@ -23,7 +23,7 @@ def auc(risk: Floats, churned: Flags) -> float:
 
 
 def brier(probability: Floats, churned: Flags) -> float:
-    """Mean square of probability less outcome.
+    """Brier score: the mean square of probability minus outcome.
 
     >>> brier(np.array([0.5, 1.0]), np.array([False, True]))
     0.125
@@ -32,7 +32,7 @@ def brier(probability: Floats, churned: Flags) -> float:
 
 
 def lift(risk: Floats, churned: Flags, share: float) -> float:
-    """How much more often those with the highest risks churn than all do. Ties at the edge count in part.
+    """How much more often the `share` of customers with the highest risks churns than all do. Ties at the edge count in part.
 
     >>> lift(np.array([0.9, 0.8, 0.1, 0.1]), np.array([True, False, False, False]), 0.25)
     4.0
@@ -46,7 +46,7 @@ def lift(risk: Floats, churned: Flags, share: float) -> float:
 
 @dataclass(frozen=True)
 class Decile:
-    """Customers of similar risk: what was predicted on average, and how many of them churned."""
+    """Customers of similar risk: their number, mean predicted probability, and the share that churned."""
 
     customers: int
     predicted: float

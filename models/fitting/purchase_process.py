@@ -25,11 +25,11 @@ Kind = Literal["bg-nbd", "mbg-nbd"]
 
 LEAST_REPEATERS: Final = 30
 MEAN_AGE: Final = 10.0
-"""To which times are scaled for the fit."""
+"""The mean age to which times are scaled for the fit."""
 STARTS: Final = ((0.3, 0.3, 1.0, 3.0), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.5, 10.0), (3.0, 1.0, 2.0, 5.0))
-"""r, alpha by r and the mean time between purchases, a, b."""
+"""r, alpha relative to r and to the mean time between purchases, a, b."""
 LEAST_MEAN_AGE: Final = 1e-9
-"""Less is no time at all, whatever the unit."""
+"""A smaller mean age counts as 0, in any unit."""
 LITTLE_VARIETY: Final = 1000.0
 """An r with which the rates of customers differ by 3 in 100."""
 KEEP: Final = "or keep the parameters you have"
@@ -46,7 +46,7 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The likeliest parameters, how sure they are, and from how many of the starts they were found."""
+    """The likeliest parameters, their standard errors, and how many of the starts led to them."""
 
     kind: Kind
     parameters: Parameters
@@ -59,7 +59,7 @@ class Fit:
 def fit_purchase_process(
     x: npt.ArrayLike, t_x: npt.ArrayLike, age: npt.ArrayLike, kind: Kind, weights: npt.ArrayLike | None = None
 ) -> Fit:
-    """Maximum likelihood; a weight is a number of customers alike. A FitError says what the data lack."""
+    """Fits by maximum likelihood; a weight is a number of equal customers. A FitError says what the data lack."""
     customers = Customers(x, t_x, age, kind, weights)
     customers.check_enough()
     starts = [(r, relative * r * customers.time_per_purchase, a, b) for r, relative, a, b in STARTS]
@@ -83,7 +83,7 @@ def log_likelihood(
     kind: Kind,
     weights: npt.ArrayLike | None = None,
 ) -> float:
-    """Of the data under any parameters: for one customer, the logarithm of the BG/NBD paper's equation 6."""
+    """The log-likelihood of the data under given parameters: for one customer, the logarithm of the BG/NBD paper's equation 6."""
     customers = Customers(x, t_x, age, kind, weights)
     r, alpha, a, b = parameters
     mean, _ = customers.mean_log_likelihood(np.log([r, alpha * customers.scale, a, b]))
@@ -91,9 +91,9 @@ def log_likelihood(
 
 
 class Customers:
-    """What the likelihood needs to know of the customers: those alike together, their times scaled.
+    """The data that the likelihood needs: equal customers grouped, times scaled.
 
-    Of one customer it is, with n = r + x and D the odds of having left,
+    The log-likelihood of one customer is, with n = r + x and D the odds of having left,
 
         lnΓ(n) - lnΓ(r) + r ln(alpha) - n ln(alpha + age) + lnB(a, b + j) - lnB(a, b) + ln(1 + D)
         D = a / (b + j - 1) ((alpha + age) / (alpha + t_x))^n, or 0 when j = 0.
@@ -114,19 +114,19 @@ class Customers:
         self._age *= self.scale
         self._repeaters = float(counts[self._x > 0].sum())
         self.log_unit = float(counts @ self._x) * float(np.log(self.scale))
-        """What the log-likelihood gains by going back to the unit of time that the data came in."""
-        # What depends on x alone is worked out once for every x.
+        """What to add to the log-likelihood to get that in the data's own unit of time."""
+        # Terms that depend on x alone are computed once per x.
         self._each_x, self._which = np.unique(self._x, return_inverse=True)
         self._share_of_x = np.bincount(self._which, self._share)
         self._each_j = self._each_x + (kind == "mbg-nbd")
 
     @property
     def time_per_purchase(self) -> float:
-        """On average, before anybody leaves, in scaled time; repeat purchases there must be."""
+        """The mean, if nobody left, in scaled time; there must be repeat purchases."""
         return float(self._age @ self._share / (self._x @ self._share))
 
     def check_enough(self) -> None:
-        """Whether four parameters can be told from so many."""
+        """Raises FitError if there are too few data to fit four parameters."""
         if self.count < LEAST_CUSTOMERS:
             raise FitError(
                 f"{self.count:.0f} customers are too few to tell four parameters; "
@@ -141,7 +141,7 @@ class Customers:
             raise FitError(f"the log ends at the first purchase of all its customers; fit a longer log, {KEEP}")
 
     def mean_log_likelihood(self, log_parameters: Array) -> tuple[float, Array]:
-        """Per customer, and its gradient; alpha in scaled time."""
+        """The mean log-likelihood per customer, and its gradient; alpha is in scaled time."""
         r, alpha, a, b = np.exp(log_parameters)
         each_x, each_j, share = self._each_x, self._each_j, self._share
         n = r + self._x
@@ -173,9 +173,9 @@ def p_alive(parameters: Parameters, x: npt.ArrayLike, t_x: npt.ArrayLike, age: n
 def expected_purchases(
     parameters: Parameters, x: npt.ArrayLike, t_x: npt.ArrayLike, age: npt.ArrayLike, horizon: npt.ArrayLike, kind: Kind
 ) -> Array:
-    """Expected purchases within `horizon`, given what was seen: equation 10 of the BG/NBD paper; Wagner and Hoppe (2008).
+    """Expected purchases within `horizon`, given the observed purchases: equation 10 of the BG/NBD paper; Wagner and Hoppe (2008).
 
-    Their 2F1 by Euler's transformation, as in models/mbg_nbd.py: the same, and nothing overflows.
+    Their 2F1 after Euler's transformation, as in models/mbg_nbd.py: the same value, without overflow.
     """
     r, alpha, a, b = parameters
     x, age, horizon = (np.asarray(each, float) for each in (x, age, horizon))
@@ -187,18 +187,18 @@ def expected_purchases(
 
 
 def expected_purchases_of_new(parameters: Parameters, horizon: npt.ArrayLike, kind: Kind) -> Array:
-    """Expected repeat purchases within `horizon` of the first: equation 9 of the BG/NBD paper."""
+    """Expected repeat purchases of a new customer within `horizon`: equation 9 of the BG/NBD paper."""
     return expected_purchases(parameters, 0, 0.0, 0.0, horizon, kind)
 
 
 def _last(b: float, j: Array) -> Array:
-    """What the formulas call b + j - 1; when j is 0, where it isn't asked for, anything positive."""
+    """B + j - 1 of the formulas; any positive number where j is 0, since it is not used there."""
     last: Array = b + np.maximum(j, 1.0) - 1.0
     return last
 
 
 def _log_a_to_b(a: float, b: float, j: Array) -> Array:
-    """ln(a / (b + j - 1)), the log-odds of having left after the last purchase; none had a chance to when j is 0."""
+    """ln(a / (b + j - 1)), the log-odds of having left after the last purchase; minus infinity where j is 0."""
     return np.where(j > 0, np.log(a) - np.log(_last(b, j)), -np.inf)
 
 
@@ -220,7 +220,7 @@ def _check(rows: Array, counts: Array) -> None:
 
 
 def _grouped(rows: Array, counts: Array) -> tuple[Array, Array]:
-    """Those alike once, and how many they are."""
+    """Each distinct row once, with its total count."""
     if not counts.size:
         return rows, counts
     order = np.lexsort(rows)

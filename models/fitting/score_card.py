@@ -1,13 +1,13 @@
-"""The score card: a logistic regression over a few terms that a person can read, with signs that make sense.
+"""The score card: a logistic regression on a few terms that people can read, with constrained signs.
 
     ln(risk / (1 - risk)) = intercept + model * M + silence * ln(1 + silence / horizon) + frequency * ln(1 + x)
                           + spend * ln(1 + mean / typical) + basket_trend * ln((typical + last) / (typical + mean))
                           + complaints + satisfaction
 
 M is MBG/NBD's log-odds of no purchase within the horizon. The risk never falls with silence or with a complaint, and never
-rises with purchases: such weights are bounded at zero. A severer complaint never counts less, nor does an escalated one
-less than an opened one, nor that less than a resolved one. Complaints and satisfaction are pulled towards the policy's
-documented defaults, and stay there where the log has next to nothing to say.
+rises with purchases: such weights are bounded at zero. A severer complaint never counts less than a milder one, an escalated one
+never less than an opened one, and an opened one never less than a resolved one. The weights of complaints and satisfaction have a
+prior around the policy's documented defaults, and stay there if the log has too little data.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from models.risk import Card, RiskModel
 
 TERMS: Final = ("intercept", "model", "silence", "frequency", "spend", "basket_trend")
 LEAST_MODEL_WEIGHT: Final = 0.01
-"""So that the score rises with silence, whatever the log says."""
+"""A lower bound, so that the score rises with silence whatever the data are."""
 OPENED: Final = STATUSES.index("opened")
 FEWEST_ROWS: Final = 30
-"""Customers with a complaint, or with an answer, from whom something can be learned."""
+"""The least number of customers with a complaint, or with an answer, to fit their weights."""
 CARD_SPREAD: Final = 10.0
-"""Standard deviation of the prior on a weight, of standardised terms: next to none."""
+"""Standard deviation of the prior on the weight of a standardised term: a very weak prior."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Design:
     """The terms of all customers of a snapshot."""
 
     terms: Floats
-    """A row a customer, a column for each of TERMS."""
+    """A row per customer, a column for each of TERMS."""
     complaining: Ints
-    """Rows of the customers with remembered complaints."""
+    """The rows of the customers with complaints that count."""
     complaints: Floats
     """Of each of them, by severity and status: how much of such complaints, faded and protected (docs/semantics.md)."""
     answering: Ints
@@ -49,7 +49,7 @@ class Design:
     tens_below_neutral: Floats
 
     def of(self, chosen: Flags) -> Design:
-        """The terms of some of the customers."""
+        """The terms of the chosen customers."""
         row = np.cumsum(chosen) - 1
         complaining, answering = chosen[self.complaining], chosen[self.answering]
         return Design(
@@ -70,7 +70,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Weights:
-    """What a score card is made of."""
+    """The weights of a score card."""
 
     card: Floats
     """One for each of TERMS."""
@@ -78,11 +78,11 @@ class Weights:
     status: Floats
     per_ten_points: float
     kept_defaults: tuple[str, ...] = ()
-    """Of "complaints" and "satisfaction", those of which the log said too little."""
+    """Those of "complaints" and "satisfaction" for which the log has too little data."""
 
     @classmethod
     def of(cls, risk: RiskModel) -> Weights:
-        """Those of a policy as it is."""
+        """The weights of a risk model."""
         card, rule = risk.card, risk.complaint_risk
         return cls(
             np.array([getattr(card, name) for name in TERMS]),
@@ -98,7 +98,7 @@ class Weights:
         return replace(like, complaint_risk=rule, satisfaction_per_point=self.per_ten_points / 10, card=card)
 
     def calibrated(self, design: Design, churned: Flags) -> Weights:
-        """Stretched and shifted so that probabilities are those of other outcomes; defaults that were kept stay as they are."""
+        """The weights recalibrated to other outcomes by slope and intercept; defaults that were kept are not changed."""
         rest = replace(
             self,
             card=np.zeros(len(TERMS)),
@@ -106,14 +106,14 @@ class Weights:
             per_ten_points=self.per_ten_points * ("satisfaction" in self.kept_defaults),
         )
         kept = design.log_odds(rest)
-        shift, stretch = logistic_line(design.log_odds(self) - kept, churned, kept)
-        card = self.card * stretch
-        card[0] += shift
+        intercept, slope = fit_logistic(design.log_odds(self) - kept, churned, kept)
+        card = self.card * slope
+        card[0] += intercept
         return replace(
             self,
             card=card,
-            severity=self.severity * (1.0 if "complaints" in self.kept_defaults else stretch),
-            per_ten_points=self.per_ten_points * (1.0 if "satisfaction" in self.kept_defaults else stretch),
+            severity=self.severity * (1.0 if "complaints" in self.kept_defaults else slope),
+            per_ten_points=self.per_ten_points * (1.0 if "satisfaction" in self.kept_defaults else slope),
         )
 
 
@@ -131,7 +131,7 @@ def design(snapshot: Snapshot, risk: RiskModel) -> Design:
             np.where(snapshot.last_day_minor > 0, np.log((typical + snapshot.last_day_minor) / (typical + mean)), 0.0),
         )
     )
-    # The fold's own rules say what a complaint is worth: with all weights at one, that is how much of it counts.
+    # The fold's own function, with all weights at one, gives how much of each complaint counts.
     ones = replace(risk.complaint_risk, severity=(1.0,) * len(SEVERITIES), status=(1.0,) * len(STATUSES))
     unit = replace(risk, complaint_risk=ones, satisfaction_per_point=0.1)
     complaining, complaints, answering, tens = [], [], [], []
@@ -166,7 +166,7 @@ def log_odds_no_purchase(mbg: MbgNbd, snapshot: Snapshot, horizon_weeks: float) 
 
 
 def fit_card(designs: Sequence[Design], churned: Sequence[Flags], like: RiskModel) -> Weights:
-    """The weights under which the outcomes are most likely, given the prior that the module's text tells of."""
+    """The weights of maximum likelihood, with the prior that the module's docstring describes."""
     together = _together(designs)
     outcome = np.concatenate(churned)
     defaults = Weights.of(like)
@@ -177,7 +177,7 @@ def fit_card(designs: Sequence[Design], churned: Sequence[Flags], like: RiskMode
     scale = together.terms.std(axis=0)
     scale[scale == 0] = 1.0
     scaled = replace(together, terms=together.terms / scale)
-    # Severities are sought as steps from one to the next, none of them downwards.
+    # Severities are fitted as steps from one to the next, none of them negative.
     steps = np.maximum(np.diff(defaults.severity, prepend=0.0), 0.0)
     middle = np.concatenate(([0.0, scale[1], 0, 0, 0, 0], steps, defaults.status, [defaults.per_ten_points]))
     spread = np.concatenate(
@@ -230,23 +230,23 @@ def fit_card(designs: Sequence[Design], churned: Sequence[Flags], like: RiskMode
     return replace(_weights(theta), kept_defaults=kept)
 
 
-def logistic_line(score: Floats, outcome: Flags, offset: Floats | float = 0.0) -> tuple[float, float]:
-    """Shift and stretch, not negative, under which `shift + stretch * score + offset` are the outcomes' log-odds (Platt 1999)."""
+def fit_logistic(score: Floats, outcome: Flags, offset: Floats | float = 0.0) -> tuple[float, float]:
+    """Intercept and slope (at least 0) such that `intercept + slope * score + offset` are the outcomes' log-odds (Platt 1999)."""
     middle, width = score.mean(), score.std() or 1.0
     scaled = (score - middle) / width
 
     def loss(found: Floats) -> tuple[float, Floats]:
         log_odds = found[0] + found[1] * scaled + offset
         error = special.expit(log_odds) - outcome
-        # A touch of a prior: where one term tells all outcomes, the likelihood alone has no maximum.
+        # A weak prior: where the score separates the outcomes perfectly, the likelihood alone has no maximum.
         likelihood = float(np.logaddexp(0, log_odds).sum() - log_odds[outcome].sum() + 1e-3 * found @ found / 2)
         return likelihood / len(score), (np.array([error.sum(), error @ scaled]) + 1e-3 * found) / len(score)
 
     result = optimize.minimize(
         loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(None, None), (0, None)]
     )
-    shift, stretch = result.x
-    return float(shift - stretch * middle / width), float(stretch / width)
+    intercept, slope = result.x
+    return float(intercept - slope * middle / width), float(slope / width)
 
 
 def _weights(theta: Floats) -> Weights:

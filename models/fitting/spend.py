@@ -1,4 +1,4 @@
-"""Gamma-Gamma fitted to what customers spend per purchase; the model and its sources: models/gamma_gamma.py."""
+"""Fits Gamma-Gamma to what customers spend per purchase; for the model and its sources see models/gamma_gamma.py."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from models.fitting.maximum_likelihood import LEAST_CUSTOMERS, Array, FitError, 
 from models.gamma_gamma import GammaGamma
 
 MEDIAN_MEAN: Final = 10.0
-"""To which amounts are scaled for the fit."""
+"""The median amount to which amounts are scaled for the fit."""
 STARTS: Final = ((1.0, 2.0, 10.0), (5.0, 4.0, 10.0), (2.0, 10.0, 50.0), (20.0, 2.0, 1.0))
 KEEP: Final = "or keep the parameters you have"
 
 
 class StandardErrors(NamedTuple):
-    """Of p, q and v."""
+    """The standard errors of p, q and v."""
 
     p: float
     q: float
@@ -28,7 +28,7 @@ class StandardErrors(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpendFit:
-    """The likeliest parameters, how sure they are, and from how many of the starts they were found."""
+    """The likeliest parameters, their standard errors, and how many of the starts led to them."""
 
     parameters: GammaGamma
     standard_errors: StandardErrors
@@ -38,7 +38,7 @@ class SpendFit:
 
 
 def fit_spend(n: npt.ArrayLike, mean: npt.ArrayLike) -> SpendFit:
-    """Maximum likelihood, of customers with n purchases of this mean amount. A FitError says what the data lack."""
+    """Fits by maximum likelihood to customers with n purchases of this mean amount. A FitError says what the data lack."""
     spenders = Spenders(n, mean)
     if spenders.count < LEAST_CUSTOMERS:
         raise FitError(
@@ -63,9 +63,9 @@ def fit_spend(n: npt.ArrayLike, mean: npt.ArrayLike) -> SpendFit:
 
 
 class Spenders:
-    """What the likelihood needs to know of the customers, their amounts scaled.
+    """The data that the likelihood needs, amounts scaled.
 
-    Of one customer it is, with z the mean amount (equation 1a of the note),
+    The log-likelihood of one customer is, with z the mean amount (equation 1a of the note),
 
         lnΓ(pn + q) - lnΓ(pn) - lnΓ(q) + q ln(v) + (pn - 1) ln(z) + pn ln(n) - (pn + q) ln(v + nz).
     """
@@ -82,12 +82,12 @@ class Spenders:
         self.count = rows.shape[1]
         self.scale = MEDIAN_MEAN / float(np.median(rows[1])) if self.count else 1.0
         self.log_unit = self.count * float(np.log(self.scale))
-        """What the log-likelihood gains by going back to the unit of money that the data came in."""
+        """What to add to the log-likelihood to get that in the data's own unit of money."""
         self._n, self._mean = rows[0], rows[1] * self.scale
         self._log_mean, self._log_total = np.log(self._mean), np.log(self._n * self._mean)
 
     def mean_log_likelihood(self, log_parameters: Array) -> tuple[float, Array]:
-        """Per customer, and its gradient; v in scaled money."""
+        """The mean log-likelihood per customer, and its gradient; v is in scaled money."""
         p, q, v = np.exp(log_parameters)
         shape = p * self._n
         both = shape + q

@@ -16,7 +16,7 @@ from streams.broker.topic_creation import create_topics
 from streams.engine.batch import fingerprint
 from streams.engine.table import Marker, changelog_records
 from streams.settings import load_settings
-from streams.topics import changelog_topic
+from streams.topics import changelog_topic, topics_of
 
 PURCHASES_MEDIAN, PURCHASES_SIGMA = 5, 0.8
 """Purchases per customer, log-normal, over a year."""
@@ -122,7 +122,7 @@ def write_table(site: Site, groups: Sequence[Group]) -> float:
     settings = load_settings(
         **{name.removeprefix("TIERSTREAM_").lower(): value for name, value in site.environment().items()}
     )
-    create_topics(settings)
+    create_topics(settings, topics_of(settings))
     topic, producer = changelog_topic(settings), site.cluster.producer()
     clock_ms, total_bytes = now_ms(), 0
     written_by_partition = dict.fromkeys(range(site.partitions), (0, 0, 0))

@@ -3,41 +3,64 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Final, Protocol
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from streams.broker.librdkafka import connection, quiet
 from streams.settings import Settings
-from streams.topics import registry
 
 PATIENCE_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.05
+NOT_LED_YET: Final = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+    }
+)
+"""What a broker answers that does not know yet that it leads a partition."""
 
 
 class TopicsError(RuntimeError):
     """Topics that are not there and can't be made, or that don't fit; the message says what to do."""
 
 
-def create_topics(settings: Settings) -> list[str]:
-    """Create the topics that are missing and check the partition count of those that are there. Raises TopicsError.
+class WantedTopic(Protocol):
+    """A topic as it has to be on the broker; `streams.topics.topics_of` lists those of an installation."""
+
+    @property
+    def name(self) -> str:
+        """Its name on the broker."""
+
+    @property
+    def configs(self) -> dict[str, str]:
+        """Its configuration, as Kafka names it."""
+
+
+def create_topics(settings: Settings, wanted: Sequence[WantedTopic]) -> list[str]:
+    """Create the wanted topics that are missing and check the partition count of those that exist. Raises TopicsError.
 
     Returns the names of the topics that it created.
     """
     try:
         # Closed at the end: else its threads would go on asking for as long as somebody holds on to an exception of it.
         with AdminClient(connection(settings), logger=quiet) as admin:
-            return _create(admin, settings)
+            return _create(admin, settings, wanted)
     except KafkaException as error:
         raise TopicsError(f"the broker at {settings.broker} refused: {error.args[0].str()}") from None
 
 
-def _create(admin: AdminClient, settings: Settings) -> list[str]:
+def _create(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic]) -> list[str]:
     existing = _partition_counts(admin, settings)
     missing = [
         NewTopic(topic.name, settings.partitions, settings.replication, config=topic.configs)
-        for topic in registry(settings)
+        for topic in wanted
         if topic.name not in existing
     ]
     created = []
@@ -49,7 +72,9 @@ def _create(admin: AdminClient, settings: Settings) -> list[str]:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was quicker
                     raise
-    _check_counts(_wait_for_all(admin, settings), settings)
+    _check_counts(_wait_for_all(admin, settings, wanted), settings, wanted)
+    if created:
+        _wait_for_leaders(admin, settings, created)
     return created
 
 
@@ -65,21 +90,51 @@ def _partition_counts(admin: AdminClient, settings: Settings) -> dict[str, int]:
     return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None and topic.partitions}
 
 
-def _wait_for_all(admin: AdminClient, settings: Settings) -> dict[str, int]:
+def _wait_for_all(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic]) -> dict[str, int]:
     """The partition counts, once the broker shows all of our topics. Raises TopicsError if it does not in time."""
-    wanted, deadline = {topic.name for topic in registry(settings)}, time.monotonic() + PATIENCE_SECONDS
-    while not wanted <= (found := _partition_counts(admin, settings)).keys():
+    names, deadline = {topic.name for topic in wanted}, time.monotonic() + PATIENCE_SECONDS
+    while not names <= (found := _partition_counts(admin, settings)).keys():
         if time.monotonic() > deadline:
             raise TopicsError(
-                f"the broker at {settings.broker} does not show {', '.join(sorted(wanted - found.keys()))} after "
+                f"the broker at {settings.broker} does not show {', '.join(sorted(names - found.keys()))} after "
                 f"{PATIENCE_SECONDS:.0f} s; is it well? Try again, or run tierstream doctor"
             )
         time.sleep(POLL_SECONDS)
     return found
 
 
-def _check_counts(found: dict[str, int], settings: Settings) -> None:
-    for topic in registry(settings):
+def _wait_for_leaders(admin: AdminClient, settings: Settings, created: Sequence[str]) -> None:
+    """Wait until every partition of new topics has a leader that answers. Raises TopicsError if one has none in time.
+
+    The metadata name a leader before that broker knows of it, and whoever asks it then is refused.
+    """
+    waiting = {TopicPartition(name, number) for name in created for number in range(settings.partitions)}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while waiting:
+        asked = admin.list_offsets({tp: OffsetSpec.latest() for tp in waiting}, request_timeout=PATIENCE_SECONDS)
+        waiting = {tp for tp, answer in asked.items() if not _is_answered(answer)}
+        if waiting and time.monotonic() > deadline:
+            one = min(waiting, key=lambda tp: (tp.topic, tp.partition))
+            raise TopicsError(
+                f"{one.topic}, partition {one.partition} has no leader that answers after {PATIENCE_SECONDS:.0f} s; is the "
+                f"broker at {settings.broker} well? Try again, or run tierstream doctor"
+            )
+        time.sleep(POLL_SECONDS if waiting else 0)
+
+
+def _is_answered(answer: Future[Any]) -> bool:
+    """Whether a partition's leader answered. Raises KafkaException for what waiting does not cure."""
+    try:
+        answer.result()
+    except KafkaException as error:
+        if not error.args[0].retriable() and error.args[0].code() not in NOT_LED_YET:
+            raise
+        return False
+    return True
+
+
+def _check_counts(found: dict[str, int], settings: Settings, wanted: Sequence[WantedTopic]) -> None:
+    for topic in wanted:
         if found[topic.name] != settings.partitions:
             raise TopicsError(
                 f"topic {topic.name} has {found[topic.name]} partitions, but TIERSTREAM_PARTITIONS is "

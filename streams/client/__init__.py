@@ -1,6 +1,20 @@
-"""For programs of others: following the output topics (`tier_changes` and the like), looking customers up (`Lookups`)."""
+"""For programs of others: following the output topics (`tier_changes` and the like), looking customers up (`Lookups`).
 
-from streams.client.changes import (
+Also built as a small distribution of its own, `tierstream-client`, whose package is `tierstream_client` (scripts/build-client): so
+modules here import each other relatively, and of the core only the contracts.
+"""
+
+from models.contracts import (
+    AlertChange,
+    BehaviourChange,
+    Erasure,
+    QualificationChange,
+    RiskChange,
+    StageChange,
+    TierChange,
+)
+
+from .changes import (
     Changes,
     Gap,
     Unreadable,
@@ -11,14 +25,23 @@ from streams.client.changes import (
     raise_gap,
     tier_changes,
 )
-from streams.client.following import ClientError
-from streams.client.lookups import Lookups
+from .connection import ClientError, SettingsError
+from .lookups import LookupFailed, Lookups
 
 __all__ = [
+    "AlertChange",
+    "BehaviourChange",
     "Changes",
     "ClientError",
+    "Erasure",
     "Gap",
+    "LookupFailed",
     "Lookups",
+    "QualificationChange",
+    "RiskChange",
+    "SettingsError",
+    "StageChange",
+    "TierChange",
     "Unreadable",
     "alerts",
     "churn_risk",

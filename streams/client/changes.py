@@ -1,7 +1,6 @@
 """Reading announcements in a program of your own: typed, in order, without repeats, and with gaps noticed.
 
-    from models.contracts import Erasure
-    from streams.client.changes import tier_changes
+    from streams.client import Erasure, tier_changes
 
     with tier_changes(broker="kafka:9092", group="my-app") as changes:
         for change in changes:
@@ -12,21 +11,20 @@
 
 `churn_risk`, `life_cycle` and `alerts` are the same for the other topics. An announcement is a class of models.contracts.
 
-Once. A worker that delivers at least once repeats a batch after a crash; what is repeated has a `seq` that is not beyond the
-customer's latest, and is passed over. For that the latest `seq` of the last `remember` customers of each partition is kept. A
-repeat reaches back over one batch of the worker: not more customers than TIERSTREAM_MAX_BATCH and 500 whose time has come. Also
-after a start or a rebalance: as many records before the position are read again first, and only looked at.
+No repeats. A worker that delivers at least once repeats a batch after a crash. A repeated announcement has a `seq` that is not
+beyond the customer's latest, and is skipped. For that, the latest `seq` of the last `remember` customers of each partition is kept
+in memory. A repeat reaches back over one batch of the worker: not more customers than TIERSTREAM_MAX_BATCH, and 500 that only time
+changed. After a start or a rebalance as many records before the position are read first, and only remembered.
 
-Whole. `previous_seq` names the customer's announcement before; if that one was never seen, `on_gap` is called with a `Gap`. By
-default that is a warning in the log, and the announcement is given out all the same. `on_gap=raise_gap` raises the Gap.
+No silent gaps. `previous_seq` is the `seq` of the customer's announcement before; if that one was never seen, `on_gap` is called
+with a `Gap`. The default logs a warning and returns the announcement all the same. `on_gap=raise_gap` raises the Gap.
 
-At least once, with a group: an announcement counts as done when the next one is asked for, and what is done is committed every
-second and at the end. After a crash the announcements since then come again; of those that came to another process before, nobody
-here knows. Exactly once, without a group: keep `changes.position` in the same transaction as what the announcement brought
-about, and begin with `from_position` there.
+At least once, with a group: an announcement is done when the next one is asked for; what is done is committed every second and at
+the end. After a crash the announcements since the last commit are read again. Exactly once, without a group: store
+`changes.position` in the same transaction as the effects of the announcement, and pass it as `from_position` at the next start.
 
-A broker that is away is waited for. Ctrl-C ends the loop as always, and the announcement in hand counts as not done; `stop()`, as
-from a handler of SIGTERM, ends it after the one in hand.
+While the broker is away, the client waits for it. Ctrl-C ends the loop, and the announcement that is being processed is not done;
+`stop()`, as from a handler of SIGTERM, ends it after that one.
 """
 
 from __future__ import annotations
@@ -54,24 +52,25 @@ from models.contracts import (
     StageChange,
     TierChange,
 )
-from models.outputs import ALERTS, CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
-from streams.client.following import POLL_SECONDS, ClientError, Follower, Position, Start
-from streams.settings import load_settings
+from models.names import ALERTS, CHURN_RISK, LIFE_CYCLE, TIER_CHANGES
+
+from .connection import ClientError, connection
+from .following import POLL_SECONDS, Follower, Position, Start
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Announcement)
 
 REMEMBER: Final = 50_000
-"""Three batches of a worker with default settings; a customer takes about 200 bytes."""
+"""Customers per partition: three batches of a worker with default settings. A customer takes about 200 bytes."""
 
 
 class Gap(Exception):
-    """Announcements of a customer that are missing: those after `seen`, up to and including `previous_seq`."""
+    """Missing announcements of a customer: those after `seen`, up to and including `previous_seq`."""
 
     def __init__(self, change: Announcement, seen: int, where: str) -> None:
         self.change = change
-        """The announcement that tells of the gap. It is itself complete."""
+        """The announcement after the gap. It is itself complete."""
         self.customer_id = change.customer_id
         self.seen = seen
         """The customer's latest `seq` that was seen; 0 if there was none."""
@@ -83,21 +82,21 @@ class Gap(Exception):
 
 
 class Unreadable(ClientError):
-    """A record that breaks the contract. Whoever asks for the next one passes over it."""
+    """A record that breaks the contract. Asking for the next announcement skips it."""
 
 
 def log_gap(gap: Gap) -> None:
-    """Log a gap, and go on."""
+    """Log a warning, and go on."""
     log.warning("%s", gap)
 
 
 def raise_gap(gap: Gap) -> None:
-    """Raise a gap. Whoever asks for the next announcement goes on after the one that told of it (`gap.change`)."""
+    """Raise the gap. Asking for the next announcement goes on after `gap.change`."""
     raise gap
 
 
 class _Numbered(Struct):
-    """What has to be known of an announcement that is only looked at."""
+    """The fields of an announcement before the position, which is only remembered."""
 
     customer_id: str
     seq: int
@@ -107,11 +106,11 @@ _numbered: Final = msgspec.json.Decoder(_Numbered).decode
 
 
 class Taken(NamedTuple):
-    """What a memory says of an announcement."""
+    """Whether an announcement is new, and whether something is missing before it."""
 
     is_new: bool
     gap_after: int | None = None
-    """The latest `seq` that was seen, if something is missing after it."""
+    """The customer's latest `seq` before, if announcements after it are missing."""
 
 
 NEWS: Final = Taken(True)
@@ -119,25 +118,25 @@ REPEAT: Final = Taken(False)
 
 
 class Memory:
-    """The latest `seq` of the customers of one partition, as far as it reaches back."""
+    """The latest `seq` of each customer of one partition; of the `most` customers that were announced last."""
 
     def __init__(self, most: int, is_whole: bool) -> None:
         self._most = most
         self._is_whole = is_whole
-        """Whether all customers who were ever announced are in it."""
+        """Whether it holds every customer that was ever announced."""
         self._latest: OrderedDict[str, int] = OrderedDict()
 
     def take(self, customer_id: str, seq: int, previous_seq: int) -> Taken:
-        """Note an announcement, and say what it is."""
+        """Record an announcement, and say whether it is new."""
         latest = self._latest.get(customer_id, 0 if self._is_whole else None)
         if latest is not None and seq <= latest:
-            self.note(customer_id, latest)
+            self.record(customer_id, latest)
             return REPEAT
-        self.note(customer_id, seq)
+        self.record(customer_id, seq)
         return NEWS if latest is None or previous_seq <= latest else Taken(True, latest)
 
-    def note(self, customer_id: str, seq: int) -> None:
-        """The customer's announcements up to this one have come."""
+    def record(self, customer_id: str, seq: int) -> None:
+        """Record that the customer's announcements up to this one were seen."""
         latest = self._latest
         latest[customer_id] = max(seq, latest.get(customer_id, 0))
         latest.move_to_end(customer_id)
@@ -149,8 +148,8 @@ class Memory:
 class Changes(Generic[T]):
     """The announcements of one topic: an iterator, and a context that closes it.
 
-    Without a group or a position it begins at the beginning, and keeps no position. Settings besides the broker are those of
-    Tierstream, from the environment or by name (`topic_prefix`, `security_protocol`, and so on).
+    Without a group or a position it begins at the beginning of the topic, and keeps no position. Other settings are those of
+    `connection.Connection`, by name (`topic_prefix`, `security_protocol` and so on) or from the environment. Raises ClientError.
     """
 
     def __init__(
@@ -177,11 +176,11 @@ class Changes(Generic[T]):
         self._remember = remember
         self._idle_seconds = idle_seconds
         self._memories: dict[int, Memory] = {}
-        self._in_hand: tuple[int, int] | None = None
-        """Partition of what the caller has, and the offset after it."""
+        self._in_progress: tuple[int, int] | None = None
+        """Of the announcement that the caller is processing: its partition, and the offset after it."""
         self._is_stopped = False
-        chosen = load_settings(broker=broker, **settings)
-        # Not a method of ours: whoever forgets to close is then closed as soon as nobody holds on to them.
+        chosen = connection(broker=broker, **settings)
+        # Not a bound method, which would keep this object alive: without a close() it is closed when it is collected.
         memories = self._memories
         self._follower = Follower(
             chosen,
@@ -218,22 +217,22 @@ class Changes(Generic[T]):
         raise StopIteration
 
     def _news(self, message: Any) -> T | None:
-        """The announcement of a record; None if it is none, or not a new one."""
+        """The announcement in a record; None if it is not new."""
         number, offset = message.partition(), message.offset()
         span = self._follower.spans.get(number)
         if span is None:
-            return None  # of a partition that was lost meanwhile
+            return None  # of a partition that another member has by now
         memory = self._memories.get(number)
         if memory is None:
             memory = self._memories[number] = Memory(self._remember, is_whole=span.read_from == 0)
         value = message.value() or b""
         if offset < span.begin:
-            with contextlib.suppress(msgspec.MsgspecError):  # it was told of when it was news
+            with contextlib.suppress(msgspec.MsgspecError):  # it was reported as unreadable when it was new
                 seen = _numbered(value)
-                memory.note(seen.customer_id, seen.seq)
+                memory.record(seen.customer_id, seen.seq)
             return None
         span.next = offset + 1
-        self._in_hand = (number, offset + 1)
+        self._in_progress = (number, offset + 1)
         where = f"{self._follower.topic}, partition {number}, offset {offset}"
         try:
             change = contracts.decode(self._name, value)
@@ -248,25 +247,25 @@ class Changes(Generic[T]):
         return change  # type: ignore[no-any-return]
 
     def _settle(self) -> None:
-        """What was in hand is done."""
-        if self._in_hand is not None:
-            (number, offset), self._in_hand = self._in_hand, None
+        """The announcement that was being processed is done."""
+        if self._in_progress is not None:
+            (number, offset), self._in_progress = self._in_progress, None
             if number in self._follower.spans:
                 self._follower.store(number, offset)
 
     # ------------------------------------------------------------ positions
     @property
     def position(self) -> Position:
-        """Per partition the next offset, after the announcement in hand: keep it together with what that brought about."""
+        """Per partition the offset after the announcement that is being processed: store it together with its effects."""
         return {number: span.next for number, span in self._follower.spans.items()}
 
     # ------------------------------------------------------------ ending
     def stop(self) -> None:
-        """End the loop after the announcement in hand; from any thread, or a signal's handler."""
+        """End the loop after the announcement that is being processed. May be called from any thread, or a signal's handler."""
         self._is_stopped = True
 
     def close(self) -> None:
-        """Commit what is done, and leave the group. The announcement in hand is not done."""
+        """Commit what is done, and leave the group. The announcement that is being processed is not done."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -300,5 +299,5 @@ def life_cycle(**options: Any) -> Changes[StageChange | BehaviourChange | Qualif
 
 
 def alerts(**options: Any) -> Changes[AlertChange]:
-    """Everything that becomes of an alert. Options as of `Changes`."""
+    """Every change of an alert. Options as of `Changes`."""
     return Changes(ALERTS, **options)

@@ -1,7 +1,7 @@
-"""Following one topic with librdkafka: whose partitions, from where, how far, and what to do when the broker fails.
+"""Follows one topic with librdkafka: which partitions, from which offset, and what to do when the broker fails.
 
-With a group, Kafka shares the partitions among its members and keeps how far they are; what is stored here is committed every
-second, on a rebalance and at the end. Without one, all partitions (or those that are named) are read from where the caller says.
+With a group, Kafka shares the partitions among its members and stores their positions: those of `Follower.store` are committed
+every second, on a rebalance and at the end. Without one, all partitions (or those that are named) are read from the caller's position.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any, Final, Literal
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.broker.librdkafka import connection, quiet
-from streams.settings import Settings
+from .connection import ClientError, Connection, quiet
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +25,8 @@ Start = Literal["beginning", "end"]
 PATIENCE_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.5
 COMMIT_MS: Final = 1_000
-NOBODY: Final = "tierstream-client"
-"""The group of who has none: librdkafka wants a name. Nothing is committed under it."""
+NO_GROUP: Final = "tierstream-client"
+"""The group id of a follower without a group: librdkafka wants one. Nothing is committed under it."""
 REFUSALS: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "give this user the right to read the topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "give this user the right to read in the group",
@@ -36,22 +35,18 @@ REFUSALS: Final = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone; was it deleted?",
     KafkaError._AUTO_OFFSET_RESET: "records were deleted before they were read; decide where to go on, by a position or a new group",
 }
-"""What the broker refuses for good, and what to do about it. Anything else passes."""
-
-
-class ClientError(RuntimeError):
-    """Something that does not pass by itself; the message says what to do."""
+"""Errors that do not pass by themselves, and what to do about each. After any other the client tries again."""
 
 
 class Span:
-    """One partition in hand."""
+    """A partition that is being read."""
 
     def __init__(self, begin: int, read_from: int) -> None:
         self.begin = begin
-        """The first record that is news; those before it are only looked at, to know what came last."""
+        """The first offset whose record is given to the caller; records before it only say which `seq` came last."""
         self.read_from = read_from
         self.next = begin
-        """The position: everything before it is done, or in the caller's hand."""
+        """The position: everything before it is done, or being processed by the caller."""
 
 
 class Follower:
@@ -59,7 +54,7 @@ class Follower:
 
     def __init__(
         self,
-        settings: Settings,
+        connection: Connection,
         name: str,
         group: str | None,
         position: Mapping[int, int] | Mapping[str, int] | None = None,
@@ -69,11 +64,11 @@ class Follower:
         options: Mapping[str, Any] | None = None,
         on_change: Callable[[Iterable[int], Iterable[int]], None] = lambda taken, lost: None,
     ) -> None:
-        self.topic = settings.topic(name)
+        self.topic = connection.topic(name)
         self.spans: dict[int, Span] = {}
         self.has_joined = group is None
-        """Whether it is known which partitions are ours."""
-        self._broker = settings.broker
+        """Whether the partitions are assigned."""
+        self._broker = connection.broker
         self._group = group
         # As JSON keeps it, numbers are text.
         self._position: Position = {int(number): offset for number, offset in (position or {}).items()}
@@ -81,13 +76,13 @@ class Follower:
         self._look_back = look_back
         self._on_change = on_change
         self._begun: set[int] = set()
-        """Partitions of which the group has no position yet."""
+        """Partitions for which the group has no position yet."""
         self._failed: ClientError | None = None
         self._is_away = False
         self._consumer = Consumer(
-            connection(settings)
+            connection.options()
             | {
-                "group.id": group or NOBODY,
+                "group.id": group or NO_GROUP,
                 "isolation.level": "read_committed",
                 "enable.auto.commit": group is not None,
                 "auto.commit.interval.ms": COMMIT_MS,
@@ -95,7 +90,7 @@ class Follower:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
                 "partition.assignment.strategy": "cooperative-sticky",
-                "error_cb": self._noted,
+                "error_cb": self._on_error,
             }
             | dict(options or {}),
             logger=quiet,
@@ -131,9 +126,9 @@ class Follower:
             self._assign([tp.partition for tp in tps])
             self.has_joined = True
         except BaseException as error:
-            # librdkafka goes on without us, who knows from where: nothing of that may be given out.
-            told = "was interrupted while it took partitions; start again"
-            self._failed = error if isinstance(error, ClientError) else ClientError(f"{self.topic}: {told}")
+            # librdkafka goes on from offsets that are not ours: nothing of that may reach the caller.
+            what = "was interrupted while it took partitions; start again"
+            self._failed = error if isinstance(error, ClientError) else ClientError(f"{self.topic}: {what}")
             raise
 
     def _lost(self, _: Consumer, tps: list[TopicPartition]) -> None:
@@ -143,16 +138,16 @@ class Follower:
         self._on_change((), numbers)
 
     def _assign(self, numbers: list[int]) -> None:
-        """Read partitions from where they are to be read on."""
+        """Start to read partitions, each from its position."""
         position = self._position if self._group is None else self._committed(numbers)
         for number in numbers:
             self.spans[number] = self._span(number, position.get(number))
         self._on_change(numbers, ())
-        given = [TopicPartition(self.topic, number, self.spans[number].read_from) for number in numbers]
+        assigned = [TopicPartition(self.topic, number, self.spans[number].read_from) for number in numbers]
         if self._group is None:
-            self._consumer.assign(given)
+            self._consumer.assign(assigned)
             return
-        self._consumer.incremental_assign(given)
+        self._consumer.incremental_assign(assigned)
         self._begun |= {number for number in numbers if number not in position}
 
     def _committed(self, numbers: list[int]) -> Position:
@@ -166,15 +161,15 @@ class Follower:
         if begin is None:
             begin = first if self._start == "beginning" else end
         if not first <= begin <= end:
-            gone = "records were deleted before they were read" if begin < first else "the topic was made anew"
+            reason = "records were deleted before they were read" if begin < first else "the topic was made anew"
             raise ClientError(
-                f"{self.topic}, partition {number} is to be read from offset {begin}, but has {first} to {end}: {gone}; "
+                f"{self.topic}, partition {number} is to be read from offset {begin}, but has {first} to {end}: {reason}; "
                 "decide where to go on, by a position or a new group"
             )
         return Span(begin, max(first, begin - self._look_back))
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
-        """Ask the broker, again and again while it is away. Raises ClientError if it refuses."""
+        """Ask the broker until it answers. Raises ClientError if it refuses."""
         while True:
             try:
                 return ask()
@@ -188,9 +183,9 @@ class Follower:
 
     # ------------------------------------------------------------ reading
     def poll(self, seconds: float) -> Any | None:
-        """The next record; None if none came in this time. Raises ClientError for what does not pass by itself.
+        """The next record; None if none arrived in this time. Raises ClientError for what does not pass by itself.
 
-        Before it is called, everything before `next` of each span is done.
+        When it is called, everything before `next` of each span has to be done.
         """
         self._raise_failure()
         if self._begun:
@@ -214,7 +209,7 @@ class Follower:
         return None
 
     def _commit_beginnings(self) -> None:
-        """Keep where the group began: or who starts at the end, and stops before there was anything, starts at another end."""
+        """Commit where the group began: a group that starts at the end, and stops before the first record, goes on from there."""
         self._begun &= set(self.spans)
         begun = [TopicPartition(self.topic, number, self.spans[number].next) for number in self._begun]
         if begun:
@@ -232,7 +227,7 @@ class Follower:
         try:
             self._consumer.store_offsets(offsets=[TopicPartition(self.topic, number, offset)])
         except KafkaException as failed:
-            # The partition was lost while the item was in hand: whoever has it now reads the item again.
+            # Another member has the partition by now, and reads the item again.
             if failed.args[0].code() != KafkaError._STATE:
                 raise
 
@@ -241,8 +236,8 @@ class Follower:
         self._consumer.close()
 
     # ------------------------------------------------------------ trouble
-    def _noted(self, error: KafkaError) -> None:
-        """What librdkafka tells besides records, while it is polled."""
+    def _on_error(self, error: KafkaError) -> None:
+        """What librdkafka reports besides records, while it is polled."""
         if error.code() in REFUSALS or error.fatal():
             self._failed = self._refusal(error)
         elif error.code() == KafkaError._ALL_BROKERS_DOWN and not self._is_away:

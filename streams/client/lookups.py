@@ -1,14 +1,14 @@
-"""Asking what a customer is now, over HTTP, in a program of your own.
+"""Looks up what a customer is now, over HTTP, in a program of your own.
 
-    from streams.client.lookups import Lookups
+    from streams.client import Lookups
 
     with Lookups("https://tierstream.example", api_key="...") as lookups:
         ada = lookups.customer("ada")
         if ada is not None and ada.tier == "gold":
             ...
 
-Answers are classes. A customer who was asked for before is asked for with the ETag of the answer: if nothing has changed, nothing
-is sent again. The last 1,000 answers are kept. One may be used by many threads.
+Answers are instances of the classes below. The client keeps the last 1,000 customers with the ETags of their answers: a customer
+that has not changed is not sent again. One `Lookups` may be used by many threads.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ MOST_AT_ONCE: Final = 500
 """Customers in one request."""
 TIMEOUT_SECONDS: Final = 10.0
 UNKNOWN: Final = ":customer-unknown"
-"""The problem of a customer of whom nothing is known; other addresses that are not there are another problem."""
+"""The end of the problem's type for an unknown customer; a wrong address is another problem."""
 RETRIES: Final = 2
-"""Of connections that could not be made."""
+"""How often a connection that failed is tried again."""
 
 
 class Customer(Struct, frozen=True):
@@ -51,7 +51,7 @@ class Customer(Struct, frozen=True):
     value_at_stake: Decimal | None
     seq: int
     profile: Profile | None
-    """null until the first one was published."""
+    """None until the first one was published."""
 
 
 class Member(Struct, frozen=True):
@@ -71,7 +71,7 @@ class Members(Struct, frozen=True):
 
 
 class OpenAlert(Alert, frozen=True, kw_only=True):
-    """An alert as it stands."""
+    """An alert as it is now, and whose it is."""
 
     customer_id: str
 
@@ -118,13 +118,13 @@ class Lookups:
         )
         self._kept = kept
         self._answers: OrderedDict[str, tuple[str, Customer]] = OrderedDict()
-        """Per customer the ETag and what it was, the one asked for longest ago first."""
+        """Per customer the latest answer and its ETag, the least recently used first."""
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------ asking
     def customer(self, customer_id: str) -> Customer | None:
-        """What a customer is now; None of whom nothing is known. Raises LookupFailed."""
-        if "/" in customer_id:  # which an address can't carry
+        """What a customer is now; None for an unknown customer. Raises LookupFailed."""
+        if "/" in customer_id:  # an address can't hold it
             return self.customers([customer_id]).get(customer_id)
         with self._lock:
             etag, before = self._answers.get(customer_id, ("", None))
@@ -138,28 +138,28 @@ class Lookups:
                 raise _refused(answer)
             found = None
         else:
-            found = _decoded(answer, Customer)
+            found = _decode(answer, Customer)
         self._keep(customer_id, answer.headers.get("etag", etag), found)
         return found
 
     def customers(self, ids: Sequence[str]) -> dict[str, Customer]:
-        """Those of them who are known, by id. Raises LookupFailed."""
+        """The known ones of these customers, by id. Raises LookupFailed."""
         found: dict[str, Customer] = {}
         for first in range(0, len(ids), MOST_AT_ONCE):
             answer = self._ask("POST", "/v1/customers:batch", json=list(ids[first : first + MOST_AT_ONCE]))
-            found |= {one.customer_id: one for one in _decoded(answer, _Some).customers}
+            found |= {one.customer_id: one for one in _decode(answer, _Some).customers}
         return found
 
     def tier(self, name: str, first: int = 0, count: int = 100) -> Members:
-        """Some of a tier's customers, and how many there are. Raises LookupFailed."""
+        """A page of a tier's customers, and how many the tier has. Raises LookupFailed."""
         answer = self._ask(
             "GET", f"/v1/tiers/{quote(name, safe='')}/customers", params={"first": first, "count": count}
         )
-        return _decoded(answer, Members)
+        return _decode(answer, Members)
 
     def alerts(self, first: int = 0, count: int = 50, **only: str) -> Alerts:
-        """Alerts, the most urgent first; `state`, `tier`, `cause`, `region` or `owner` say only which. Raises LookupFailed."""
-        return _decoded(self._ask("GET", "/v1/alerts", params={"first": first, "count": count, **only}), Alerts)
+        """A page of alerts, the most urgent first; `state`, `tier`, `cause`, `region` and `owner` are filters. Raises LookupFailed."""
+        return _decode(self._ask("GET", "/v1/alerts", params={"first": first, "count": count, **only}), Alerts)
 
     # ------------------------------------------------------------ answers
     def _ask(
@@ -197,18 +197,18 @@ class Lookups:
 
 
 def _problem(answer: httpx.Response) -> _Problem:
-    is_told = answer.headers.get("content-type", "").startswith("application/problem+json")
-    return _decoded(answer, _Problem) if is_told else _Problem()
+    is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
+    return _decode(answer, _Problem) if is_problem else _Problem()
 
 
 def _refused(answer: httpx.Response) -> LookupFailed:
-    told = _problem(answer)
-    what = ": ".join(one for one in (told.title, told.detail) if one) or answer.reason_phrase
-    asked = answer.request
-    return LookupFailed(answer.status_code, f"{asked.method} {asked.url}: {answer.status_code}: {what}")
+    problem = _problem(answer)
+    what = ": ".join(one for one in (problem.title, problem.detail) if one) or answer.reason_phrase
+    request = answer.request
+    return LookupFailed(answer.status_code, f"{request.method} {request.url}: {answer.status_code}: {what}")
 
 
-def _decoded(answer: httpx.Response, kind: type[T]) -> T:
+def _decode(answer: httpx.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except msgspec.MsgspecError as error:

@@ -1,1 +1,4 @@
-"""Examines an installation: broker, topics, Redis, clock, policy. Says what is wrong and what to do; changes nothing."""
+"""Examines an installation (broker, topics, rights, Redis, clock, policy) and says what is wrong and what to do.
+
+Public: `examine` (checks.py), `Finding` (finding.py), `doctor` (cli.py). It changes nothing anywhere.
+"""

@@ -13,8 +13,7 @@ from redis.exceptions import NoPermissionError, RedisError
 
 import models
 from models import units
-from models.policy import Policy
-from models.policy_problem import PolicyError
+from models.policy import Policy, PolicyError
 from streams.doctor.finding import Finding, dotted, ok, problem, warning
 from streams.doctor.kafka import look_at_broker
 from streams.settings import Settings
@@ -48,7 +47,7 @@ def _look_at_policy(settings: Settings) -> tuple[Policy | None, list[Finding]]:
             f"{error.source}, line {one.line}: {f'{one.where}: ' if one.where else ''}{one.what}"
             for one in error.problems
         ]
-        return None, [problem("policy", what, one.mend) for what, one in zip(said, error.problems, strict=True)]
+        return None, [problem("policy", what, one.fix) for what, one in zip(said, error.problems, strict=True)]
     findings = [ok("policy", f"{policy.ref}: {policy.title}")]
     if not policy.parameters:
         findings.append(
@@ -173,7 +172,7 @@ def _look_at_worker(url: str, settings: Settings, policy: Policy | None) -> Iter
         yield problem("worker", f"it stops because of {alive.get('failure')}", "See its log; then start it again")
     elif not stats.get("ready"):
         waits = "; ".join(stats.get("waits_for", [])[:3]) or "its partitions"
-        yield warning("worker", f"it has not caught up: {waits}", 'Wait; docs/operations.md, "TierstreamNotReady"')
+        yield warning("worker", f"it has not caught up: {waits}", 'Wait; docs/monitoring.md, "TierstreamNotReady"')
     else:
         yield ok(
             "worker",

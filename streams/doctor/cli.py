@@ -36,7 +36,7 @@ def doctor(
                 _show(found)
     except SettingsError as error:
         for line in str(error).splitlines():
-            findings.append(problem("settings", line, "Mend it; docs/operations.md has all settings"))
+            findings.append(problem("settings", line, "Mend it; docs/settings.md has all settings"))
             if not as_json:
                 _show(findings[-1])
     counts = Counter(found.status for found in findings)

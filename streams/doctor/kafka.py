@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 from models import units
 from streams.doctor.finding import Finding, counted, dotted, ok, problem, warning
 from streams.settings import Settings
-from streams.topics import COMPACTED, INPUTS, TopicSpec, registry
+from streams.topics import COMPACTED, INPUTS, TopicSpec, topics_of
 from streams.worker.delivery import MAX_RECORD_BATCH_BYTES, TRANSACTION_TIMEOUT_MS
 
 PATIENCE_MS: Final = 5_000
@@ -51,7 +51,9 @@ def look_at_broker(settings: Settings) -> Iterator[Finding]:
         yield from _look_at_cluster(admin, settings)
     except KafkaError as error:
         yield problem(
-            "broker", f"it did not answer a question: {error}", 'See its log, and docs/operations.md, "Rights"'
+            "broker",
+            f"it did not answer a question: {error}",
+            'See its log, and docs/running.md, "Rights on the broker"',
         )
     finally:
         admin.close()
@@ -83,7 +85,7 @@ def _look_at_cluster(admin: Any, settings: Settings) -> Iterator[Finding]:
     else:
         yield ok("broker", told)
     existing = {one["name"]: one for one in admin.describe_topics()}
-    wanted = registry(settings)
+    wanted = topics_of(settings)
     yield from _look_at_topics(settings, wanted, existing, len(brokers))
     there = [topic for topic in wanted if topic.name in existing]
     if there:
@@ -163,9 +165,7 @@ def _look_at_rights(settings: Settings, topics: Iterable[Any]) -> Iterator[Findi
         if given is not None and "ALL" not in given and not needed <= set(given):
             lacking.append(f"{topic['name']} ({', '.join(sorted(needed - set(given)))})")
     if lacking:
-        yield problem(
-            "rights", f"not allowed: {'; '.join(lacking)}", "Give this user these rights (docs/operations.md)"
-        )
+        yield problem("rights", f"not allowed: {'; '.join(lacking)}", "Give this user these rights (docs/running.md)")
 
 
 def _look_at_configs(topics: Iterable[TopicSpec], found: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:

@@ -16,10 +16,10 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from models.bodies import EVERYBODY, Command
 from models.customer import Customer
-from models.editions import Editions
 from models.events import Rejected
-from models.fold import NOTHING, advance_own, apply_own, new_customer, switch_own
+from models.fold import NOTHING, advance_in_place, apply_in_place, new_customer, switch_in_place
 from models.outputs import Output
+from models.policy.editions import Editions
 from models.state import decode, due_at_ms_of, encode
 from streams.engine.merge import Record
 from streams.engine.plan import Plan
@@ -134,7 +134,7 @@ class Batch:
     def _advance(self, key: bytes, until_ms: int) -> None:
         customer = self._customer(key)
         assert customer is not None, "who is due is known"
-        self.outputs.extend(advance_own(customer, until_ms, self._policy, key.decode(), self._without_bodies))
+        self.outputs.extend(advance_in_place(customer, until_ms, self._policy, key.decode(), self._without_bodies))
 
     def _fold(self, record: Record) -> None:
         event = record.decoded
@@ -152,7 +152,7 @@ class Batch:
         is_new = customer is None
         if customer is None:
             customer = new_customer(self._policy, event.occurred_at_ms)
-        result = apply_own(customer, event, self._policy, self._without_bodies)
+        result = apply_in_place(customer, event, self._policy, self._without_bodies)
         if isinstance(result, Rejected):
             self.dead_letters.append(DeadLetter(result.code, result.detail, record))
             return
@@ -174,7 +174,7 @@ class Batch:
             for before, edition in self.editions.steps_from(customer.edition):
                 after, effective_ms = edition.policy, edition.effective_ms
                 self.outputs.extend(
-                    switch_own(customer, before, after, effective_ms, key.decode(), self._without_bodies)
+                    switch_in_place(customer, before, after, effective_ms, key.decode(), self._without_bodies)
                 )
         return customer
 
@@ -183,7 +183,7 @@ class Batch:
         if command.edition is not None and command.edition <= self._edition:
             return  # sent twice
         try:
-            self.editions = self.editions.begun_with(command, at_ms)
+            self.editions = self.editions.extended_by(command, at_ms)
         except ValueError as error:
             self.events += 1
             self.dead_letters.append(DeadLetter("bad_edition", str(error), record))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from models.editions import Editions
+from models.policy.editions import Editions
 from streams.engine.batch import Batch, Changes
 from streams.engine.journal import Entry, plan_of
 from streams.engine.merge import Record
@@ -94,7 +94,7 @@ class Partition:
         """What a folded batch, whose plan advanced customers to `until_ms`, changes here; nothing is changed yet."""
         changes, editions = batch.changes(), batch.editions
         if editions is self.editions and self.review.is_over():
-            editions = editions.settled()
+            editions = editions.latest_only()
         return Outcome(
             changes,
             editions,

@@ -10,8 +10,7 @@ from msgspec import Struct
 from models import units
 from models.bodies import EVERYBODY, Breakpoints
 from models.parameters import Parameters
-from models.policy import Policy
-from models.policy_file import parse_with
+from models.policy import Policy, parse_with
 
 EDITION: Final = b"edition"
 """Key, in the topic `census`, of the note of the latest edition that was begun."""

@@ -3,7 +3,7 @@
 A batch's changed customers and its marker go to the changelog together. On restoring, customers are staged until the
 marker that follows them arrives; what has no marker is not state. The marker also says how many customers there are and
 what their bytes add up to, so a changelog that lost something is noticed. It is a table of ours, not Faust's: see
-docs/architecture.md, "Why not Faust's table".
+docs/decisions/0028-table-of-our-own.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Struct
 
-from models.editions import Editions
+from models.policy.editions import Editions
 from models.state import SCHEMA_VERSION
 from streams.engine.batch import fingerprint
 from streams.engine.partition import Outcome, Partition
@@ -49,7 +49,7 @@ class Marker(Struct, frozen=True):
     checksum: int = UNKNOWN
     """How many customers there are, and the `fingerprint`s of all of them xored; UNKNOWN in markers of version 0.1."""
     editions: list[dict[str, Any]] = []
-    """The editions that customers may be under (models.editions.Editions.as_wire)."""
+    """The editions that customers may be under (models.policy.editions.Editions.as_wire)."""
 
 
 NO_MARKER: Final = Marker(0, {}, -1, "", True)
@@ -61,7 +61,7 @@ class ChangelogError(RuntimeError):
     """A changelog that can't be restored; the message says which record and what to do."""
 
 
-START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/operations.md)"
+START_OVER: Final = "start a new TIERSTREAM_APP_VERSION, which rebuilds the table from the inputs (docs/changing.md)"
 
 
 class Restored:

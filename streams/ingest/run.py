@@ -22,6 +22,7 @@ from streams.settings import IngestSettings, RegistrySettings, Settings, Setting
 from streams.sources.logs import LogError
 from streams.telemetry.logs import last_words, set_up_logging
 from streams.terminal import FAILED, WRONG_USE
+from streams.topics import topics_of
 
 STOP_SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 0.5
@@ -47,7 +48,7 @@ def _ingest(settings: Settings, given: IngestSettings, registry: RegistrySetting
         sources = find_sources(given.sources.split(), settings)
         schemas = Schemas(registry)
         if settings.create_topics:
-            create_topics(settings)
+            create_topics(settings, topics_of(settings))
         commit_start_offsets(settings, group, list(sources), given.since)
         counts = Counts(sources)
         pages = serve_pages(counts, settings.web_host, given.web_port) if given.web_port else None

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from streams.ingest.record_mapping import Source
 from streams.settings import Settings, SettingsError
 from streams.sources.mapping import Mapping
-from streams.topics import registry
+from streams.topics import topics_of
 
 
 def find_sources(given: Iterable[str], settings: Settings) -> dict[str, Source]:
     """The sources, by topic. Raises SettingsError or LogError."""
-    own = {topic.name for topic in registry(settings)}
+    own = {topic.name for topic in topics_of(settings)}
     found: dict[str, Source] = {}
     for one in given:
         topic, equals, name = one.partition("=")

@@ -1,1 +1,5 @@
-"""Words for people, in English and Chinese: the console's, the digest's, what bodies say as sentences, masked ids. Pure."""
+"""Words for people, in English and Chinese: the console's, the digest's, bodies as sentences, masked ids.
+
+Public: `words` (console_words.py), `WORDS` (digest_words.py), `sentences` (sentences.py), `mask` (masking.py). It is
+pure: no I/O, no clock.
+"""

@@ -18,8 +18,7 @@ import models
 from models import units
 from models.bodies import TOPIC_BODIES
 from models.events import Rejected
-from models.policy import Policy
-from models.policy_file import parse
+from models.policy import Policy, parse
 from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError, file_partition
 from streams.sources.named_logs import find_logs

@@ -54,6 +54,7 @@ def push(
     from streams.broker.topic_creation import TopicsError, create_topics
     from streams.notify.daily_budget import BudgetError
     from streams.notify.push import CHANGES, in_words
+    from streams.topics import topics_of
 
     try:
         settings, webhook = load_settings(policy=policy, broker=broker, redis_url=redis_url), load_push_settings()
@@ -67,7 +68,7 @@ def push(
         own = None if agents is None else _own(settings, changes)
         _set_up_logging(settings.log_level)
         if settings.create_topics:
-            create_topics(settings)
+            create_topics(settings, topics_of(settings))
         counts = asyncio.run(_push(settings, webhook, changes, own, agents or 0, every_ms / 1_000, retry_undelivered))
     except (SettingsError, models.PolicyError, BudgetError, ValueError) as error:
         raise refuse(str(error)) from None

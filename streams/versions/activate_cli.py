@@ -15,8 +15,8 @@ from rich.table import Table
 
 import models
 from models import units
-from models.parameters import read_parameters
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
+from models.policy.parameters_file import read_parameters
 from streams.engine.policy_on_wire import Rules
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
@@ -168,7 +168,7 @@ def _begin(
         raise refuse(
             f"{rules.ref} can't follow {now.rules.ref}, which is in force:\n"
             + "\n".join(f"  - {one}" for one in found)
-            + "\nA new TIERSTREAM_APP_VERSION replays the inputs under it (docs/operations.md)"
+            + "\nA new TIERSTREAM_APP_VERSION replays the inputs under it (docs/changing.md)"
         )
     if compared is not None and not as_json:
         _show(settings, now, rules, *compared)

@@ -12,9 +12,8 @@ from msgspec import Struct
 from models import units
 from models.bodies import EVERYBODY, MAX_POLICY_CHARACTERS, Command
 from models.parameters import Parameters
-from models.policy_file import load, parse_with, with_parameters
-from models.policy_problem import PolicyError
-from models.succession import obstacles
+from models.policy import PolicyError, load, parse_with, with_parameters
+from models.policy.compatibility import obstacles
 from streams.broker.librdkafka import quiet, writing
 from streams.engine.policy_on_wire import EDITION, Rules, edition_body
 from streams.settings import Settings

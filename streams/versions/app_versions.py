@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from streams.broker.librdkafka import connection, quiet, reading, writing
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
-from streams.topics import CENSUS, INPUTS, OUTPUTS, registry
+from streams.topics import CENSUS, INPUTS, OUTPUTS, topics_of
 
 PATIENCE_SECONDS: Final = 15.0
 LOADING_SECONDS: Final = 0.1
@@ -63,7 +63,7 @@ class Versions:
     def own_topics(self, version: Settings) -> list[str]:
         """The topics of an app version that are there and no other version's."""
         inputs, there = {version.topic(name) for name in INPUTS}, self.topics()
-        return [one.name for one in registry(version) if one.name in there and one.name not in inputs]
+        return [one.name for one in topics_of(version) if one.name in there and one.name not in inputs]
 
     def delete(self, version: Settings) -> list[str]:
         """Delete the topics and the workers' group of an app version; returns the topics' names."""

@@ -14,7 +14,7 @@ from streams.broker.librdkafka import writing
 from streams.broker.topic_creation import create_topics
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
-from streams.topics import INPUTS
+from streams.topics import INPUTS, topics_of
 
 FLUSH_SECONDS = 60.0
 
@@ -28,7 +28,7 @@ def migrate(source: Settings, target: Settings, on_records: Callable[[int], None
 
     Keys, values, headers, timestamps and each customer's order stay. Raises MigrationError, LogError or TopicsError.
     """
-    create_topics(target)
+    create_topics(target, topics_of(target))
     _check_that_it_is_empty(target)
     log = KafkaLog(source)
     log.begin(INPUTS)

@@ -23,7 +23,7 @@ from typing import IO, Final, NamedTuple
 
 import streams
 from streams.broker.topic_creation import create_topics
-from streams.topics import changelog_topic
+from streams.topics import changelog_topic, topics_of
 from streams.versions.app_versions import Positions, VersionError, Versions, output_topics
 from streams.versions.offline_partition import OfflinePartition, read_marker
 from streams.versions.two_tables import Difference, Found, Version, compare_partition, reach
@@ -63,7 +63,7 @@ async def check(versions: Versions, old: Version, new: Version) -> bool:
     await _check_policy(versions, old, "set TIERSTREAM_POLICY to it")
     if not versions.own_topics(new.settings):
         return False
-    create_topics(new.settings)  # what is missing of them
+    create_topics(new.settings, topics_of(new.settings))  # what is missing of them
     await _check_policy(
         versions, new, f"give it by --policy, another --to-version, or delete version {new.number} by --abort"
     )

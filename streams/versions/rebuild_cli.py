@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from models import units
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.settings import load_settings
 from streams.terminal import JsonOption
 
@@ -49,7 +49,7 @@ def rebuild(
 ) -> None:
     """Build a new app version from the beginning while the old one serves, compare their customers, and switch.
 
-    Run again after Ctrl-C or a failure, it goes on. Until the switch nothing changes for anybody; docs/operations.md says what a
+    Run again after Ctrl-C or a failure, it goes on. Until the switch nothing changes for anybody; docs/changing.md says what a
     switch is. Status 1 if nothing was switched.
     """
     from streams.versions.rebuild_run import Wishes, abort_rebuild, run_rebuild, told

@@ -19,13 +19,14 @@ from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TextColumn
 
 import models
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.engine.journal import JournalError
 from streams.engine.table import ChangelogError
 from streams.settings import Settings, SettingsError
 from streams.sources.logs import LogError
 from streams.terminal import INTERRUPTED, confirm, fail, refuse, say, warn
+from streams.topics import topics_of
 from streams.versions import rebuild as steps
 from streams.versions.app_versions import Positions, VersionError, Versions, by_topic
 from streams.versions.rebuild import Progress, Reader
@@ -85,7 +86,7 @@ def run_rebuild(old_settings: Settings, new_settings: Settings, wishes: Wishes) 
 
 
 def _build(versions: Versions, new: Version, wishes: Wishes) -> None:
-    create_topics(new.settings)
+    create_topics(new.settings, topics_of(new.settings))
     others = versions.members(new.settings.table_app_id)
     if others:
         warn(f"waits for the {len(others)} of version {new.number} that are at work: {', '.join(others)}")

@@ -26,7 +26,7 @@ from streams.engine.journal import Entry
 from streams.engine.table import Marker, changelog_records
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
-from streams.topics import INPUTS, JOURNAL, changelog_topic
+from streams.topics import INPUTS, JOURNAL, changelog_topic, topics_of
 from streams.versions.app_versions import PATIENCE_SECONDS, VersionError, Versions
 from streams.versions.offline_partition import read_table
 from streams.versions.two_tables import Version
@@ -154,7 +154,7 @@ def write(versions: Versions, new: Version, pasts: list[Past]) -> None:
     Raises VersionError if it has a table already, or the broker refuses.
     """
     settings = new.settings
-    create_topics(settings)
+    create_topics(settings, topics_of(settings))
     options = {
         "transactional.id": f"{settings.table_app_id}-seek",
         "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,

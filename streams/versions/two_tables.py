@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 
 import models
 from models.customer import Customer, copied
-from models.editions import Editions
 from models.policy import Policy
+from models.policy.editions import Editions
 from streams.engine.merge import merged
 from streams.engine.partition import Partition
 from streams.engine.table import Marker, Restored
@@ -151,7 +151,7 @@ def _taken_to(
     """A table in memory, taken to a position and a time; and how many records that took."""
     policy, marker = version.policy, table.marker
     partition = Partition(Editions.from_wire(policy, marker.editions), table.customers, marker.clock_ms)
-    replay = Replay(policy, with_recorded_lines=True, partition=partition, without_bodies=True)
+    replay = Replay(policy, with_recorded_thresholds=True, partition=partition, without_bodies=True)
     folded = 0
     with closing(LogBetween(version.settings, number, marker.offsets, offsets)) as log:
         records = merged(log.streams(policy.decoder(), lambda _: None), INPUTS)

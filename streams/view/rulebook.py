@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from models.editions import Editions
-from models.policy import Policy
-from models.policy_problem import PolicyError
+from models.policy import Policy, PolicyError
+from models.policy.editions import Editions
 from streams.engine.policy_on_wire import Rules
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ class PoliciesSeen:
         """The policy in force; our own where no worker has told of one."""
         return self._told[max(self._told)] if self._told else self._own
 
-    def named(self, told_as: str) -> Policy:
+    def named(self, label: str) -> Policy:
         """The policy that a profile or an announcement names: `id@version`, with the number of its edition."""
-        edition = told_as.rpartition("/")[2]
+        edition = label.rpartition("/")[2]
         number = int(edition) if edition.isdigit() else 0
         since = max((one for one in self._told if one <= number), default=None)
         return self.current if since is None else self._told[since]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
 from streams.settings import SettingsError, load_settings
 from streams.terminal import JsonOption, fail, refuse, say, say_json
 from streams.web.settings import Role, load_console_settings

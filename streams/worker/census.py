@@ -23,9 +23,9 @@ from msgspec import Struct
 import models
 from models import units
 from models.bodies import Breakpoints, Command
-from models.editions import Editions
-from models.policy import Policy, Relative
-from models.relative import Census, ValueAt, breakpoints
+from models.policy import Policy, RelativeRules
+from models.policy.census import Census, ValueAt, breakpoints
+from models.policy.editions import Editions
 from streams.broker.aiokafka_readers import read_all_to_end
 from streams.engine.partition import Partition
 from streams.engine.policy_on_wire import EDITION, edition_body
@@ -64,7 +64,7 @@ def counted(census: Census) -> Count:
     )
 
 
-def thresholds_of(counts: Iterable[Count], relative: Relative) -> Breakpoints | None:
+def thresholds_of(counts: Iterable[Count], relative: RelativeRules) -> Breakpoints | None:
     """The thresholds of all partitions together; None if nobody was counted."""
     counts = list(counts)
     customers = sum(one.customers for one in counts)
@@ -80,7 +80,7 @@ def thresholds_of(counts: Iterable[Count], relative: Relative) -> Breakpoints | 
 class PartitionCensus:
     """The census of one partition, and for partition 0 the drawing of thresholds."""
 
-    def __init__(self, settings: Settings, number: int, delivery: PartitionDelivery, relative: Relative) -> None:
+    def __init__(self, settings: Settings, number: int, delivery: PartitionDelivery, relative: RelativeRules) -> None:
         self._settings = settings
         self._number = number
         self._delivery = delivery

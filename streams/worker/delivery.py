@@ -69,11 +69,11 @@ OWNER_POLL_SECONDS: Final = 0.1
 
 REFUSALS: Final[dict[type[KafkaError], str]] = {
     MessageSizeTooLargeError: "Raise max.message.bytes of the topic to Kafka's default, 1048588, or more",
-    TopicAuthorizationFailedError: "Give this user the right to write to the topic (docs/operations.md)",
-    GroupAuthorizationFailedError: "Give this user the right to read in the group (docs/operations.md)",
-    ClusterAuthorizationFailedError: "Give this user the right to write idempotently (docs/operations.md)",
+    TopicAuthorizationFailedError: "Give this user the right to write to the topic (docs/running.md)",
+    GroupAuthorizationFailedError: "Give this user the right to read in the group (docs/running.md)",
+    ClusterAuthorizationFailedError: "Give this user the right to write idempotently (docs/running.md)",
     TransactionalIdAuthorizationFailed: "Give this user the right to the transactional ids, or set "
-    "TIERSTREAM_DELIVERY=at-least-once (docs/operations.md)",
+    "TIERSTREAM_DELIVERY=at-least-once (docs/running.md)",
     AuthenticationFailedError: "Look at TIERSTREAM_SASL_USERNAME and TIERSTREAM_SASL_PASSWORD",
     UnsupportedVersionError: "Use Kafka 2.5 or newer, or set TIERSTREAM_DELIVERY=at-least-once",
 }

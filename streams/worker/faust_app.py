@@ -16,9 +16,9 @@ from faust.types import TP
 
 import models
 from models.customer import BASE_LEVEL
-from models.editions import Editions
 from models.events import Decoder
 from models.policy import Policy
+from models.policy.editions import Editions
 from streams.settings import Settings
 from streams.telemetry.logs import last_words
 from streams.telemetry.stats import Stats

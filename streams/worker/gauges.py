@@ -14,8 +14,8 @@ from typing import Final, Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from models.editions import Editions
 from models.policy import Policy
+from models.policy.editions import Editions
 from streams.settings import Settings
 from streams.topics import INPUTS, OUTPUTS
 from streams.view.customers import ViewSizes, is_away

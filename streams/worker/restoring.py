@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from models.editions import Editions
 from models.policy import Policy
+from models.policy.editions import Editions
 from streams.broker.aiokafka_readers import ReadProgress, read_to_end, read_undecided
 from streams.engine.journal import Entry, decode_entry, one_entry_a_batch
 from streams.engine.table import START_OVER, ChangelogError, Marker, Restoring, Table
@@ -143,7 +143,11 @@ class PartitionRestorer:
         table_policy = marker.policy or next(iter(begun_under), own)
         if begun_under <= {own}:
             return editions, table_policy
-        if begun_under == {table_policy} and not editions.needs_own and _is_activated(editions.current, self._policy):
+        if (
+            begun_under == {table_policy}
+            and not editions.needs_table_policy
+            and _is_activated(editions.current, self._policy)
+        ):
             return editions, table_policy
         in_force = "" if editions.current.ref == own else f", and {editions.current.ref} is in force"
         raise PolicyMismatch(

@@ -17,6 +17,7 @@ from streams.settings import IngestSettings, RegistrySettings, Settings, Setting
 from streams.telemetry.logs import last_words, set_up_logging
 from streams.telemetry.tracing import WORKER, open_tracing
 from streams.terminal import FAILED, WRONG_USE
+from streams.topics import topics_of
 from streams.worker.app import create_app
 from streams.worker.faust_app import TierstreamApp
 
@@ -50,7 +51,7 @@ def _fold(
 ) -> int:
     if settings.create_topics:
         try:
-            create_topics(settings)
+            create_topics(settings, topics_of(settings))
         except TopicsError as error:
             last_words(settings, str(error))
             return FAILED

@@ -2,7 +2,7 @@
 
     the table's batch -> the same records, folded under the shadow policy -> *-shadow topics, a changelog of its own
 
-A shadow begins as an activation does (models.editions), on the table as it is then, and shares its batches from there on: decoded
+A shadow begins as an activation does (models.policy.editions), on the table as it is then, and shares its batches from there on: decoded
 once, in one journal entry, in one transaction. Customers are taken over from the table one by one, before the table changes
 them; so whoever is not in the shadow's changelog is in the table still as they were when the shadow began. A shadow that missed
 a batch, as when the worker ran without it, begins anew.
@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from models.customer import NEVER_MS
-from models.editions import EditionError, Editions
 from models.policy import Policy
+from models.policy.editions import EditionError, Editions
 from streams.engine.batch import Batch
 from streams.engine.journal import Entry, JournalError
 from streams.engine.partition import Outcome
@@ -79,7 +79,7 @@ class Shadow:
         latest = editions.latest
         if (latest.text, latest.parameters) != (self.policy.text, self.policy.fitted):
             return  # another policy was the shadow
-        if editions.needs_own and restored.marker.policy not in ("", own.ref):
+        if editions.needs_table_policy and restored.marker.policy not in ("", own.ref):
             return
         if restored.marker.batch >= main.marker.batch:
             self._take_up(Table(restored, editions), main)
@@ -94,7 +94,7 @@ class Shadow:
     async def _begin(self, main: Table, policy: str) -> None:
         """Begin with the table as it is now. If the policy can't follow the one in force there is no shadow, and the log says why."""
         try:
-            editions = main.editions.tried_out(self.policy, main.marker.clock_ms)
+            editions = main.editions.with_trial(self.policy, main.marker.clock_ms)
         except EditionError as error:
             self.refusal = str(error)
             self.log.error("partition %d: no shadow: %s. The worker goes on without it", self.number, error)
@@ -209,7 +209,7 @@ class ShadowBatch:
         table, shadow = self._shadow.held, self._shadow
         changes, editions = self.batch.changes(table.customers), self.batch.editions
         if shadow.waiting.is_over():
-            editions = editions.settled()
+            editions = editions.latest_only()
         outcome = Outcome(
             changes,
             editions,

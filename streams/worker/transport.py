@@ -2,7 +2,7 @@
 
 Faust keeps what it is good at: group membership, assignment, recovery, timers, web. What its consumer does per
 record (four tasks, acks in sorted lists, intervals of gaps) is replaced here by whole batches and one position per
-partition, which the shell reports once the work up to it is done (`done`). See docs/architecture.md.
+partition, which the shell reports once the work up to it is done (`done`). See docs/decisions/0027-positions-in-marker.md.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Final
 import tenacity
 from faust.types import TP
 
-from models.editions import Editions
+from models.policy.editions import Editions
 from streams.view.customers import RedisView, is_away
 from streams.view.rulebook import RulebookWriter
 from streams.view.updates import Update, update_of

@@ -1,1 +1,4 @@
-"""Tools over logs, without a worker: replay, compare, explain, policies and their cases, fitting."""
+"""Tools over logs, without a worker: replays, comparisons, stories, policies and their cases, fitting.
+
+Each folder is a tool; `replay` is below the others, `policies` above them. They read logs and write files, and never a topic.
+"""

@@ -21,7 +21,7 @@ from models.parameters import FORM, About, CardTable, Metrics, Parameters, Purch
 from streams.broker.topic_creation import create_topics
 from streams.engine.policy_on_wire import edition_body
 from streams.settings import Settings, load_settings
-from streams.topics import INPUTS
+from streams.topics import INPUTS, topics_of
 from tests.chaos.broker import Broker, Steps, finish
 from tests.chaos.crew import Crew
 from tests.chaos.faults import FAULTS, Fault, Stage
@@ -225,7 +225,7 @@ def staged(folder: Path, workers: int, delivery: str, say: Say) -> Iterator[Stag
         try:
             finish(broker.coming_up())
             redis.start()
-            create_topics(settings)
+            create_topics(settings, topics_of(settings))
             yield Stage(settings, crew, broker, proxy, redis)
         finally:
             crew.kill()

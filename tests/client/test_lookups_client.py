@@ -124,7 +124,7 @@ def lookups(address: str) -> Iterator[Lookups]:
         yield made
 
 
-def test_a_customer_comes_as_a_class_with_the_profile(lookups: Lookups, store: Store) -> None:
+def test_a_customer_is_an_instance_with_the_profile(lookups: Lookups, store: Store) -> None:
     store.put("ada")
     found = lookups.customer("ada")
     assert found is not None
@@ -134,11 +134,11 @@ def test_a_customer_comes_as_a_class_with_the_profile(lookups: Lookups, store: S
     assert found.profile.lifetime.net_spend == Decimal("120.00")
 
 
-def test_of_whom_nothing_is_known_there_is_none(lookups: Lookups) -> None:
+def test_an_unknown_customer_is_none(lookups: Lookups) -> None:
     assert lookups.customer("nobody") is None
 
 
-def test_what_has_not_changed_is_not_sent_again(lookups: Lookups, store: Store) -> None:
+def test_an_unchanged_customer_is_not_sent_again(lookups: Lookups, store: Store) -> None:
     store.put("ada")
     first = lookups.customer("ada")
     assert lookups.customer("ada") is first
@@ -186,31 +186,31 @@ def test_a_tier_s_customers_come_page_by_page(lookups: Lookups, store: Store) ->
     assert (page.total, page.first, [one.customer_id for one in page.customers]) == (3, 1, ["bob"])
 
 
-def test_alerts_come_as_they_stand(lookups: Lookups) -> None:
+def test_alerts_are_as_the_server_has_them(lookups: Lookups) -> None:
     page = lookups.alerts()
     assert (page.total, page.alerts[0].customer_id, page.alerts[0].state) == (1, "ada", "open")
     assert lookups.alerts(state="held").alerts == []
 
 
-def test_a_refusal_is_told_in_the_words_of_the_server(address: str, store: Store) -> None:
+def test_a_refusal_has_the_words_of_the_server(address: str, store: Store) -> None:
     store.put("ada")
     with (
         Lookups(address, "wrong") as lookups,
         pytest.raises(
             LookupFailed, match=r"GET .*/v1/customers/ada: 401: This API key is not known: Do this\."
-        ) as told,
+        ) as failed,
     ):
         lookups.customer("ada")
-    assert told.value.status == 401
+    assert failed.value.status == 401
 
 
-def test_another_server_is_not_taken_for_one_who_knows_nobody(address: str) -> None:
-    with Lookups(f"{address}/elsewhere", KEY) as lookups, pytest.raises(LookupFailed, match="404") as told:
+def test_a_wrong_address_is_not_an_unknown_customer(address: str) -> None:
+    with Lookups(f"{address}/elsewhere", KEY) as lookups, pytest.raises(LookupFailed, match="404") as failed:
         lookups.customer("ada")
-    assert told.value.status == 404
+    assert failed.value.status == 404
 
 
-def test_no_answer_at_all_is_told_with_the_address() -> None:
+def test_no_answer_at_all_is_reported_with_the_address() -> None:
     with (
         Lookups("http://127.0.0.1:9", KEY) as lookups,
         pytest.raises(LookupFailed, match=r"127\.0\.0\.1:9.*address right"),

@@ -24,9 +24,9 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from models import Customer, Event, Policy, _compiled, apply_own, buckets, decode, encode, new_customer
+from models import Customer, Event, Policy, _compiled, apply_in_place, buckets, decode, encode, new_customer
 from models.bodies import Purchase
-from models.editions import Editions
+from models.policy.editions import Editions
 from streams.engine.batch import Batch
 from streams.engine.merge import Record
 from streams.engine.plan import Plan
@@ -173,7 +173,7 @@ def established(policy: Policy, purchases: int, every_ms: int) -> tuple[bytes, l
     for event in events_of(policy, [first, *bought(purchases, START_MS, every_ms)]):
         if customer is None:
             customer = new_customer(policy, event.occurred_at_ms)
-        apply_own(customer, event, policy)
+        apply_in_place(customer, event, policy)
     assert customer is not None
     from_ms = START_MS + (purchases - 1) * every_ms + 1000
     return encode(customer), events_of(policy, bought(PIECES, from_ms, 1000))
@@ -181,7 +181,7 @@ def established(policy: Policy, purchases: int, every_ms: int) -> tuple[bytes, l
 
 def fold_all(policy: Policy, customer: Customer, events: list[Event]) -> None:
     for event in events:
-        apply_own(customer, event, policy)
+        apply_in_place(customer, event, policy)
 
 
 def fold_cost(policy: Policy, state: bytes, events: list[Event]) -> float:
@@ -234,10 +234,10 @@ def test_folding_a_purchase_that_announces_nothing_costs_a_few_json_decodes(name
     policy = POLICY if name == "small" else policy_of(shipped_text(name))
     state, events = established(policy, 60, DAY)
     customer = decode(state)
-    assert all(not apply_own(customer, event, policy) for event in events)
+    assert all(not apply_in_place(customer, event, policy) for event in events)
     assert customer.events == 1 + 60 + PIECES
     assert buckets.count(customer.facts.buckets) >= 60
-    assert_within(fold_cost(policy, state, events), FOLDS[name], f"apply_own of a purchase under {name}")
+    assert_within(fold_cost(policy, state, events), FOLDS[name], f"apply_in_place of a purchase under {name}")
 
 
 def test_reading_and_writing_a_state_costs_a_few_json_decodes() -> None:
@@ -254,7 +254,7 @@ def test_reading_and_writing_a_state_costs_a_few_json_decodes() -> None:
 def test_a_purchase_of_a_customer_with_a_long_history_costs_hardly_more() -> None:
     few = fold_cost(HOURLY, *established(HOURLY, 50, HOUR))
     many = fold_cost(HOURLY, *established(HOURLY, 5_000, HOUR))
-    assert_grows_within(many / few, LONG_HISTORY, "apply_own with 5,000 buckets instead of 50")
+    assert_grows_within(many / few, LONG_HISTORY, "apply_in_place with 5,000 buckets instead of 50")
 
 
 def test_looking_who_is_due_costs_the_same_whether_there_are_few_customers_or_many() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import models
 from models.customer import NEVER_MS, Customer, Facts, Standing
-from models.editions import Editions
+from models.policy.editions import Editions
 from streams.engine.batch import Changes, fingerprint
 from streams.engine.partition import Outcome
 from streams.engine.table import CUSTOMER, MARKER, ChangelogError, Marker, Restored, Restoring, Table, changelog_records

@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.broker.topic_creation import create_topics
 from streams.settings import Settings, load_settings
+from streams.topics import topics_of
 
 ROOT = Path(__file__).parents[2]
 Line = tuple[str, dict[str, Any] | bytes]
@@ -241,7 +242,7 @@ def site(broker: str, folder: Path, *, embedded: bool = False, **settings: Any) 
     } | settings  # fmt: skip
     made = Site(load_settings(**values), folder)
     if made.settings.create_topics:
-        create_topics(made.settings)
+        create_topics(made.settings, topics_of(made.settings))
     try:
         yield made
     finally:

@@ -17,7 +17,7 @@ from models.events import REASONS
 from streams.broker.embedded import EmbeddedRedis
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.settings import load_settings
-from streams.topics import INPUTS, changelog_topic, registry
+from streams.topics import INPUTS, changelog_topic, topics_of
 from streams.view.customers import RedisView
 from tests.builders import FROM_LIVE_SOURCES
 from tests.integration.conftest import Broker
@@ -255,20 +255,20 @@ def test_topics_are_made_with_one_partition_count_and_compacted_where_only_the_l
 
     name = f"topics-{time.time_ns()}"
     settings = load_settings(broker=real_broker.address, topic_prefix=f"{name}-", app_id=name, partitions=3)
-    assert len(create_topics(settings)) == len(registry(settings))
-    assert create_topics(settings) == []
+    assert len(create_topics(settings, topics_of(settings))) == len(topics_of(settings))
+    assert create_topics(settings, topics_of(settings)) == []
     admin = KafkaAdminClient(**settings.client_options())
     try:
-        described = admin.describe_topics([topic.name for topic in registry(settings)])
+        described = admin.describe_topics([topic.name for topic in topics_of(settings)])
         assert {len(one["partitions"]) for one in described} == {3}
-        resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in registry(settings)]
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics_of(settings)]
         configs = str(admin.describe_configs(resources))
         assert configs.count("compact") >= 2
     finally:
         admin.close()
     other = load_settings(broker=real_broker.address, topic_prefix=f"{name}-", app_id=name, partitions=4)
     with pytest.raises(TopicsError, match="has 3 partitions, but TIERSTREAM_PARTITIONS is 4"):
-        create_topics(other)
+        create_topics(other, topics_of(other))
 
 
 @pytest.mark.kafka

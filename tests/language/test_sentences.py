@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import load
-from models.policy import Policy
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED, Policy
 from streams.language.sentences import Sentences, sentences
 from tests.builders import DAY, Wire, ms
-from tests.outputs import folded
+from tests.outputs import all_outputs
 from tests.running import policy_of
 from tests.strategies import TIERS, logs, policy_texts
 
@@ -44,7 +43,7 @@ def said_of(say: Sentences, body: dict[str, Any]) -> list[str]:
 def test_no_sentence_of_a_random_log_is_english(text: str, log: list[Wire], more_days: int) -> None:
     policy = policy_of(text)
     say, english = sentences("zh", policy), sentences("en", policy)
-    for _, value in folded(policy, log, max(ms(one["occurred_at"]) for one in log) + more_days * DAY):
+    for _, value in all_outputs(policy, log, max(ms(one["occurred_at"]) for one in log) + more_days * DAY):
         body = json.loads(value)
         for one in said_of(say, body):
             assert not re.search("[A-Za-z]{2}", re.sub("|".join(NAMES), "", one)), one

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 import models
 from models import contracts, units
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
 from streams.cli import app
 from streams.library import MissingPackageError, Replayed, columns, compare, dataframes, replay
 from streams.library.inputs import OWN_FIELDS, topic_of
@@ -214,7 +214,7 @@ def test_a_policy_may_be_given_in_any_form(tmp_path: Path) -> None:
         assert replay(EVENTS, given).lines == expected
 
 
-@pytest.mark.parametrize("name", models.policy_file.SHIPPED)
+@pytest.mark.parametrize("name", models.policy.file.SHIPPED)
 def test_the_tables_of_every_shipped_policy_make_the_same_policy(name: str) -> None:
     policy = models.load(name)
     again = replay([], tomllib.loads(policy.text)).policy

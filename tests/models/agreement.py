@@ -1,4 +1,4 @@
-"""Holds a customer of the fold against the oracle's picture of them."""
+"""Compares a customer of the fold with the oracle's picture of them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from models import Customer, Output, Policy, buckets, next_change_ms
 from models.customer import NEVER_MS
-from models.remembered import Alert
+from models.customer_parts import Alert
 from tests.builders import ms
 from tests.oracle import Announcement, Picture
 from tests.running import Step
 
 
 def assert_agrees(step: Step, picture: Picture, policy: Policy, context: str = "") -> None:
-    """Everything that docs/semantics.md says of a customer after an event."""
+    """Everything that docs/semantics.md specifies about a customer after an event."""
     where = f"{context} customer {picture.customer_id}"
     assert as_the_oracle_sees(step.customer, policy) == expected(picture), where
     assert step.customer.clock_ms < step.customer.due_at_ms <= next_change_ms(step.customer, policy), where
@@ -37,7 +37,7 @@ def expected(picture: Picture) -> dict[str, Any]:
 
 
 def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
-    """A customer in the oracle's words."""
+    """A customer in the form of the oracle's picture."""
     facts, standing = customer.facts, customer.standing
     answer, lock = facts.satisfaction, standing.lock
     return {
@@ -49,14 +49,14 @@ def as_the_oracle_sees(customer: Customer, policy: Policy) -> dict[str, Any]:
             "spend": facts.spend_minor,
             "last_day": facts.last_day_minor,
             "buckets": [
-                (one.number, one.purchases, one.orders, one.spend_minor) for one in buckets.listed(facts.buckets)
+                (one.number, one.purchases, one.orders, one.spend_minor) for one in buckets.unpack(facts.buckets)
             ],
             "steps": [
                 (one.at_ms, one.complaint_id, one.status, one.severity, one.category) for one in facts.complaints
             ],
             "answer": None if answer is None else (answer.at_ms, answer.score, answer.kind),
             "region": None if facts.region is None else (facts.region.at_ms, facts.region.name),
-            "word": None if facts.prospecting is None else (facts.prospecting.at_ms, facts.prospecting.marks),
+            "prospect": None if facts.prospecting is None else (facts.prospecting.at_ms, facts.prospecting.marks),
         },
         "standing": {
             "tier": standing.tier,

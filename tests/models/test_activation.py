@@ -1,4 +1,4 @@
-"""A policy that is activated on customers who are there already: what becomes of them, and which policies can't be."""
+"""Activating a policy for existing customers: what changes for them, and which policies can't be activated."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from models import decode, load
 from models.bodies import Command
 from models.customer import Customer
-from models.editions import EditionError, Editions
 from models.policy import Policy
-from models.succession import obstacles
+from models.policy.compatibility import obstacles
+from models.policy.editions import EditionError, Editions
 from streams.engine.policy_on_wire import edition_body
 from streams.workshop.compare.comparison import Comparing
 from streams.workshop.replay.fold import Replay
 from tests.builders import DAY, Wire, lock, ms, purchase, shipped_text
-from tests.models.test_editions import records, told
+from tests.models.test_editions import fold_in_batches, records
 from tests.models.test_parameters import FITTED
 from tests.running import policy_of
 from tests.strategies import logs, policy_texts
@@ -88,8 +88,8 @@ def test_customers_are_where_they_would_be_had_the_policy_been_in_force_all_alon
     at_ms = ms(log[place - 1]["occurred_at"])
     until_ms = ms(log[-1]["occurred_at"]) + data.draw(st.integers(0, 500)) * DAY
     begun = [*log[:place], activation(1, at_ms, after.text), *log[place:]]
-    _, switched = told(before, begun, data.draw(st.sampled_from([1, 3, 100])), until_ms)
-    _, all_along = told(after, log, 100, until_ms)
+    _, switched = fold_in_batches(before, begun, data.draw(st.sampled_from([1, 3, 100])), until_ms)
+    _, all_along = fold_in_batches(after, log, 100, until_ms)
     assert switched.keys() == all_along.keys()
     for key, state in switched.items():
         one, other = decode(state), decode(all_along[key])
@@ -117,7 +117,7 @@ def levels_are_comparable(before: Policy, after: Policy) -> bool:
 
 @settings(max_examples=30)
 @given(pairs(), timely_logs(), st.data())
-def test_whether_customers_are_judged_at_once_or_in_turn_the_bytes_are_the_same(
+def test_after_an_activation_judging_at_once_or_in_turn_gives_the_same_bytes(
     pair: tuple[Policy, Policy], log: list[Wire], data: st.DataObject
 ) -> None:
     before, after = pair
@@ -126,9 +126,9 @@ def test_whether_customers_are_judged_at_once_or_in_turn_the_bytes_are_the_same(
     at_ms = ms(log[place - 1]["occurred_at"])
     # There, and back again.
     begun = [*log[:place], activation(1, at_ms, after.text), *log[place:], activation(2, until_ms, before.text)]
-    at_once = told(before, begun, 1, until_ms)
-    assert told(before, begun, 3, until_ms) == at_once
-    assert told(before, begun, 100, until_ms) == at_once
+    at_once = fold_in_batches(before, begun, 1, until_ms)
+    assert fold_in_batches(before, begun, 3, until_ms) == at_once
+    assert fold_in_batches(before, begun, 100, until_ms) == at_once
     for bodies in at_once[0].values():
         for body in map(json.loads, bodies):
             since = ms(body["occurred_at"])
@@ -141,16 +141,16 @@ def test_whether_customers_are_judged_at_once_or_in_turn_the_bytes_are_the_same(
 def test_a_worker_that_takes_over_has_the_same_editions() -> None:
     own = load("annual-spend")
     other = newer(ANNUAL).replace('min_spend = "200.00"', 'min_spend = "250.00"')
-    editions = Editions.of(own).begun_with(command(1, other), 100)
+    editions = Editions.of(own).extended_by(command(1, other), 100)
     refitted = msgspec.json.decode(edition_body(2, 200, parameters=FITTED), type=Command)
-    for kept in (editions, editions.begun_with(refitted, 200), editions.begun_with(refitted, 200).settled()):
+    for kept in (editions, editions.extended_by(refitted, 200), editions.extended_by(refitted, 200).latest_only()):
         wire = msgspec.json.decode(msgspec.json.encode(kept.as_wire()))
         again = Editions.from_wire(own, wire)
         assert again.as_wire() == kept.as_wire()
         assert again.current == kept.current
         assert again.current.ref == "annual-spend@2"
-        assert again.needs_own == kept.needs_own
-    assert not editions.settled().needs_own
+        assert again.needs_table_policy == kept.needs_table_policy
+    assert not editions.latest_only().needs_table_policy
 
 
 def test_what_an_activated_policy_keeps_is_enough_to_go_back() -> None:
@@ -162,7 +162,7 @@ def test_what_an_activated_policy_keeps_is_enough_to_go_back() -> None:
         purchase("ada", "1", on="2024-04-01"),
         activation(2, ms("2024-05-01"), own.text),
     ]
-    _, customers = told(own, log, 10, ms("2024-05-02"))
+    _, customers = fold_in_batches(own, log, 10, ms("2024-05-02"))
     assert own.view(decode(customers[b"ada"]).facts, ms("2024-05-02")).at(ms("2024-05-02")).spend_minor == 30_100
 
 
@@ -206,7 +206,7 @@ def test_a_policy_that_can_not_follow_is_a_dead_letter_that_says_why(said: str, 
     own, text = load("annual-spend"), change(newer(ANNUAL))
     assert text != newer(ANNUAL)
     with pytest.raises(EditionError, match=said):
-        Editions.of(own).begun_with(command(1, text), 0)
+        Editions.of(own).extended_by(command(1, text), 0)
     replay = Replay(own)
     log = [purchase("ada", "90", on="2024-01-01"), activation(1, ms("2024-01-02"), text)]
     (batch,) = replay.fold(records(own, log))
@@ -215,16 +215,16 @@ def test_a_policy_that_can_not_follow_is_a_dead_letter_that_says_why(said: str, 
     assert replay.partition.editions.number == 0
 
 
-def test_an_activation_that_was_meant_for_another_policy_changes_nothing_but_the_number() -> None:
+def test_an_activation_meant_for_another_policy_changes_only_the_number() -> None:
     other = policy_of(newer(newer(ANNUAL)).replace("version = 2", "version = 3"))
     body = edition_body(1, 0, policy=newer(ANNUAL), follows="annual-spend@1")
     meant = msgspec.json.decode(body, type=Command)
-    assert Editions.of(load("annual-spend")).begun_with(meant, 0).current.ref == "annual-spend@2"
-    kept = Editions.of(other).begun_with(meant, 0)
+    assert Editions.of(load("annual-spend")).extended_by(meant, 0).current.ref == "annual-spend@2"
+    kept = Editions.of(other).extended_by(meant, 0)
     assert (kept.current.ref, kept.number) == ("annual-spend@3", 1)
 
 
-def test_a_comparison_takes_each_policy_as_it_is_given_whatever_was_activated_in_the_log() -> None:
+def test_a_comparison_ignores_policies_that_were_activated_in_the_log() -> None:
     first, second = load("annual-spend"), policy_of(newer(ANNUAL).replace('"200.00"', '"250.00"'))
     log = [
         purchase("ada", "220", on="2024-01-01"),
@@ -237,6 +237,6 @@ def test_a_comparison_takes_each_policy_as_it_is_given_whatever_was_activated_in
 
 def test_with_its_parameters_a_policy_that_names_a_file_can_be_activated() -> None:
     named = CHANGES[6][1](newer(ANNUAL))
-    editions = Editions.of(load("annual-spend")).begun_with(command(1, named, FITTED), 0)
+    editions = Editions.of(load("annual-spend")).extended_by(command(1, named, FITTED), 0)
     assert editions.current.risk.card.silence == 1.2
-    assert editions.current.told_as == "annual-spend@2/1"
+    assert editions.current.label == "annual-spend@2/1"

@@ -42,7 +42,7 @@ def complaining(policy: Policy) -> Fold:
     return fold
 
 
-def test_a_risen_level_opens_an_alert_with_all_that_whoever_takes_it_up_wants_to_know(fold: Fold) -> None:
+def test_a_risen_level_opens_an_alert_with_what_its_handler_needs_to_know(fold: Fold) -> None:
     (body,) = said(fold.outputs)
     after = body["after"]
     assert (body["change"], body["before"], body["cause"]) == ("opened", None, "the-complaint")
@@ -59,7 +59,7 @@ def test_a_risen_level_opens_an_alert_with_all_that_whoever_takes_it_up_wants_to
     assert after["contributions"]
 
 
-def test_who_acknowledges_first_has_it_and_another_only_if_it_is_given_to_them(fold: Fold) -> None:
+def test_the_first_to_acknowledge_owns_the_alert_until_it_is_reassigned(fold: Fold) -> None:
     assert changes(fold.apply(act_on_alert("ada", "acknowledged", on=START_MS + 1, actor="mia", id="a1"))) == [
         "acknowledged"
     ]
@@ -84,7 +84,7 @@ def test_a_deadline_that_passes_is_announced_once_at_its_very_instant(fold: Fold
     ]
 
 
-def test_who_was_contacted_in_time_is_no_breach(fold: Fold) -> None:
+def test_a_contact_before_the_deadline_is_no_breach(fold: Fold) -> None:
     fold.apply(act_on_alert("ada", "contacted", on=START_MS + HOUR, actor="mia"))
     assert said(fold.advance(START_MS + 3 * DAY)) == []
 
@@ -103,7 +103,7 @@ def test_a_snoozed_alert_wakes_when_it_gets_worse(fold: Fold) -> None:
     assert changes(fold.apply(complaint("ada", "c2", on=START_MS + HOUR, severity="critical")))[0] == "woke"
 
 
-def test_after_a_closed_alert_the_next_is_held_for_the_cool_down_and_opens_at_its_end() -> None:
+def test_after_a_closed_alert_the_next_is_held_until_the_cool_down_ends() -> None:
     fold = complaining(policy(cool_down="2d"))
     fold.apply(act_on_alert("ada", "saved", on=START_MS + HOUR, actor="mia"))
     fold.apply(purchase("ada", "10", on=START_MS + 2 * HOUR))
@@ -116,7 +116,7 @@ def test_after_a_closed_alert_the_next_is_held_for_the_cool_down_and_opens_at_it
     assert (opened["change"], opened["occurred_at"]) == ("opened", "2024-01-03T01:00:00Z")
 
 
-def test_no_alert_about_silence_while_a_complaint_is_open_and_one_as_soon_as_it_is_resolved() -> None:
+def test_an_alert_about_silence_waits_until_the_open_complaint_is_resolved() -> None:
     fold = Fold(POLICY)
     for week in range(5):
         fold.apply(purchase("ada", "10", on=START_MS + 7 * week * DAY))

@@ -1,4 +1,4 @@
-"""The backtest: CDNOW's figures, and a leak that is planted and has to be found."""
+"""The backtest: CDNOW's figures, and planted look-aheads that must be found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from models import load, units
 from models.fitting import backtest as testing
-from models.fitting.alerts import Announced, team_measures
+from models.fitting.alerts import CustomerAnnouncements, team_measures
 from models.fitting.backtest import Baseline, Contender, FittedCard, FittedModel, Lesson, LookAhead, PolicyAsItIs
 from models.fitting.fit import fit, fit_risk, origins
 from models.fitting.history import Flags, Floats, History, HistoryBuilder, Snapshot
@@ -83,11 +83,11 @@ def test_rolled_through_the_cdnow_master_the_card_is_best_and_calibrated(master:
     card = next(one for one in found.results if one.name == "score card, fitted")
     assert card.auc == max(one.auc for one in found.results)
     assert card.brier == min(one.brier for one in found.results)
-    probability, churned = card.together
+    probability, churned = card.pooled
     assert probability.mean() == pytest.approx(churned.mean(), abs=0.02)
 
 
-def test_the_fit_to_the_sample_finds_the_published_parameters_where_it_sees_what_was_published() -> None:
+def test_the_fit_to_the_published_period_uses_the_published_customers() -> None:
     """The paper's period: purchases to 1997-09-30, and customers as they were known then."""
     known = history_of(cdnow()).known_at(CUT_MS)
     at = origins(known.begins_ms, known.ends_ms, 60 * DAY)
@@ -108,7 +108,7 @@ class Clairvoyant:
     name: str = "clairvoyant"
     is_baseline: bool = False
 
-    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> testing.Predicts:
+    def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> testing.Predictor:
         return lambda snapshot: np.where(self.history.buys_within(snapshot, DAY), 0.4, 0.5)
 
 
@@ -160,7 +160,7 @@ def test_a_log_that_is_too_short_is_refused_with_what_it_takes(sample: History) 
         origins(sample.begins_ms, sample.ends_ms, 400 * DAY)
 
 
-def test_a_log_in_which_all_come_back_is_refused() -> None:
+def test_a_log_in_which_all_customers_buy_again_is_refused() -> None:
     log = [
         purchase(f"c{who}", "10", on=ms("2024-01-01") + day * DAY) for who in range(200) for day in range(0, 400, 10)
     ]
@@ -168,7 +168,7 @@ def test_a_log_in_which_all_come_back_is_refused() -> None:
         testing.backtest(history_of(log), contenders, [ms("2024-08-01")], HORIZON_MS, silent)
 
 
-# ---------------------------------------------------------------- what the team would have felt
+# ---------------------------------------------------------------- what the team would have seen
 def test_alerts_losses_and_lead_times_are_counted_by_hand() -> None:
     log = [
         # Ada is lost once: nothing for 90 days after 10 January; an alert 60 days after it.
@@ -180,9 +180,11 @@ def test_alerts_losses_and_lead_times_are_counted_by_hand() -> None:
     ]  # fmt: skip
     history = history_of(log)
     announced = {
-        "ada": Announced((ms("2024-03-10"),), ((ms("2024-03-10"), 2**62),), 0, 1),
-        "bob": Announced((ms("2024-02-01"),), ((ms("2024-02-01"), ms("2024-03-01")),), 2, 2),
-        "eve": Announced((ms("2023-12-01"), ms("2024-02-15")), ((ms("2023-12-01"), ms("2024-06-10")),), 0, 2),
+        "ada": CustomerAnnouncements((ms("2024-03-10"),), ((ms("2024-03-10"), 2**62),), 0, 1),
+        "bob": CustomerAnnouncements((ms("2024-02-01"),), ((ms("2024-02-01"), ms("2024-03-01")),), 2, 2),
+        "eve": CustomerAnnouncements(
+            (ms("2023-12-01"), ms("2024-02-15")), ((ms("2023-12-01"), ms("2024-06-10")),), 0, 2
+        ),
     }
     found = team_measures(history, announced, ms("2024-01-01"), HORIZON_MS)
     # Until 2024-06-03: alerts of ada (right), bob (wrong), eve (right: the next purchase is 116 days later).

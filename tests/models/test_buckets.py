@@ -1,4 +1,4 @@
-"""Buckets as packed bytes against a dict: whatever is added in whatever order, the same contents are the same bytes."""
+"""Buckets as packed bytes, compared with a dict: in any order of additions, equal contents have equal bytes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_is_added_is_held_after_every_addition(additions: list[Addition]) -
     for addition in additions:
         data = buckets.add(data, *addition)
         model.add(*addition)
-        assert buckets.listed(data) == model.listed()
+        assert buckets.unpack(data) == model.listed()
         assert buckets.rows(data) == [tuple(one) for one in model.listed()]
         assert buckets.count(data) == len(model.held)
         for index, one in enumerate(model.listed()):
@@ -102,22 +102,22 @@ def test_the_same_contents_are_the_same_bytes_whatever_the_order_of_adding(
     # Nor does it matter that more was there once.
     more = buckets.add(buckets.add(data, 5, 70_000, -40_000, 2**40), 471_000, 1, 1, -(2**33))
     assert buckets.add(buckets.add(more, 471_000, -1, -1, 2**33), 5, -70_000, 40_000, -(2**40)) == data
-    assert buckets.packed(model.listed()) == data
+    assert buckets.pack(model.listed()) == data
 
 
 @given(ADDITIONS)
 def test_what_is_listed_packs_to_the_same_bytes(additions: list[Addition]) -> None:
     data, _ = filled(additions)
-    assert buckets.packed(buckets.listed(data)) == data
-    assert buckets.packed(iter(buckets.rows(data))) == data
-    assert buckets.listed(buckets.packed(buckets.listed(data))) == buckets.listed(data)
+    assert buckets.pack(buckets.unpack(data)) == data
+    assert buckets.pack(iter(buckets.rows(data))) == data
+    assert buckets.unpack(buckets.pack(buckets.unpack(data))) == buckets.unpack(data)
 
 
 @given(ADDITIONS, NUMBERS)
 def test_since_keeps_the_later_buckets_as_if_there_had_been_no_others(additions: list[Addition], number: int) -> None:
     data, model = filled(additions)
     later = [one for one in model.listed() if one.number >= number]
-    assert buckets.listed(buckets.since(data, number)) == later
+    assert buckets.unpack(buckets.since(data, number)) == later
     assert buckets.since(data, number) == filled([tuple(one) for one in later])[0]
     assert buckets.since(data, -1) == buckets.since(data, 0) == data
 

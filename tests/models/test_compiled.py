@@ -1,6 +1,6 @@
-"""The compiled core against the Python it is made of: the same bytes; and it is used only while it fits the sources.
+"""The compiled core gives the same bytes as the Python sources, and is used only for exactly these sources.
 
-Run as a program, this prints what the core that is in use makes of a fixed log.
+Run as a program, this prints what the core in use computes from a fixed log.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.builders import DAY, ROOT, SHIPPED, Wire, ms, policy_text, shipped_te
 from tests.running import policy_of
 
 ONE_IN = 3
-"""Of so many customers one is taken, with all that they bought."""
+"""One in so many customers is taken, with all their purchases."""
 A_BATCH = 400
 UNTIL_MS = ms("2001-01-01")
 RUNS_SECONDS = 250
@@ -43,7 +43,7 @@ needs_compiled = pytest.mark.skipif(
 )
 
 
-# ---------------------------------------------------------------- a program: what a core makes of a log
+# ---------------------------------------------------------------- a program: what a core computes from a log
 def policies() -> dict[str, Policy]:
     """The shipped ones, and one with another window, direct loss and a late deadline."""
     anniversary = policy_text(
@@ -256,7 +256,7 @@ def test_what_is_compiled_are_sources_that_exist() -> None:
 
 
 @needs_compiled
-def test_a_changed_line_takes_effect_though_an_older_compiled_form_lies_there(tmp_path: Path) -> None:
+def test_a_changed_source_takes_effect_even_if_an_older_compiled_form_exists(tmp_path: Path) -> None:
     copied_sources(tmp_path)
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "compiled").symlink_to(_compiled.folder().parent)

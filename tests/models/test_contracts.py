@@ -1,4 +1,4 @@
-"""The output contracts, held against what the fold really tells."""
+"""The output contracts, compared with the fold's real outputs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from models import contracts, load, units
 from models.outputs import ALERTS
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from tests.builders import ms, some_customers
-from tests.outputs import folded, varied_log
+from tests.outputs import all_outputs, varied_log
 from tests.running import policy_of
 from tests.strategies import logs, policy_texts
 
 
 def written(body: Any) -> dict[str, Any]:
-    """A decoded body as it would be told: times as the fold writes them."""
+    """A decoded body as JSON again: times as the fold writes them."""
 
     def in_words(value: Any) -> str:
         assert isinstance(value, datetime), value
@@ -42,12 +42,12 @@ def assert_no_drift(topic: str, value: bytes) -> Any:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_contracts_say_all_that_a_shipped_policy_tells_of_the_cdnow_customers(name: str) -> None:
+def test_the_contracts_cover_all_outputs_of_shipped_policies_on_cdnow(name: str) -> None:
     policy = load(name)
     seen: Counter[tuple[str, str]] = Counter()
     # All of them under one policy, under each of the others a part: of each kind there are dozens.
     log = some_customers(varied_log(policy), 1 if name == "annual-spend" else 3, SHIPPED.index(name))
-    for topic, value in folded(policy, log):
+    for topic, value in all_outputs(policy, log):
         body = assert_no_drift(topic, value)
         seen[topic, getattr(body, "change", "")] += 1
     expected = {
@@ -57,15 +57,15 @@ def test_the_contracts_say_all_that_a_shipped_policy_tells_of_the_cdnow_customer
         for change in contracts.changes_of(body) or ("",)
         if topic != "life-cycle" or policy.life is not None
     }
-    if policy.relative is None:  # no census draws lines here, so nobody rises
+    if policy.relative is None:  # no census computes thresholds here, so nobody rises
         assert set(seen) >= expected
     assert set(seen) <= expected
 
 
 @given(policy_texts(), logs(), st.integers(0, 800))
-def test_the_contracts_say_all_that_a_random_log_brings_about(text: str, log: list[Any], more_days: int) -> None:
+def test_the_contracts_cover_all_outputs_of_random_logs(text: str, log: list[Any], more_days: int) -> None:
     policy = policy_of(text)
-    for topic, value in folded(policy, log, max(ms(one["occurred_at"]) for one in log) + more_days * units.DAY_MS):
+    for topic, value in all_outputs(policy, log, max(ms(one["occurred_at"]) for one in log) + more_days * units.DAY_MS):
         assert_no_drift(topic, value)
 
 
@@ -95,7 +95,7 @@ def test_a_field_that_came_later_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "error"),
     [
         ({"change": "sung"}, r"'sung' - at `\$\.change`; alerts has opened, held"),
         ({"change": "upgrade"}, r"'upgrade' - at `\$\.change`"),
@@ -104,8 +104,8 @@ def test_a_field_that_came_later_is_passed_over() -> None:
         ({"occurred_at": "2026-01-31T12:00:00"}, r"`\$\.occurred_at`"),
     ],
 )
-def test_a_body_that_breaks_the_contract_is_refused_with_where(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(msgspec.ValidationError, match=told):
+def test_a_body_that_breaks_the_contract_is_refused_with_where(change: dict[str, Any], error: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=error):
         contracts.decode(ALERTS, json.dumps(ALERT | change).encode())
 
 

@@ -1,4 +1,4 @@
-"""Editions: judged lazily is judged eagerly, the lines are where the customers are, and what does not fit is refused."""
+"""Editions: judging lazily equals judging eagerly, thresholds follow the customers, and an edition that does not fit is refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from models import load
 from models.bodies import Breakpoints, Command
-from models.editions import Edition, EditionError, Editions
-from models.policy import Relative
-from models.relative import Census
-from models.tiers import NOT_DRAWN_MINOR
+from models.policy import RelativeRules
+from models.policy.census import Census
+from models.policy.editions import Edition, EditionError, Editions
+from models.tiers import THRESHOLD_UNKNOWN_MINOR
 from streams.engine.merge import Record
 from streams.engine.policy_on_wire import edition_body
 from streams.worker.census import Count, counted, thresholds_of
@@ -40,8 +40,8 @@ PYRAMID = policy_of(
 
 
 def begin(number: int, at: str | int, iron: int, gold: int) -> Wire:
-    lines = Breakpoints(as_of_ms=ms(at), customers=9, top_spend_minor=[iron, gold])
-    return {"topic": "commands", **json.loads(edition_body(number, ms(at), lines))}
+    thresholds = Breakpoints(as_of_ms=ms(at), customers=9, top_spend_minor=[iron, gold])
+    return {"topic": "commands", **json.loads(edition_body(number, ms(at), thresholds))}
 
 
 def records(policy: Any, log: list[Wire]) -> list[Record]:
@@ -54,9 +54,11 @@ def records(policy: Any, log: list[Wire]) -> list[Record]:
     return found
 
 
-def told(policy: Any, log: list[Wire], batch: int, until_ms: int) -> tuple[dict[str, list[bytes]], dict[bytes, bytes]]:
+def fold_in_batches(
+    policy: Any, log: list[Wire], batch: int, until_ms: int
+) -> tuple[dict[str, list[bytes]], dict[bytes, bytes]]:
     """The announcements by customer, and the customers, folded in batches of a size."""
-    replay, found = Replay(policy, with_recorded_lines=True), defaultdict(list)
+    replay, found = Replay(policy, with_recorded_thresholds=True), defaultdict(list)
     every = records(policy, log)
     for begin in range(0, len(every), batch):
         for done in replay.fold(every[begin : begin + batch]):
@@ -83,14 +85,14 @@ def logs_with_editions(draw: st.DrawFn) -> list[Wire]:
 
 @settings(max_examples=60)
 @given(logs_with_editions())
-def test_whether_customers_are_judged_at_once_or_when_their_turn_comes_the_bytes_are_the_same(log: list[Wire]) -> None:
+def test_judging_customers_at_once_or_in_turn_gives_the_same_bytes(log: list[Wire]) -> None:
     until_ms = max(ms(wire["occurred_at"]) for wire in log) + 400 * DAY
-    at_once = told(PYRAMID, log, 1, until_ms)
-    assert told(PYRAMID, log, len(log), until_ms) == at_once
-    assert told(PYRAMID, log, 3, until_ms) == at_once
+    at_once = fold_in_batches(PYRAMID, log, 1, until_ms)
+    assert fold_in_batches(PYRAMID, log, len(log), until_ms) == at_once
+    assert fold_in_batches(PYRAMID, log, 3, until_ms) == at_once
 
 
-def test_a_tier_change_that_new_lines_bring_about_names_the_edition_and_its_instant() -> None:
+def test_a_tier_change_by_new_thresholds_names_the_edition_and_its_instant() -> None:
     log = [
         purchase("ada", "100", on="2024-01-01"),
         purchase("bob", "10", on="2024-01-01"),
@@ -98,7 +100,7 @@ def test_a_tier_change_that_new_lines_bring_about_names_the_edition_and_its_inst
         purchase("bob", "1", on="2024-01-05"),
         begin(2, "2024-01-06", 1000, 1100),
     ]
-    found, _ = told(PYRAMID, log, 10, ms("2024-01-07"))
+    found, _ = fold_in_batches(PYRAMID, log, 10, ms("2024-01-07"))
     upgrades = [
         (body["customer_id"], body["occurred_at"], body["cause"], body["policy"], body["after"]["tier"])
         for bodies in found.values()
@@ -112,8 +114,8 @@ def test_a_tier_change_that_new_lines_bring_about_names_the_edition_and_its_inst
     ]
 
 
-def test_a_profile_under_a_new_edition_replaces_the_one_before_though_nothing_was_announced() -> None:
-    replay = Replay(PYRAMID, with_recorded_lines=True)
+def test_a_new_edition_replaces_the_profile_even_if_nothing_is_announced() -> None:
+    replay = Replay(PYRAMID, with_recorded_thresholds=True)
     log = [purchase("ada", "10", on="2024-01-01"), begin(1, "2024-01-02", 5000, 6000)]
     revisions = []
     for number in range(2):
@@ -126,10 +128,10 @@ def test_a_profile_under_a_new_edition_replaces_the_one_before_though_nothing_wa
     assert revisions == [1, 2]
 
 
-def test_before_the_first_census_nobody_is_in_a_tier_by_share_and_the_profile_says_why() -> None:
+def test_before_the_first_census_no_tier_by_share_is_reached_and_profiles_say_why() -> None:
     from models import decode, profile
 
-    replay = Replay(PYRAMID, with_recorded_lines=True)
+    replay = Replay(PYRAMID, with_recorded_thresholds=True)
     list(replay.fold(records(PYRAMID, [purchase("ada", "1000000", on="2024-01-01")])))
     written = profile(decode(replay.partition.customers[b"ada"]), "ada", PYRAMID)
     assert written is not None
@@ -138,27 +140,27 @@ def test_before_the_first_census_nobody_is_in_a_tier_by_share_and_the_profile_sa
     assert body["reaches"]["text"] == "spend among the highest, once a census has drawn the line reaches iron"
 
 
-def test_parameters_change_scores_and_keep_lines_and_lines_keep_parameters() -> None:
+def test_parameters_change_scores_and_keep_thresholds_and_thresholds_keep_parameters() -> None:
     editions = Editions.of(PYRAMID)
-    editions = editions.begun_with(command(1, parameters=FITTED), 10)
-    editions = editions.begun_with(command(2, lines=[5, 6]), 20)
+    editions = editions.extended_by(command(1, parameters=FITTED), 10)
+    editions = editions.extended_by(command(2, thresholds=[5, 6]), 20)
     assert editions.number == 2
     assert editions.current.risk.card.silence == 1.2
     assert [tier.min_spend_minor for tier in editions.current.ladder.tiers] == [None, 5, 6]
-    editions = editions.begun_with(command(3, parameters=FITTED), 5)
+    editions = editions.extended_by(command(3, parameters=FITTED), 5)
     assert [tier.min_spend_minor for tier in editions.current.ladder.tiers] == [None, 5, 6]
     # One that comes late is in force from where the one before is.
     assert editions.latest.effective_ms == 20
-    assert editions.current.told_as == "small@1/3"
+    assert editions.current.label == "small@1/3"
     assert editions.current.ref == "small@1"
 
 
 def test_editions_survive_a_marker() -> None:
     editions = Editions.of(PYRAMID)
     for number in range(1, 4):
-        made = command(number, lines=[number, 10]) if number != 2 else command(2, parameters=FITTED)
-        editions = editions.begun_with(made, number * 100)
-    for kept in (editions, editions.settled(), Editions.of(PYRAMID)):
+        made = command(number, thresholds=[number, 10]) if number != 2 else command(2, parameters=FITTED)
+        editions = editions.extended_by(made, number * 100)
+    for kept in (editions, editions.latest_only(), Editions.of(PYRAMID)):
         again = Editions.from_wire(PYRAMID, msgspec.json.decode(msgspec.json.encode(kept.as_wire())))
         assert again.number == kept.number
         assert again.current.ladder == kept.current.ladder
@@ -168,8 +170,8 @@ def test_editions_survive_a_marker() -> None:
         assert [(before.edition, one.number, one.effective_ms) for before, one in again.steps_from(0)] == steps
 
 
-def command(number: int, lines: list[int] | None = None, parameters: Any = None) -> Command:
-    made = None if lines is None else Breakpoints(as_of_ms=0, customers=1, top_spend_minor=lines)
+def command(number: int, thresholds: list[int] | None = None, parameters: Any = None) -> Command:
+    made = None if thresholds is None else Breakpoints(as_of_ms=0, customers=1, top_spend_minor=thresholds)
     body = edition_body(number, 1000, made, parameters)
     return msgspec.json.decode(body, type=Command)
 
@@ -177,14 +179,14 @@ def command(number: int, lines: list[int] | None = None, parameters: Any = None)
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (command(3, lines=[1, 2]), "edition 3 does not follow edition 0"),
-        (command(1, lines=[1, 2, 3]), "asks for 2 lines of spend"),
-        (command(1, lines=[2, 1]), "breakpoints have to ascend"),
+        (command(3, thresholds=[1, 2]), "edition 3 does not follow edition 0"),
+        (command(1, thresholds=[1, 2, 3]), "asks for 2 lines of spend"),
+        (command(1, thresholds=[2, 1]), "breakpoints have to ascend"),
     ],
 )
 def test_an_edition_that_does_not_fit_is_refused(made: Command, said: str) -> None:
     with pytest.raises(EditionError, match=said):
-        Editions.of(PYRAMID).begun_with(made, 0)
+        Editions.of(PYRAMID).extended_by(made, 0)
 
 
 def test_an_edition_that_does_not_fit_is_a_dead_letter_and_a_repeated_one_nothing() -> None:
@@ -194,7 +196,7 @@ def test_an_edition_that_does_not_fit_is_a_dead_letter_and_a_repeated_one_nothin
         begin(1, "2024-01-02", 1, 2),
         begin(1, "2024-01-03", 500, 600),
     ]
-    replay = Replay(PYRAMID, with_recorded_lines=True)
+    replay = Replay(PYRAMID, with_recorded_thresholds=True)
     (batch,) = replay.fold(records(PYRAMID, log))
     assert [(letter.code, letter.record.offset) for letter in batch.dead_letters] == [("bad_edition", 1)]
     assert replay.partition.editions.number == 1
@@ -202,7 +204,7 @@ def test_an_edition_that_does_not_fit_is_a_dead_letter_and_a_repeated_one_nothin
 
 
 @pytest.mark.parametrize("name", ["pyramid", "rfm-quintiles"])
-def test_a_replay_draws_its_own_lines_and_those_that_a_worker_drew_give_the_same_bytes(name: str) -> None:
+def test_a_replays_own_thresholds_and_those_of_a_worker_give_the_same_bytes(name: str) -> None:
     policy = load(name)
     log = [
         purchase(f"c{who}", str(who + 1), on=ms("2024-01-01") + (who * 7 % 11) * DAY + who, id=f"p{who}-{time}")
@@ -217,20 +219,22 @@ def test_a_replay_draws_its_own_lines_and_those_that_a_worker_drew_give_the_same
             found[output.customer_id].append(output.body)
         noted += [one for one in done.editions.as_wire() if one["edition"] and one not in noted]
     assert own.partition.editions.number > 5
-    # The same events with the recorded lines among them.
+    # The same events, with the recorded thresholds among them.
     recorded = list(log)
     for one in noted:
-        lines = msgspec.convert(one["breakpoints"], Breakpoints)
-        recorded.append({"topic": "commands", **json.loads(edition_body(one["edition"], lines.as_of_ms, lines))})
+        thresholds = msgspec.convert(one["breakpoints"], Breakpoints)
+        recorded.append(
+            {"topic": "commands", **json.loads(edition_body(one["edition"], thresholds.as_of_ms, thresholds))}
+        )
     # At the same instant a command comes after a purchase; the census was taken before it.
     recorded.sort(key=lambda wire: (ms(wire["occurred_at"]), wire["topic"] != "commands"))
-    again, customers = told(policy, recorded, 7, until_ms)
+    again, customers = fold_in_batches(policy, recorded, 7, until_ms)
     assert again == dict(found)
     assert customers == own.partition.customers
 
 
-# ---------------------------------------------------------------- the lines
-SHARES = Relative(DAY, ((1, 0.2), (2, 0.05), (3, 0.01)), ("recency", "frequency", "monetary"))
+# ---------------------------------------------------------------- the thresholds
+SHARES = RelativeRules(DAY, ((1, 0.2), (2, 0.05), (3, 0.01)), ("recency", "frequency", "monetary"))
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=300))
@@ -241,16 +245,16 @@ def test_a_tier_by_share_holds_at_least_its_share_and_no_more_but_for_ties(spend
         census.orders.append(one % 7 + 1)
         census.recency_ms.append(50 - one)
     found = census.breakpoints(SHARES)
-    for (_, share), line in zip(SHARES.top_shares, found.top_spend_minor, strict=True):
+    for (_, share), threshold in zip(SHARES.top_shares, found.top_spend_minor, strict=True):
         wanted = max(round(share * len(spend)), 1)
-        assert sum(one >= line for one in spend) >= wanted
-        assert sum(one > line for one in spend) < wanted
+        assert sum(one >= threshold for one in spend) >= wanted
+        assert sum(one > threshold for one in spend) < wanted
     assert found.top_spend_minor == sorted(found.top_spend_minor)
-    for part, line in enumerate(found.monetary_minor, 1):
-        assert sum(one < line for one in spend) <= len(spend) * part // 5
+    for part, threshold in enumerate(found.monetary_minor, 1):
+        assert sum(one < threshold for one in spend) <= len(spend) * part // 5
 
 
-def test_of_a_million_customers_in_eight_partitions_no_line_is_off_by_more_than_one_percent() -> None:
+def test_a_million_customers_in_eight_partitions_give_thresholds_within_one_percent() -> None:
     random = np.random.default_rng(7)
     spend = random.lognormal(8, 1.5, 1_000_000).astype(np.int64)
     orders = random.poisson(3, 1_000_000) + 1
@@ -265,18 +269,18 @@ def test_of_a_million_customers_in_eight_partitions_no_line_is_off_by_more_than_
     found = thresholds_of(counts, SHARES)
     assert found is not None
     assert found.customers == 1_000_000
-    for (_, share), line in zip(SHARES.top_shares, found.top_spend_minor, strict=True):
-        assert (spend >= line).mean() == pytest.approx(share, abs=0.005)
-    for lines, values in ((found.monetary_minor, spend), (found.recency_ms, recency)):
-        for part, line in enumerate(lines, 1):
-            assert (values < line).mean() == pytest.approx(part / 5, abs=0.01)
-    # Orders are few different numbers: each line is one that an exact count might have drawn a hair above or below.
-    for part, line in enumerate(found.frequency, 1):
-        assert (orders < line).mean() <= part / 5 + 0.01
-        assert (orders <= line).mean() >= part / 5 - 0.01
+    for (_, share), threshold in zip(SHARES.top_shares, found.top_spend_minor, strict=True):
+        assert (spend >= threshold).mean() == pytest.approx(share, abs=0.005)
+    for thresholds, values in ((found.monetary_minor, spend), (found.recency_ms, recency)):
+        for part, threshold in enumerate(thresholds, 1):
+            assert (values < threshold).mean() == pytest.approx(part / 5, abs=0.01)
+    # Orders are few different numbers: each threshold is one that an exact count might have drawn a hair above or below.
+    for part, threshold in enumerate(found.frequency, 1):
+        assert (orders < threshold).mean() <= part / 5 + 0.01
+        assert (orders <= threshold).mean() >= part / 5 - 0.01
 
 
-def test_partitions_without_customers_hold_nobody_up_and_nobody_at_all_draws_no_line() -> None:
+def test_a_census_skips_empty_partitions_and_needs_at_least_one_customer() -> None:
     empty, one = Census(ms("2090-01-01")), Census(5)
     one.spend_minor.append(300)
     one.orders.append(1)
@@ -290,11 +294,12 @@ def test_partitions_without_customers_hold_nobody_up_and_nobody_at_all_draws_no_
 # ---------------------------------------------------------------- segments
 def test_every_cell_of_five_by_five_by_five_has_one_of_ten_segments() -> None:
     policy = load("rfm-quintiles")
-    lines = Breakpoints(
+    thresholds = Breakpoints(
         as_of_ms=0, customers=100, recency_ms=[10, 20, 30, 40], frequency=[2, 3, 4, 5], monetary_minor=[20, 30, 40, 50]
     )
-    drawn = Editions([Edition(-1, policy)]).begun_with(
-        Command(event_id="e", customer_id="*", command="use_edition", occurred_at=0, edition=1, breakpoints=lines), 0
+    drawn = Editions([Edition(-1, policy)]).extended_by(
+        Command(event_id="e", customer_id="*", command="use_edition", occurred_at=0, edition=1, breakpoints=thresholds),
+        0,
     )
     from models.facts import Measures
 
@@ -312,5 +317,5 @@ def test_every_cell_of_five_by_five_by_five_has_one_of_ten_segments() -> None:
     assert found[1, 1, 1] == "lost"
 
 
-def test_without_lines_there_is_no_tier_to_reach() -> None:
-    assert [tier.min_spend_minor for tier in load("pyramid").ladder.tiers[1:]] == [NOT_DRAWN_MINOR] * 3
+def test_without_thresholds_there_is_no_tier_to_reach() -> None:
+    assert [tier.min_spend_minor for tier in load("pyramid").ladder.tiers[1:]] == [THRESHOLD_UNKNOWN_MINOR] * 3

@@ -1,4 +1,4 @@
-"""Decoding: every reason code, and that no bytes at all make it raise."""
+"""Decoding: every reason code, and no bytes make it raise."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ REJECTED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("code", "record", "names"), REJECTED)
-def test_what_cannot_be_used_is_rejected_with_a_code_and_a_sentence_that_names_the_field(
+def test_invalid_input_is_rejected_with_a_code_and_a_sentence_naming_the_field(
     code: str, record: Any, names: str
 ) -> None:
     if isinstance(record, tuple):
@@ -296,6 +296,6 @@ def test_no_time_makes_decoding_raise(written: str, offset: str, timestamp_ms: i
     assert_decided(decoded(REFUND, original_occurred_at=written + offset))
 
 
-def test_a_decoder_can_be_made_of_rates_alone() -> None:
+def test_a_decoder_needs_only_rates() -> None:
     decoder = Decoder({"USD": (1, 1)})
     assert isinstance(event_of(decoder, purchase("ada", "1", on=0)), Event)

@@ -371,7 +371,9 @@ def test_every_spend_has_a_likelihood_under_any_parameters(
 
 
 @given(st.floats(0.01, 100), st.floats(1.01, 100), st.floats(0.01, 1e6), st.integers(0, 10_000), st.floats(0, 1e9))
-def test_expected_spend_lies_between_ones_own_and_everybodys(p: float, q: float, v: float, n: int, mean: float) -> None:
+def test_expected_spend_lies_between_the_own_mean_and_that_of_all(
+    p: float, q: float, v: float, n: int, mean: float
+) -> None:
     model = GammaGamma(p, q, v)
     everybodys = model.expected_spend(0, 0.0)
     low, high = sorted((everybodys, mean))
@@ -459,7 +461,7 @@ def test_a_weight_is_positive(weight: float) -> None:
 
 
 @pytest.mark.parametrize(("n", "mean"), [(0, 5), (1, 0), (1, -3), (math.nan, 5), (1, math.inf)])
-def test_who_spent_nothing_is_to_be_left_out(n: float, mean: float) -> None:
+def test_a_customer_who_spent_nothing_is_refused(n: float, mean: float) -> None:
     with pytest.raises(FitError, match=r"row 1 has .* leave the others out"):
         fit_spend([1, n], [5, mean])
 
@@ -494,7 +496,7 @@ def test_an_end_that_only_one_start_comes_to_is_not_believed() -> None:
         maximise(two_hills, [(start,) for start in starts], 1000, lambda _: "")
 
 
-def test_the_highest_end_that_two_starts_come_to_is_the_maximum() -> None:
+def test_the_highest_end_that_two_starts_reach_is_the_maximum() -> None:
     starts = [math.exp(-2.1), math.exp(1.9), math.exp(2.2)]
     found = maximise(two_hills, [(start,) for start in starts], 1000, lambda _: "")
     assert found.starts_agreed == 2

@@ -1,4 +1,4 @@
-"""Whatever bytes come in: decoding neither raises nor takes long, and what it accepts can be folded, kept and told.
+"""Fuzzing: decoding arbitrary bytes neither raises nor takes long, and accepted events can be folded, encoded and announced.
 
 Times are compared with those of an ordinary event in the same run, never with a clock.
 """
@@ -71,7 +71,7 @@ SHOP = SHOPS[0]
 ORDINARY = SHOP.wires[0]
 
 Fields = list[tuple[bytes, bytes]]
-"""A body before it is written: names and values as JSON, so that both may be wrong, and names may be there twice."""
+"""A body before encoding: names and values as JSON text, so that both may be malformed, and names may be repeated."""
 
 
 def fields_of(wire: Wire) -> Fields:
@@ -110,7 +110,7 @@ def check_rejected(rejected: Rejected) -> None:
 
 
 def check_folding(shop: Shop, customer: Customer | None, event: Event) -> Customer | None:
-    """The event can be folded; the customer can be kept, and told as they are and long afterwards."""
+    """The event can be folded, the customer encoded, and their profile written now and long afterwards."""
     who = event.customer_id
     assert who.encode().decode() == who
     following, outputs = apply(customer, event, shop.policy)
@@ -121,8 +121,8 @@ def check_folding(shop: Shop, customer: Customer | None, event: Event) -> Custom
     later, later_outputs = advance(following, LATEST_MS, shop.policy, who)
     for state in (following, later):
         assert decode(encode(state)) == state
-        told = profile(state, who, shop.policy)
-        assert told is None or strictly_json(told)["customer_id"] == who
+        body = profile(state, who, shop.policy)
+        assert body is None or strictly_json(body)["customer_id"] == who
     for output in (*outputs, *later_outputs):
         assert strictly_json(output.body)["customer_id"] == output.customer_id == who
     return following
@@ -182,7 +182,7 @@ def test_no_extreme_value_of_any_field_makes_decoding_or_folding_raise() -> None
                 check(SHOP, wire["topic"], value)
 
 
-def test_no_extreme_value_of_an_unknown_or_repeated_field_makes_decoding_or_folding_raise() -> None:
+def test_no_extreme_unknown_or_repeated_field_makes_decoding_or_folding_raise() -> None:
     for value in EXTREMES:
         check(SHOP, "purchases", written([*fields_of(ORDINARY), (b'"shop"', value)]))
         check(SHOP, "purchases", written([*fields_of(ORDINARY), (b'"amount"', value)]))
@@ -192,7 +192,7 @@ def test_no_extreme_value_of_an_unknown_or_repeated_field_makes_decoding_or_fold
 
 
 @pytest.mark.parametrize("text", LONE_SURROGATES)
-def test_a_lone_surrogate_in_any_field_is_rejected_since_no_key_and_no_output_can_hold_it(text: bytes) -> None:
+def test_a_lone_surrogate_in_any_field_is_rejected(text: bytes) -> None:
     for wire in SHOP.wires:
         for value in each_field_with(wire, text):
             assert isinstance(check(SHOP, wire["topic"], value), Rejected)
@@ -263,9 +263,7 @@ def records(draw: st.DrawFn, wires: list[Wire]) -> tuple[str, bytes, bytes]:
 
 
 @given(st.sampled_from(SHOPS), st.data())
-def test_whatever_happens_to_events_decoding_decides_and_what_it_accepts_can_be_folded_one_after_the_other(
-    shop: Shop, data: st.DataObject
-) -> None:
+def test_mutated_events_are_rejected_or_can_be_folded_in_sequence(shop: Shop, data: st.DataObject) -> None:
     customer: Customer | None = None
     for topic, value, key in data.draw(st.lists(records(shop.wires), min_size=1, max_size=5)):
         shown_key = data.draw(st.just(key) | st.sampled_from(KEYS))
@@ -313,9 +311,9 @@ def test_the_first_and_the_last_moment_of_the_calendar_can_be_folded_in_either_o
             ):
                 step = fold.apply(wire)
                 assert decode(encode(step.customer)) == step.customer
-                told = profile(step.customer, "ada", policy)
-                assert told is not None
-                strictly_json(told)
+                body = profile(step.customer, "ada", policy)
+                assert body is not None
+                strictly_json(body)
         for output in (*fold.outputs, *fold.advance(2 * LATEST_MS)):
             strictly_json(output.body)
 
@@ -381,7 +379,7 @@ def nasty_records() -> dict[str, tuple[str, bytes]]:
     return {name: record for name, record in found.items() if len(record[1]) <= MAX_RECORD_BYTES}
 
 
-def test_no_record_within_the_limit_takes_longer_than_as_many_bytes_of_ordinary_events() -> None:
+def test_no_record_takes_longer_than_as_many_bytes_of_ordinary_events() -> None:
     assert MAX_RATIO < MAX_RECORD_BYTES / len(written(fields_of(ORDINARY)))
     records = nasty_records()
     slow = {name: ratio for name, ratio in ratios(records, rounds=3).items() if ratio > MAX_RATIO / 2}

@@ -1,4 +1,4 @@
-"""The columns of a history say of every instant what the fold's facts and its risk model say: they share no sums."""
+"""At every instant a history's columns have the values of the fold's facts and risk model, computed independently."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_snapshot_is_what_the_fold_knows_at_that_instant(text: str, log: list[
 
 
 @given(policy_texts(), logs(), st.randoms())
-def test_neither_the_order_of_events_nor_repeats_change_a_history(text: str, log: list[Wire], random: object) -> None:
+def test_neither_order_nor_repeats_of_events_change_a_history(text: str, log: list[Wire], random: object) -> None:
     policy = policy_of(text)
     assume(has_purchase(log))
     shuffled = [*log, *log]
@@ -101,7 +101,7 @@ def test_what_was_known_then_gives_the_same_snapshot_and_nothing_of_what_came_la
 
 
 @given(policy_texts(), logs(), st.integers(0, 400 * DAY), st.integers(1, 400 * DAY))
-def test_who_buys_within_a_horizon_is_who_has_a_purchase_after_the_instant_and_by_its_end(
+def test_buys_within_counts_purchases_after_the_instant_up_to_the_horizons_end(
     text: str, log: list[Wire], after_ms: int, horizon_ms: int
 ) -> None:
     policy = policy_of(text)

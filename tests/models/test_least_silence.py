@@ -1,4 +1,4 @@
-"""How long a customer is certainly silent before their risk reaches a line: never too long, and near enough to be of use."""
+"""The bound of the silence before a threshold is reached is never too long, and close enough to be useful."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from models import Policy, load, units
 from models.customer import NEVER_MS, Facts
+from models.customer_parts import ComplaintStep, Satisfaction
 from models.facts import book_complaint, forget_complaints
 from models.mbg_nbd import LeastSilence, MbgNbd
-from models.remembered import ComplaintStep, Satisfaction
 from models.risk import LONGEST_SILENCE_MS, repeat_purchases
 from tests.builders import DAY, Wire, cdnow, ms, policy_text
 from tests.running import Fold, policy_of
@@ -48,16 +48,16 @@ def log_odds(mbg: MbgNbd, x: int, t_x_ms: int, silence: float, horizon: float) -
     return mbg.log_odds_no_purchase(x, t_x, t_x + silence, horizon)
 
 
-def crossing(mbg: MbgNbd, x: int, t_x_ms: int, line: float, horizon: float) -> float:
-    """The silence in weeks at which the exact score reaches the line, infinite if none does."""
+def crossing(mbg: MbgNbd, x: int, t_x_ms: int, threshold: float, horizon: float) -> float:
+    """The silence in weeks at which the exact score reaches the threshold, infinite if none does."""
     low, high = 0.0, LONGEST_WEEKS
-    if log_odds(mbg, x, t_x_ms, low, horizon) >= line:
+    if log_odds(mbg, x, t_x_ms, low, horizon) >= threshold:
         return 0.0
-    if log_odds(mbg, x, t_x_ms, high, horizon) < line:
+    if log_odds(mbg, x, t_x_ms, high, horizon) < threshold:
         return math.inf
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (low, middle) if log_odds(mbg, x, t_x_ms, middle, horizon) >= line else (middle, high)
+        low, high = (low, middle) if log_odds(mbg, x, t_x_ms, middle, horizon) >= threshold else (middle, high)
     return high
 
 
@@ -68,17 +68,17 @@ def crossing(mbg: MbgNbd, x: int, t_x_ms: int, line: float, horizon: float) -> f
     st.floats(0.05, 110),
     st.lists(st.floats(0, 1), max_size=5),
 )
-def test_at_the_bound_and_at_any_shorter_silence_the_score_is_below_the_line(
-    mbg: MbgNbd, rhythm: tuple[int, int], line: float, horizon: float, parts: list[float]
+def test_at_the_bound_and_any_shorter_silence_the_score_is_below_the_threshold(
+    mbg: MbgNbd, rhythm: tuple[int, int], threshold: float, horizon: float, parts: list[float]
 ) -> None:
     x, t_x_ms = rhythm
-    bound = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(x, t_x_ms, units.WEEK_MS, line)
+    bound = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(x, t_x_ms, units.WEEK_MS, threshold)
     assert bound >= 0
     event("can't tell" if bound == 0 else "never" if bound == math.inf else "some weeks")
     if bound > 0:
         furthest = min(bound, LONGEST_WEEKS)
         for silence in (furthest, *(part * furthest for part in parts)):
-            assert log_odds(mbg, x, t_x_ms, silence, horizon) < line
+            assert log_odds(mbg, x, t_x_ms, silence, horizon) < threshold
 
 
 @given(models(), st.lists(st.tuples(rhythms(), st.floats(-5, 5)), min_size=2, max_size=12), st.floats(0.5, 110))
@@ -86,9 +86,9 @@ def test_a_bound_does_not_depend_on_what_was_asked_before(
     mbg: MbgNbd, asked: list[tuple[tuple[int, int], float]], horizon: float
 ) -> None:
     shared = LeastSilence(mbg, horizon, LONGEST_WEEKS)
-    for (x, t_x_ms), line in [*asked, *reversed(asked)]:
-        alone = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(x, t_x_ms, units.WEEK_MS, line)
-        assert shared.weeks(x, t_x_ms, units.WEEK_MS, line) == alone
+    for (x, t_x_ms), threshold in [*asked, *reversed(asked)]:
+        alone = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(x, t_x_ms, units.WEEK_MS, threshold)
+        assert shared.weeks(x, t_x_ms, units.WEEK_MS, threshold) == alone
 
 
 @given(
@@ -98,15 +98,15 @@ def test_a_bound_does_not_depend_on_what_was_asked_before(
     st.sampled_from([30 * DAY, 60 * DAY, 90 * DAY, 180 * DAY]).map(lambda horizon_ms: horizon_ms / units.WEEK_MS),
 )
 def test_of_typical_customers_the_bound_is_near_the_crossing(
-    mbg: MbgNbd, rhythm: tuple[int, int], line: float, horizon: float
+    mbg: MbgNbd, rhythm: tuple[int, int], threshold: float, horizon: float
 ) -> None:
-    exact = crossing(mbg, *rhythm, line, horizon)
+    exact = crossing(mbg, *rhythm, threshold, horizon)
     assume(max(A_FEW_WEEKS, PART_OF_T_X * rhythm[1] / units.WEEK_MS) < exact < math.inf)
-    bound = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(*rhythm, units.WEEK_MS, line)
+    bound = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(*rhythm, units.WEEK_MS, threshold)
     assert (1 - LARGEST_ERROR) * exact <= bound < exact
 
 
-def test_of_the_cdnow_customers_nine_in_ten_bounds_are_within_a_tenth_of_the_crossing() -> None:
+def test_nine_in_ten_bounds_of_cdnow_customers_are_within_a_tenth_of_the_crossing() -> None:
     policy = load("annual-spend")
     fold = Fold(policy)
     for wire in cdnow():
@@ -128,19 +128,19 @@ def test_of_the_cdnow_customers_nine_in_ten_bounds_are_within_a_tenth_of_the_cro
 
 
 @given(models(), rhythms(), st.floats(-12, 12), st.floats(0.05, 110))
-def test_never_is_said_only_of_a_line_that_a_hundred_years_do_not_reach(
-    mbg: MbgNbd, rhythm: tuple[int, int], line: float, horizon: float
+def test_never_is_said_only_of_a_threshold_that_a_hundred_years_do_not_reach(
+    mbg: MbgNbd, rhythm: tuple[int, int], threshold: float, horizon: float
 ) -> None:
-    bound = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(*rhythm, units.WEEK_MS, line)
+    bound = LeastSilence(mbg, horizon, LONGEST_WEEKS).weeks(*rhythm, units.WEEK_MS, threshold)
     if bound == math.inf:
-        assert crossing(mbg, *rhythm, line, horizon) == math.inf
+        assert crossing(mbg, *rhythm, threshold, horizon) == math.inf
 
 
 def assert_quiet_at_most_until_the_change(policy: Policy, facts: Facts, level: str, at_ms: int) -> None:
     """The bound is not beyond the instant at which the level changes; one that is not in the future says nothing."""
     risk = policy.risk
     rank = risk.rank_of(level)
-    quiet_ms = risk.quiet_until_ms(facts, rank, at_ms)
+    quiet_ms = risk.unchanged_until_ms(facts, rank, at_ms)
     event("can't tell" if quiet_ms <= at_ms else "never" if quiet_ms == NEVER_MS else "an instant")
     if quiet_ms > at_ms:
         assert quiet_ms <= risk.next_change_ms(facts, rank, at_ms)
@@ -180,8 +180,8 @@ def complaining_customers(draw: st.DrawFn) -> tuple[Facts, int]:
     times = st.integers(-60, 200).map(lambda number: bought_ms + number * DAY) | st.integers(
         bought_ms - 90 * DAY, bought_ms + 200 * DAY
     )
-    told = st.builds(ComplaintStep, times, st.sampled_from("abcde"), st.integers(0, 3), st.integers(0, 3), st.just(""))
-    for step in draw(st.lists(told, min_size=1, max_size=12)):
+    steps = st.builds(ComplaintStep, times, st.sampled_from("abcde"), st.integers(0, 3), st.integers(0, 3), st.just(""))
+    for step in draw(st.lists(steps, min_size=1, max_size=12)):
         book_complaint(facts, step)
     if draw(st.booleans()):
         facts.satisfaction = Satisfaction(draw(times), draw(st.integers(0, 100)), "csat")
@@ -197,8 +197,8 @@ def complaining_customers(draw: st.DrawFn) -> tuple[Facts, int]:
     st.sampled_from(["1d", "20d", "365d"]),
     st.floats(0.001, 2),
 )
-def test_nor_whatever_complaints_come_close_together_when_others_are_forgotten(
-    told: tuple[Facts, int],
+def test_the_bound_holds_even_if_forgetting_makes_complaints_repeated(
+    facts_and_now: tuple[Facts, int],
     forget_after: str,
     repeat_within: str,
     repeat_factor: float,
@@ -213,13 +213,13 @@ def test_nor_whatever_complaints_come_close_together_when_others_are_forgotten(
         "step": "1d",
         "severity": {"low": 0.0, "medium": 0.2, "high": 0.5, "critical": 1.0},
     }
-    facts, now_ms = told
+    facts, now_ms = facts_and_now
 
     def policy_with(raise_at: float) -> Policy:
         levels = [{"name": "watch", "raise_at": raise_at, "ease_below": raise_at / 2}]
         return policy_of(policy_text(risk={"levels": levels, "complaints": rule}, satisfaction={"valid_for": "40d"}))
 
-    # The line lies a little above the present score.
+    # The threshold lies a little above the present score.
     risk = policy_with(0.5).risk
     forget_complaints(facts, risk.complaint_risk.forget_after_ms, now_ms)
     raise_at = 1 / (1 + math.exp(-(risk.log_odds(facts, now_ms) + above)))
@@ -227,7 +227,7 @@ def test_nor_whatever_complaints_come_close_together_when_others_are_forgotten(
     assert_quiet_at_most_until_the_change(policy_with(raise_at), facts, "none", now_ms)
 
 
-def test_a_complaint_that_seems_repeated_once_the_first_step_of_another_is_forgotten_is_reckoned_with() -> None:
+def test_the_bound_allows_for_a_complaint_that_becomes_repeated_by_forgetting() -> None:
     rule = {
         "forget_after": "60d", "repeat_within": "20d", "repeat_factor": 4.0, "half_life": "365d", "step": "1d",
         "severity": {"low": 0.0, "medium": 0.2, "high": 0.5, "critical": 1.0},
@@ -242,4 +242,4 @@ def test_a_complaint_that_seems_repeated_once_the_first_step_of_another_is_forgo
     levels = [{"name": "watch", "raise_at": raise_at, "ease_below": raise_at / 2}]
     policy = policy_of(policy_text(risk={"levels": levels, "complaints": rule}))
     assert policy.risk.next_change_ms(facts, 0, now_ms) == forgotten_ms
-    assert policy.risk.quiet_until_ms(facts, 0, now_ms) <= forgotten_ms
+    assert policy.risk.unchanged_until_ms(facts, 0, now_ms) <= forgotten_ms

@@ -23,7 +23,7 @@ def day(number: int) -> int:
     return START_MS + number * DAY
 
 
-def told(log: list[Wire], until_day: int) -> list[tuple[int, str, str]]:
+def changes(log: list[Wire], until_day: int) -> list[tuple[int, str, str]]:
     """When (ms from the start), what changed and to what."""
     fold = Fold(POLICY)
     for wire in log:
@@ -95,20 +95,20 @@ def in_ms(expected: list[tuple[float, str, str]]) -> list[tuple[int, str, str]]:
     ],
 )  # fmt: skip
 def test_stages_and_behaviour(days: tuple[int, ...], until: int, expected: list[tuple[float, str, str]]) -> None:
-    assert told(bought(*days), until) == in_ms(expected)
+    assert changes(bought(*days), until) == in_ms(expected)
 
 
 def test_a_refund_or_a_complaint_is_no_purchase() -> None:
     log = [*bought(0), refund("ada", "10", on=day(30), full=True)]
-    assert told(log, 31) == in_ms([(0, "stage", "new"), (20 + LATER, "stage", "cooling")])
-    assert told([refund("ada", "10", on=day(30))], 60) == []
+    assert changes(log, 31) == in_ms([(0, "stage", "new"), (20 + LATER, "stage", "cooling")])
+    assert changes([refund("ada", "10", on=day(30))], 60) == []
 
 
 def test_an_erased_customer_begins_anew() -> None:
-    assert told([*bought(0, 5), erase("ada", on=day(6)), *bought(7)], 8)[-1] == (7 * DAY, "stage", "new")
+    assert changes([*bought(0, 5), erase("ada", on=day(6)), *bought(7)], 8)[-1] == (7 * DAY, "stage", "new")
 
 
-def test_the_profile_says_stage_behaviour_and_whether_the_customer_is_likely_to_climb() -> None:
+def test_the_profile_has_stage_behaviour_and_whether_the_next_tier_is_likely() -> None:
     fold = Fold(POLICY)
     for one in bought(0, 5, 10, 15):
         fold.apply(one)
@@ -129,7 +129,7 @@ def test_the_profile_says_stage_behaviour_and_whether_the_customer_is_likely_to_
     [({"min_spend": "45"}, True), ({"min_spend": "400"}, False), ({"min_orders": 5}, True), ({"min_orders": 40}, False),
      ({"min_spend": "45", "min_satisfaction": 80}, False)],
 )  # fmt: skip
-def test_who_is_expected_to_buy_what_the_next_tier_lacks_is_likely_to_climb(asks: Wire, likely: bool) -> None:
+def test_a_customer_expected_to_buy_what_is_missing_is_likely_to_reach_the_tier(asks: Wire, likely: bool) -> None:
     policy = policy_of(policy_text(tiers=[{"name": "silver", **asks}]))
     fold = Fold(policy)
     for one in bought(0, 5, 10, 15):
@@ -139,7 +139,7 @@ def test_who_is_expected_to_buy_what_the_next_tier_lacks_is_likely_to_climb(asks
     assert json.loads(written)["potential"]["likely"] is likely
 
 
-def test_a_prospect_is_qualified_by_money_authority_and_need_and_becomes_a_customer_with_the_first_purchase() -> None:
+def test_a_prospect_is_qualified_by_three_marks_and_becomes_a_customer_by_purchase() -> None:
     log = [
         prospect("ada", on=day(0), money=False, authority=False),
         prospect("ada", on=day(1), money=False),
@@ -150,7 +150,7 @@ def test_a_prospect_is_qualified_by_money_authority_and_need_and_becomes_a_custo
         purchase("ada", "10", on=day(4)),
         prospect("ada", on=day(5), need=False),
     ]
-    assert told(log, 6) == in_ms(
+    assert changes(log, 6) == in_ms(
         [
             (0, "qualification", "automate"),
             (1, "qualification", "nurture"),

@@ -1,4 +1,4 @@
-"""MBG/NBD against an independent library (lifetimes), against its published likelihood, and at its extremes."""
+"""MBG/NBD compared with an independent library (lifetimes) and with its published likelihood, and at its extremes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_expected_purchases_equal_lifetimes_on_every_cdnow_customer(
         assert math.isclose(ours, float(theirs), rel_tol=1e-9)
 
 
-# ---------------------------------------------------------------- STATISTICS.md, the MBG row
+# ---------------------------------------------------------------- the published fit: MBG/NBD in the table of docs/risk.md
 def log_likelihood(model: MbgNbd) -> float:
     """Of the CDNOW calibration, from the integral over (lambda, p) of the likelihood of one customer.
 
@@ -130,11 +130,11 @@ def test_the_log_odds_are_those_of_having_left_or_not_buying() -> None:
 
 
 @pytest.mark.parametrize(("x", "t_x"), [(0, 0.0), (2, 30.43), (29, 30.0), (365, 52.0)])
-@pytest.mark.parametrize("line", [1.4, 3.5, 6.0])
-def test_the_age_at_which_a_line_is_reached_is_found(x: int, t_x: float, line: float) -> None:
+@pytest.mark.parametrize("threshold", [1.4, 3.5, 6.0])
+def test_the_age_at_which_a_threshold_is_reached_is_found(x: int, t_x: float, threshold: float) -> None:
     silence = Silence(SHIPPED, x, t_x, 13.0)
-    age = silence.reaches(line, t_x, 5200.0)
-    assert silence.log_odds(age) == pytest.approx(line, abs=1e-4)
+    age = silence.reaches(threshold, t_x, 5200.0)
+    assert silence.log_odds(age) == pytest.approx(threshold, abs=1e-4)
 
 
 @given(
@@ -156,7 +156,7 @@ def test_nothing_overflows_and_silence_never_lowers_the_risk(
     assert now < later or math.isclose(now, later, rel_tol=1e-9)
 
 
-def test_a_daily_buyer_who_falls_silent_for_ten_years_can_still_be_judged_and_shown() -> None:
+def test_a_daily_buyer_silent_for_ten_years_can_still_be_judged_and_shown() -> None:
     fold = Fold(policy_of(policy_text()))
     for day in range(365):
         fold.apply(purchase("ada", "1", on=ms("2010-01-01") + day * DAY))

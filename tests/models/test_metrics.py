@@ -1,4 +1,4 @@
-"""Measures of a risk, against the definitions worked out pair by pair and customer by customer."""
+"""Measures of predicted risks, compared with their definitions computed pair by pair and customer by customer."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def test_deciles_hold_every_customer_once_and_keep_equal_probabilities_together(
     assert sum(part.customers * part.predicted for part in parts) == pytest.approx(probability.sum())
 
 
-def test_who_nobody_loses_has_no_lift() -> None:
+def test_without_any_churn_there_is_no_lift() -> None:
     assert math.isnan(lift(np.array([0.1, 0.2]), np.array([False, False]), 0.05))

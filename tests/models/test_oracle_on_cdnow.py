@@ -12,7 +12,7 @@ from tests.running import Fold, Step
 
 END = ms("2000-01-01")
 ONE_IN = {"retail-three-tier": 1, "annual-spend": 4, "subscription-like": 4}
-"""The oracle looks at everything anew at every prefix, which is dear; the random logs go through all that a policy may say."""
+"""The oracle recomputes everything at every prefix, which is slow; the random logs cover all settings of a policy."""
 
 
 @pytest.mark.parametrize("name", SHIPPED)

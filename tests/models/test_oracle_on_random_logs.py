@@ -1,4 +1,4 @@
-"""The fold against the oracle, on random logs under random policies."""
+"""The fold agrees with the oracle, on random logs under random policies."""
 
 from __future__ import annotations
 

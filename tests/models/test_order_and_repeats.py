@@ -1,4 +1,4 @@
-"""Consequences 3 and 4 of the design: facts do not depend on the order of arrival, and repeats do not matter."""
+"""Facts do not depend on the order of arrival, and repeated events change nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models import encode
 from models.customer import RECENT_EVENTS
-from models.remembered import Satisfaction
+from models.customer_parts import Satisfaction
 from tests.builders import DAY, Wire, feedback, ms, policy_text, purchase
 from tests.running import Fold, events_of, policy_of, run
 from tests.strategies import customer_logs, policy_texts, timely_events
@@ -56,7 +56,7 @@ def test_a_repeat_is_recognised_until_64_other_events_have_come(others_between: 
     assert encode(fold.customers["ada"]) == before
 
 
-def test_a_repeat_after_64_other_events_is_counted_again_which_is_the_documented_bound() -> None:
+def test_a_repeat_after_64_other_events_counts_again_as_documented() -> None:
     fold = Fold(policy_of(policy_text()))
     first = purchase("ada", "10", on=DAY_0, id="first")
     fold.apply(first)
@@ -82,7 +82,7 @@ def test_the_same_id_of_another_customer_is_another_event() -> None:
 
 
 @given(st.permutations([(50, "csat"), (50, "nps"), (70, "csat"), (10, "nps")]))
-def test_of_answers_at_the_same_instant_the_highest_counts_in_whatever_order_they_come(
+def test_of_simultaneous_answers_the_highest_counts_in_any_order(
     answers: list[tuple[int, str]],
 ) -> None:
     fold = Fold(policy_of(policy_text()))

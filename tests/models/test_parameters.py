@@ -1,4 +1,4 @@
-"""A parameter file: what is written is what a policy uses, and what is wrong with it is said by line."""
+"""A parameters file: a policy uses the values that were written, and problems are reported by line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from models.parameters import (
     Purchases,
     Satisfaction,
     Spend,
-    read_parameters,
 )
-from models.policy_problem import PolicyError
+from models.policy import PolicyError
+from models.policy.parameters_file import read_parameters
 from tests.builders import shipped_text
 
 FITTED = Parameters(
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert read_parameters(tmp_path / "params.toml") == FITTED
 
 
-def test_a_policy_uses_the_parameters_that_it_names_and_says_so_in_its_own_name(tmp_path: Path) -> None:
+def test_a_policy_uses_the_parameters_that_it_names_and_its_name_has_their_digest(tmp_path: Path) -> None:
     policy = load(write(tmp_path, FITTED.as_toml()))
     risk, card = policy.risk, policy.risk.card
     assert (risk.mbg.r, risk.mbg.alpha, risk.mbg.a, risk.mbg.b) == (0.6, 7.0, 0.8, 1.2)

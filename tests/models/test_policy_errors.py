@@ -1,4 +1,4 @@
-"""What is wrong with a policy file is said by line, with a way to mend it."""
+"""Problems in a policy file are reported by line, with a way to fix them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.policy_file import SHIPPED, load, parse
-from models.policy_problem import PolicyError, Problem
+from models.policy import SHIPPED, PolicyError, Problem, load, parse
 from tests.builders import policy_text, shipped_text
 
 ANNUAL, RHYTHM, PYRAMID, QUINTILES = "annual-spend", "subscription-like", "pyramid", "rfm-quintiles"
@@ -91,17 +90,17 @@ SLIPS = [
 
 
 @pytest.mark.parametrize(("name", "there", "instead", "where", "what", "mend"), SLIPS)
-def test_a_slip_is_named_by_its_line_with_a_way_to_mend_it(
+def test_a_slip_is_reported_with_its_line_and_a_way_to_fix_it(
     name: str, there: str, instead: str, where: str, what: str, mend: str
 ) -> None:
     problem = first_problem(shipped_text(name), there, instead, where)
     assert what in problem.what
-    assert mend in problem.mend
+    assert mend in problem.fix
     assert f"line {problem.line}: {where}" in str(problem)
 
 
 def first_problem(text: str, there: str, instead: str, where: str) -> Problem:
-    """The problem that the replaced text gives, at the line where it stands (or at its table's, where it is missing)."""
+    """The problem caused by the replaced text, at its line (or at its table's, if it is missing)."""
     assert there in text
     at = text.index(there)
     changed = text.replace(there, instead, 1)

@@ -1,4 +1,4 @@
-"""What a risk score and an encoded customer promise, whatever happened."""
+"""Invariants of risk scores and of encoded customers, on random logs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from models import decode, encode, profile
 from models.bodies import SEVERITIES
 from models.customer import Facts
+from models.customer_parts import ComplaintStep
 from models.facts import book_complaint
-from models.remembered import ComplaintStep
 from models.state import due_at_ms_of
 from tests.builders import DAY, Wire, complaint, ms, policy_text, purchase
 from tests.running import Fold, policy_of, run
@@ -62,9 +62,7 @@ def test_folding_on_from_decoded_bytes_is_folding_on(text: str, log: list[Wire])
 
 
 @given(policy_texts(), customer_logs())
-def test_a_profile_can_be_written_of_every_customer_and_tells_the_outputs_tier_and_level(
-    text: str, log: list[Wire]
-) -> None:
+def test_every_customer_has_a_profile_with_the_tier_and_level_of_the_outputs(text: str, log: list[Wire]) -> None:
     policy = policy_of(text)
     revision = -1
     for step in run(policy, log):
@@ -95,7 +93,7 @@ def test_without_complaints_the_score_rises_with_silence(log: list[Wire], wait_m
     st.integers(0, 100 * DAY),
     st.integers(0, 300 * DAY),
 )
-def test_a_resolved_complaint_never_scores_better_than_none_nor_worse_than_an_open_one(
+def test_a_resolved_complaint_scores_between_none_and_an_open_one(
     purchases: list[int], severity: str, resolved_after_ms: int, asked_after_ms: int
 ) -> None:
     policy = policy_of(policy_text())

@@ -42,7 +42,7 @@ def logit(probability: float) -> float:
 
 
 # ---------------------------------------------------------------- silence
-def test_silence_raises_the_level_at_the_first_millisecond_at_which_the_score_reaches_the_line(fold: Fold) -> None:
+def test_silence_raises_the_level_at_the_millisecond_the_score_reaches_the_threshold(fold: Fold) -> None:
     for number in range(4):
         fold.apply(purchase("ada", "10", on=START_MS + 14 * number * DAY))
     fold.advance(START_MS + 400 * DAY)
@@ -52,15 +52,15 @@ def test_silence_raises_the_level_at_the_first_millisecond_at_which_the_score_re
         ("escalated", "high"),
         ("escalated", "critical"),
     ]
-    for body, line in zip(bodies, (0.80, 0.90, 0.97), strict=True):
+    for body, threshold in zip(bodies, (0.80, 0.90, 0.97), strict=True):
         at_ms = ms(body["occurred_at"])
 
         def score(at_ms: int) -> float:
             return of_purchases(3, 6.0, (at_ms - START_MS) / (7 * DAY))
 
-        assert score(at_ms - 1) < logit(line) <= score(at_ms)
+        assert score(at_ms - 1) < logit(threshold) <= score(at_ms)
         assert body["cause"] == "clock"
-        assert body["after"]["probability"] == line
+        assert body["after"]["probability"] == threshold
         assert body["main_cause"] == "silence"
 
 
@@ -74,7 +74,7 @@ def test_a_purchase_clears_the_alert(fold: Fold) -> None:
     assert step.customer.standing.risk_level == "none"
 
 
-def test_a_level_eases_only_below_a_lower_line_than_it_was_raised_at(fold: Fold) -> None:
+def test_a_level_eases_only_below_a_lower_threshold_than_it_was_raised_at(fold: Fold) -> None:
     # One purchase: base 0.9084 log-odds. Watch is raised at 1.3863 and eases below 1.0986.
     fold.apply(purchase("ada", "10", on=START_MS))
     fold.apply(complaint("ada", on=START_MS, severity="medium"))  # 0.9084 + 0.5 = 1.4084
@@ -85,7 +85,7 @@ def test_a_level_eases_only_below_a_lower_line_than_it_was_raised_at(fold: Fold)
     assert [body["change"] for body in alerts(fold)] == ["raised", "cleared"]
 
 
-def test_who_never_bought_is_never_at_risk(fold: Fold) -> None:
+def test_a_customer_who_never_bought_is_never_at_risk(fold: Fold) -> None:
     fold.apply(complaint("ada", on=START_MS, severity="critical", status="escalated"))
     fold.advance(START_MS + 1000 * DAY)
     assert alerts(fold) == []
@@ -118,7 +118,7 @@ def test_a_complaint_is_repeated_if_opened_within_60_days_of_the_one_before(days
     assert [one.repeated for one in found] == [False, repeated]
 
 
-def test_a_complaint_fades_by_half_in_60_days_in_steps_of_a_week_and_is_forgotten_after_365_days(fold: Fold) -> None:
+def test_a_complaint_halves_in_60_days_by_weekly_steps_and_ends_after_365_days(fold: Fold) -> None:
     fold.apply(purchase("ada", "10", on=START_MS))
     facts = fold.apply(complaint("ada", on=START_MS, severity="high")).customer.facts
 

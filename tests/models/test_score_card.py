@@ -1,4 +1,4 @@
-"""The score card: what it learns from made-up customers whose weights are known, and what it never does."""
+"""The score card finds the known weights of made-up customers, and never has a weight of the wrong sign."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 
 from models import load
-from models.fitting.score_card import TERMS, Design, Weights, fit_card, logistic_line
+from models.fitting.score_card import TERMS, Design, Weights, fit_card, fit_logistic
 from models.risk import RiskModel
 
 RISK = load("annual-spend").risk
@@ -103,7 +103,7 @@ def test_no_weight_has_the_wrong_sign_whatever_the_outcomes() -> None:
     assert 0 <= resolved <= opened <= min(escalated, reopened)
 
 
-def test_calibration_makes_predictions_as_high_as_outcomes_and_keeps_the_order_and_the_kept_defaults() -> None:
+def test_calibration_matches_the_mean_outcome_and_keeps_order_and_defaults() -> None:
     design = customers(20_000, 11)
     churned = outcomes(design, TRUE, 12)
     wrong = replace(TRUE, card=TRUE.card * 2 + np.eye(6)[0], kept_defaults=("complaints", "satisfaction"))
@@ -115,10 +115,10 @@ def test_calibration_makes_predictions_as_high_as_outcomes_and_keeps_the_order_a
     assert mended.per_ten_points == wrong.per_ten_points
 
 
-def test_a_line_through_outcomes_never_slopes_down() -> None:
+def test_a_logistic_fit_never_slopes_down() -> None:
     score = np.linspace(-1, 1, 1000)
-    assert logistic_line(score, score < 0)[1] == 0
-    assert logistic_line(score, score > 0)[1] > 10
+    assert fit_logistic(score, score < 0)[1] == 0
+    assert fit_logistic(score, score > 0)[1] > 10
 
 
 def test_a_risk_model_with_weights_has_these_weights() -> None:

@@ -1,4 +1,4 @@
-"""The bytes of a customer: what they begin with, and what is not a customer."""
+"""The encoding of a customer: its header, and bytes that are no customer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_deep_nesting_is_a_state_error() -> None:
         decode(bytes([SCHEMA_VERSION + 1]) + bytes(8) + b"\x91" * 5000)
 
 
-def test_sums_that_would_not_fit_into_the_state_are_rejected_instead_of_stopping_the_worker() -> None:
+def test_an_event_whose_sum_would_not_fit_into_the_state_is_rejected() -> None:
     policy = models.load("annual-spend")
     decoder = policy.decoder()
     body = {

@@ -1,4 +1,4 @@
-"""A customer's story against the replay that it is taken from, on random logs under random policies."""
+"""A customer's story agrees with a replay of the same log, on random logs under random policies."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def replayed(policy: Policy, log: Sequence[Wire], until_ms: int | None, **option
         }
 
 
-def told(policy: Policy, log: Sequence[Wire], who: str, at_ms: int | None = None, **options: Any) -> Story:
+def story_of(policy: Policy, log: Sequence[Wire], who: str, at_ms: int | None = None, **options: Any) -> Story:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"
         path.write_text("".join(json.dumps(wire) + "\n" for wire in log))
@@ -72,12 +72,12 @@ def test_a_story_announces_what_the_replay_writes_and_ends_with_its_profile(
 
 @settings(max_examples=40)
 @given(logs_with_editions(), st.booleans(), st.sampled_from([1, 3, 2_000]))
-def test_a_story_announces_what_the_replay_writes_where_lines_depend_on_everybody(
+def test_a_story_announces_what_the_replay_writes_with_relative_thresholds(
     log: list[Wire], recorded: bool, events_a_batch: int
 ) -> None:
     with patch("streams.workshop.replay.run.EVENTS_A_BATCH", events_a_batch):
         until_ms = max(ms(wire["occurred_at"]) for wire in log) + 100 * DAY
-        agrees_with_the_replay(PYRAMID, log, until_ms, with_recorded_lines=recorded)
+        agrees_with_the_replay(PYRAMID, log, until_ms, with_recorded_thresholds=recorded)
 
 
 def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **options: Any) -> None:
@@ -85,7 +85,7 @@ def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **opt
     lines = replayed(policy, log, until_ms, **options)
     profiles = {body["customer_id"]: body for body in lines["profiles"]}
     for who in {wire["customer_id"] for wire in log} - {EVERYBODY}:
-        story = told(policy, log, who, until_ms, **options)
+        story = story_of(policy, log, who, until_ms, **options)
         assert announcements(story) == of(lines, who)
         event(f"{len(announcements(story)) > 0} announcements")
         written = profile(story.customer, who, story.policy)
@@ -94,9 +94,7 @@ def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **opt
 
 
 @given(policy_texts(), logs(), st.data())
-def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it_and_of_the_time_until_it(
-    text: str, log: list[Wire], data: st.DataObject
-) -> None:
+def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it(text: str, log: list[Wire], data: st.DataObject) -> None:
     policy = policy_of(text)
     times = sorted({ms(wire["occurred_at"]) for wire in log})
     at_ms = data.draw(st.sampled_from(times)) + data.draw(st.sampled_from([0, 1, DAY, 40 * DAY]))
@@ -108,9 +106,9 @@ def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it_and_of_the_time_un
     for who in {wire["customer_id"] for wire in log}:
         if who not in fold.customers:
             with pytest.raises(ExplainError, match="has no customer"):
-                told(policy, log, who, at_ms)
+                story_of(policy, log, who, at_ms)
             continue
-        story = told(policy, log, who, at_ms)
+        story = story_of(policy, log, who, at_ms)
         assert announcements(story) == of(lines, who)
         fold.advance(at_ms, who)
         state = fold.customers[who]
@@ -119,13 +117,13 @@ def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it_and_of_the_time_un
 
 
 @given(policy_texts(), logs(), st.data())
-def test_what_a_log_in_order_announced_until_an_instant_stays_as_it_is_whatever_comes_later(
+def test_later_events_of_a_log_in_order_never_change_earlier_announcements(
     text: str, log: list[Wire], data: st.DataObject
 ) -> None:
     policy, log = policy_of(text), sorted(log, key=lambda wire: ms(wire["occurred_at"]))
     at_ms = data.draw(st.sampled_from([ms(wire["occurred_at"]) for wire in log]))
     who = log[0]["customer_id"]
-    whole, until_then = announcements(told(policy, log, who)), announcements(told(policy, log, who, at_ms))
+    whole, until_then = announcements(story_of(policy, log, who)), announcements(story_of(policy, log, who, at_ms))
     assert until_then == [body for body in whole if ms(body["occurred_at"]) <= at_ms]
 
 
@@ -134,7 +132,7 @@ def test_the_terms_of_a_story_add_up_to_what_the_score_moved(text: str, log: lis
     policy = policy_of(text)
     for who in {wire["customer_id"] for wire in log}:
         previous = None
-        for moment in told(policy, log, who).moments():
+        for moment in story_of(policy, log, who).moments():
             before, after = moment["before"], moment["after"]
             for was, now, moved in ((previous, before, "by_time"), (before, after, "by_this")):
                 if was and now and was["log_odds"] is not None and now["log_odds"] is not None:
@@ -148,7 +146,7 @@ def test_the_terms_of_a_story_add_up_to_what_the_score_moved(text: str, log: lis
 
 
 @given(policy_texts(), logs(), st.integers(0, 400))
-def test_a_purchase_of_the_amount_that_is_told_does_it_and_a_minor_unit_less_does_not(
+def test_a_purchase_of_the_stated_amount_is_enough_and_a_minor_unit_less_is_not(
     text: str, log: list[Wire], days: int
 ) -> None:
     policy, fold = policy_of(text), Fold(policy_of(text))

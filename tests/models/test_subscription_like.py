@@ -56,7 +56,7 @@ def test_recency_may_be_90_days_to_the_millisecond(fold: Fold) -> None:
     assert fold.customers["ada"].standing.downgrade_at_ms == DAY_0 + 124 * DAY + 1
 
 
-def test_a_devoted_customer_who_falls_silent_goes_straight_down_to_what_is_deserved(fold: Fold) -> None:
+def test_a_devoted_customer_who_falls_silent_drops_to_what_they_qualify_for(fold: Fold) -> None:
     for number in range(9):
         fold.apply(purchase("ada", "25", on=DAY_0 + 15 * number * DAY))
     assert [tier for _, _, tier in story(fold)] == ["regular", "frequent", "devoted"]

@@ -1,4 +1,4 @@
-"""Consequences 1 and 2 of the design: instants are exact, and it does not matter when anybody looks."""
+"""Changes by time have exact instants, and it does not matter when, or how often, the fold advances a customer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ INSTANTS_FOLLOWED = 12
 
 
 @given(policy_texts(), customer_logs())
-def test_nothing_happens_before_the_next_change_which_is_announced_and_due_at_is_a_bound_of_it(
-    text: str, log: list[Wire]
-) -> None:
+def test_nothing_changes_before_the_next_change_and_due_at_is_a_bound_of_it(text: str, log: list[Wire]) -> None:
     policy = policy_of(text)
     fold = Fold(policy)
     for wire in log:
@@ -44,7 +42,7 @@ def test_nothing_happens_before_the_next_change_which_is_announced_and_due_at_is
 
 
 @given(policy_texts(), customer_logs(), st.integers(0, 900 * DAY))
-def test_what_time_brings_about_carries_its_own_instant_however_late_it_is_found(
+def test_a_change_by_time_has_its_exact_instant_however_late_it_is_computed(
     text: str, log: list[Wire], late_ms: int
 ) -> None:
     policy = policy_of(text)

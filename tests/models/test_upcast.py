@@ -1,4 +1,4 @@
-"""States of all schema versions, as workers of then wrote them: read today they are what today's fold makes of the same events."""
+"""States of all schema versions, as workers wrote them then: read today, they equal what today's fold computes from the same events."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ VERSION_5: dict[str, str] = {
 WRITTEN = {1: VERSION_1, 2: VERSION_2, 3: VERSION_3, 4: VERSION_4, 5: VERSION_5}
 CASES = [(version, name) for version in WRITTEN for name in LOGS]
 BOUGHT_LAST_MINOR = {"plain": 500, "troubled": 2500, "erased": 0}
-"""What versions 1 and 2 do not know."""
+"""The fields that versions 1 and 2 do not have."""
 
 # What happens later: crossings by time alone, purchases, a late one, a repeat, an unlocking.
 LATER: list[Wire] = [
@@ -217,9 +217,7 @@ def read_today(version: int, name: str) -> Customer:
 
 
 @pytest.mark.parametrize(("version", "name"), CASES)
-def test_a_state_of_an_older_version_is_read_as_what_todays_fold_makes_of_the_same_events(
-    version: int, name: str
-) -> None:
+def test_an_old_state_is_read_as_todays_fold_computes_it_from_the_same_events(version: int, name: str) -> None:
     assert bytes.fromhex(WRITTEN[version][name])[0] == version
     read, made = read_today(version, name), folded(LOGS[name]).customers["ada"]
     if version < 3:
@@ -236,9 +234,7 @@ def test_a_state_of_an_older_version_is_read_as_what_todays_fold_makes_of_the_sa
 
 
 @pytest.mark.parametrize(("version", "name"), CASES)
-def test_folding_on_from_a_state_of_an_older_version_announces_what_folding_from_the_beginning_does(
-    version: int, name: str
-) -> None:
+def test_folding_on_from_an_old_state_announces_the_same_as_from_the_beginning(version: int, name: str) -> None:
     made, read = folded(LOGS[name]), Fold(POLICY, {"ada": read_today(version, name)})
     announced = len(made.outputs)
     for wire in LATER:
@@ -247,7 +243,7 @@ def test_folding_on_from_a_state_of_an_older_version_announces_what_folding_from
     until_ms = ms("2026-09-01") + 1000 * DAY
     made.advance(until_ms)
     read.advance(until_ms)
-    assert told(read.outputs) == told(made.outputs[announced:])
+    assert bodies_of(read.outputs) == bodies_of(made.outputs[announced:])
     assert len(read.outputs) > 5
     assert [json.loads(one.body)["previous_seq"] for one in read.outputs].count(0) <= len(ANNOUNCEMENTS)
     latest = {topic: max([one.seq for one in read.outputs if one.topic == topic], default=0) for topic in ANNOUNCEMENTS}
@@ -256,7 +252,7 @@ def test_folding_on_from_a_state_of_an_older_version_announces_what_folding_from
     assert read.customers == made.customers
 
 
-def told(outputs: list[Output]) -> list[dict[str, Any]]:
+def bodies_of(outputs: list[Output]) -> list[dict[str, Any]]:
     """Outputs without what versions before 4 did not know: which was the one before."""
     return [json.loads(one.body) | {"previous_seq": None} for one in outputs]
 
@@ -266,7 +262,7 @@ def test_time_alone_does_to_a_state_of_an_older_version_what_it_does_to_todays(v
     made, read = folded(LOGS[name]), Fold(POLICY, {"ada": read_today(version, name)})
     for months in range(1, 40):
         until_ms = ms("2024-05-01") + months * 30 * DAY
-        assert told(read.advance(until_ms)) == told(made.advance(until_ms))
+        assert bodies_of(read.advance(until_ms)) == bodies_of(made.advance(until_ms))
     assert read.outputs
     assert read.customers["ada"].due_at_ms == NEVER_MS
 

@@ -88,7 +88,7 @@ def test_margin_costs_and_discount_are_taken_off() -> None:
     assert lifetime == pytest.approx(p_alive(6) * if_they_stay - 500, abs=0.5)
 
 
-def test_what_a_year_brought_is_the_margin_less_what_the_tier_and_open_complaints_cost() -> None:
+def test_a_years_benefit_is_the_margin_less_the_costs_of_tier_and_open_complaints() -> None:
     value = policy(margin=0.4, cost_to_serve={"gold": "9.00"}, complaint_cost={"low": "1.00", "high": "5.00"}).value
     base, gold = 0, 2
     assert value.yearly_cost_minor(gold) == 900
@@ -96,7 +96,7 @@ def test_what_a_year_brought_is_the_margin_less_what_the_tier_and_open_complaint
     assert value.yearly_benefit_minor(0, base, []) == 0
 
 
-def test_nothing_is_at_stake_of_who_costs_more_than_they_bring_though_their_value_is_negative() -> None:
+def test_a_customer_who_costs_more_than_they_earn_has_nothing_at_stake() -> None:
     fold = bought_twice(policy(cost_to_serve={"silver": "1000.00"}))
     at_stake, lifetime = worth(fold, AT_MS)
     assert at_stake == 0 > lifetime

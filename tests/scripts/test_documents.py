@@ -21,10 +21,10 @@ from streams.engine.batch import DeadLetter
 from streams.engine.envelope import dead_letter_record, output_record
 from streams.engine.merge import Record
 from streams.settings import Settings
-from streams.topics import registry
+from streams.topics import topics_of
 from tests.builders import purchase, some_customers
 from tests.models.test_contracts import ALERT
-from tests.outputs import folded, varied_log
+from tests.outputs import all_outputs, varied_log
 from tests.running import Fold, policy_of
 from tests.strategies import logs, policy_texts
 
@@ -119,7 +119,7 @@ def references(document: Any) -> Iterator[str]:
 def test_every_topic_of_the_registry_is_a_channel_with_its_partitions_and_its_cleanup() -> None:
     settings = Settings.model_construct()
     channels = documents.asyncapi()["channels"]
-    topics = {topic.name: topic.configs for topic in registry(settings)}
+    topics = {topic.name: topic.configs for topic in topics_of(settings)}
     assert set(channels) == set(topics)
     for name, configs in topics.items():
         bound = channels[name]["bindings"]["kafka"]
@@ -148,7 +148,7 @@ def test_what_the_cdnow_customers_bring_about_fits_the_schemas(name: str) -> Non
     policy = load(name)
     by_topic = validators()
     checked = 0
-    for topic, value in folded(policy, some_customers(varied_log(policy), 3)):
+    for topic, value in all_outputs(policy, some_customers(varied_log(policy), 3)):
         by_topic[topic].validate(json.loads(value))
         checked += 1
     assert checked > 1_000
@@ -159,7 +159,7 @@ def test_what_goes_in_and_what_comes_out_of_a_random_log_fits_the_schemas(text: 
     for wire in log:
         body = {name: value for name, value in wire.items() if name != "topic"}
         BY_TOPIC[wire["topic"]].validate(body)
-    for topic, value in folded(policy_of(text), log):
+    for topic, value in all_outputs(policy_of(text), log):
         BY_TOPIC[topic].validate(json.loads(value))
 
 

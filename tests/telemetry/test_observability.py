@@ -1,4 +1,4 @@
-"""Dashboard, alert rules and compose file fit what a worker gives, and what docs/operations.md tells of them."""
+"""Dashboard, alert rules and compose file fit what a worker gives, and what docs/monitoring.md says of them."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_panels_have_titles_of_their_own_and_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_grave_it_is_and_operations_says_what_to_do(rule: dict[str, object]) -> None:
+def test_an_alert_says_how_grave_it_is_and_monitoring_says_what_to_do(rule: dict[str, object]) -> None:
     name, labels, annotations = str(rule["alert"]), rule["labels"], rule["annotations"]
     assert labels in ({"severity": "critical"}, {"severity": "warning"})
     assert isinstance(annotations, dict)
     assert annotations["summary"]
-    assert annotations["runbook"] == f"docs/operations.md#{name.lower()}"
-    assert f"\n#### {name}\n" in (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert annotations["runbook"] == f"docs/monitoring.md#{name.lower()}"
+    assert f"\n#### {name}\n" in (ROOT / "docs" / "monitoring.md").read_text("utf-8")
 
 
 def test_the_compose_file_brings_prometheus_and_grafana_only_when_asked_for_and_mounts_what_is_there() -> None:

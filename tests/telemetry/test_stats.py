@@ -13,7 +13,7 @@ from faust.types import TP
 
 import models
 from models.bodies import Breakpoints
-from models.editions import Editions
+from models.policy.editions import Editions
 from streams.broker.embedded import EmbeddedRedis
 from streams.engine.batch import Batch
 from streams.engine.merge import Record

@@ -490,8 +490,8 @@ def test_a_collector_that_never_answers_does_not_keep_a_process_from_ending(monk
 
 
 # ---------------------------------------------------------------- what is written about it
-def test_operations_tells_of_every_span_and_attribute() -> None:
-    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+def test_the_page_on_monitoring_names_every_span_and_attribute() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
     section = page.partition("\n## Tracing\n")[2].partition("\n## ")[0]
     source = (ROOT / "streams" / "telemetry" / "spans.py").read_text("utf-8")
     named = set(re.findall(r'"((?:messaging|http|db|tierstream|error)\.[a-z_.]+)"', source))

@@ -34,7 +34,7 @@ Bought = tuple[str, str, str]
 
 def table(policy: Policy, bought: Sequence[Bought], looked_at: str = "") -> dict[bytes, bytes]:
     """Customers after purchases, in this order; with `looked_at`, everybody was advanced to that time before the last one."""
-    replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
+    replay, decoder = Replay(policy, with_recorded_thresholds=True), policy.decoder()
     records = []
     for number, (customer, day, amount) in enumerate(bought):
         body = {

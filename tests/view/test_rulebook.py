@@ -13,7 +13,7 @@ import pytest
 
 import models
 from models.bodies import Command
-from models.editions import Editions
+from models.policy.editions import Editions
 from streams.broker.embedded import EmbeddedRedis
 from streams.engine.policy_on_wire import Rules, edition_body
 from streams.notify.daily_budget import Budget, BudgetError
@@ -56,7 +56,7 @@ def begun(editions: Editions, text: str | None = None) -> Editions:
     """These, and another: a policy, or none."""
     number = editions.number + 1
     body = edition_body(number, number * 1_000, policy=text)
-    return editions.begun_with(msgspec.json.decode(body, type=Command), number * 1_000)
+    return editions.extended_by(msgspec.json.decode(body, type=Command), number * 1_000)
 
 
 def test_who_reads_has_each_policy_under_the_name_that_it_is_told_by(with_view: Any) -> None:
@@ -74,7 +74,7 @@ def test_who_reads_has_each_policy_under_the_name_that_it_is_told_by(with_view: 
         assert seen.named("annual-spend@1").text == TEXT
         # Back, after which only that is kept by the workers; the view still knows what older announcements name.
         back = begun(begun(before, SECOND), TEXT)
-        await RulebookWriter(view).tell([back.settled()])
+        await RulebookWriter(view).tell([back.latest_only()])
         seen = await rulebook.read()
         assert (seen.current.ref, seen.named("annual-spend@2/1").ref) == ("annual-spend@1", "annual-spend@2")
         assert seen.named("annual-spend@1/2") is seen.current
@@ -86,7 +86,7 @@ def test_an_edition_that_changes_only_lines_takes_no_room(with_view: Any) -> Non
     async def work(view: RedisView) -> None:
         editions = begun(begun(begun(Editions.of(OWN))), SECOND)
         await RulebookWriter(view).tell([editions])
-        await RulebookWriter(view).tell([begun(editions).settled()])
+        await RulebookWriter(view).tell([begun(editions).latest_only()])
         assert sorted(await view.redis.hkeys(view.prefix + KEY)) == [b"0", b"3"]
         seen = await Rulebook(view, OWN).read()
         assert [seen.named(f"annual-spend@1/{number}").version for number in (1, 2, 3, 4)] == [1, 1, 2, 2]

@@ -15,7 +15,7 @@ from litestar.testing import AsyncTestClient
 from redis import Redis
 
 import models
-from models.policy_file import parse
+from models.policy import parse
 from streams.broker.embedded import EmbeddedRedis
 from streams.engine.policy_on_wire import Rules
 from streams.settings import load_settings

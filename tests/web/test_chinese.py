@@ -14,9 +14,8 @@ import pytest
 
 import models
 from models.bodies import Breakpoints, Command
-from models.editions import Editions
-from models.policy import Policy
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED, Policy
+from models.policy.editions import Editions
 from streams.view.customers import RedisView
 from streams.view.updates import update_of
 from tests.builders import DAY
@@ -46,7 +45,7 @@ def drawn(policy: Policy) -> Policy:
         event_id="e", customer_id="*", command="use_edition", occurred_at="1996-01-01T00:00:00Z", edition=1,
         breakpoints=Breakpoints(as_of_ms=0, customers=CUSTOMERS, top_spend_minor=top, **found),
     )  # fmt: skip
-    return Editions.of(policy).begun_with(command, 0).current
+    return Editions.of(policy).extended_by(command, 0).current
 
 
 def some_of(log: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:

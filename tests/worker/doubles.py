@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import models
-from models.editions import Editions
 from models.policy import Policy
+from models.policy.editions import Editions
 from streams.engine.journal import Entry
 from streams.engine.table import Marker, Restored, Table, changelog_records
 from streams.settings import Settings, load_settings

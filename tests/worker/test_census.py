@@ -12,7 +12,7 @@ import pytest
 from models import encode
 from models.bodies import Command
 from models.customer import Customer
-from models.editions import Editions
+from models.policy.editions import Editions
 from streams.engine.partition import Partition
 from streams.settings import Settings, load_settings
 from streams.worker import census as module
@@ -96,7 +96,7 @@ def turns(counted: Counted, now_ms: int, most: int = 20) -> int:
 def begun(counted: Counted, body: bytes) -> None:
     """The partition folds the command."""
     command = msgspec.json.decode(body, type=Command)
-    counted.partition.editions = counted.partition.editions.begun_with(command, ms("2024-01-03"))
+    counted.partition.editions = counted.partition.editions.extended_by(command, ms("2024-01-03"))
 
 
 def test_a_partition_counts_once_a_day_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

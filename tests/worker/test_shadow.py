@@ -32,7 +32,7 @@ from streams.worker.partition import PartitionState, PartitionWorker
 from streams.worker.standalone import Standalone
 from tests.builders import DAY, Wire, ms, purchase, shipped_text
 from tests.models.test_activation import activation, pairs, timely_logs
-from tests.models.test_editions import told
+from tests.models.test_editions import fold_in_batches
 from tests.running import policy_of
 from tests.worker.doubles import MemoryDelivery, ReadRecord
 
@@ -212,12 +212,12 @@ def test_a_shadow_tells_what_an_activation_would_have_told_whenever_its_worker_w
     worker = run_until_done(at_the_end(broker, before, after, most, until_ms))
     event(f"deaths: {deaths}")
 
-    alone, customers = told(before, log, 100, until_ms)
+    alone, customers = fold_in_batches(before, log, 100, until_ms)
     assert broker.announced() == alone
     assert dict(table(worker).customers) == customers
 
     begun = [*first, activation(1, max(at_ms, 0), after.text), *log[len(first) :]]
-    activated, customers = told(before, begun, 100, until_ms)
+    activated, customers = fold_in_batches(before, begun, 100, until_ms)
     expected = {who: bodies[told_before.get(who, 0) :] for who, bodies in activated.items()}
     assert broker.announced(of_shadow=True) == {who: bodies for who, bodies in expected.items() if bodies}
     assert worker.shadow is not None

@@ -13,7 +13,7 @@ import pytest
 
 from models import units
 from models.fitting.alerts import TeamMeasures
-from models.fitting.backtest import Backtest, Judged, Result
+from models.fitting.backtest import Backtest, Forecast, Result
 from streams.workshop.fitting.backtest_page import page
 from streams.workshop.fitting.backtest_report import Flapping, PolicyReport, Report
 
@@ -70,7 +70,7 @@ def result(
         is_baseline,
         fitted_until_ms,
         tuple(
-            Judged(at_ms, np.full(40, 0.5) if place else graded, churned if place else np.roll(churned, 3))
+            Forecast(at_ms, np.full(40, 0.5) if place else graded, churned if place else np.roll(churned, 3))
             for place, at_ms in enumerate(origins_ms)
         ),
     )
@@ -96,7 +96,7 @@ def report(origins_ms: tuple[int, ...] = ORIGINS_MS, known: bool = True) -> Repo
 def never_churned(of: Report) -> Report:
     """The same report without churned customers, so without AUC and lift."""
     results = tuple(
-        replace(one, judged=tuple(replace(judged, churned=np.zeros(40, bool)) for judged in one.judged))
+        replace(one, forecasts=tuple(replace(judged, churned=np.zeros(40, bool)) for judged in one.forecasts))
         for one in of.found.results
     )
     return replace(of, found=replace(of.found, churned=0.0, results=results))
@@ -185,7 +185,9 @@ def test_the_best_of_each_column_is_marked_by_more_than_colour() -> None:
 def test_who_had_seen_the_outcomes_is_marked_and_is_never_the_best() -> None:
     of = report()
     cheat = result("all-knowing@1", 1.0, ORIGINS_MS, fitted_until_ms=ENDS_MS)
-    cheat = replace(cheat, judged=tuple(replace(one, probability=one.churned.astype(float)) for one in cheat.judged))
+    cheat = replace(
+        cheat, forecasts=tuple(replace(one, probability=one.churned.astype(float)) for one in cheat.forecasts)
+    )
     text = page(replace(of, found=replace(of.found, results=(*of.found.results, cheat))))
     [(name, cells)] = re.findall(r"<tr><th scope=\"row\">(all-knowing.*?)</th>(.*?)</tr>", text)
     assert "had seen outcomes" in name

@@ -11,7 +11,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from models import Rejected, new_customer
-from models.fold import advance_own, apply_own
+from models.fold import advance_in_place, apply_in_place
 from streams.engine.merge import Record
 from streams.workshop.compare.comparison import Comparing, Comparison, Group
 from tests.builders import DAY, Wire, ms
@@ -75,14 +75,18 @@ def test_the_fold_without_bodies_has_the_same_states_and_outputs(text: str, log:
     quiet = new_customer(policy, events[0].occurred_at_ms)
     outputs: list[Any] = []
     for one in events:
-        said, counted = apply_own(loud, one, policy), apply_own(quiet, one, policy, quietly=True)
+        said, counted = apply_in_place(loud, one, policy), apply_in_place(quiet, one, policy, without_bodies=True)
         assert isinstance(said, Rejected) == isinstance(counted, Rejected)
         if not isinstance(said, Rejected) and not isinstance(counted, Rejected):
             outputs.extend(zip(said, counted, strict=True))
         assert loud == quiet
     until_ms = loud.clock_ms + days * DAY
     outputs.extend(
-        zip(advance_own(loud, until_ms, policy, "ada"), advance_own(quiet, until_ms, policy, "ada", True), strict=True)
+        zip(
+            advance_in_place(loud, until_ms, policy, "ada"),
+            advance_in_place(quiet, until_ms, policy, "ada", True),
+            strict=True,
+        )
     )
     assert loud == quiet
     for said, counted in outputs:

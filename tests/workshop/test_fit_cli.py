@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from models import load
-from models.parameters import read_parameters
+from models.policy.parameters_file import read_parameters
 from streams.cli import app
 from tests.builders import cdnow, shipped_text, some_customers, with_made_up_complaints
 

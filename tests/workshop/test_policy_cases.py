@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.cli import app
 from tests.builders import ROOT, policy_text
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from models import load
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.cli import app
 from tests.builders import policy_text
 

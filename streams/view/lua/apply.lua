@@ -1,6 +1,6 @@
 -- Applies records of the output topics to the view, all or nothing, and notes how far it goes.
 -- KEYS: prefix. ARGV: field of the position, position before, position after, seconds that an erasure is remembered, how many
--- announcements a customer's story keeps; then per record its kind, how many values follow, and these (streams/updates.py).
+-- announcements a customer's story keeps; then per record its kind, how many values follow, and these (streams/view/updates.py).
 local prefix, position, erased_seconds, story_length = KEYS[1], ARGV[1], ARGV[4], tonumber(ARGV[5])
 local KEPT_CLOSED, KEPT_CHANGES, KEPT_DAYS = 10000, 10000, 400
 local MONEY = '%.3f'  -- no currency has more decimals

@@ -13,8 +13,8 @@ from typing import Any, Final
 from models import units
 from models.bodies import SEVERITIES, STATUSES
 from models.customer import Facts
+from models.customer_parts import ComplaintStep, Satisfaction
 from models.policy import Policy
-from models.remembered import ComplaintStep, Satisfaction
 from streams.reports.charts import Point
 
 SAMPLES: Final = 180

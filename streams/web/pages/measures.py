@@ -13,7 +13,7 @@ import orjson
 from models import units
 from models.bodies import SEVERITIES
 from models.policy import Policy
-from models.profile import MOST_STRETCHES
+from models.profile import MOST_BUCKETS
 from streams.view.customers import RedisView
 from streams.view.rulebook import PoliciesSeen
 
@@ -110,11 +110,11 @@ def figures_of(profile: dict[str, Any], policy: Policy, now_ms: int) -> Figures:
 
 def yearly_spend(profile: dict[str, Any], window_ms: int, now_ms: int) -> float:
     """Net spend of the last year. A profile knows what was bought within the policy's window, and of that the latest
-    MOST_STRETCHES: where this is less than a year, what it comes to in one.
+    MOST_BUCKETS: where this is less than a year, what it comes to in one.
     """
     bought = profile["history"]["purchases"]
     known_ms = min(window_ms, YEAR_MS)
-    if len(bought) == MOST_STRETCHES:
+    if len(bought) == MOST_BUCKETS:
         known_ms = max(min(known_ms, now_ms - units.parse_time(bought[0][0])), units.DAY_MS)
     spent = 0.0
     for at, _, spend in reversed(bought):

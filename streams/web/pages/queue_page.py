@@ -13,7 +13,7 @@ from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 from msgspec import Struct
 
-from models.policy_builder import CAUSES
+from models.policy.alert_sections import CAUSES
 from streams.language.console_words import words
 from streams.view.queue import OverBudget
 from streams.web.pages.customer_page import customer_of

@@ -25,9 +25,8 @@ from models.bodies import Breakpoints
 from models.customer import BASE_LEVEL
 from models.events import REASONS, Event, Rejected
 from models.outputs import ANNOUNCEMENTS
-from models.policy import Policy
-from models.policy_file import SHIPPED
-from models.policy_problem import PolicyError, Problem, read_toml
+from models.policy import SHIPPED, Policy
+from models.policy.problems import PolicyError, Problem, read_toml
 from streams.engine.merge import Record
 from streams.engine.policy_on_wire import edition_body
 from streams.workshop.cases.form import (
@@ -219,7 +218,7 @@ class _Reader:
             self._problem(
                 f"{path}.refused",
                 f"{form.refused!r} is not a reason code",
-                "docs/operations.md, Dead letters, has them",
+                "docs/failures.md, Reason codes, has them",
             )
         at_ms = self._time(f"{path}.on", form.on)
         body = {

@@ -14,7 +14,7 @@ import orjson
 
 from models import units
 from models.policy import Policy
-from models.tiers import NOT_DRAWN_MINOR, Tier
+from models.tiers import THRESHOLD_UNKNOWN_MINOR, Tier
 from streams.workshop.cases.case_file import parse_cases
 from streams.workshop.cases.runner import run_cases
 
@@ -38,7 +38,7 @@ def _drafts(policy: Policy) -> Iterator[tuple[str, list[str], date]]:
     """The name and the events of each customer, and the day of the last event."""
     yield "a first small purchase", [_purchase(FIRST_DAY, 1000, policy)], FIRST_DAY
     for tier in policy.ladder.tiers[1:]:
-        if tier.min_spend_minor in (None, 0, NOT_DRAWN_MINOR):
+        if tier.min_spend_minor in (None, 0, THRESHOLD_UNKNOWN_MINOR):
             continue
         assert tier.min_spend_minor is not None
         yield f"exactly what {tier.name} asks for", *_events(tier, tier.min_spend_minor, policy)

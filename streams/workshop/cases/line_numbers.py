@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from models.policy_lines import line_of
+from models.policy.line_numbers import line_of
 
 _ROW: Final = re.compile(r"^(customers\[\d+\]\.(?:events|expect))\[(\d+)\]")
 _CUSTOMER: Final = re.compile(r"^customers\[(\d+)\]")

@@ -16,7 +16,7 @@ from models import explain, units
 from models.customer import NEVER_MS, Customer
 from models.events import Rejected
 from models.facts import Measures
-from models.fold import tier_in_words
+from models.fold import describe_tier
 from models.outputs import TIER_CHANGES, Output
 from models.policy import Policy
 from models.tiers import Tier
@@ -132,7 +132,7 @@ class _Run:
         self._source = cases.source
         self._thresholds = cases.thresholds
         self._group = group
-        self._replay = Replay(policy, with_recorded_lines=bool(cases.thresholds))
+        self._replay = Replay(policy, with_recorded_thresholds=bool(cases.thresholds))
         self._every_ms = 0 if policy.relative is None or cases.thresholds else policy.relative.every_ms
         self._counted_ms = -1
         """The instant up to which the base has been counted."""
@@ -255,7 +255,7 @@ def _requirements_in_figures(seen: _Snapshot, tier: Tier) -> str:
 
 
 def _standing_in_words(seen: _Snapshot) -> Iterator[str]:
-    words = tier_in_words(seen.customer.standing)
+    words = describe_tier(seen.customer.standing)
     if words["lock"] is not None:
         yield f"locked since {words['lock']['since']}: {words['lock']['reason']}"
     if words["downgrade_at"] is not None:
@@ -274,7 +274,7 @@ def _risk_in_figures(seen: _Snapshot) -> str:
         f"{level.name} from {_as_probability(level.raise_at)} until below {_as_probability(level.ease_below)}"
         for level in risk.levels
     )
-    alert = explain.alert_in_words(seen.customer)
+    alert = explain.describe_alert(seen.customer)
     held = f"; the alert is held: {alert['hold']}" if alert is not None and alert["hold"] else ""
     return f"probability {score.probability:.3f} (log-odds {parts}); {levels}{held}"
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import models
 from models import units
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.reports.output_files import write_report
 from streams.sources.named_logs import Sorting, open_logs
 from streams.sources.options import (

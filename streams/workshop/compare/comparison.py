@@ -163,10 +163,12 @@ class Comparison:
 class Comparing:
     """Folds the same records under two policies."""
 
-    def __init__(self, policies: tuple[Policy, Policy], most_movers: int, with_recorded_lines: bool = False) -> None:
+    def __init__(
+        self, policies: tuple[Policy, Policy], most_movers: int, with_recorded_thresholds: bool = False
+    ) -> None:
         self.policies = policies
         self.found = Comparison(most_movers)
-        self._replays = tuple(Replay(policy, with_recorded_lines, without_bodies=True) for policy in policies)
+        self._replays = tuple(Replay(policy, with_recorded_thresholds, without_bodies=True) for policy in policies)
         self._second_decoder = policies[1].decoder()
         first, second = policies
         self._decoded_twice = {"commands"} if first.ladder.tier_names != second.ladder.tier_names else set()
@@ -267,7 +269,7 @@ class Comparing:
         assert second is not None, "both policies know a mover"
         ours, theirs = self.policies
         why = (_what_divides(ours, first, theirs, second), _what_divides(theirs, second, ours, first))
-        region = explain.region_in_words(first.facts) or ""
+        region = explain.region_name(first.facts) or ""
         return Mover(lifetime_minor, revenue_minor, key.decode(), _tiers(pair), region, why)
 
 

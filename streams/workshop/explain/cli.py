@@ -14,7 +14,7 @@ from rich.console import Console
 
 import models
 from models import units
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.settings import load_settings
 from streams.sources.named_logs import find_logs, log_with_journal
 from streams.sources.options import MapOption

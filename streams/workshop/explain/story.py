@@ -20,10 +20,10 @@ import models
 from models import counterfactual, story, units
 from models.bodies import Command
 from models.customer import Customer
-from models.editions import Editions
 from models.events import Event, Rejected
 from models.outputs import CLOCK_CAUSE
 from models.policy import Policy
+from models.policy.editions import Editions
 from models.story import Moment
 from streams.engine.batch import EVERYBODY_KEY, Batch
 from streams.engine.merge import Record
@@ -81,7 +81,7 @@ class Story:
         moments = self.moments()
         return {
             "customer_id": self.customer_id,
-            "policy": self.policy.told_as,
+            "policy": self.policy.label,
             "currency": self.policy.currency,
             "horizon": units.format_duration(self.policy.risk.horizon_ms),
             "at": units.format_time(self.at_ms),
@@ -103,7 +103,7 @@ class Story:
 def now_and_ahead(customer: Customer, policy: Policy, customer_id: str, at_ms: int) -> dict[str, Any]:
     """A customer at an instant, the effect of one purchase, and the effects of time without one."""
     profile = None
-    if not story.is_forgotten(customer):
+    if not story.is_erased(customer):
         profile = models.profile(story.as_of(customer, policy, at_ms), customer_id, policy)
     return {
         "now": None if profile is None else orjson.loads(profile),
@@ -113,7 +113,7 @@ def now_and_ahead(customer: Customer, policy: Policy, customer_id: str, at_ms: i
                 "at": units.format_time(moment.at_ms),
                 "tier": moment.after.standing.tier,
                 "level": moment.after.standing.risk_level,
-                "probability": (story.seen_at(moment.after, policy, moment.at_ms) or {}).get("probability"),
+                "probability": (story.summary_at(moment.after, policy, moment.at_ms) or {}).get("probability"),
                 "announcements": bodies_of([moment]),
             }
             for moment in story.by_time(customer, at_ms + LOOK_AHEAD_MS, policy, customer_id)
@@ -126,13 +126,13 @@ def _moment(one: StoryEntry, previous: dict[str, Any] | None) -> dict[str, Any]:
     moment, policy = one.moment, one.moment.policy
     kind = "event" if one.record is not None else "clock" if moment.cause == CLOCK_CAUSE else "edition"
     before_ms = moment.at_ms - 1 if kind == "clock" else moment.at_ms
-    before = None if moment.before is None else story.seen_at(moment.before, policy, before_ms)
-    after = None if moment.after is None else story.seen_at(moment.after, policy, moment.at_ms)
+    before = None if moment.before is None else story.summary_at(moment.before, policy, before_ms)
+    after = None if moment.after is None else story.summary_at(moment.after, policy, moment.at_ms)
     return {
         "at": units.format_time(moment.at_ms) if moment.at_ms >= 0 else None,
         "kind": kind,
         "cause": moment.cause,
-        "policy": policy.told_as,
+        "policy": policy.label,
         "event": None if one.record is None else _event(one.record, policy),
         "verdict": moment.verdict,
         "late": moment.is_late,
@@ -140,7 +140,7 @@ def _moment(one: StoryEntry, previous: dict[str, Any] | None) -> dict[str, Any]:
         "before": before,
         "after": after,
         "changed": story.differences(before, after),
-        "moved": {"by_time": story.moved_terms(previous, before), "by_this": story.moved_terms(before, after)},
+        "moved": {"by_time": story.term_changes(previous, before), "by_this": story.term_changes(before, after)},
         "announcements": bodies_of([moment]),
     }
 
@@ -177,8 +177,8 @@ def _time_of(fields: dict[str, Any]) -> str | None:
 class StoryReplay(Replay):
     """A replay that records the moments of one customer."""
 
-    def __init__(self, policy: Policy, customer_id: str, with_recorded_lines: bool, until_ms: int | None) -> None:
-        super().__init__(policy, with_recorded_lines)
+    def __init__(self, policy: Policy, customer_id: str, with_recorded_thresholds: bool, until_ms: int | None) -> None:
+        super().__init__(policy, with_recorded_thresholds)
         self.ids: set[bytes] = set()
         self.entries: list[StoryEntry] = []
         self._id, self._key = customer_id, customer_id.encode()
@@ -229,7 +229,7 @@ class StoryReplay(Replay):
             self._record(story.by_edition(self._customer, before, edition.policy, edition.effective_ms, self._id))
 
     def _record(self, moments: Generator[Moment, None, Customer], record: Record | None = None) -> None:
-        found, self._customer = story.collected(moments)
+        found, self._customer = story.collect(moments)
         self.entries += [StoryEntry(moment) for moment in found[:-1]]
         self.entries += [StoryEntry(moment, record) for moment in found[-1:]]
 
@@ -265,13 +265,13 @@ def story_from_log(
     policy: Policy,
     at_ms: int | None,
     progress: bool,
-    with_recorded_lines: bool = False,
+    with_recorded_thresholds: bool = False,
 ) -> Story:
     """A customer's story by a log, up to and including an instant; without one, up to the end of the log.
 
     Events that occurred later are left out. Raises LogError or ExplainError.
     """
-    replay = StoryReplay(policy, customer_id, with_recorded_lines, at_ms)
+    replay = StoryReplay(policy, customer_id, with_recorded_thresholds, at_ms)
     keep = None if at_ms is None else [lambda record: record.occurred_at_ms <= at_ms] * len(logs)
     fold_all(replay, logs, [policy.decoder()] * len(logs), lambda batch: None, progress, keep, "reading")
     until_ms = replay.partition.clock_ms if at_ms is None else at_ms
@@ -285,7 +285,7 @@ def _begun(editions: Editions, command: Command, at_ms: int) -> Editions:
     if command.edition is not None and command.edition <= editions.number:
         return editions
     with suppress(ValueError):
-        return editions.begun_with(command, at_ms)
+        return editions.extended_by(command, at_ms)
     return editions
 
 

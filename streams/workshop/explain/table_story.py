@@ -18,9 +18,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 import models
 from models import story, units
 from models.customer import Customer
-from models.editions import Editions
 from models.outputs import ANNOUNCEMENTS
 from models.policy import Policy
+from models.policy.editions import Editions
 from streams.broker.librdkafka import PATIENCE_SECONDS, POLL_SECONDS, quiet, reading, records_in
 from streams.broker.partitioner import partition_of
 from streams.engine.table import CUSTOMER, MARKER, NO_MARKER, Marker
@@ -56,7 +56,7 @@ class StoredCustomer(NamedTuple):
         """
         customer, marker = self.customer, self.marker
         editions = Editions.from_wire(policy, marker.editions)
-        if marker.policy not in ("", policy.ref) and editions.needs_own:
+        if marker.policy not in ("", policy.ref) and editions.needs_table_policy:
             raise ExplainError(
                 f"the table was made under policy {marker.policy}, not {policy.ref}: give --policy {marker.policy}, or a log"
             )
@@ -70,9 +70,9 @@ class StoredCustomer(NamedTuple):
         entries: list[StoryEntry] = []
         for before, edition in list(editions.steps_from(customer.edition)):
             moments = story.by_edition(customer, before, edition.policy, edition.effective_ms, customer_id)
-            found, customer = story.collected(moments)
+            found, customer = story.collect(moments)
             entries += map(StoryEntry, found)
-        found, customer = story.collected(story.by_time(customer, at_ms, editions.current, customer_id))
+        found, customer = story.collect(story.by_time(customer, at_ms, editions.current, customer_id))
         entries += map(StoryEntry, found)
         return Story(customer_id, editions.current, at_ms, customer, entries, announced)
 

@@ -112,19 +112,19 @@ def what_if(
     docs/explain.md describes the fields.
     """
     until_ms = max(at_ms, *(one.event.occurred_at_ms for one in events))
-    by_time, without = story.collected(story.by_time(customer, until_ms, policy, customer_id))
+    by_time, without = story.collect(story.by_time(customer, until_ms, policy, customer_id))
     moments: list[Moment] = []
     after, events_as_json = customer, []
     for one in events:
-        found, after = story.collected(story.by_event(after, one.event, policy))
+        found, after = story.collect(story.by_event(after, one.event, policy))
         moments += found
         events_as_json.append(_event_as_json(one, found[-1], policy))
-    found, after = story.collected(story.by_time(after, until_ms, policy, customer_id))
+    found, after = story.collect(story.by_time(after, until_ms, policy, customer_id))
     moments += found
-    before_seen, after_seen = (story.seen_at(one, policy, until_ms) for one in (without, after))
+    before_seen, after_seen = (story.summary_at(one, policy, until_ms) for one in (without, after))
     return {
         "customer_id": customer_id,
-        "policy": policy.told_as,
+        "policy": policy.label,
         "currency": policy.currency,
         "horizon": units.format_duration(policy.risk.horizon_ms),
         "at": units.format_time(until_ms),
@@ -132,7 +132,7 @@ def what_if(
         "before": before_seen,
         "after": after_seen,
         "changed": story.differences(before_seen, after_seen),
-        "moved": story.moved_terms(before_seen, after_seen),
+        "moved": story.term_changes(before_seen, after_seen),
         "announcements": bodies_of(moments),
         "announcements_without": bodies_of(by_time),
         "profile_before": _profile(without, customer_id, policy, until_ms),
@@ -153,7 +153,7 @@ def _event_as_json(one: HypotheticalEvent, moment: Moment, policy: Policy) -> di
 
 
 def _profile(customer: Customer, customer_id: str, policy: Policy, at_ms: int) -> dict[str, Any] | None:
-    if story.is_forgotten(customer):
+    if story.is_erased(customer):
         return None
     body = models.profile(story.as_of(customer, policy, at_ms), customer_id, policy)
     return None if body is None else dict(orjson.loads(body))

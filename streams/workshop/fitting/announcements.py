@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from models.fitting.alerts import Announced
+from models.fitting.alerts import CustomerAnnouncements
 from models.outputs import CHURN_RISK, TIER_CHANGES, Output
 from models.policy import Policy
 from streams.engine.batch import Batch
@@ -18,7 +18,7 @@ TIER_MOVES: Final = ("upgrade", "downgrade")
 NEVER_CLOSED_MS: Final = 2**62
 
 
-def collect_announcements(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, Announced]:
+def collect_announcements(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, CustomerAnnouncements]:
     """The announcements of a policy over some logs, by customer. Raises LogError."""
     found: dict[str, _Collected] = {}
 
@@ -63,7 +63,7 @@ class _Collected:
                 self.open_ms.append((self.opened_ms, at_ms))
                 self.opened_ms = None
 
-    def announced(self) -> Announced:
+    def announced(self) -> CustomerAnnouncements:
         if self.opened_ms is not None:
             self.open_ms.append((self.opened_ms, NEVER_CLOSED_MS))
-        return Announced(tuple(self.alerts_ms), tuple(self.open_ms), self.tier_changes, self.risk_changes)
+        return CustomerAnnouncements(tuple(self.alerts_ms), tuple(self.open_ms), self.tier_changes, self.risk_changes)

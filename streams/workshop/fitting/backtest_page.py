@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from models import units
 from models.fitting import metrics
-from models.fitting.backtest import Judged, Result
+from models.fitting.backtest import Forecast, Result
 from models.fitting.history import Floats
 from streams.reports.formats import number
 from streams.reports.plots import COLOURS, GREY, INK, Drawing, Plot, dates_below, percent, render, swatch
@@ -114,7 +114,7 @@ def _key(draw: Drawing, curves: Sequence[Curve]) -> list[tuple[str, Plot]]:
 
 def _calibration(draw: Drawing, curve: Curve) -> Plot:
     """Predicted and actual churn, by decile."""
-    deciles = metrics.deciles(*curve.result.together)
+    deciles = metrics.deciles(*curve.result.pooled)
     predicted, churned = [one.predicted for one in deciles], [one.churned for one in deciles]
     off = np.average(np.abs(np.subtract(predicted, churned)), weights=[one.customers for one in deciles])
 
@@ -130,10 +130,10 @@ def _calibration(draw: Drawing, curve: Curve) -> Plot:
 
 def _gains(draw: Drawing, curves: Sequence[Curve]) -> Plot:
     """The share of churners among the customers with the highest risks."""
-    judged = [one for one in curves[0].result.judged if one.churned.any()]
-    perfect = _over_origins(judged, lambda one: np.minimum(CONTACTED / one.churned.mean(), 1))
+    forecasts = [one for one in curves[0].result.forecasts if one.churned.any()]
+    perfect = _over_origins(forecasts, lambda one: np.minimum(CONTACTED / one.churned.mean(), 1))
     found = [
-        _over_origins([one for one in curve.result.judged if one.churned.any()], _churners_found) for curve in curves
+        _over_origins([one for one in curve.result.forecasts if one.churned.any()], _churners_found) for curve in curves
     ]
 
     def plot(axes: Axes) -> None:
@@ -152,20 +152,22 @@ def _gains(draw: Drawing, curves: Sequence[Curve]) -> Plot:
     return draw(3.6, 3, plot, says)
 
 
-def _over_origins(judged: Sequence[Judged], shares: Callable[[Judged], Floats]) -> Floats:
+def _over_origins(forecasts: Sequence[Forecast], shares: Callable[[Forecast], Floats]) -> Floats:
     """The mean of a curve over the origins, weighted by their churners."""
-    if not judged:
+    if not forecasts:
         return np.full(len(CONTACTED), np.nan)
-    found: Floats = np.average([shares(one) for one in judged], axis=0, weights=[one.churned.sum() for one in judged])
+    found: Floats = np.average(
+        [shares(one) for one in forecasts], axis=0, weights=[one.churned.sum() for one in forecasts]
+    )
     return found
 
 
-def _churners_found(judged: Judged) -> Floats:
+def _churners_found(forecast: Forecast) -> Floats:
     """The share of churners among the customers contacted, by descending risk; equal risks count in part."""
-    order = np.argsort(-judged.probability, kind="stable")
-    last = np.append(np.diff(judged.probability[order]) != 0, True)
+    order = np.argsort(-forecast.probability, kind="stable")
+    last = np.append(np.diff(forecast.probability[order]) != 0, True)
     contacted = np.flatnonzero(last) + 1
-    lost = judged.churned[order].cumsum()[last]
+    lost = forecast.churned[order].cumsum()[last]
     found: Floats = np.interp(CONTACTED, np.append(0, contacted / len(order)), np.append(0, lost / lost[-1]))
     return found
 
@@ -175,12 +177,12 @@ def _by_origin(draw: Drawing, curves: Sequence[Curve], name: str, measure: Calla
 
     def plot(axes: Axes) -> None:
         for curve in curves:
-            judged = curve.result.judged
-            values = [measure(one.probability, one.churned) for one in judged]
-            axes.plot([one.at_ms for one in judged], values, **curve.style)
+            forecasts = curve.result.forecasts
+            values = [measure(one.probability, one.churned) for one in forecasts]
+            axes.plot([one.at_ms for one in forecasts], values, **curve.style)
         axes.set(xlabel="origin", ylabel=name)
         axes.margins(x=0.08)
-        dates_below(axes, [one.at_ms for one in curves[0].result.judged])
+        dates_below(axes, [one.at_ms for one in curves[0].result.forecasts])
 
     names = ", ".join(curve.name for curve in curves)
     return name, draw(3.6, 2.7, plot, f"{name} at each of the origins: {names}.")

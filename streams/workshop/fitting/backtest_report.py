@@ -119,7 +119,7 @@ class Report:
         }
 
     def _model(self, one: Result) -> dict[str, Any]:
-        probability, churned = one.together
+        probability, churned = one.pooled
         return {
             "name": one.name,
             "is_baseline": one.is_baseline,
@@ -140,7 +140,7 @@ class Report:
                     "auc": round(metrics.auc(judged.probability, judged.churned), 6),
                     "brier": round(metrics.brier(judged.probability, judged.churned), 6),
                 }
-                for judged in one.judged
+                for judged in one.forecasts
             ],
         }
 

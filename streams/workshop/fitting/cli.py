@@ -15,7 +15,7 @@ from rich.table import Table
 
 import models
 from models import units
-from models.policy_file import SHIPPED
+from models.policy import SHIPPED
 from streams.reports.output_files import write_report
 from streams.sources.logs import Log
 from streams.sources.named_logs import Sorting, open_logs

@@ -1,1 +1,4 @@
-"""Making and reading policies: questions, thresholds from a log, a policy in words."""
+"""Making and reading policies: questions, round thresholds from a log, a policy in words.
+
+Public: `sections` (sentences.py), `read_spend` (spend_history.py). It proposes; what a policy means is in `models`.
+"""

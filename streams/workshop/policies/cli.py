@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 import models
-from models.policy_file import SHIPPED
-from models.policy_problem import PolicyError
+from models.policy import SHIPPED, PolicyError
 from streams.sources.options import LogsArgument, MapOption
 from streams.terminal import FAILED, WRONG_USE, JsonOption, refuse, say, say_json, warn
 
@@ -26,7 +25,7 @@ def check(
     except PolicyError as error:
         if as_json:
             problems = [
-                {"line": one.line, "where": one.where, "what": one.what, "mend": one.mend} for one in error.problems
+                {"line": one.line, "where": one.where, "what": one.what, "mend": one.fix} for one in error.problems
             ]
             say_json({"ok": False, "source": error.source, "problems": problems})
         else:

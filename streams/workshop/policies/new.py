@@ -16,8 +16,7 @@ from rich.text import Text
 
 from models import units
 from models.fitting.fit import fit as fit_parameters
-from models.policy import Policy
-from models.policy_file import load
+from models.policy import Policy, load
 from streams.reports.output_files import refuse_to_overwrite, write_new
 from streams.sources.named_logs import find_logs
 from streams.terminal import INTERRUPTED, fail, refuse, say, say_json, warn

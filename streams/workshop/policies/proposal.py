@@ -14,8 +14,7 @@ from models import units
 from models.facts import Window, WindowKind
 from models.fitting.fit import FEWEST_OUTCOMES, origins
 from models.fitting.maximum_likelihood import FitError
-from models.policy import Policy
-from models.policy_file import parse
+from models.policy import Policy, parse
 from streams.workshop.policies.round_thresholds import Sharing, SpendDistribution
 from streams.workshop.policies.sentences import duration
 from streams.workshop.policies.simulated_year import Year, simulate_year

@@ -45,7 +45,7 @@ class SpendDistribution:
         return self.spend_from(threshold_minor) / self._below[-1]
 
     def exact_threshold(self, share: float, sharing: Sharing) -> int:
-        """The threshold at which the share is reached: as `top_share` (models.relative) has it, or the highest at or
+        """The threshold at which the share is reached: as `top_share` (models.policy.census) has it, or the highest at or
         above which so much is spent.
         """
         if sharing == "customers":

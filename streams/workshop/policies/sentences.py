@@ -14,7 +14,7 @@ from models import units
 from models.bodies import SEVERITIES, STATUSES
 from models.life import OCCASIONAL
 from models.policy import Policy
-from models.tiers import NOT_DRAWN_MINOR, ScoreTerm, Tier
+from models.tiers import THRESHOLD_UNKNOWN_MINOR, ScoreTerm, Tier
 
 ANY: Final = "any"
 NOTHING: Final = "-"
@@ -121,7 +121,7 @@ def _tiers(policy: Policy) -> Section:
 def _spend(policy: Policy, tier: Tier, shares: dict[int, float]) -> str | None:
     if tier.rank in shares:
         share = f"the top {_percent(shares[tier.rank])}"
-        is_known = tier.min_spend_minor is not None and tier.min_spend_minor != NOT_DRAWN_MINOR
+        is_known = tier.min_spend_minor is not None and tier.min_spend_minor != THRESHOLD_UNKNOWN_MINOR
         return f"{share} (now {_money(policy, tier.min_spend_minor or 0)})" if is_known else share
     return None if tier.min_spend_minor is None else _money(policy, tier.min_spend_minor)
 

@@ -15,7 +15,7 @@ from typing import Final
 from models import buckets
 from models.customer import Facts
 from models.events import Event, Rejected
-from models.fold import advance_own, apply_own, new_customer
+from models.fold import advance_in_place, apply_in_place, new_customer
 from models.outputs import TIER_CHANGES, Output
 from models.policy import Policy
 from streams.workshop.policies.spend_history import KEEPING, YEAR_MS, Spend
@@ -70,11 +70,11 @@ def _fold_customer(year: Year, policy: Policy, key: bytes, facts: Facts, ends_ms
     for end_ms in ends_ms:
         outputs: list[Output] = []
         while event is not None and event.occurred_at_ms <= end_ms:
-            applied = apply_own(customer, event, policy)
+            applied = apply_in_place(customer, event, policy)
             outputs += [] if isinstance(applied, Rejected) else applied
             event = next(events, None)
         if customer.events:
-            outputs += advance_own(customer, end_ms, policy, customer_id)
+            outputs += advance_in_place(customer, end_ms, policy, customer_id)
             year.in_tier[customer.standing.tier] += 1
         for output in outputs:
             if output.topic == TIER_CHANGES and output.occurred_at_ms > begin_ms:

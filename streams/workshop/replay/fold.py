@@ -12,10 +12,10 @@ from typing import Any, Self
 import models
 from models.bodies import Command
 from models.customer import NEVER_MS
-from models.editions import Editions
 from models.events import Event
 from models.policy import Policy
-from models.relative import Census
+from models.policy.census import Census
+from models.policy.editions import Editions
 from streams.engine.batch import Batch
 from streams.engine.merge import Record
 from streams.engine.partition import Partition
@@ -28,7 +28,7 @@ class Replay:
     """Folds records into one partition.
 
     Where a policy's thresholds follow the base it counts the customers itself, and skips the thresholds that a worker recorded in
-    `commands`; with `with_recorded_lines` it does the opposite. `without_bodies` leaves outputs without ids and bodies, for callers
+    `commands`; with `with_recorded_thresholds` it does the opposite. `without_bodies` leaves outputs without ids and bodies, for callers
     that only count them. It begins with the customers of `partition`, if that is given.
 
     >>> import models
@@ -45,14 +45,14 @@ class Replay:
     def __init__(
         self,
         policy: Policy,
-        with_recorded_lines: bool = False,
+        with_recorded_thresholds: bool = False,
         partition: Partition | None = None,
         without_bodies: bool = False,
     ) -> None:
         self._without_bodies = without_bodies
         self.partition = Partition(Editions.of(policy)) if partition is None else partition
         self._decoder = policy.decoder()
-        self._relative = None if with_recorded_lines else policy.relative
+        self._relative = None if with_recorded_thresholds else policy.relative
         self._census_ms = NEVER_MS
         """When the next census is due; of the first, once there was an event."""
 

@@ -36,7 +36,7 @@ def replay_logs(
     out: Path,
     until_ms: int | None,
     progress: bool,
-    with_recorded_lines: bool = False,
+    with_recorded_thresholds: bool = False,
     seed: Seed | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
@@ -45,9 +45,11 @@ def replay_logs(
     With checkpoints it goes on where it was stopped.
     """
     if checkpoints is not None:
-        return _replay_with_checkpoints(logs, policy, out, until_ms, progress, with_recorded_lines, seed, checkpoints)
+        return _replay_with_checkpoints(
+            logs, policy, out, until_ms, progress, with_recorded_thresholds, seed, checkpoints
+        )
     with ResultFiles(policy, out, files_of(logs)) as results:
-        return replay_into(results, logs, until_ms, progress, with_recorded_lines, seed)
+        return replay_into(results, logs, until_ms, progress, with_recorded_thresholds, seed)
 
 
 def replay_into(
@@ -55,12 +57,12 @@ def replay_into(
     logs: Sequence[Log],
     until_ms: int | None,
     progress: bool,
-    with_recorded_lines: bool = False,
+    with_recorded_thresholds: bool = False,
     seed: Seed | None = None,
 ) -> dict[str, Any]:
     """Replay logs, under the policy of `results`, into its sinks; returns a summary. Raises LogError."""
     policy = results.policy
-    replay = Replay(policy, with_recorded_lines, None if seed is None else seed.partition())
+    replay = Replay(policy, with_recorded_thresholds, None if seed is None else seed.partition())
     fold_all(replay, logs, [policy.decoder()] * len(logs), results.add, progress)
     return _finished(replay, results, until_ms)
 
@@ -77,15 +79,15 @@ def _replay_with_checkpoints(
     out: Path,
     until_ms: int | None,
     progress: bool,
-    with_recorded_lines: bool,
+    with_recorded_thresholds: bool,
     seed: Seed | None,
     checkpoints: Checkpoints,
 ) -> dict[str, Any]:
     inputs = [one for log in logs for one in log.identity()]
-    found = checkpoints.read(policy.ref, inputs, with_recorded_lines)
+    found = checkpoints.read(policy.ref, inputs, with_recorded_thresholds)
     with ResultFiles(policy, out, files_of(logs), found) as results:
         if found is None:
-            replay = Replay(policy, with_recorded_lines, None if seed is None else seed.partition())
+            replay = Replay(policy, with_recorded_thresholds, None if seed is None else seed.partition())
         else:
             replay = Replay.at(found, policy)
         begin = 0 if found is None else found.records
@@ -96,7 +98,7 @@ def _replay_with_checkpoints(
                     Checkpoint(
                         policy=policy.ref,
                         inputs=inputs,
-                        recorded_lines=with_recorded_lines,
+                        recorded_lines=with_recorded_thresholds,
                         records=records,
                         output_bytes=results.written(),
                         events=results.events,
@@ -184,7 +186,7 @@ def replay_partition(
     """One partition's history by its journal, or by these entries of it; gives its customers as they are at the end. It is folded
     by `replay`, if that is given. Raises JournalError.
     """
-    replay, decoder = replay or Replay(policy, with_recorded_lines=True), policy.decoder()
+    replay, decoder = replay or Replay(policy, with_recorded_thresholds=True), policy.decoder()
     inputs = {name: _Ahead(log.records(name, number, decoder, on_bytes)) for name in INPUTS}
     for entry in log.entries(number) if entries is None else entries:
         if entry.policy != policy.ref:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from models.editions import Editions
 from models.policy import Policy
+from models.policy.editions import Editions
 from streams.engine.partition import Partition
 from streams.engine.table import ChangelogError, Restoring
 from streams.settings import load_settings

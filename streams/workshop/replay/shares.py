@@ -148,7 +148,7 @@ def replay_in_shares(
 
     def share(number: int, agree: Agree) -> tuple[int, int, Counter[str], Counter[str]]:
         with ResultFiles(policy, folders[number], files_of(logs)) as results:
-            replay, decoder = Replay(policy, with_recorded_lines=True), policy.decoder()
+            replay, decoder = Replay(policy, with_recorded_thresholds=True), policy.decoder()
             shares = [Share(decoder, number, workers) for _ in logs]
             fold_all(replay, logs, shares, results.add, progress and number == 0, [one.is_mine for one in shares])
             latest_ms = agree(replay.partition.clock_ms)

@@ -1,0 +1,13 @@
+"""Print tier changes as they are announced. Usage: follow_tier_changes.py HOST:PORT"""
+
+import sys
+
+from models.contracts import Erasure
+from streams.client import tier_changes
+
+with tier_changes(broker=sys.argv[1], group="my-first-consumer") as changes:
+    for change in changes:
+        if isinstance(change, Erasure):
+            print(change.occurred_at, change.customer_id, "is to be forgotten", flush=True)
+        else:
+            print(change.occurred_at, change.customer_id, change.before.tier, "->", change.after.tier, flush=True)

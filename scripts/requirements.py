@@ -1,0 +1,93 @@
+"""The part of a lock file that some extras need, with its hashes: for environments that hold no more than their role.
+
+    python scripts/requirements.py requirements.lock worker console > /tmp/worker-and-console.txt
+    pip install --require-hashes -r /tmp/worker-and-console.txt
+
+What the project itself needs always belongs to it. A lock says of each package by which others it is needed ("via"); the part
+is what is reached from the requirements that pyproject.toml lists. Needs nothing but Python: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PINNED: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)")
+PARENT: Final = re.compile(r"^    # +(?:via +)?([A-Za-z0-9][A-Za-z0-9._-]*)")
+
+
+class Pin(NamedTuple):
+    """A package of a lock file."""
+
+    version: str
+    parents: frozenset[str]
+    """The packages that need it."""
+    text: str
+    """Its lines, hashes included."""
+
+
+def normalized(requirement: str) -> str:
+    """The name of the package that a requirement is for, as package indexes compare names.
+
+    >>> normalized("Pydantic_Settings[yaml]>=2.16")
+    'pydantic-settings'
+    """
+    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]).lower()
+
+
+def read_lock(path: Path) -> dict[str, Pin]:
+    """The packages of a lock file that was written by `uv pip compile`."""
+    found: dict[str, Pin] = {}
+    lines: list[str] = []
+    for line in [*path.read_text().splitlines(keepends=True), ""]:
+        if lines and not line.startswith(" "):
+            name, version = PINNED.match(lines[0]).groups()  # type: ignore[union-attr]
+            parents = {match[1] for one in lines if (match := PARENT.match(one)) and match[1] != "via"}
+            found[normalized(name)] = Pin(version, frozenset(map(normalized, parents)), "".join(lines))
+            lines = []
+        if PINNED.match(line) or lines:
+            lines.append(line)
+    return found
+
+
+def listed(extras: Iterable[str], project: Path = ROOT / "pyproject.toml") -> set[str]:
+    """The packages that the project lists for these extras, and always. Raises KeyError for an extra that does not exist."""
+    table = tomllib.loads(project.read_text())["project"]
+    wanted = [*table["dependencies"], *(one for extra in extras for one in table["optional-dependencies"][extra])]
+    return {normalized(one) for one in wanted}
+
+
+def closure(lock: dict[str, Pin], names: Collection[str]) -> set[str]:
+    """These packages and all that they need, directly or not. Raises KeyError for a package that the lock does not hold."""
+    found, before = set(names), 0
+    if missing := found - lock.keys():
+        raise KeyError(f"not in the lock file: {', '.join(sorted(missing))}; renew it, as CONTRIBUTING.md says")
+    while len(found) > before:
+        before = len(found)
+        found |= {name for name, pin in lock.items() if pin.parents & found}
+    return found
+
+
+def select(path: Path, names: Collection[str]) -> str:
+    """The lines of a lock file for these packages and all that they need."""
+    lock = read_lock(path)
+    return "".join(lock[name].text for name in sorted(closure(lock, names)))
+
+
+def main() -> None:
+    """Print the part of a lock file."""
+    if len(sys.argv) < 2:
+        sys.exit("usage: requirements.py LOCK [EXTRA ...], as in: requirements.py requirements.lock worker console")
+    try:
+        sys.stdout.write(select(Path(sys.argv[1]), listed(sys.argv[2:])))
+    except KeyError as error:
+        sys.exit(f"requirements.py: {error.args[0]}: no such extra or package")
+
+
+if __name__ == "__main__":
+    main()
