@@ -1,7 +1,7 @@
 """Finds the compiled form of the core, if one exists for exactly these sources; `scripts/compile` makes it.
 
-mypyc compiles the same Python. Without a compiled form, or once a source has changed, the Python itself runs: the results are
-the same, it is slower. `TIERSTREAM_COMPILED=no` asks for plain Python.
+mypyc compiles the same Python. Without a compiled form, or once a source has changed, the Python itself runs: the
+results are the same, it is slower. `TIERSTREAM_COMPILED=no` asks for plain Python.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from xxhash import xxh3_128_hexdigest
 ROOT: Final = Path(__file__).resolve().parent.parent
 MODULES: Final = {
     "models": (
-        "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd", "outputs", "profile", "risk",
-         "state", "tiers", "units", "value",
+        "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd",
+        "outputs", "profile", "risk", "state", "tiers", "units", "value",
     ),
     "models.policy": ("policy",),
     "streams.engine": ("batch", "envelope", "merge", "plan", "schedule"),
 }  # fmt: skip
-"""The compiled modules, by package: the hot path. Modules with classes that msgspec reads are not compiled, since msgspec needs
-their annotations.
+"""The compiled modules, by package: the hot path. Modules with classes that msgspec reads are not compiled, since
+msgspec needs their annotations.
 """
 
 

@@ -1,11 +1,12 @@
-r"""The ledger of alerts: a customer has at most one open alert, until somebody, or a purchase of the customer, closes it.
+r"""The ledger of alerts: a customer has at most one open alert, until somebody or a purchase closes it.
 
     held -> open -> acknowledged -> contacted -> saved, lost, dismissed      what people do about it
                \-> snoozed ->/                 -> recovered                  what the customer does
 
-An alert is held, and shown to nobody, soon after the previous one was closed, or while it is about silence and a complaint is
-open. When the risk rises again while an alert is open, the alert changes and no second one is made. The ledger is part of the
-customer's state, so a replay computes it too, and its instants (the end of a hold or a snooze, a deadline) are exact.
+An alert is held, and shown to nobody, soon after the previous one was closed, or while it is about silence and a
+complaint is open. When the risk rises again while an alert is open, the alert changes and no second one is made. The
+ledger is part of the customer's state, so a replay computes it too, and its instants (the end of a hold or a snooze, a
+deadline) are exact.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class AlertRules:
         return (HELD, replace(alert, hold=hold, until_ms=until_ms)) if hold else ("opened", self._open(alert, now))
 
     def follow(self, alert: Alert, now: Situation) -> list[Change]:
-        """The changes of an open alert in the present situation, in order; the last one has the alert after all of them."""
+        """The changes of an open alert in the present situation, in order; the last one has the final alert."""
         now_ms = now.at_ms
         bought_again = now.last_purchase_ms > alert.opened_at_ms and alert.cause in OF_SILENCE
         if now.rank < self.rank or bought_again:

@@ -31,7 +31,9 @@ class Purchase(Struct, gc=False, kw_only=True):
     kind: Literal["purchase", "refund"]
     order_id: Id
     amount: Raw
-    """A decimal as text or number. It is decoded later: a body may repeat the field thousands of times, and only the last counts."""
+    """A decimal as text or number. It is decoded later: a body may repeat the field thousands of times, and only the
+    last counts.
+    """
     currency: str
     occurred_at: Time
     channel: Annotated[str, Meta(max_length=128)] | None = None
@@ -98,8 +100,8 @@ class Prospect(Struct, gc=False, kw_only=True):
 class Command(Struct, gc=False, kw_only=True):
     """Body of `commands`. Locking and unlocking a tier and dismissing an alert need a reason, a snooze needs its end.
 
-    `actor` is the person who acts. `owner` is the person to whom an alert is assigned, if it is somebody else. With `number`
-    the command is only for the customer's alert of that number.
+    `actor` is the person who acts. `owner` is the person to whom an alert is assigned, if it is somebody else. With
+    `number` the command is only for the customer's alert of that number.
     """
 
     event_id: Id
@@ -119,7 +121,8 @@ class Command(Struct, gc=False, kw_only=True):
     policy: Annotated[str, Meta(max_length=MAX_POLICY_CHARACTERS)] | None = None
     """The text of a policy file, which is in force from then on."""
     follows: Annotated[str, Meta(max_length=300)] | None = None
-    """With `policy`: the reference of the policy that it replaces. A table under any other policy ignores the command."""
+    """With `policy`: the reference of the policy that it replaces. A table under any other policy ignores the command.
+    """
 
 
 Body = Purchase | Complaint | Feedback | Prospect | Command

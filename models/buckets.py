@@ -1,8 +1,9 @@
 """A customer's purchases summed by time bucket, as packed bytes: most events change only the last few buckets.
 
-A bucket is (number, purchases, orders, spend_minor): `number` is its start in units of the window's bucket width, `orders`
-the purchases less those refunded in full. The first byte says how wide the numbers are: narrow, unless one of the buckets needs
-wide ones, so equal buckets have equal bytes. Buckets are sorted by number, and empty ones are left out.
+A bucket is (number, purchases, orders, spend_minor): `number` is its start in units of the window's bucket width,
+`orders` the purchases less those refunded in full. The first byte says how wide the numbers are: narrow, unless one of
+the buckets needs wide ones, so equal buckets have equal bytes. Buckets are sorted by number, and empty ones are left
+out.
 """
 
 from __future__ import annotations
@@ -176,7 +177,9 @@ def has_purchase(data: bytes, first: i64, end: i64) -> bool:
 
 
 def active_periods(data: bytes, begin: i64, buckets_a_period: i64) -> int:
-    """How many periods of `buckets_a_period` buckets, on a grid from number 0, have an order; counts buckets from index `begin` on."""
+    """How many periods of `buckets_a_period` buckets, on a grid from number 0, have an order; counts buckets from index
+    `begin` on.
+    """
     found = 0
     index, last, buckets = begin, i64(-1), count(data)
     while index < buckets:
@@ -188,7 +191,9 @@ def active_periods(data: bytes, begin: i64, buckets_a_period: i64) -> int:
 
 
 def add(data: bytes, number: i64, purchases: i64, orders: i64, spend_minor: i64) -> bytes:
-    """The buckets with these amounts added to the bucket of `number`. They must fit into 64 bits (models.facts.would_overflow)."""
+    """The buckets with these amounts added to the bucket of `number`. They must fit into 64 bits
+    (models.facts.would_overflow).
+    """
     if not data:
         data = _IS_NARROW
     index = count(data)

@@ -1,7 +1,8 @@
 """The bodies of the output topics, for their readers: what each field means, and in which unit.
 
-The fold builds these bodies as JSON itself (`fold`, `explain`, `profile`, `outputs`); a test decodes every output into the
-classes here, so the two can't drift apart. The schemas in docs/ are generated from them, and streams.client.changes decodes into them.
+The fold builds these bodies as JSON itself (`fold`, `explain`, `profile`, `outputs`); a test decodes every output into
+the classes here, so the two can't drift apart. The schemas in docs/ are generated from them, and streams.client.changes
+decodes into them.
 
 A reader ignores fields that it does not know: fields are added, never renamed. A field that may be left out is then
 `UNSET`, which differs from null. Times are RFC 3339 in UTC, money is a decimal in major units of `currency`.
@@ -45,7 +46,9 @@ class TierState(Part, frozen=True, kw_only=True):
     tier: str
     since: Time
     downgrade_at: Time | None
-    """When the grace period ends and the tier is lost, unless the customer qualifies again; null if no downgrade is pending."""
+    """When the grace period ends and the tier is lost, unless the customer qualifies again; null if no downgrade is
+    pending.
+    """
     lock: Lock | None
 
 
@@ -61,8 +64,9 @@ class Requirement(Part, frozen=True, kw_only=True):
     measure: str
     """spend, orders, active_periods, satisfaction, recency or score."""
     needed: int | str
-    """Counts and points of satisfaction as numbers, spend and score as decimals, recency as a duration; `not drawn yet` for a
-    spend that the first census has yet to compute."""
+    """Counts and points of satisfaction as numbers, spend and score as decimals, recency as a duration; `not drawn yet`
+    for a spend that the first census has yet to compute.
+    """
     actual: int | str | None
     """As `needed`; null if there is none."""
     met: bool

@@ -24,7 +24,9 @@ Wanted = Callable[[Customer], bool]
 def after_purchase(
     customer: Customer | None, policy: Policy, customer_id: str, at_ms: int, amount_minor: int
 ) -> Customer | None:
-    """The customer right after one more purchase, in minor units of the policy's currency; None if it would be rejected."""
+    """The customer right after one more purchase, in minor units of the policy's currency; None if it would be
+    rejected.
+    """
     # Real events hash `topic/event_id`, so none has this hash.
     event_hash = xxh3_64_digest(f"{NOT_MADE}\n{at_ms}\n{amount_minor}".encode())
     event = Event("purchases", customer_id, customer_id.encode(), NOT_MADE, at_ms, event_hash)

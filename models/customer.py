@@ -10,12 +10,14 @@ from mypy_extensions import mypyc_attr
 from models.customer_parts import Alert, ComplaintStep, Lock, Prospecting, Region, Satisfaction
 
 NEVER_MS: Final = 2**62 - 1
-"""`due_at_ms` of a customer for whom time alone never changes anything: later than every instant, and the largest number that
-compiled code handles without allocating an object.
+"""`due_at_ms` of a customer for whom time alone never changes anything: later than every instant, and the largest
+number that compiled code handles without allocating an object.
 """
 
 RECENT_EVENTS: Final = 64
-"""How many event ids a customer's state holds: a repeat is recognised until 64 other events of the customer were folded."""
+"""How many event ids a customer's state holds: a repeat is recognised until 64 other events of the customer were
+folded.
+"""
 
 MAX_COMPLAINT_STEPS: Final = 64
 """How many steps of complaints a customer's state holds: the latest by time."""
@@ -41,8 +43,9 @@ class Facts:
     buckets: bytes
     """Purchases summed by time bucket (models.buckets)."""
     window_first: int
-    """At the customer's clock the window begins with the bucket of this number. The next four fields hold the window's sums, so that
-    no event has to add buckets up."""
+    """At the customer's clock the window begins with the bucket of this number. The next four fields hold the window's
+    sums, so that no event has to add buckets up.
+    """
     window_spend_minor: int
     window_orders: int
     window_refunded_minor: int
@@ -97,7 +100,9 @@ class Facts:
 @mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
 class Standing:
-    """What was announced about a customer, and which changes are pending. Later events add to it and never take it back."""
+    """What was announced about a customer, and which changes are pending. Later events add to it and never take it
+    back.
+    """
 
     tier: str
     tier_since_ms: int
@@ -151,8 +156,9 @@ class Customer:
     """A customer. `advance` and `apply` (models.fold) take one and return the next."""
 
     due_at_ms: int
-    """Time alone changes nothing about this customer before then. A lower bound that is cheap to compute; the exact instant is
-    computed when the bound is reached (models.fold.next_change_ms)."""
+    """Time alone changes nothing about this customer before then. A lower bound that is cheap to compute; the exact
+    instant is computed when the bound is reached (models.fold.next_change_ms).
+    """
     clock_ms: int
     """The latest instant at which something happened to this customer: an event, or a change by time alone."""
     seq: int
@@ -164,8 +170,9 @@ class Customer:
     facts: Facts
     standing: Standing
     tier_due_ms: int
-    """Time alone neither changes the tier nor schedules or averts its loss before then: the part of `due_at_ms` that is expensive to
-    compute."""
+    """Time alone neither changes the tier nor schedules or averts its loss before then: the part of `due_at_ms` that is
+    expensive to compute.
+    """
     erased_at_ms: int
     """When the customer's data was erased on request, -1 if never; an erasure keeps only this, `seq` and the clock."""
     edition: int

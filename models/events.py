@@ -146,8 +146,8 @@ class Decoder:
     ) -> Event | Rejected:
         """The event in `value`, or the reason why it is rejected.
 
-        `key` is the record's key and `timestamp_ms` its Kafka timestamp; each is checked only if it is given, since a line of a
-        file has neither. A negative timestamp is ignored: in Kafka it means that there is none.
+        `key` is the record's key and `timestamp_ms` its Kafka timestamp; each is checked only if it is given, since a
+        line of a file has neither. A negative timestamp is ignored: in Kafka it means that there is none.
         """
         if value is None:
             return Rejected("not_json", "the record has no value; an event is a JSON object")

@@ -63,7 +63,9 @@ def what_regains(policy: Policy, customer: Customer, tier: Tier, view: View, goa
 
 
 def what_divides(policy: Policy, customer: Customer, other: str) -> str:
-    """A sentence about a customer and another tier: what reaches it if it is higher, or else what keeps the tier they have."""
+    """A sentence about a customer and another tier: what reaches it if it is higher, or else what keeps the tier they
+    have.
+    """
     ladder, view = policy.ladder, policy.view(customer.facts, customer.clock_ms)
     rank = ladder.rank_of(customer.standing.tier)
     if other in ladder.tier_names and ladder.rank_of(other) > rank and customer.standing.lock is None:
@@ -284,8 +286,9 @@ def worth(policy: Policy, facts: Facts, tier: str, at_ms: int) -> dict[str, str]
 
 
 def potential(policy: Policy, customer: Customer, measures: Measures) -> dict[str, Any] | None:
-    """Whether the customer is likely to reach the next tier within the value's horizon: their expected spend and orders cover what
-    is missing, and nothing else is missing. None if they never bought, or if the next tier's threshold is not known yet.
+    """Whether the customer is likely to reach the next tier within the value's horizon: their expected spend and orders
+    cover what is missing, and nothing else is missing. None if they never bought, or if the next tier's threshold is
+    not known yet.
     """
     facts, at_ms = customer.facts, customer.clock_ms
     above = policy.ladder.tiers[policy.ladder.rank_of(customer.standing.tier) + 1]

@@ -1,7 +1,7 @@
 """How events change a customer's facts, and what the facts amount to in the policy's window.
 
-Every change here commutes with every other, and data is dropped by its own time, never by the order of arrival. That is why
-the same set of events gives the same facts in any order.
+Every change here commutes with every other, and data is dropped by its own time, never by the order of arrival. That is
+why the same set of events gives the same facts in any order.
 """
 
 from __future__ import annotations
@@ -161,7 +161,9 @@ def slide(facts: Facts, window: Window, clock_ms: int) -> None:
 
 
 def _total_from(facts: Facts, first: int) -> Total:
-    """The sum of the buckets from number `first` on. The cost depends on how many buckets leave the window, not on how many are in it."""
+    """The sum of the buckets from number `first` on. The cost depends on how many buckets leave the window, not on how
+    many are in it.
+    """
     if first < facts.window_first:
         # A late first purchase has moved the anniversary: add up everything again.
         return buckets.total(facts.buckets, first, NEVER_MS)
@@ -216,8 +218,8 @@ def measures_now(
 
 
 def only_shrinks(facts: Facts, assumed: int | None) -> bool:
-    """Whether time alone can only lower the measures: no bucket in the window is negative, and the survey answer is not worse
-    than the score assumed once it is too old.
+    """Whether time alone can only lower the measures: no bucket in the window is negative, and the survey answer is not
+    worse than the score assumed once it is too old.
     """
     return (
         facts.window_refunded_minor == 0

@@ -3,12 +3,12 @@
     advance(customer, until_ms) -> customer, outputs
     apply(customer, event)      -> customer, outputs     # advance to the event's instant, then the event
 
-Both are pure. `advance_in_place` and `apply_in_place` change the customer that they are given, which saves the copy. A customer's
-clock moves only when something happens to them: an event, or a change by time alone. So the result does not depend on when, or
-how often, a caller advanced the customer.
+Both are pure. `advance_in_place` and `apply_in_place` change the customer that they are given, which saves the copy. A
+customer's clock moves only when something happens to them: an event, or a change by time alone. So the result does not
+depend on when, or how often, a caller advanced the customer.
 
-Each customer carries a lower bound of the next change by time alone (`due_at_ms`), from a cache. The exact instant takes a search,
-which is made only when the bound is reached: most customers have bought again by then.
+Each customer carries a lower bound of the next change by time alone (`due_at_ms`), from a cache. The exact instant
+takes a search, which is made only when the bound is reached: most customers have bought again by then.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def apply_in_place(
 ) -> Sequence[Output] | Rejected:
     """`apply`, but changes the customer in place; a customer who is not known yet is a `new_customer`.
 
-    With `without_bodies` the outputs have neither bodies nor ids, for callers that only count them: to compute the explanations
-    costs more than everything else.
+    With `without_bodies` the outputs have neither bodies nor ids, for callers that only count them: to compute the
+    explanations costs more than everything else.
     """
     at_ms = event.occurred_at_ms
     if customer.events:
@@ -141,8 +141,8 @@ def switch_in_place(
 ) -> Sequence[Output]:
     """Judge a customer under a new edition, and change them in place.
 
-    They are judged at `effective_ms`, from which the edition is in force, or at their clock if that is later. Changes by time
-    before that are judged under the previous edition.
+    They are judged at `effective_ms`, from which the edition is in force, or at their clock if that is later. Changes
+    by time before that are judged under the previous edition.
     """
     step = _step(customer, before, customer_id, without_bodies)
     step.advance(effective_ms)
@@ -155,7 +155,8 @@ def switch_in_place(
 
 
 def next_change_ms(customer: Customer, policy: Policy) -> int:
-    """The first instant after the customer's clock at which time alone changes something that is announced; NEVER_MS if none.
+    """The first instant after the customer's clock at which time alone changes something that is announced; NEVER_MS if
+    none.
 
     This is a search; `due_at_ms` is a lower bound of it without one.
     """
@@ -320,7 +321,9 @@ class _Step:
                 self.change_alert(done, event.event_id)
 
     def erase(self, event: Event) -> list[Output]:
-        """Erase the customer's data; what is kept continues the numbering of outputs, and keeps repeats of older events out."""
+        """Erase the customer's data; what is kept continues the numbering of outputs, and keeps repeats of older events
+        out.
+        """
         customer, now_ms = self.customer, self.customer.clock_ms
         before = self.tier_now()
         customer.facts = self.facts = Facts()

@@ -2,8 +2,9 @@
 
 Colombo and Jiang (1999), "A stochastic RFM model"; Fader and Hardie (2013), "The Gamma-Gamma model of monetary value",
 brucehardie.com/notes/025. A customer's amounts are gamma-distributed with shape p and a scale of their own, whose
-inverse is gamma-distributed with shape q and rate v: the mean of few purchases is shrunk towards the mean of all customers.
-Amounts are independent of how often somebody buys. `n` is the number of purchases, `mean` their mean amount, in the unit of v.
+inverse is gamma-distributed with shape q and rate v: the mean of few purchases is shrunk towards the mean of all
+customers. Amounts are independent of how often somebody buys. `n` is the number of purchases, `mean` their mean amount,
+in the unit of v.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class MbgNbd:
 
     def expected_purchases_if_alive(self, x: int, age: float, horizon: float) -> float:
         """Expected purchases within `horizon` of a customer who has not left."""
-        # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) after Euler's transformation: the same value, without overflow.
+        # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) after Euler's transformation: the same, without overflow.
         rest = (self.alpha + age) / (self.alpha + age + horizon)
         hyp = _hyp2f1(self.a + self.b - self.r, self.a - 1.0, self.a + self.b + x, 1.0 - rest)
         still: float = hyp * rest ** (self.a - 1)
@@ -77,7 +77,9 @@ _loaded: Final[list[Callable[[float, float, float, float], float]]] = []
 
 
 def _hyp2f1(a: float, b: float, c: float, z: float) -> float:
-    """Gauss's hypergeometric function. SciPy is imported here, since importing it takes long and not every command needs it."""
+    """Gauss's hypergeometric function. SciPy is imported here, since importing it takes long and not every command
+    needs it.
+    """
     if not _loaded:
         from scipy.special.cython_special import hyp2f1
 
@@ -93,8 +95,8 @@ def _log_odds(log_left: float, log_q: float) -> float:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Silence:
-    """How a customer's score grows with their age until they buy again: a weight times the log-odds of no purchase within
-    a horizon, and another times ln(1 + silence / horizon).
+    """How a customer's score grows with their age until they buy again: a weight times the log-odds of no purchase
+    within a horizon, and another times ln(1 + silence / horizon).
 
     With D the odds of having left and q = ((alpha + age) / (alpha + age + horizon))^(r + x) the probability that a
     living customer does not buy, the odds are (D + q) / (1 - q).
@@ -126,11 +128,12 @@ class Silence:
         return log_odds
 
     def reaches(self, threshold: float, from_age: float, to_age: float) -> float:
-        """The approximate age in weeks at which the log-odds reach `threshold`, searched from `from_age` on, at most `to_age`.
+        """The approximate age in weeks at which the log-odds reach `threshold`, searched from `from_age` on, at most
+        `to_age`.
 
-        Newton's method in u = log(alpha + age), in which the log-odds are almost linear. It stops when a step is shorter
-        than a second: the next would be far shorter than a millisecond. With D/q and 1/q - 1, the model's log-odds are
-        log(1 + D/q) - log(1/q - 1).
+        Newton's method in u = log(alpha + age), in which the log-odds are almost linear. It stops when a step is
+        shorter than a second: the next would be far shorter than a millisecond. With D/q and 1/q - 1, the model's
+        log-odds are log(1 + D/q) - log(1/q - 1).
         """
         n, horizon, of_model, of_silence = self._n, self._horizon, self._of_model, self._of_silence
         u, last = math.log(self._alpha + from_age), math.log(self._alpha + to_age)
@@ -156,10 +159,10 @@ class Silence:
 class LeastSilence:
     """A lower bound of the silence after which a customer's log-odds reach a threshold, from a cache.
 
-    The exact silence depends on x, t_x and the threshold, and on the weights of `Silence`. The bound is computed once for each
-    combination of x, a cell of t_x (a sixteenth wide) and a cell of the threshold, with the D of the cell's beginning and the q of
-    its end. No customer in the cell has a larger D or q: D falls with t_x at equal silence, q rises; both raise the log-odds, and
-    both grow with silence.
+    The exact silence depends on x, t_x and the threshold, and on the weights of `Silence`. The bound is computed once
+    for each combination of x, a cell of t_x (a sixteenth wide) and a cell of the threshold, with the D of the cell's
+    beginning and the q of its end. No customer in the cell has a larger D or q: D falls with t_x at equal silence, q
+    rises; both raise the log-odds, and both grow with silence.
     """
 
     def __init__(
@@ -173,8 +176,8 @@ class LeastSilence:
         self._found: dict[int, float] = {}
 
     def weeks(self, x: i64, t_x_ms: i64, ms_per_week: int, threshold: float) -> float:
-        """A silence in weeks such that the log-odds are below `threshold` at it and at any shorter one; infinite if that holds up to
-        the longest silence.
+        """A silence in weeks such that the log-odds are below `threshold` at it and at any shorter one; infinite if
+        that holds up to the longest silence.
         """
         if threshold < -LARGEST_THRESHOLD:
             return 0.0

@@ -68,8 +68,9 @@ def emit(
 ) -> Output:
     """The customer's next output, at the customer's clock; increases the customer's `seq`.
 
-    The id is a hash of customer, sequence number and topic, so a repeated output has the same id. `previous_seq` is the `seq` of
-    the customer's previous output on the same topic, 0 for the first, so that readers of a single topic notice a gap.
+    The id is a hash of customer, sequence number and topic, so a repeated output has the same id. `previous_seq` is the
+    `seq` of the customer's previous output on the same topic, 0 for the first, so that readers of a single topic notice
+    a gap.
     """
     previous_seq = _number(customer, topic)
     output_id = xxh3_128_hexdigest(f"{customer_id}\n{customer.seq}\n{topic}".encode())

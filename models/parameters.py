@@ -1,7 +1,7 @@
-"""Fitted parameters as a TOML file: `tierstream fit` writes it, a policy names it (`[risk] parameters`).
+"""Fitted parameters as a TOML file: `tierstream policy fit` writes it, a policy names it (`[risk] parameters`).
 
-It records the log that the parameters were fitted to and how good they are. The part that a policy uses has a digest, which is
-part of the policy's name in every output: `annual-spend@1+3f9a01c2`.
+It records the log that the parameters were fitted to and how good they are. The part that a policy uses has a digest,
+which is part of the policy's name in every output: `annual-spend@1+3f9a01c2`.
 """
 
 from __future__ import annotations
@@ -176,7 +176,10 @@ class Parameters(Table, kw_only=True):
 
     def as_toml(self) -> str:
         """The file's text."""
-        lines = ['# Made by tierstream fit. A policy uses it by [risk] parameters = "this file".', f"form = {FORM}"]
+        lines = [
+            '# Made by tierstream policy fit. A policy uses it by [risk] parameters = "this file".',
+            f"form = {FORM}",
+        ]
         for name, table in self.as_dict().items():
             if isinstance(table, dict):
                 lines += ["", f"[{name}]", *(f"{key} = {_to_toml(value)}" for key, value in table.items())]

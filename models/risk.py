@@ -51,8 +51,8 @@ class Card:
         intercept + model * log-odds of no purchase + silence * ln(1 + silence / horizon) + frequency * ln(1 + x)
                   + spend * ln(1 + mean / typical) + basket_trend * ln((typical + last) / (typical + mean))
 
-    `mean` is the mean net spend of a day with a purchase, `last` the spend of the last such day. `model` and `silence` are not
-    negative and not both zero, so the score rises with silence; the other weights are not positive.
+    `mean` is the mean net spend of a day with a purchase, `last` the spend of the last such day. `model` and `silence`
+    are not negative and not both zero, so the score rises with silence; the other weights are not positive.
     """
 
     intercept: float = 0.0
@@ -242,7 +242,9 @@ class RiskModel:
         return found
 
     def complaints_open_until_ms(self, facts: Facts, at_ms: int) -> int:
-        """When the last of the complaints that are open at an instant is forgotten, unless one is resolved; -1 if none is open."""
+        """When the last of the complaints that are open at an instant is forgotten, unless one is resolved; -1 if none
+        is open.
+        """
         last_steps = [one.changed_at_ms for one in self.complaints(facts, at_ms) if one.status != RESOLVED]
         return max(last_steps) + self.complaint_risk.forget_after_ms if last_steps else -1
 
@@ -283,7 +285,9 @@ class RiskModel:
 
     # ------------------------------------------------------------ levels and their instants
     def next_rank(self, rank: int, log_odds: float) -> int:
-        """The rank that follows from a score: up past every threshold that it reaches, else down past every one that it is below."""
+        """The rank that follows from a score: up past every threshold that it reaches, else down past every one that it
+        is below.
+        """
         reached = rank
         while reached < len(self.levels) and log_odds >= self.levels[reached].raise_at:
             reached += 1
@@ -315,8 +319,9 @@ class RiskModel:
         return NEVER_MS
 
     def unchanged_until_ms(self, facts: Facts, rank: int, now_ms: int) -> int:
-        """Time alone does not change the level `rank` before then: a bound that is cheap to compute and never later than
-        `next_change_ms`. It is `now_ms` or earlier if nothing is certain, and NEVER_MS if time alone never changes the level.
+        """Time alone does not change the level `rank` before then: a bound that is cheap to compute and never later
+        than `next_change_ms`. It is `now_ms` or earlier if nothing is certain, and NEVER_MS if time alone never changes
+        the level.
         """
         complaints, answer = facts.complaints, facts.satisfaction
         if rank and (complaints or answer is not None):
@@ -342,7 +347,9 @@ class RiskModel:
         return facts.first_purchase_ms + t_x_ms + int(weeks * units.WEEK_MS)
 
     def _steps(self, facts: Facts, after_ms: int, end_ms: int) -> Iterator[int]:
-        """The instants after `after_ms` at which a complaint fades by a step or something is forgotten, and last `end_ms`."""
+        """The instants after `after_ms` at which a complaint fades by a step or something is forgotten, and last
+        `end_ms`.
+        """
         rule = self.complaint_risk
         steps: set[int] = set()
         for one in self.complaints(facts, after_ms) if facts.complaints else ():
@@ -400,8 +407,8 @@ def age_weeks(facts: Facts, at_ms: int) -> float:
 def _reaches_ms(silence: Silence, facts: Facts, offset: float, threshold: float, end_ms: int) -> int:
     """The first instant from the last purchase on at which silence lifts the score, with this offset, to `threshold`.
 
-    It depends on the facts alone, not on the instant of the call: the search starts at the last purchase and ends with whole
-    milliseconds around the root, so the same crossing is always found.
+    It depends on the facts alone, not on the instant of the call: the search starts at the last purchase and ends with
+    whole milliseconds around the root, so the same crossing is always found.
     """
     first_ms, last_ms = facts.first_purchase_ms, facts.last_purchase_ms
 

@@ -10,8 +10,9 @@
     [tier_due_ms] [risk level, since, last alert] [stage, since, behaviour] [latest seq by topic] [region, since]
     [rare parts]                 MessagePack
 
-A part that is absent is as in a new customer. Equal customers have equal bytes. The codec is hand-written, since every changed
-customer passes through it once per batch: with machine words it takes a fifth of the instructions of a general one.
+A part that is absent is as in a new customer. Equal customers have equal bytes. The codec is hand-written, since every
+changed customer passes through it once per batch: with machine words it takes a fifth of the instructions of a general
+one.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ _MOST_NAMES: Final = 4_096
 _Rare = tuple[
     int, list[ComplaintStep], Satisfaction | None, int, int, int, Lock | None, Alert | None, Prospecting | None, str
 ]  # fmt: skip
-"""Parts that most customers don't have: when their data was erased, complaints, satisfaction, spend and orders of the window's
-buckets with more refunds than purchases, when their tier is lost, lock, alert, the prospect's marks, the announced qualification.
+"""Parts that most customers don't have: when their data was erased, complaints, satisfaction, spend and orders of the
+window's buckets with more refunds than purchases, when their tier is lost, lock, alert, the prospect's marks, the
+announced qualification.
 """
 _encode_rare: Final = msgspec.msgpack.Encoder().encode
 _decode_rare: Final = msgspec.msgpack.Decoder(_Rare).decode
@@ -202,7 +204,9 @@ def _write_name(to: BytesWriter, name: str) -> None:
 # ---------------------------------------------------------------- reading
 @mypyc_attr(acyclic=True, free_list_len=1)
 class _Reader:
-    """Reads parts of some bytes one after the other. Raises ValueError or IndexError where the next part is missing or malformed."""
+    """Reads parts of some bytes one after the other. Raises ValueError or IndexError where the next part is missing or
+    malformed.
+    """
 
     def __init__(self, data: bytes, at: i64) -> None:
         self._data = data
@@ -320,8 +324,8 @@ _Row = tuple[
     Region | None,
     _Rare | None,
 ]  # fmt: skip
-"""A customer in version 4, without `due_at_ms` and `edition`: the fields of the customer, of the facts and of the standing, and
-the rare parts. It is in MessagePack, like all versions before 5.
+"""A customer in version 4, without `due_at_ms` and `edition`: the fields of the customer, of the facts and of the
+standing, and the rare parts. It is in MessagePack, like all versions before 5.
 """
 
 
@@ -340,8 +344,8 @@ def _customer(due_at_ms: int, edition: int, row: _Row) -> Customer:
 
 
 def _from_1_to_2(body: list[Any]) -> list[Any]:
-    """The nested arrays became one row without `due_at_ms`, with the rare parts apart; buckets became bytes; NEVER_MS became
-    smaller, or -1; `tier_due_ms` was added.
+    """The nested arrays became one row without `due_at_ms`, with the rare parts apart; buckets became bytes; NEVER_MS
+    became smaller, or -1; `tier_due_ms` was added.
     """
     due_at_ms, clock_ms, seq, events, recent, facts, standing, erased_at_ms = body
     first, last, days, orders, spend, listed, (window_first, *_), complaints, satisfaction = facts
@@ -360,16 +364,16 @@ def _from_1_to_2(body: list[Any]) -> list[Any]:
 
 
 def _from_2_to_3(body: list[Any]) -> list[Any]:
-    """`last_day_minor` was added, which is not known until the next purchase; stage, behaviour and the prospect were added. The
-    header got the edition.
+    """`last_day_minor` was added, which is not known until the next purchase; stage, behaviour and the prospect were
+    added. The header got the edition.
     """
     rare = body[-1] and [*body[-1], None, ""]
     return [*body[:-1], 0, None, rare]
 
 
 def _from_3_to_4(body: list[Any]) -> list[Any]:
-    """The latest `seq` of each topic was added (the next output on each names no previous one), and the region, and the alert, which
-    begins with the next one. The note of the last action on an alert was removed.
+    """The latest `seq` of each topic was added (the next output on each names no previous one), and the region, and the
+    alert, which begins with the next one. The note of the last action on an alert was removed.
     """
     rare = body[-1]
     if rare is not None:
@@ -378,8 +382,8 @@ def _from_3_to_4(body: list[Any]) -> list[Any]:
 
 
 UPCASTS: Final[dict[int, Callable[[list[Any]], list[Any]]]] = {1: _from_1_to_2, 2: _from_2_to_3, 3: _from_3_to_4}
-"""For each older schema version, the function that turns its decoded array into that of the next version, up to the last version
-that was an array. Version 5 has the same content as version 4 in another encoding.
+"""For each older schema version, the function that turns its decoded array into that of the next version, up to the
+last version that was an array. Version 5 has the same content as version 4 in another encoding.
 """
 _LAST_ROW_VERSION: Final = 4
 

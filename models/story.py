@@ -1,7 +1,7 @@
 """A customer's story: the same fold, one moment after the other, with the customer before and after each.
 
-A moment's announcements are those of the fold, since it makes no difference whether time advances in one step or in many
-(`models.fold.advance`). So this module contains no rules, only the instants at which to stop.
+A moment's announcements are those of the fold, since it makes no difference whether time advances in one step or in
+many (`models.fold.advance`). So this module contains no rules, only the instants at which to stop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ Verdict = Literal["counted", "repeat", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An instant at which something happened to a customer, or an event had no effect because it was a repeat or rejected."""
+    """An instant at which something happened to a customer, or an event had no effect because it was a repeat or
+    rejected.
+    """
 
     at_ms: int
     """By the customer's clock; the time of a late event is earlier."""
@@ -94,7 +96,9 @@ def by_event(customer: Customer | None, event: Event, policy: Policy) -> Generat
 def by_edition(
     customer: Customer, before: Policy, after: Policy, effective_ms: int, customer_id: str
 ) -> Generator[Moment, None, Customer]:
-    """The moments of time alone until another edition of the policy is in force, and last the moment of the edition itself."""
+    """The moments of time alone until another edition of the policy is in force, and last the moment of the edition
+    itself.
+    """
     customer = yield from by_time(customer, effective_ms, before, customer_id)
     judged = copied(customer)
     outputs = switch_in_place(judged, before, after, effective_ms, customer_id)

@@ -173,8 +173,8 @@ class TierLadder:
     def next_change_ms(self, view: View, standing: Standing, after_ms: int) -> int:
         """The first instant after `after_ms` at which time alone changes the tier, or schedules or averts a downgrade.
 
-        The customer must be as the fold left them at `after_ms`: not qualified for more than their tier, and for less only
-        while a downgrade is pending.
+        The customer must be as the fold left them at `after_ms`: not qualified for more than their tier, and for less
+        only while a downgrade is pending.
         """
         if standing.lock is not None:
             return NEVER_MS
@@ -200,7 +200,9 @@ class TierLadder:
         return at_best > rank or (at_best == rank and standing.downgrade_at_ms != NEVER_MS)
 
     def loss_ms(self, view: View, rank: int, after_ms: int) -> int:
-        """The first instant after `after_ms` at which, with no further events, the customer no longer qualifies for `rank`."""
+        """The first instant after `after_ms` at which, with no further events, the customer no longer qualifies for
+        `rank`.
+        """
         if not view.only_shrinks:
             return next(
                 (at_ms for at_ms in self._instants(view, after_ms) if self.qualified_rank(view.at(at_ms)) < rank),

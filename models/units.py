@@ -1,8 +1,8 @@
 """Times, durations and money: their text forms, and the integers that the program computes with.
 
-In the program a time is an integer number of milliseconds since the epoch in UTC and a duration one of milliseconds (`_ms`);
-money is an integer number of minor units of a currency (`_minor`). As text, a time is RFC 3339, a duration is like `"30d"`, and
-money is a decimal with its ISO 4217 code.
+In the program a time is an integer number of milliseconds since the epoch in UTC and a duration one of milliseconds
+(`_ms`); money is an integer number of minor units of a currency (`_minor`). As text, a time is RFC 3339, a duration is
+like `"30d"`, and money is a decimal with its ISO 4217 code.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a customer is worth: the purchases expected within a horizon, at the spend expected of each, discounted, less what
-serving them costs.
+"""What a customer is worth: the purchases expected within a horizon, at the spend expected of each, discounted, less
+what serving them costs.
 
     if they stay  = margin * spend * sum over quarters(discount * expected purchases) - cost to serve the tier
     lifetime value = P(alive) * if they stay - cost of the complaints still open
@@ -47,7 +47,9 @@ class ValueModel:
         return max(round(self._if_they_stay(risk, facts, tier_rank, at_ms)), 0)
 
     def lifetime_minor(self, risk: RiskModel, facts: Facts, tier_rank: int, at_ms: int) -> int:
-        """What the customer is expected to be worth within the horizon, given that they may have left already. May be negative."""
+        """What the customer is expected to be worth within the horizon, given that they may have left already. May be
+        negative.
+        """
         worth = risk.p_alive(facts, at_ms) * self._if_they_stay(risk, facts, tier_rank, at_ms)
         for one in risk.complaints(facts, at_ms):
             if one.status != RESOLVED:
@@ -59,8 +61,8 @@ class ValueModel:
         return self.cost_to_serve_minor[tier_rank] if tier_rank < len(self.cost_to_serve_minor) else 0
 
     def yearly_benefit_minor(self, spend_minor: float, tier_rank: int, open_severities: list[int]) -> float:
-        """What a year with this net spend is worth: the margin, less the cost of serving the tier and of the complaints that are still
-        open (by severity). May be negative.
+        """What a year with this net spend is worth: the margin, less the cost of serving the tier and of the complaints
+        that are still open (by severity). May be negative.
         """
         complaints_minor = sum(self.complaint_cost_minor[severity] for severity in open_severities)
         return self.margin * spend_minor - self.yearly_cost_minor(tier_rank) - complaints_minor

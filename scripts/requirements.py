@@ -58,7 +58,12 @@ def read_lock(path: Path) -> dict[str, Pin]:
 def listed(extras: Iterable[str], project: Path = ROOT / "pyproject.toml") -> set[str]:
     """The packages that the project lists for these extras, and always. Raises KeyError for an extra that does not exist."""
     table = tomllib.loads(project.read_text())["project"]
-    wanted = [*table["dependencies"], *(one for extra in extras for one in table["optional-dependencies"][extra])]
+    optional = table["optional-dependencies"]
+    wanted = list(table["dependencies"])
+    for extra in extras:
+        if extra not in optional:
+            raise KeyError(f"no such extra: {extra}; there are {', '.join(optional)}")
+        wanted += optional[extra]
     return {normalized(one) for one in wanted}
 
 
@@ -86,7 +91,7 @@ def main() -> None:
     try:
         sys.stdout.write(select(Path(sys.argv[1]), listed(sys.argv[2:])))
     except KeyError as error:
-        sys.exit(f"requirements.py: {error.args[0]}: no such extra or package")
+        sys.exit(f"requirements.py: {error.args[0]}")
 
 
 if __name__ == "__main__":

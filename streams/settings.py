@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,13 +31,12 @@ def _host_and_port(written: str) -> str:
 
 def web_address(written: str, *, such_as: str = "https://example.com/alerts") -> str:
     """A URL that something can be sent to. Raises ValueError."""
-    import httpx
-
     try:
-        url = httpx.URL(written)
-    except httpx.InvalidURL as error:
+        url = urlsplit(written)
+        has_host = bool(url.hostname) and url.port != 0
+    except ValueError as error:
         raise ValueError(f"{error}; write a URL, as in {such_as}") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if not written.isprintable() or url.scheme not in ("http", "https") or not has_host or " " in url.netloc:
         raise ValueError(f"this is no web address; write one, as in {such_as}")
     return written
 
@@ -190,7 +190,7 @@ class Settings(BaseSettings):
 
 
 class PushSettings(BaseSettings):
-    """Settings of `tierstream push`, named `TIERSTREAM_PUSH_` and the field's name in capitals."""
+    """Settings of `tierstream alerts push`, named `TIERSTREAM_PUSH_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="TIERSTREAM_PUSH_", extra="forbid", frozen=True)
 

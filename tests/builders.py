@@ -78,7 +78,9 @@ def refund(
     currency: str = "USD",
     id: str | None = None,
 ) -> Wire:
-    """`who` gets `amount` back; `of` is the time of the refunded purchase, `full` says that the whole order is refunded."""
+    """`who` gets `amount` back; `of` is the time of the refunded purchase, `full` says that the whole order is
+    refunded.
+    """
     original = None if of is None else rfc3339(of)
     fields = {"kind": "refund", "order_id": "o1", "amount": amount, "currency": currency}
     return _event("purchases", who, on, id, {**fields, "original_occurred_at": original, "full_order": full})

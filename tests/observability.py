@@ -1,4 +1,6 @@
-"""What docs/observability asks of Prometheus: the expressions of the dashboard and of the alert rules, and what they name."""
+"""What docs/observability asks of Prometheus: the expressions of the dashboard and of the alert rules, and what they
+name.
+"""
 
 from __future__ import annotations
 

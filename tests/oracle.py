@@ -1,9 +1,9 @@
 """The semantics of docs/semantics.md, computed the slow way: the fold has to agree with this after every event.
 
-It shares no code with `models/`. It keeps the plain list of events and recomputes everything from it at every question: no
-running sums, no search trees, no shortcuts. To find the first instant at which time alone would change something it tries
-every instant at which something can change, one after the other; only between two such instants, where the risk score rises
-without steps, it bisects down to the millisecond. Section headings are those of the page.
+It shares no code with `models/`. It keeps the plain list of events and recomputes everything from it at every question:
+no running sums, no search trees, no shortcuts. To find the first instant at which time alone would change something it
+tries every instant at which something can change, one after the other; only between two such instants, where the risk
+score rises without steps, it bisects down to the millisecond. Section headings are those of the page.
 
     pictures = replay(policy_toml, events)      # one picture per event, of that event's customer
 """
@@ -181,7 +181,9 @@ class Customer:
         self.announce("tier-changes", "downgrade", cause, before)
 
     def next_tier_change(self, known: Known) -> int | None:
-        """The first instant at which judging the tier would announce something, other than the end of a pending downgrade."""
+        """The first instant at which judging the tier would announce something, other than the end of a pending
+        downgrade.
+        """
         if self.lock:
             return None
         for at in known.instants_for_tiers(self.clock):

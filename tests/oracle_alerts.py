@@ -11,7 +11,9 @@ FINISHED = {"saved", "lost", "dismissed", "recovered"}
 
 
 class Ledger:
-    """One customer's alerts. `announcements` collects (change, before, after), where before and after are (state, owner)."""
+    """One customer's alerts. `announcements` collects (change, before, after), where before and after are (state,
+    owner).
+    """
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules

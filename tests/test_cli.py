@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from models.policy import SHIPPED
-from streams.cli import app
+from streams.cli import COMMANDS, RENAMED, Command, Group, app
+from tests.builders import ROOT
 
-COMMANDS = (
-    ["worker"], ["replay"], ["fit"], ["backtest"], ["policy", "check"], ["policy", "list"],
-    *(["policy", name] for name in ("new", "show", "test", "switch", "activate", "rollback", "history")), ["topics", "create"], ["customer"],
-    ["doctor"], ["diff"], ["explain"], ["whatif"],
-    ["push"], ["digest"], ["sources", "list"], ["sources", "show"],
-    *(["dead-letters", name] for name in ("list", "show", "repair", "resend", "dismiss")),
-)  # fmt: skip
+
+def all_commands() -> dict[str, Command]:
+    """Every command of the table, by all the words of its name."""
+    found: dict[str, Command] = {}
+    for below in COMMANDS.values():
+        for name, one in below.items():
+            if isinstance(one, Group):
+                found |= {f"{name} {second}": command for second, command in one.commands.items()}
+            else:
+                found[name] = one
+    return found
+
+
+def groups() -> dict[str, Group]:
+    return {name: one for below in COMMANDS.values() for name, one in below.items() if isinstance(one, Group)}
+
+
+CONSOLE = [f"console {what} {act}" for what in ("keys", "users") for act in ("add", "list", "remove")]
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
@@ -33,11 +48,136 @@ def purchase(number: int, customer_id: str = "ada", **changed: object) -> str:
     return json.dumps(body | changed)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help_with_an_example(command: list[str]) -> None:
-    result = run(*command, "--help")
+@pytest.mark.parametrize("command", [*all_commands(), *CONSOLE])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = run(*command.split(), "--help")
     assert result.exit_code == 0
-    assert "Example: " in result.output
+    [example] = [line for line in result.output.splitlines() if line.startswith("  Example: ")]
+    assert f"tierstream {command}" in example
+    for option in re.findall(r"(?<= )--[a-z-]+", example.partition(" | ")[0]):
+        assert f" {option} " in result.output.partition("Options:")[2].partition("Example:")[0]
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--broker", "--redis-url", "--registry", "--web-port", "--yes", "--map", "--sort", "--sort-memory", "--journal"],
+)
+def test_an_option_has_the_same_help_in_every_command(option: str) -> None:
+    context = typer.Context(typer.main.get_command(app))
+    found = {}
+    for name in all_commands():
+        command = context.command
+        for word in name.split():
+            command = command.get_command(context, word)  # type: ignore[attr-defined]
+        for one in command.params:
+            if option in one.opts and (name, option) != ("worker", "--map"):  # which is TOPIC=FILE there
+                found[name] = one.help  # type: ignore[attr-defined]
+    assert len(found) > 1
+    assert len(set(found.values())) == 1, found
+
+
+@pytest.mark.parametrize("command", all_commands())
+def test_the_sentence_in_the_table_is_the_first_of_the_command_s_help(command: str) -> None:
+    paragraphs = run(*command.split(), "--help").output.split("\n\n")
+    assert " ".join(paragraphs[1].split()) == all_commands()[command].sentence
+
+
+@pytest.mark.parametrize("group", groups())
+def test_a_group_lists_its_commands_with_their_sentences(group: str) -> None:
+    result = run(group, "--help")
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.output.splitlines()]
+    assert groups()[group].sentence.split() in lines
+    for name, one in groups()[group].commands.items():
+        assert [name, *one.sentence.split()] in lines
+
+
+def test_help_lists_at_most_14_commands_under_headings() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.output.splitlines()]
+    assert list(COMMANDS) == ["Run", "Replay", "Policies", "Retention", "Operate"]
+    for heading, below in COMMANDS.items():
+        assert [f"{heading}:"] in lines
+        for name, one in below.items():
+            assert [name, *one.sentence.split()] in lines
+    assert sum(map(len, COMMANDS.values())) <= 14
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("fit a.jsonl --out p.toml", "'fit' is 'policy fit' now: tierstream policy fit a.jsonl --out p.toml"),
+        ("backtest a.jsonl", "'backtest' is 'policy backtest' now: tierstream policy backtest a.jsonl"),
+        ("diff a.jsonl --policy x", "'diff' is 'policy diff' now: tierstream policy diff a.jsonl --policy x"),
+        (
+            "policy switch --parameters p.toml --policy mine.toml",
+            "'policy switch' is 'policy activate' now: tierstream policy activate --parameters p.toml --own mine.toml",
+        ),
+        (
+            """whatif ada 'my log.jsonl' --event '{"amount": 1}'""",
+            """'whatif' is 'explain' now: tierstream explain ada 'my log.jsonl' --event '{"amount": 1}'""",
+        ),
+        ("sources", "'sources' is 'mappings' now: tierstream mappings"),
+        ("sources show cdnow", "'sources' is 'mappings' now: tierstream mappings show cdnow"),
+        ("push --agents 5", "'push' is 'alerts push' now: tierstream alerts push --agents 5"),
+        ("digest --help", "'digest' is 'alerts digest' now: tierstream alerts digest --help"),
+        (
+            "migrate --to-prefix wide- --partitions 16",
+            "'migrate' is 'topics migrate' now: tierstream topics migrate --to-prefix wide- --partitions 16",
+        ),
+        (
+            "seek --to=2026-01-31T08:00:00Z --to-version 2",
+            "'seek' is 'rebuild' now: tierstream rebuild --as-of=2026-01-31T08:00:00Z --to-version 2",
+        ),
+        ("contracts --out docs", "'contracts' is './scripts/documents' now: ./scripts/documents --out docs"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one_and_the_arguments(typed: str, says: str) -> None:
+    result = run(*shlex.split(typed))
+    assert result.exit_code == 2
+    assert result.stderr == f"tierstream: {says}\n"
+    assert result.stdout == ""
+
+
+def test_every_old_name_is_told_a_command_that_exists() -> None:
+    for old, renamed in RENAMED.items():
+        assert old not in all_commands()
+        program, *words = renamed.now.split()
+        if program == "tierstream":
+            assert " ".join(words) in {**all_commands(), **groups()}
+        else:
+            assert (ROOT / program).is_file()
+        for name in renamed.options.values():
+            assert name in run(*words, "--help").output
+
+
+def test_a_misspelt_command_is_answered_with_those_near_it() -> None:
+    result = run("polcy")
+    assert result.exit_code == 2
+    assert "No such command 'polcy'. Did you mean 'policy'?" in result.stderr
+    assert "Did you mean 'backtest'?" in run("policy", "backtets").stderr
+
+
+def test_activate_takes_either_a_policy_or_parameters(tmp_path: Path) -> None:
+    for arguments in ([], ["pyramid", "--parameters", tmp_path / "p.toml"]):
+        result = run("policy", "activate", *arguments)
+        assert result.exit_code == 2
+        assert "give a policy file, or --parameters FILE; exactly one of them" in result.output
+    for option in (["--at", "2026-01-01T00:00:00Z"], ["--log", "a.jsonl"], ["--reason", "why"], ["--map", "cdnow"]):
+        result = run("policy", "activate", "--parameters", tmp_path / "p.toml", *option)
+        assert result.exit_code == 2
+        assert f"leave {option[0]} out" in result.output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--policy", "pyramid"], ["--group", "a"], ["--no-worker"], ["--worker-log", "a"], ["--moves", "a"], ["--abort"]],
+)
+def test_a_version_as_of_a_time_takes_no_option_of_a_rebuild(option: list[str]) -> None:
+    result = run("rebuild", "--as-of", "beginning", "--to-version", "2", *option)
+    assert result.exit_code == 2
+    assert f"leave {option[0]} out" in result.output
 
 
 @pytest.mark.parametrize("policy", SHIPPED)

@@ -2,8 +2,7 @@
 
 import sys
 
-from models.contracts import Erasure
-from streams.client import tier_changes
+from streams.client import Erasure, tier_changes
 
 with tier_changes(broker=sys.argv[1], group="my-first-consumer") as changes:
     for change in changes:

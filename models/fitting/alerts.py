@@ -1,7 +1,8 @@
-"""A policy's alerts as a retention team would have seen them: how many, how many were right, how many losses they caught, how early.
+"""A policy's alerts as a retention team would have seen them: how many, how many were right, how many losses they
+caught, how early.
 
-A customer is *lost* at the end of a horizon without a purchase. A loss is *caught* if an alert was open, or was raised, before
-that. An alert is *right* if the customer bought nothing within the horizon after it.
+A customer is *lost* at the end of a horizon without a purchase. A loss is *caught* if an alert was open, or was raised,
+before that. An alert is *right* if the customer bought nothing within the horizon after it.
 """
 
 from __future__ import annotations

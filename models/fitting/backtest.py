@@ -1,8 +1,8 @@
 """A backtest: what models would have predicted at instants of the past, compared with what happened then.
 
-At every origin a contender learns from what was known then, including the outcomes of earlier origins, and predicts for every
-customer the probability of no purchase within the horizon. A log too short for an earlier origin is split by customers instead:
-a customer's prediction is learned from the outcomes of others.
+At every origin a contender learns from what was known then, including the outcomes of earlier origins, and predicts for
+every customer the probability of no purchase within the horizon. A log too short for an earlier origin is split by
+customers instead: a customer's prediction is learned from the outcomes of others.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Baseline:
 
 
 def silence_by_rhythm(snapshot: Snapshot) -> Floats:
-    """How many of their own usual gaps a customer has been silent; a customer who bought once gets the median gap of all."""
+    """How many of their own usual gaps a customer has been silent; a customer who bought once gets the median gap of
+    all.
+    """
     again = snapshot.x > 0
     usual = float(np.median(snapshot.t_x_weeks[again] / snapshot.x[again])) if again.any() else 1.0
     gaps = np.where(again, snapshot.t_x_weeks / np.maximum(snapshot.x, 1), usual)
@@ -140,7 +142,9 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class FittedCard:
-    """The score card as `tierstream fit` makes it, fitted again at every origin; complaints and satisfaction count as in a policy."""
+    """The score card as `tierstream policy fit` makes it, fitted again at every origin; complaints and satisfaction count as
+    in a policy.
+    """
 
     like: RiskModel
     name: str = "score card, fitted"
@@ -148,7 +152,9 @@ class FittedCard:
     fitted_until_ms: int = -1
 
     def learn(self, past: History, lessons: Sequence[Lesson], horizon_ms: int) -> Predictor:
-        """Fits MBG/NBD to what was known before the lessons, and the weights to the lessons; with several, calibrates on the latest."""
+        """Fits MBG/NBD to what was known before the lessons, and the weights to the lessons; with several, calibrates
+        on the latest.
+        """
         first = past.known_at(lessons[0].snapshot.at_ms)
         risk = with_typical_spend(self.like, _fitted(first), first.snapshot(lessons[0].snapshot.at_ms), horizon_ms)
         designs = [design(lesson.snapshot, risk) for lesson in lessons]
@@ -236,8 +242,8 @@ class Backtest:
 
 
 def origins(history: History, horizon_ms: int, every_ms: int) -> tuple[int, ...]:
-    """The origins of a backtest: `every_ms` apart, the last one horizon before the log's end. Before the first one there is one
-    horizon of outcomes to learn from. Raises FitError if the log is too short.
+    """The origins of a backtest: `every_ms` apart, the last one horizon before the log's end. Before the first one
+    there is one horizon of outcomes to learn from. Raises FitError if the log is too short.
     """
     first_ms = history.begins_ms + shortest_past_ms(horizon_ms) + horizon_ms
     last_ms = history.ends_ms - horizon_ms

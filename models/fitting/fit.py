@@ -1,8 +1,9 @@
-"""Fits all parameters to a history: the purchase process, the score card to outcomes, its calibration to later outcomes, spend.
+"""Fits all parameters to a history: the purchase process, the score card to outcomes, its calibration to later
+outcomes, spend.
 
-No step uses what happened after its own instant. With several horizons in the log the card is fitted to the outcomes of all
-but the latest, and calibrated and judged on the latest; MBG/NBD is fitted to what was known at the last of the instants whose
-outcomes the card is fitted to. A log with only one horizon of outcomes is split by customers instead.
+No step uses what happened after its own instant. With several horizons in the log the card is fitted to the outcomes of
+all but the latest, and calibrated and judged on the latest; MBG/NBD is fitted to what was known at the last of the
+instants whose outcomes the card is fitted to. A log with only one horizon of outcomes is split by customers instead.
 """
 
 from __future__ import annotations

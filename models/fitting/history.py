@@ -1,7 +1,7 @@
 """A log in columns: what was known about every customer at any instant, in arrays, and what they did next.
 
-The fold knows a customer only as of now. Fitting and testing a score needs all customers at many instants; so purchases are
-sorted once, and a snapshot is a selection from the columns. It has the same values as the fold's facts
+The fold knows a customer only as of now. Fitting and testing a score needs all customers at many instants; so purchases
+are sorted once, and a snapshot is a selection from the columns. It has the same values as the fold's facts
 (tests/models/test_history.py compares them).
 """
 
@@ -45,7 +45,9 @@ class Snapshot:
     last_day_minor: Floats
     """Spend on the day of the last purchase."""
     others: dict[int, Facts]
-    """The facts of the customers with complaints or satisfaction, by position in these arrays; without purchases, which the arrays have."""
+    """The facts of the customers with complaints or satisfaction, by position in these arrays; without purchases, which
+    the arrays have.
+    """
 
     def __len__(self) -> int:
         return len(self.customer)
@@ -145,7 +147,9 @@ class History:
         )
 
     def with_another_future(self, at_ms: int) -> History:
-        """The same history until `at_ms`, with later purchases given to other customers. No prediction at `at_ms` may depend on them."""
+        """The same history until `at_ms`, with later purchases given to other customers. No prediction at `at_ms` may
+        depend on them.
+        """
         later = self.bought_ms > at_ms
         by = self.bought_by.copy()
         others = np.random.default_rng(at_ms).permutation(len(self.customers))

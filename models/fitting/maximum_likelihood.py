@@ -20,7 +20,9 @@ LARGEST: Final = 1e4
 LARGEST_GRADIENT: Final = 1e-7
 """The largest gradient at a maximum: of the log-likelihood per customer, by the logarithm of a parameter."""
 AGREEMENT: Final = 0.01
-"""By how much the log-likelihoods of two starts may differ that found the same maximum: far too little to matter in any test."""
+"""By how much the log-likelihoods of two starts may differ that found the same maximum: far too little to matter in any
+test.
+"""
 DIFFERENCE: Final = 1e-4
 """The step in the logarithm of a parameter for second derivatives."""
 LEAST_CUSTOMERS: Final = 100
@@ -46,8 +48,8 @@ def maximise(
     customers: float,
     why_at_bound: Callable[[Array], str],
 ) -> Maximum:
-    """The maximum. Raises FitError if it lies at a bound (`why_at_bound` explains that), if the gradient is not zero there, or if no
-    two starts lead to it.
+    """The maximum. Raises FitError if it lies at a bound (`why_at_bound` explains that), if the gradient is not zero
+    there, or if no two starts lead to it.
     """
     found = [_climb(log_likelihood, np.log(start)) for start in starts]
     best, highest = max(found, key=lambda pair: pair[1])

@@ -32,7 +32,8 @@ def brier(probability: Floats, churned: Flags) -> float:
 
 
 def lift(risk: Floats, churned: Flags, share: float) -> float:
-    """How much more often the `share` of customers with the highest risks churns than all do. Ties at the edge count in part.
+    """How much more often the `share` of customers with the highest risks churns than all do. Ties at the edge count in
+    part.
 
     >>> lift(np.array([0.9, 0.8, 0.1, 0.1]), np.array([True, False, False, False]), 0.25)
     4.0

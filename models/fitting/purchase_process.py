@@ -1,10 +1,10 @@
 """BG/NBD and MBG/NBD over many customers: their likelihood, fit and expectations.
 
-BG/NBD: Fader, Hardie and Lee (2005), "Counting your customers the easy way", Marketing Science 24(2). MBG/NBD: Batislam,
-Denizel and Filiztekin (2007); its expectations: Wagner and Hoppe (2008). Both say that a customer buys at a
-gamma-distributed rate (r, alpha) and leaves after a purchase with a beta-distributed probability (a, b). In MBG/NBD
-the first purchase counts too: with `j` the number of purchases after which a customer could have left, x in BG/NBD and
-x + 1 in MBG/NBD, the formulas are the same.
+BG/NBD: Fader, Hardie and Lee (2005), "Counting your customers the easy way", Marketing Science 24(2). MBG/NBD:
+Batislam, Denizel and Filiztekin (2007); its expectations: Wagner and Hoppe (2008). Both say that a customer buys at a
+gamma-distributed rate (r, alpha) and leaves after a purchase with a beta-distributed probability (a, b). In MBG/NBD the
+first purchase counts too: with `j` the number of purchases after which a customer could have left, x in BG/NBD and x +
+1 in MBG/NBD, the formulas are the same.
 
 `x` is the number of repeat purchases, `t_x` the age at the last of them, `age` the time since the first purchase; time
 is in weeks, or in any unit, then that of alpha.
@@ -83,7 +83,9 @@ def log_likelihood(
     kind: Kind,
     weights: npt.ArrayLike | None = None,
 ) -> float:
-    """The log-likelihood of the data under given parameters: for one customer, the logarithm of the BG/NBD paper's equation 6."""
+    """The log-likelihood of the data under given parameters: for one customer, the logarithm of the BG/NBD paper's
+    equation 6.
+    """
     customers = Customers(x, t_x, age, kind, weights)
     r, alpha, a, b = parameters
     mean, _ = customers.mean_log_likelihood(np.log([r, alpha * customers.scale, a, b]))
@@ -173,7 +175,8 @@ def p_alive(parameters: Parameters, x: npt.ArrayLike, t_x: npt.ArrayLike, age: n
 def expected_purchases(
     parameters: Parameters, x: npt.ArrayLike, t_x: npt.ArrayLike, age: npt.ArrayLike, horizon: npt.ArrayLike, kind: Kind
 ) -> Array:
-    """Expected purchases within `horizon`, given the observed purchases: equation 10 of the BG/NBD paper; Wagner and Hoppe (2008).
+    """Expected purchases within `horizon`, given the observed purchases: equation 10 of the BG/NBD paper; Wagner and
+    Hoppe (2008).
 
     Their 2F1 after Euler's transformation, as in models/mbg_nbd.py: the same value, without overflow.
     """

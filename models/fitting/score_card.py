@@ -4,10 +4,11 @@
                           + spend * ln(1 + mean / typical) + basket_trend * ln((typical + last) / (typical + mean))
                           + complaints + satisfaction
 
-M is MBG/NBD's log-odds of no purchase within the horizon. The risk never falls with silence or with a complaint, and never
-rises with purchases: such weights are bounded at zero. A severer complaint never counts less than a milder one, an escalated one
-never less than an opened one, and an opened one never less than a resolved one. The weights of complaints and satisfaction have a
-prior around the policy's documented defaults, and stay there if the log has too little data.
+M is MBG/NBD's log-odds of no purchase within the horizon. The risk never falls with silence or with a complaint, and
+never rises with purchases: such weights are bounded at zero. A severer complaint never counts less than a milder one,
+an escalated one never less than an opened one, and an opened one never less than a resolved one. The weights of
+complaints and satisfaction have a prior around the policy's documented defaults, and stay there if the log has too
+little data.
 """
 
 from __future__ import annotations
@@ -231,7 +232,9 @@ def fit_card(designs: Sequence[Design], churned: Sequence[Flags], like: RiskMode
 
 
 def fit_logistic(score: Floats, outcome: Flags, offset: Floats | float = 0.0) -> tuple[float, float]:
-    """Intercept and slope (at least 0) such that `intercept + slope * score + offset` are the outcomes' log-odds (Platt 1999)."""
+    """Intercept and slope (at least 0) such that `intercept + slope * score + offset` are the outcomes' log-odds (Platt
+    1999).
+    """
     middle, width = score.mean(), score.std() or 1.0
     scaled = (score - middle) / width
 

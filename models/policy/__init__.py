@@ -1,7 +1,7 @@
 """A policy: how a customer's value becomes a tier and their silence a risk, and everything about its file.
 
-`Policy` is what the fold uses; `load` makes one from a TOML file and says what is wrong with the file. Editions are the numbered
-periods during which a policy, with its parameters and thresholds, is in force (models.policy.editions).
+`Policy` is what the fold uses; `load` makes one from a TOML file and says what is wrong with the file. Editions are the
+numbered periods during which a policy, with its parameters and thresholds, is in force (models.policy.editions).
 """
 
 from models import _compiled

@@ -18,7 +18,9 @@ from models.tiers import ScoreCard, Tier, TierLadder
 
 
 def build(spec: PolicySpec, text: str, source: str, parameters: Parameters | None = None) -> Policy:
-    """The policy of these settings; `text` is the file's, `source` its name. Raises PolicyError with every problem found."""
+    """The policy of these settings; `text` is the file's, `source` its name. Raises PolicyError with every problem
+    found.
+    """
     reader = SettingsReader(text, units.currency_decimals(spec.currency))
     reader.check(
         bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", spec.id)),

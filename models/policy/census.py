@@ -1,7 +1,7 @@
 """A census: spend, orders and recency of all customers, and the relative thresholds that follow from them.
 
-It counts the customers with an order in the window. With `top_share = 0.05` a tier's threshold is the spend that the top 5 % of
-them reach; the breakpoints of a score's term for which the policy gives none are the quintiles.
+It counts the customers with an order in the window. With `top_share = 0.05` a tier's threshold is the spend that the
+top 5 % of them reach; the breakpoints of a score's term for which the policy gives none are the quintiles.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a policy can replace another one for the same customers, without folding all events again.
 
-A customer's state was made for the policy in force: purchases by its buckets, for the length of its window, in its currency.
-Another policy can use that state if it needs nothing that was never stored or was dropped.
+A customer's state was made for the policy in force: purchases by its buckets, for the length of its window, in its
+currency. Another policy can use that state if it needs nothing that was never stored or was dropped.
 """
 
 from __future__ import annotations

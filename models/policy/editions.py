@@ -1,10 +1,11 @@
 """Editions: the numbered periods during which a policy, with its parameters and thresholds, is in force.
 
-Edition 0 is the policy as its file has it. A command for all customers, `use_edition`, begins the next one: with thresholds that a
-census computed (models.policy.census), with newly fitted parameters, with a whole policy that can follow the one in force
-(models.policy.compatibility), or with several of these. What the command leaves out stays as it was, but a whole policy comes with
-its own parameters. So every change of a tier or a score has one of three causes: an event, time, or an edition. Customers are
-judged under a new edition one by one (`models.fold.switch_in_place`), each exactly once and as of the same instant, no matter when.
+Edition 0 is the policy as its file has it. A command for all customers, `use_edition`, begins the next one: with
+thresholds that a census computed (models.policy.census), with newly fitted parameters, with a whole policy that can
+follow the one in force (models.policy.compatibility), or with several of these. What the command leaves out stays as it
+was, but a whole policy comes with its own parameters. So every change of a tier or a score has one of three causes: an
+event, time, or an edition. Customers are judged under a new edition one by one (`models.fold.switch_in_place`), each
+exactly once and as of the same instant, no matter when.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ class Editions:
         return Editions([*self._kept, begun])
 
     def with_trial(self, policy: Policy, at_ms: int) -> Editions:
-        """These editions, and one with a policy as if it had been activated; it stays in force, whatever later commands say.
+        """These editions, and one with a policy as if it had been activated; it stays in force, whatever later commands
+        say.
 
         Raises EditionError if the policy can't follow the one in force.
         """
@@ -125,7 +127,9 @@ class Editions:
         return Editions([*self._kept, tried], is_last=True)
 
     def steps_from(self, number: int) -> Iterable[tuple[Policy, Edition]]:
-        """The later editions under which a customer of edition `number` has to be judged, each with the policy before it."""
+        """The later editions under which a customer of edition `number` has to be judged, each with the policy before
+        it.
+        """
         for before, edition in zip(self._kept, self._kept[1:], strict=False):
             if edition.number > number:
                 yield before.policy, edition
@@ -136,7 +140,9 @@ class Editions:
 
     @property
     def needs_table_policy(self) -> bool:
-        """Whether the table's own policy is still needed: because customers are under it, or because a later edition is based on it."""
+        """Whether the table's own policy is still needed: because customers are under it, or because a later edition is
+        based on it.
+        """
         return any(one.text is None for one in self._kept)
 
     def as_wire(self) -> list[dict[str, Any]]:
@@ -177,8 +183,8 @@ class Editions:
 
 
 def _activated(text: str, parameters: Parameters | None, keep_ms: int) -> Policy:
-    """An activated policy. Its name has no digest of parameters, since it has an edition's number; and it keeps purchases for as long
-    as the previous policy did, so that that one can be restored. Raises EditionError.
+    """An activated policy. Its name has no digest of parameters, since it has an edition's number; and it keeps
+    purchases for as long as the previous policy did, so that that one can be restored. Raises EditionError.
     """
     try:
         policy = parse_with(text, parameters, "the policy")

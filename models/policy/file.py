@@ -42,7 +42,9 @@ def load(name_or_path: str | Path) -> Policy:
 
 
 def parse(text: str, source: str = "policy", folder: Path | None = None) -> Policy:
-    """The policy in a TOML text; the parameters file that it names is relative to `folder`. Raises PolicyError with all problems."""
+    """The policy in a TOML text; the parameters file that it names is relative to `folder`. Raises PolicyError with all
+    problems.
+    """
     raw = read_toml(text, source)
     return _built(raw, text, source, _put_in_parameters(raw, text, source, folder))
 

@@ -24,7 +24,9 @@ class WindowSpec(Spec, kw_only=True):
 
 
 class TierSpec(Spec, kw_only=True):
-    """`[[tiers]]`, lowest first: all requirements must hold. `top_share` is a share of the customers, by spend in the window."""
+    """`[[tiers]]`, lowest first: all requirements must hold. `top_share` is a share of the customers, by spend in the
+    window.
+    """
 
     name: str
     min_spend: str | int | None = None
@@ -136,7 +138,7 @@ class CardSpec(Spec, kw_only=True):
 class RiskSpec(Spec, kw_only=True):
     """`[risk]`: MBG/NBD parameters, time in weeks, and the terms added to its log-odds.
 
-    `parameters` names a file made by `tierstream fit`; it replaces `fitted_on`, r, alpha_weeks, a, b, horizon and card,
+    `parameters` names a file made by `tierstream policy fit`; it replaces `fitted_on`, r, alpha_weeks, a, b, horizon and card,
     and the settings of complaints and satisfaction that it has.
     """
 

@@ -17,7 +17,7 @@ def read_parameters(path: Path) -> Parameters:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        fix = "Make it with tierstream fit LOG --out FILE, or name another in [risk] parameters"
+        fix = "Make it with tierstream policy fit LOG --out FILE, or name another in [risk] parameters"
         raise PolicyError(str(path), [Problem(1, "", f"can't read it: {reason}", fix)]) from None
     raw = read_toml(text, str(path))
     if raw.get("form") != FORM:
@@ -28,7 +28,7 @@ def read_parameters(path: Path) -> Parameters:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         where = where.rstrip("`").lstrip(".")
-        fix = "Mend it, or fit again with tierstream fit"
+        fix = "Mend it, or fit again with tierstream policy fit"
         raise PolicyError(str(path), [Problem(line_of(text, where), where, what, fix)]) from None
     try:
         _ = found.fit.ends_ms

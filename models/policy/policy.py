@@ -1,7 +1,7 @@
 """A policy, ready for use by the fold.
 
-It is immutable. Every duration is in milliseconds, every amount in minor units of the policy's currency, every risk threshold in
-log-odds. models.policy.file reads one from TOML.
+It is immutable. Every duration is in milliseconds, every amount in minor units of the policy's currency, every risk
+threshold in log-odds. models.policy.file reads one from TOML.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ class RelativeRules:
     top_shares: tuple[tuple[int, float], ...]
     """Rank of a tier, and the share of customers in that tier or a higher one; lowest tier first."""
     by_quintiles: tuple[str, ...]
-    """The terms of the score, of "recency", "frequency" and "monetary", whose breakpoints are the quintiles of all customers."""
+    """The terms of the score, of "recency", "frequency" and "monetary", whose breakpoints are the quintiles of all
+    customers.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A name for customers whose points for recency, frequency and monetary are within these ranges, both ends included."""
+    """A name for customers whose points for recency, frequency and monetary are within these ranges, both ends
+    included.
+    """
 
     name: str
     recency: tuple[int, int]
@@ -136,7 +140,9 @@ class Policy:
         )
 
     def downgrade_at_ms(self, view: View, tier_since_ms: int, from_ms: int) -> int:
-        """When a tier is lost for which the customer no longer qualifies from `from_ms` on: after grace period and minimum hold."""
+        """When a tier is lost for which the customer no longer qualifies from `from_ms` on: after grace period and
+        minimum hold.
+        """
         grace_ends_ms = view.period_end_ms if self.grace_ms is None else from_ms + self.grace_ms
         return max(grace_ends_ms, tier_since_ms + self.min_hold_ms)
 

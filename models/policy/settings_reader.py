@@ -20,8 +20,9 @@ _T = TypeVar("_T")
 class SettingsReader:
     """Turns settings into numbers of the right unit.
 
-    Where a setting is wrong it records a problem and gives a usable value, so that one reading finds all problems. `path`
-    names a setting, as in `tiers[1].min_spend`; `fix` says what to write instead. `decimals` are those of the policy's currency.
+    Where a setting is wrong it records a problem and gives a usable value, so that one reading finds all problems.
+    `path` names a setting, as in `tiers[1].min_spend`; `fix` says what to write instead. `decimals` are those of the
+    policy's currency.
     """
 
     def __init__(self, text: str, decimals: int) -> None:

@@ -167,7 +167,9 @@ def _build_score_term(
 
 
 def build_relative(reader: SettingsReader, file: PolicySpec, tiers: tuple[Tier, ...]) -> RelativeRules | None:
-    """The thresholds that depend on all customers: `top_share` and terms of the score without breakpoints; None if there are none."""
+    """The thresholds that depend on all customers: `top_share` and terms of the score without breakpoints; None if
+    there are none.
+    """
     shares = [
         (tier, one.top_share) for tier, one in zip(tiers[1:], file.tiers, strict=False) if one.top_share is not None
     ]

@@ -1,5 +1,5 @@
 """Events per second and memory of `tierstream replay`, in one process on one core and in two; and the cost of
-`tierstream diff`, which folds under two policies.
+`tierstream policy diff`, which folds under two policies.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _diff(log: Log) -> Run:
     with tempfile.TemporaryDirectory(prefix="tierstream-bench-", ignore_cleanup_errors=True) as folder:
         other = other_policy(Path(folder))
         _, seconds, cpu_seconds, peak = _run(
-            ["diff", str(log.path), "--policy", str(POLICY), "--policy", str(other)], 1
+            ["policy", "diff", str(log.path), "--policy", str(POLICY), "--policy", str(other)], 1
         )
     return Run(log.events / seconds, cpu_seconds / log.events * 1e6, peak)
 

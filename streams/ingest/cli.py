@@ -1,29 +1,45 @@
-"""The command `tierstream ingest`."""
+"""`tierstream ingest`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
 import models
 from models.events import Event, Rejected
+from streams.broker.topic_creation import TopicsError
+from streams.ingest.group import sample
+from streams.ingest.record_mapping import MappedRecord
+from streams.ingest.run import run_ingest
+from streams.ingest.schema_registry import RegistryUnavailable, Schemas
+from streams.ingest.sources import find_sources
+from streams.ingest.writer import IngestError
 from streams.settings import Settings, SettingsError, load_ingest_settings, load_registry_settings, load_settings
-from streams.terminal import FAILED, JsonOption, fail, printable, refuse, say, say_json
-
-if TYPE_CHECKING:
-    from streams.ingest.record_mapping import MappedRecord
-    from streams.sources.logs import Decodes
+from streams.sources.logs import Decodes, LogError
+from streams.terminal import (
+    FAILED,
+    BrokerOption,
+    JsonOption,
+    RegistryOption,
+    SettingPolicyOption,
+    WebPortOption,
+    example,
+    fail,
+    printable,
+    refuse,
+    say,
+    say_json,
+)
 
 MOST_SHOWN: Final = 2_000
-"""Characters of a row that gives no event."""
-
-RegistryOption = Annotated[
-    str | None, typer.Option("--registry", help="A schema registry's URL, as http://127.0.0.1:8081.")
-]
+"""How many characters of a refused record are shown."""
 
 
+@example(
+    "tierstream ingest shop.orders=orders.toml shop.returns=returns.toml --registry http://127.0.0.1:8081 --check 5"
+)
 def ingest(
     sources: Annotated[
         list[str] | None, typer.Argument(help="TOPIC=FILE: a topic, and the mapping of its records (or a preset).")
@@ -31,37 +47,27 @@ def ingest(
     registry: RegistryOption = None,
     since: Annotated[
         str | None,
-        typer.Option("--from", help="Where a group that has been nowhere begins: beginning (default), now, or a time."),
+        typer.Option("--from", help="Where a new consumer group begins: beginning (default), now, or a time."),
     ] = None,
     check: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Only show what so many records of each topic become: the first from --from on, without it the latest.",
+            help="Write nothing; show what this many records of each topic become: the first after --from, or the latest.",
         ),
     ] = None,
-    group: Annotated[str | None, typer.Option(help="Consumer group; default: the app's id and -ingest.")] = None,
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="With --check: whose currencies are known.")
-    ] = None,
-    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
-    web_port: Annotated[
-        int | None, typer.Option(help="Port of /healthz, /readyz, /stats and /metrics; 0: none.")
-    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group; default: TIERSTREAM_APP_ID and -ingest.")] = None,
+    policy: SettingPolicyOption = None,
+    broker: BrokerOption = None,
+    web_port: WebPortOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Carry the records of other topics into the input topics, mapped and keyed by customer, until stopped (Ctrl-C).
+    """Carry records of other topics into the input topics.
 
-    Records are JSON, or Avro, Protobuf or JSON Schema as a registry has it. Each is carried exactly once. The mapping
-    is the one of `replay --map`; see docs/live-sources.md.
+    They are mapped to events and keyed by customer, until it is stopped (Ctrl-C). Records are JSON, or Avro, Protobuf
+    or JSON Schema as a registry has it. Each is carried exactly once. The mapping is the one of `replay --map`; see
+    docs/live-sources.md.
     """
-    from streams.broker.topic_creation import TopicsError
-    from streams.ingest.run import run_ingest
-    from streams.ingest.schema_registry import Schemas
-    from streams.ingest.sources import find_sources
-    from streams.ingest.writer import IngestError
-    from streams.sources.logs import LogError
-
     try:
         settings = load_settings(broker=broker, policy=policy)
         given = load_ingest_settings(
@@ -85,10 +91,6 @@ def ingest(
 
 
 def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[MappedRecord]:
-    from streams.ingest.group import sample
-    from streams.ingest.schema_registry import RegistryUnavailable
-    from streams.ingest.writer import IngestError
-
     records = sample(settings, source.topic, count, since)
     try:
         schemas.learn(source.schema_ids(records))
@@ -101,7 +103,7 @@ def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: s
 
 
 def _show(topic: str, item: MappedRecord, decoder: Decodes, as_json: bool) -> int:
-    """What became of a record; returns in how many ways it is refused."""
+    """Print what became of a record; returns how many refusals it had."""
     where = item.record.origin
     lines: list[tuple[str, Any]] = []
     refused = list(item.refused)

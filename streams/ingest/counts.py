@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 import prometheus_client
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -18,15 +17,14 @@ from prometheus_client.registry import Collector
 from streams.ingest.partition_merge import Place
 from streams.ingest.record_mapping import MappedRecord, Outcome
 from streams.settings import SettingsError
-from streams.telemetry.stats import BATCH_SECONDS, RECORDS_A_BATCH
+from streams.telemetry.stats import BATCH_SECONDS, RECORDS_A_BATCH, new_registry
 
 
 class Counts(Collector):
     """The counts of an ingest, updated when a batch is committed."""
 
     def __init__(self, topics: Iterable[str]) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = new_registry()
         self._records = self._counter(
             "records",
             "Records of the sources by outcome: ingested; left_out (no `when` holds); tombstone; refused (a dead letter).",

@@ -10,8 +10,20 @@ The same fold as everywhere: the bytes are those of `tierstream replay`. Nothing
 tables need the packages of the extra `notebook`, and only when one is asked for. docs/tutorial.ipynb shows it at work.
 """
 
-from streams.library.comparison_result import Compared, compare
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from streams.library.dataframes import MissingPackageError
 from streams.library.replay_result import DeadLetter, Records, Replayed, Story, replay
 
+if TYPE_CHECKING:
+    from streams.library.comparison_result import Compared, compare
+
 __all__ = ["Compared", "DeadLetter", "MissingPackageError", "Records", "Replayed", "Story", "compare", "replay"]
+
+
+def __getattr__(name: str) -> Any:
+    """The comparison is imported when it is asked for: it needs NumPy and SciPy, which a replay does not."""
+    if name in ("Compared", "compare"):
+        return getattr(import_module("streams.library.comparison_result"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

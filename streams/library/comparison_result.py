@@ -1,4 +1,4 @@
-"""Compares two policies over the same events: the report of `tierstream diff`, as an object with tables."""
+"""Compares two policies over the same events: the report of `tierstream policy diff`, as an object with tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, field
@@ -15,9 +15,8 @@ from msgspec import Struct, field
 from models.policy import Policy
 from streams.library import columns, dataframes
 from streams.library.inputs import Events, instant_of, logs_of, policy_of
-
-if TYPE_CHECKING:
-    from streams.workshop.compare.report import Report
+from streams.workshop.compare import comparison
+from streams.workshop.compare.report import Report
 
 
 class _Customers(Struct, frozen=True, kw_only=True):
@@ -117,7 +116,7 @@ class Compared:
         return self.report.verdict
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as `tierstream diff --json` writes it."""
+        """Everything, as `tierstream policy diff --json` writes it."""
         return self.report.as_json()
 
     def to_arrow(self, name: str) -> Any:
@@ -148,7 +147,7 @@ def compare(
     top: int = 100,
     maps: Sequence[str] = (),
 ) -> Compared:
-    """Compare policy `a` with policy `b`, as `tierstream diff` does: which customers move, why, and what it means.
+    """Compare policy `a` with policy `b`, as `tierstream policy diff` does: which customers move, why, and what it means.
 
     Events and policies are given as to `replay`. Events later than `as_of` are left out. Alerts are counted per each of
     `agents` agents; the `top` most valuable movers are listed. Raises ValueError that says what is wrong and what to
@@ -159,9 +158,6 @@ def compare(
     >>> compare(sales, "annual-spend", "annual-spend").verdict[0]
     'Nobody would be in another tier under annual-spend@1.'
     """
-    from streams.workshop.compare import comparison
-    from streams.workshop.compare.report import Report
-
     policies = policy_of(a), policy_of(b)
     found, until_ms = comparison.compare(logs_of(events, maps), policies, instant_of(as_of), top, 1, False)
     return Compared(Report(policies, (), until_ms, agents, found))

@@ -1,4 +1,4 @@
-"""The command `tierstream digest`."""
+"""`tierstream alerts digest`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import asyncio
 import sys
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
+import httpx
 import orjson
 import typer
+from redis.exceptions import RedisError
 
 import models
+from streams.notify import digest as digests
+from streams.notify.digest import Digest, gather
+from streams.notify.webhook import shown_host
 from streams.settings import Settings, SettingsError, load_settings, web_address
-from streams.terminal import fail, refuse, say
-
-if TYPE_CHECKING:
-    from streams.notify.digest import Digest
+from streams.terminal import RedisOption, SettingPolicyOption, example, fail, refuse, say
+from streams.view.customers import RedisView
+from streams.view.queue import AlertQueue
+from streams.view.rulebook import Rulebook
 
 POST_SECONDS: Final = 15.0
 
 
 class Format(StrEnum):
-    """How the digest leaves."""
+    """The forms of a digest."""
 
     TEXT = "text"
     HTML = "html"
@@ -31,19 +36,20 @@ class Format(StrEnum):
 
 
 class Language(StrEnum):
-    """What it is written in."""
+    """The languages of a digest."""
 
     EN = "en"
     ZH = "zh"
 
 
+@example("tierstream alerts digest --format email --from alerts@example.com --to team@example.com | sendmail -t")
 def digest(
     format_: Annotated[
         Format, typer.Option("--format", help="email: a whole message, for sendmail -t; chat: JSON for a webhook.")
     ] = Format.TEXT,
     sender: Annotated[str | None, typer.Option("--from", help="With --format email: who sends it.")] = None,
     to: Annotated[
-        list[str] | None, typer.Option(help="With --format email: to whom, several times for several.")
+        list[str] | None, typer.Option(help="With --format email: who receives it; may be given again.")
     ] = None,
     post: Annotated[
         str | None,
@@ -55,21 +61,18 @@ def digest(
     lang: Annotated[Language, typer.Option(help="Language.")] = Language.EN,
     mask: Annotated[bool, typer.Option("--mask", help="Show only the ends of customers' ids.")] = False,
     day: Annotated[
-        str | None, typer.Option(help="Whose counts are told, as in 2026-01-31; default: yesterday (UTC).")
+        str | None, typer.Option(help="The day to summarize, as in 2026-01-31; default: yesterday (UTC).")
     ] = None,
     console_url: Annotated[
         str | None, typer.Option(envvar="TIERSTREAM_CONSOLE_URL", help="Address of the console, for a link.")
     ] = None,
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="The policy, if no worker has told Redis of its own.")
-    ] = None,
-    redis_url: Annotated[str | None, typer.Option(help="The workers' Redis.")] = None,
+    policy: SettingPolicyOption = None,
+    redis_url: RedisOption = None,
 ) -> None:
-    """The day in short, for a mailbox or a chat: what is open, what became of yesterday's, who is most urgent and why."""
-    from redis.exceptions import RedisError
+    """Summarize a day of alerts for a mailbox or a chat.
 
-    from streams.notify import digest as digests
-
+    It says what is open, what became of the day's alerts, and which customers are most urgent, and why.
+    """
     try:
         settings = load_settings(policy=policy, redis_url=redis_url)
         if settings.redis_url is None:
@@ -112,11 +115,6 @@ def _check_web_address(option: str, url: str | None) -> None:
 async def _gather(
     settings: Settings, own: models.Policy, day: date, lang: str, console_url: str | None, masked: bool
 ) -> Digest:
-    from streams.notify.digest import gather
-    from streams.view.customers import RedisView
-    from streams.view.queue import AlertQueue
-    from streams.view.rulebook import Rulebook
-
     view = RedisView(settings.redis_url or "", settings.redis_prefix)
     try:
         policy = (await Rulebook(view, own).read()).current
@@ -129,13 +127,9 @@ def _chat(payload: dict[str, str], post: str | None) -> None:
     if post is None:
         say(orjson.dumps(payload).decode())
         return
-    import httpx
-
-    from streams.notify.webhook import shown_host
-
     try:
         answer = httpx.post(post, json=payload, timeout=POST_SECONDS)
     except httpx.HTTPError as error:
         raise fail(f"{shown_host(post)} did not take the digest: {type(error).__name__}; check --post") from None
     if not answer.is_success:
-        raise fail(f"{shown_host(post)} did not take the digest: it answered {answer.status_code}; check --post")
+        raise fail(f"{shown_host(post)} refused the digest: it answered {answer.status_code}; check --post")

@@ -1,4 +1,4 @@
-"""The command `tierstream push`."""
+"""`tierstream alerts push`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ import asyncio
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from collections import Counter
+from functools import partial
+from typing import Annotated, Final
 
 import typer
 
 import models
 from models import units
 from models.outputs import ALERTS
+from streams.broker.group_reader import PushError, Reader
+from streams.broker.keyed_queues import Lanes
+from streams.broker.topic_creation import TopicsError, create_topics
+from streams.notify.daily_budget import Budget, BudgetError, Ration
+from streams.notify.push import CHANGES, Sender, Undelivered, in_words, run
+from streams.notify.webhook import Webhook
 from streams.settings import PushSettings, Settings, SettingsError, load_push_settings, load_settings
-from streams.terminal import fail, refuse, say, warn
-
-if TYPE_CHECKING:
-    from collections import Counter
+from streams.terminal import BrokerOption, RedisOption, SettingPolicyOption, example, fail, refuse, say, warn
+from streams.topics import topics_of
+from streams.view.customers import RedisView
+from streams.view.queue import AlertQueue
+from streams.view.rulebook import Rulebook
 
 CHANGE_NAMES: Final = (
     "opened", "held", "updated", "acknowledged", "contacted", "snoozed", "woke", "released", "breached", "saved", "lost",
@@ -25,37 +34,37 @@ CHANGE_NAMES: Final = (
 )  # fmt: skip
 
 
+@example(
+    "TIERSTREAM_PUSH_URL=https://example.com/alerts TIERSTREAM_PUSH_SECRET=... tierstream alerts push --change opened"
+)
 def push(
     change: Annotated[
         list[str] | None,
-        typer.Option(help="What is sent, several times for several; without it opened, updated, woke and breached."),
+        typer.Option(
+            help="Changes of an alert that are sent; may be given again. Default: opened, updated, woke and breached."
+        ),
     ] = None,
     agents: Annotated[
         int | None,
-        typer.Option(min=1, help="Send at most the policy's budget times so many new alerts a day, the most urgent."),
+        typer.Option(
+            min=1,
+            help="Send only the most urgent new alerts: a day's budget of the policy for this many agents. Needs Redis.",
+        ),
     ] = None,
-    every: Annotated[str, typer.Option(help="With --agents: how often what waits is looked at.")] = "5m",
+    every: Annotated[str, typer.Option(help="With --agents: how often the alerts that wait are looked at.")] = "5m",
     retry_undelivered: Annotated[
-        bool, typer.Option("--retry-undelivered", help="Send again what was given up since the last time, and end.")
+        bool, typer.Option("--retry-undelivered", help="Send again what was given up since the last time, and stop.")
     ] = False,
-    policy: Annotated[
-        str | None,
-        typer.Option("--policy", "-p", help="With --agents: the policy, if no worker has told Redis of its own."),
-    ] = None,
-    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
-    redis_url: Annotated[str | None, typer.Option(help="With --agents: the workers' Redis.")] = None,
+    policy: SettingPolicyOption = None,
+    broker: BrokerOption = None,
+    redis_url: RedisOption = None,
 ) -> None:
-    """Send alerts to a webhook as they come, signed, each until it is taken, until stopped (Ctrl-C).
+    """Send each alert to a webhook, signed, until stopped.
 
-    TIERSTREAM_PUSH_URL says where to, TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or
-    not taken within TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
+    Each is sent until it is taken, in order per customer; Ctrl-C stops. TIERSTREAM_PUSH_URL says where to,
+    TIERSTREAM_PUSH_SECRET is what receivers check the signature with. What is refused, or not taken within
+    TIERSTREAM_PUSH_PATIENCE (15m), goes to the topic `undelivered`. See docs/integrations.md.
     """
-    from streams.broker.group_reader import PushError
-    from streams.broker.topic_creation import TopicsError, create_topics
-    from streams.notify.daily_budget import BudgetError
-    from streams.notify.push import CHANGES, in_words
-    from streams.topics import topics_of
-
     try:
         settings, webhook = load_settings(policy=policy, broker=broker, redis_url=redis_url), load_push_settings()
         unknown = [one for one in change or () if one not in CHANGE_NAMES]
@@ -78,7 +87,7 @@ def push(
 
 
 def _own(settings: Settings, changes: tuple[str, ...]) -> models.Policy:
-    """The policy whose budget counts until workers tell of another. Raises SettingsError, or PolicyError."""
+    """The policy whose budget counts until workers write theirs to Redis. Raises SettingsError or PolicyError."""
     if "opened" not in changes:
         raise SettingsError("--agents limits how many new alerts are sent: add --change opened, or leave --agents out")
     if settings.redis_url is None:
@@ -91,7 +100,7 @@ def _own(settings: Settings, changes: tuple[str, ...]) -> models.Policy:
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("kafka", "httpx", "httpcore"):
-        # The latter would tell the whole URL, and whatever is secret in it.
+        # The last two would log the whole URL, and any secret in it.
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -104,17 +113,6 @@ async def _push(
     every_seconds: float,
     retry_undelivered: bool,
 ) -> Counter[str]:
-    from functools import partial
-
-    from streams.broker.group_reader import Reader
-    from streams.broker.keyed_queues import Lanes
-    from streams.notify.daily_budget import Budget, Ration
-    from streams.notify.push import Sender, Undelivered, run
-    from streams.notify.webhook import Webhook
-    from streams.view.customers import RedisView
-    from streams.view.queue import AlertQueue
-    from streams.view.rulebook import Rulebook
-
     webhook = Webhook(given.url, given.secret.get_secret_value(), given.patience / 1_000, given.timeout / 1_000)
     undelivered = Undelivered(settings, given.group, webhook)
     sender, lanes = Sender(webhook, undelivered), Lanes(given.at_once)

@@ -1,4 +1,4 @@
-"""`tierstream sources`: the mappings that come with the package."""
+"""`tierstream mappings`: the mappings that come with the package."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from typing import Annotated
 
 import typer
 
-from streams.terminal import JsonOption, refuse, say, say_json
+from streams.sources.logs import LogError
+from streams.sources.mapping_file import preset_names, preset_path, read_mapping_file
+from streams.terminal import JsonOption, example, refuse, say, say_json
 
-sources_app = typer.Typer(help="The presets for --map: exports of common shops.", no_args_is_help=True)
 
-
-@sources_app.command("list", epilog="Example: tierstream sources list")
-def list_presets(as_json: JsonOption = False) -> None:
-    """The presets, and what each is for."""
-    from streams.sources.mapping_file import preset_names, read_mapping_file
-
+@example("tierstream mappings list")
+def list_mappings(as_json: JsonOption = False) -> None:
+    """List the mappings, and what each one is for."""
     titles = {name: read_mapping_file(name).title for name in preset_names()}
     if as_json:
         say_json(titles)
@@ -25,12 +23,9 @@ def list_presets(as_json: JsonOption = False) -> None:
         say(f"{name:{width}}  {title}")
 
 
-@sources_app.command(epilog="Example: tierstream sources show shopify-orders > mine.toml")
-def show(preset: Annotated[str, typer.Argument(help="Its name, as sources list has it.")]) -> None:
-    """Print a preset, to read it or to change a copy."""
-    from streams.sources.logs import LogError
-    from streams.sources.mapping_file import preset_path
-
+@example("tierstream mappings show shopify-orders > mine.toml")
+def show(preset: Annotated[str, typer.Argument(help="Its name, as tierstream mappings list shows it.")]) -> None:
+    """Print a mapping, to read it or to change a copy."""
     try:
         say(preset_path(preset).read_text("utf-8").rstrip("\n"))
     except LogError as error:

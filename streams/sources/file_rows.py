@@ -1,6 +1,4 @@
-"""Reads the rows of CSV, Parquet and JSONL files: each row is a dict, with the number of the line or row that it begins
-in.
-"""
+"""Reads the rows of CSV and JSONL files: each row is a dict, with the number of the line that it begins in."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import orjson
 
@@ -18,8 +16,6 @@ from streams.sources.compression import READ_ERRORS, open_decompressed
 from streams.sources.logs import LINES_AT_ONCE, LogError
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import WHITESPACE
-
-ROWS_A_BATCH: Final = 8_192
 
 Rows = Iterator[tuple[int, dict[str, Any] | Rejected]]
 """Numbers of lines or rows, from 1, each with its row, or with the reason why the row can't be read."""
@@ -39,7 +35,7 @@ def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> R
                 csv.reader(text, delimiter=file.delimiter) if file.delimiter != WHITESPACE else _WhitespaceReader(text)
             )
             header = file.header or next(iter(lines), [])
-            _check_columns(path, mapping, header, "line 1: ")
+            check_columns(path, mapping, header, "line 1: ")
             read, line = 0, lines.line_num
             for number, cells in enumerate(lines):
                 if number % LINES_AT_ONCE == 0:
@@ -102,44 +98,8 @@ def _object(line: bytes) -> dict[str, Any] | Rejected:
     return row if isinstance(row, dict) else Rejected("not_an_object", f"a {type(row).__name__}, not an object")
 
 
-def parquet_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
-    """The rows of a Parquet file, with their numbers. Only the columns of the mapping are read, some rows at a time.
-
-    Raises LogError.
-    """
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        # Without `buffer_size` pyarrow reads a whole row group at once, and a file may have only one.
-        with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-            header = file.schema_arrow.names
-            _check_columns(path, mapping, header, "")
-            size, total = path.stat().st_size, max(file.metadata.num_rows, 1)
-            for batch in file.iter_batches(ROWS_A_BATCH, columns=mapping.columns(header)):
-                for row in _without_nanoseconds(batch).to_pylist():
-                    number += 1
-                    yield number, row
-                on_bytes(size * batch.num_rows // total)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, LogError):
-            raise
-        raise LogError(f"{path}, after row {number}: {error}; is it a whole Parquet file?") from None
-
-
-def _without_nanoseconds(batch: Any) -> Any:
-    """The same rows with times in microseconds: Python has no finer resolution."""
-    import pyarrow
-
-    for place, field in enumerate(batch.schema):
-        if pyarrow.types.is_timestamp(field.type) and field.type.unit == "ns":
-            coarse = pyarrow.timestamp("us", field.type.tz)
-            batch = batch.set_column(place, field.name, batch.column(place).cast(coarse, safe=False))
-    return batch
-
-
-def _check_columns(path: Path, mapping: Mapping, header: list[str], where: str) -> None:
+def check_columns(path: Path, mapping: Mapping, header: list[str], where: str) -> None:
+    """Raises LogError if the file has no column that the mapping names."""
     missing = mapping.missing_column(header)
     if missing is not None:
         raise LogError(f"{path}, {where}there is no column {missing!r}; the columns are {', '.join(header)}")

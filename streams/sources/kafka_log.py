@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import confluent_kafka
@@ -15,9 +15,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from streams.broker.librdkafka import quiet, reading
 from streams.engine.journal import Entry, decode_entry, one_entry_a_batch
 from streams.engine.merge import Record
-from streams.settings import Settings
-from streams.sources.kafka_span import SCHEME, WHOLE, Span
-from streams.sources.logs import Decodes, LogError
+from streams.settings import Settings, load_settings
+from streams.sources.kafka_span import SCHEME, WHOLE, Offsets, Span, parse_kafka_url
+from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL, TABLE, changelog_topic
 
 MESSAGES_A_POLL: Final = 1_000
@@ -167,3 +167,24 @@ class KafkaLog:
                 self._next[tp] = self._ends[tp]
             else:
                 raise LogError(f"{self.name}: {error.str()}")
+
+
+def log_at(url: str, next_offsets: Offsets | None = None) -> KafkaLog:
+    """The log that a URL names, read from `next_offsets` on. Raises LogError or SettingsError."""
+    broker, span = parse_kafka_url(url)
+    if next_offsets is not None:
+        if span.from_ms is not None or span.from_offsets.by_place:
+            raise LogError(f"{url}: --seed says where to begin: leave out from and from-offset")
+        span = span._replace(from_offsets=next_offsets)
+    return KafkaLog(load_settings(broker=broker), span)
+
+
+def log_with_journal(opened: Sequence[Log], until: str | None = None) -> KafkaLog:
+    """The log to read by its journal: it has to be the only one, a whole broker, and without an end. Raises LogError."""
+    if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
+        raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
+    if opened[0].span != WHOLE:
+        raise LogError("--journal replays everything that was folded: leave out what follows the ? of the URL")
+    if until is not None:
+        raise LogError("--journal ends where the journal ends: leave --until out")
+    return opened[0]

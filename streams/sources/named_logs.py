@@ -9,18 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from streams.sources import file_rows
 from streams.sources.compression import COMPRESSED_ENDINGS, uncompressed_name
-from streams.sources.kafka_span import SCHEME, WHOLE, Offsets, parse_kafka_url
+from streams.sources.file_rows import csv_rows, json_rows
+from streams.sources.kafka_span import SCHEME, Offsets
 from streams.sources.logs import JSONL, Log, LogError, LogFile
 from streams.sources.mapped_log import MappedLog
 from streams.sources.mapping import Mapping
 from streams.sources.sorting import SortedLog
-
-if TYPE_CHECKING:
-    from streams.sources.kafka_log import KafkaLog
 
 CSV: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = (".parquet", ".pq")
@@ -91,24 +88,14 @@ def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets |
                 f"{name.partition('@')[2] or name}: Redis holds profiles, no events; read them from kafka://HOST:PORT"
             )
         if name.startswith(SCHEME):
-            logs.append(_open_topics(name, next_offsets))
+            from streams.sources.kafka_log import log_at
+
+            logs.append(log_at(name, next_offsets))
         else:
             logs += (_open_file(path, mappings.of(path), number) for number, path in enumerate(_paths(name), len(logs)))
     _check_names(logs)
     mappings.check_all_used()
     return logs
-
-
-def _open_topics(url: str, next_offsets: Offsets | None) -> KafkaLog:
-    from streams.settings import load_settings
-    from streams.sources.kafka_log import KafkaLog
-
-    broker, span = parse_kafka_url(url)
-    if next_offsets is not None:
-        if span.from_ms is not None or span.from_offsets.by_place:
-            raise LogError(f"{url}: --seed says where to begin: leave out from and from-offset")
-        span = span._replace(from_offsets=next_offsets)
-    return KafkaLog(load_settings(broker=broker), span)
 
 
 def _paths(name: str) -> list[Path]:
@@ -138,12 +125,15 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
     if mapping is None and kind is not JSONL:
         raise LogError(
             f"{path}: it needs --map, a TOML file that says which column is which field, or a preset; "
-            "tierstream sources list shows these"
+            "tierstream mappings list shows these"
         )
     if mapping is None:
         return LogFile(path, number)
-    rows = {JSONL: file_rows.json_rows, CSV: file_rows.csv_rows, PARQUET: file_rows.parquet_rows}[kind]
-    return MappedLog(path, mapping, rows, number)
+    if kind is not PARQUET:
+        return MappedLog(path, mapping, json_rows if kind is JSONL else csv_rows, number)
+    from streams.sources.parquet import parquet_rows
+
+    return MappedLog(path, mapping, parquet_rows, number)
 
 
 class _Mappings:
@@ -186,18 +176,3 @@ def _check_names(logs: Sequence[Log]) -> None:
                 f"{count} files have the name {name}, and the ids of their events are made from file name and line: "
                 "map event_id, or rename the files"
             )
-
-
-def log_with_journal(opened: Sequence[Log], until: str | None = None) -> KafkaLog:
-    """The log that is read by its journal: it has to be the only one, a whole broker, and without an end. Raises
-    LogError.
-    """
-    from streams.sources.kafka_log import KafkaLog
-
-    if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
-        raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
-    if opened[0].span != WHOLE:
-        raise LogError("--journal replays everything that was folded: leave out what follows the ? of the URL")
-    if until is not None:
-        raise LogError("--journal ends where the journal ends: leave --until out")
-    return opened[0]

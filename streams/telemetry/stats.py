@@ -22,8 +22,6 @@ from streams.engine.batch import Batch
 from streams.engine.plan import Plan
 from streams.topics import COMMANDS, INPUTS
 
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter, which no dashboard shows
-
 FOLDED: Final = "folded"
 REPEAT: Final = "repeat"
 """An `event_id` that was counted before: it changed nothing."""
@@ -76,6 +74,17 @@ class Watch:
         self.seconds[step], self._since = now - self._since, now
 
 
+def new_registry() -> CollectorRegistry:
+    """A registry for Prometheus, with the figures of the process.
+
+    From here on, counters of this process have no `_created` series: no dashboard shows them.
+    """
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
+
+
 class Stats:
     """The counters and histograms of one app, in a registry of their own.
 
@@ -84,11 +93,10 @@ class Stats:
     """
 
     def __init__(self, tiers: Sequence[str] = (), levels: Sequence[str] = ()) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self.first_at: float | None = None
         self.last_at: float | None = None
         """When the first and the last batch were written, monotonic seconds."""
-        ProcessCollector(registry=self.registry)
         self._events = self._counter(
             "events",
             "Records of the input topics by outcome: folded; repeat, of an event_id that had been counted; skipped, "

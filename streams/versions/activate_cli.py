@@ -1,4 +1,4 @@
-"""`tierstream policy activate`, `rollback` and `history`: changing the policy of running workers."""
+"""`tierstream policy activate`, `rollback` and `history`: the policy of running workers."""
 
 from __future__ import annotations
 
@@ -17,41 +17,58 @@ import models
 from models import units
 from models.policy import PolicyError
 from models.policy.parameters_file import read_parameters
+from streams.engine.gc_tuning import collect_rarely
 from streams.engine.policy_on_wire import Rules
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
 from streams.sources.named_logs import find_logs
 from streams.sources.options import MapOption
-from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json
+from streams.terminal import (
+    INTERRUPTED,
+    BrokerOption,
+    ByOption,
+    JsonOption,
+    SomePolicyArgument,
+    YesOption,
+    example,
+    fail,
+    refuse,
+    say,
+    say_json,
+)
 from streams.versions import activation as editions
 from streams.versions.activation import InForce
+from streams.workshop.compare.comparison import compare
+from streams.workshop.compare.report import Report
 
 OwnOption = Annotated[
-    str | None, typer.Option("--own", help="The policy that the workers were started with: TIERSTREAM_POLICY.")
+    str | None,
+    typer.Option("--own", help="The policy that the workers were started with.  [env var: TIERSTREAM_POLICY]"),
 ]
-BrokerOption = Annotated[str | None, typer.Option(help="Kafka, as host:port.")]
 AtOption = Annotated[
     str | None,
-    typer.Option(help="From when on it is in force; default: now. Needed where workers go by the event clock."),
+    typer.Option(help="When it begins to be in force; default: now. Workers with the event clock need it."),
 ]
 LogOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--log", help="Compare on this log (may be given several times); default: what is in the broker's topics."
-    ),
+    typer.Option("--log", help="Compare on this log; may be given again. Default: the broker's topics."),
 ]
 DiffOption = Annotated[
-    bool, typer.Option("--diff/--no-diff", help="Fold the log under both first, and show who would move.")
+    bool,
+    typer.Option(
+        "--diff/--no-diff", help="First fold the log under both policies, and show which customers would move."
+    ),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
-ByOption = Annotated[
-    str | None, typer.Option("--by", envvar="USER", help="Who does it; it is kept with the activation.")
-]
-ReasonOption = Annotated[str | None, typer.Option(help="Why; it is kept with the activation.")]
+ReasonOption = Annotated[str | None, typer.Option(help="Your reason, which is kept with the activation.")]
 
 
+@example("tierstream policy activate mine.toml --broker 127.0.0.1:9092 --reason 'gold is 250 now'")
 def activate(
-    file: Annotated[str, typer.Argument(help="A policy file, or a shipped id.")],
+    file: SomePolicyArgument = None,
+    parameters: Annotated[
+        Path | None,
+        typer.Option(help="Instead of a policy: a file that tierstream policy fit wrote, for the policy in force."),
+    ] = None,
     own: OwnOption = None,
     broker: BrokerOption = None,
     at: AtOption = None,
@@ -63,41 +80,33 @@ def activate(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put another policy in force on running workers, everywhere from the same instant on, after showing who would move.
+    """Put another policy, or other parameters, in force.
 
-    Every customer is judged anew once, in turn, while events go on being folded; what that changes says `edition-N` for its
-    cause, and every announcement says under which edition it was made. What the new policy can't take over from the one in
-    force (another currency, a longer look-back) is refused, with the reason.
+    It begins everywhere at the same instant, while workers run. First the log is folded under both policies, to show
+    which customers would move, and a question is asked. Every customer is then judged anew once, in turn, while events
+    go on being folded; what that changes has the cause `edition-N`, and every announcement names the edition it was
+    made under. A policy that can't follow the one in force (another currency, a longer look-back) is refused, with the
+    reason.
+
+    With --parameters, workers score with other fitted parameters from now on; nothing is compared or asked.
     """
-    with _told():
+    if (file is None) == (parameters is None):
+        raise refuse("give a policy file, or --parameters FILE; exactly one of them")
+    with _sentences():
         settings = load_settings(policy=own, broker=broker)
-        now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
-        _begin(settings, now, Rules.of(models.load(file)), at, (log, maps) if diff else None, yes, by, reason, as_json)
+        if parameters is not None:
+            given = {"--at": at, "--log": log, "--map": maps, "--reason": reason}
+            for name in (name for name, value in given.items() if value):
+                raise refuse(f"--parameters are in force from now on, and are not compared: leave {name} out")
+            _switch(settings, parameters, as_json)
+        elif file is not None:
+            now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
+            _begin(
+                settings, now, Rules.of(models.load(file)), at, (log, maps) if diff else None, yes, by, reason, as_json
+            )
 
 
-def switch(
-    parameters: Annotated[Path, typer.Option(help="A file that tierstream fit wrote.")],
-    policy: Annotated[str | None, typer.Option("--policy", "-p", help="The policy that the workers run.")] = None,
-    broker: Annotated[str | None, typer.Option(help="Kafka, as host:port.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Have running workers score with other fitted parameters from now on: a new edition of their policy.
-
-    Every customer is judged anew, once, as of now; what that changes says `edition-N` for its cause.
-    """
-    try:
-        settings = load_settings(policy=policy, broker=broker)
-        number = editions.switch(settings, read_parameters(parameters), time.time_ns() // 1_000_000)
-    except (SettingsError, PolicyError) as error:
-        raise refuse(str(error)) from None
-    except editions.SwitchError as error:
-        raise fail(str(error)) from None
-    if as_json:
-        say_json({"edition": number})
-    else:
-        say(f"edition {number} has begun; every customer is judged under it as their turn comes")
-
-
+@example("tierstream policy rollback --broker 127.0.0.1:9092 --yes")
 def rollback(
     own: OwnOption = None,
     broker: BrokerOption = None,
@@ -110,8 +119,11 @@ def rollback(
     reason: ReasonOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put the policy back in force that was before the latest activation: as another edition, so nothing is undone or hidden."""
-    with _told():
+    """Put the policy before the latest activation back in force.
+
+    It is another edition, so nothing is undone or hidden.
+    """
+    with _sentences():
         settings = load_settings(policy=own, broker=broker)
         now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
         if not now.activations:
@@ -120,9 +132,10 @@ def rollback(
         _begin(settings, now, before, at, (log, maps) if diff else None, yes, by, reason, as_json)
 
 
+@example("tierstream policy history --broker 127.0.0.1:9092")
 def history(own: OwnOption = None, broker: BrokerOption = None, as_json: JsonOption = False) -> None:
-    """Which policies were in force, since when, and why."""
-    with _told():
+    """List which policies were in force, since when, and why."""
+    with _sentences():
         settings = load_settings(policy=own, broker=broker)
         now = editions.in_force(settings, Rules.of(models.load(settings.policy)))
     rows = [(0, now.activations[0].before.ref if now.activations else now.rules.ref, "the beginning", "", "")]
@@ -138,8 +151,8 @@ def history(own: OwnOption = None, broker: BrokerOption = None, as_json: JsonOpt
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What is wrong, in words. Raises typer.Exit."""
+def _sentences() -> Iterator[None]:
+    """Say what is wrong in a sentence. Raises typer.Exit."""
     try:
         yield
     except (SettingsError, PolicyError, LogError) as error:
@@ -161,7 +174,9 @@ def _begin(
 ) -> None:
     """Compare, ask, and begin the edition. Raises SwitchError, PolicyError or LogError."""
     if at is None and settings.clock == "event":
-        raise refuse("workers go by the time of the events (TIERSTREAM_CLOCK=event): say from when on, by --at")
+        raise refuse(
+            "workers use the time of the events (TIERSTREAM_CLOCK=event): give --at, the time from which it is in force"
+        )
     at_ms = None if at is None else _time(at)
     found = editions.why_not(now, rules)
     if found:
@@ -174,12 +189,12 @@ def _begin(
         _show(settings, now, rules, *compared)
     if not yes:
         if not sys.stdin.isatty():
-            raise refuse("nobody is there to confirm; give --yes")
+            raise refuse("standard input is no terminal, so nobody can confirm; give --yes")
         question = f"Put {rules.ref} in force, in place of {now.rules.ref}, from {at or 'now'} on?"
         if not typer.confirm(question):
             raise fail("nothing was changed", INTERRUPTED)
     if at_ms is None:
-        at_ms = time.time_ns() // 1_000_000  # not before: comparing and asking took their time
+        at_ms = time.time_ns() // 1_000_000  # now, since to compare and to ask took time
     number = editions.activate(settings, now, rules, at_ms, by, reason)
     if as_json:
         say_json({"edition": number, "policy": rules.ref, "before": now.rules.ref, "at": units.format_time(at_ms)})
@@ -187,9 +202,16 @@ def _begin(
     say(
         f"{rules.ref} is in force as edition {number}, from {units.format_time(at_ms)} on: every customer is judged under it in turn."
     )
-    say(
-        "Workers go on with the TIERSTREAM_POLICY that they have. tierstream policy rollback goes back to the policy before."
-    )
+    say("Workers keep the TIERSTREAM_POLICY that they have. tierstream policy rollback restores the earlier policy.")
+
+
+def _switch(settings: Settings, parameters: Path, as_json: bool) -> None:
+    """Begin an edition of the policy in force with other parameters. Raises SwitchError or PolicyError."""
+    number = editions.switch(settings, read_parameters(parameters), time.time_ns() // 1_000_000)
+    if as_json:
+        say_json({"edition": number})
+    else:
+        say(f"edition {number} has begun; every customer is judged under it as their turn comes")
 
 
 def _time(text: str) -> int:
@@ -200,11 +222,7 @@ def _time(text: str) -> int:
 
 
 def _show(settings: Settings, now: InForce, rules: Rules, log: list[str] | None, maps: Sequence[str]) -> None:
-    """Who would move."""
-    from streams.engine.gc_tuning import collect_rarely
-    from streams.workshop.compare.comparison import compare
-    from streams.workshop.compare.report import Report
-
+    """Print which customers would move."""
     names = log or [f"kafka://{settings.broker}"]
     policies = (now.rules.policy(), rules.policy())
     collect_rarely()

@@ -58,7 +58,7 @@ async def check(versions: Versions, old: Version, new: Version) -> bool:
     if old.policy.ref != new.policy.ref and (old.policy.relative or new.policy.relative):
         raise VersionError(
             "the lines of a policy that follows the base go to `commands`, which both versions read: copy the inputs to topics "
-            "of their own (tierstream migrate) and start workers there"
+            "of their own (tierstream topics migrate) and start workers there"
         )
     await _check_policy(versions, old, "set TIERSTREAM_POLICY to it")
     if not versions.own_topics(new.settings):

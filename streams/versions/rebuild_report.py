@@ -143,7 +143,7 @@ def what_is_left_to_do(old: Version, new: Version) -> list[str]:
     if new.settings.policy != old.settings.policy:
         environment += f" TIERSTREAM_POLICY={new.settings.policy}"
     lines = [
-        f"Start workers with {environment}, and with it console, push, digest and programs that use streams.client.changes or .lookups."
+        f"Start workers with {environment}, and with it the console, alerts push, alerts digest and programs that use streams.client.changes or .lookups."
     ]
     names = ", ".join(f"{old.settings.topic(name)} → {new.settings.topic(name)}" for name in OUTPUTS)
     lines.append(f"Other consumers: {names}.")

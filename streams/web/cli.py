@@ -10,19 +10,21 @@ import typer
 
 from models.policy import PolicyError
 from streams.settings import SettingsError, load_settings
-from streams.terminal import JsonOption, fail, refuse, say, say_json
+from streams.terminal import JsonOption, RedisOption, epilog, fail, refuse, say, say_json
+from streams.web.serve import serve
 from streams.web.settings import Role, load_console_settings
 from streams.web.signin.keys import SCOPES, Scope, add_key, read_keys, remove_key
 from streams.web.signin.people import read_users, remove_user, set_user
 from streams.web.signin.private_file import FileError
 
 console_app = typer.Typer(
-    help="Look-ups for programs and a console for people, over Redis.",
     invoke_without_command=True,
-    epilog="Example: TIERSTREAM_REDIS_URL=redis://127.0.0.1:6379/0 tierstream console --port 6080",
+    add_completion=False,
+    rich_markup_mode=None,
+    epilog=epilog("TIERSTREAM_REDIS_URL=redis://127.0.0.1:6379/0 tierstream console --port 6080"),
 )
-keys_app = typer.Typer(help="API keys of programs.", no_args_is_help=True)
-users_app = typer.Typer(help="People who sign in with a password.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make, list and remove API keys of programs.", no_args_is_help=True)
+users_app = typer.Typer(help="Add, list and remove people who sign in with a password.", no_args_is_help=True)
 console_app.add_typer(keys_app, name="keys")
 console_app.add_typer(users_app, name="users")
 
@@ -38,18 +40,17 @@ NameArgument = Annotated[str, typer.Argument(help="The name.")]
 @console_app.callback()
 def console(
     context: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Where to listen; default: 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(help="And the port; default: 6080.")] = None,
-    redis_url: Annotated[str | None, typer.Option(help="The serving view's Redis.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default: 6080.")] = None,
+    redis_url: RedisOption = None,
 ) -> None:
-    """Serve look-ups for programs under /v1, and the console for people, until stopped.
+    """Serve the web console, and look-ups for programs.
 
-    Reading needs Redis alone. Every option is also a setting; docs/console.md has all of them.
+    Look-ups are under /v1. It runs until it is stopped. Reading needs only Redis. Every option is also a setting;
+    docs/console.md has all of them.
     """
     if context.invoked_subcommand is not None:
         return
-    from streams.web.serve import serve
-
     try:
         settings = load_settings(redis_url=redis_url)
         if settings.redis_url is None:
@@ -61,14 +62,17 @@ def console(
 
 
 # ------------------------------------------------------------ keys
-@keys_app.command("add", epilog="Example: tierstream console keys add crm --scope customers:read --scope tiers:read")
+@keys_app.command("add", epilog=epilog("tierstream console keys add crm --scope customers:read --scope tiers:read"))
 def add_a_key(
     name: NameArgument,
-    scope: Annotated[list[str], typer.Option(help=f"What it opens; repeat it: {', '.join(SCOPES)}.")],
+    scope: Annotated[list[str], typer.Option(help=f"What the key may read; may be given again: {', '.join(SCOPES)}.")],
     file: KeysFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an API key and print it, once: only its hash is kept. A running console knows it within a second or two."""
+    """Make an API key and print it.
+
+    It is printed once: only its hash is kept. A running console accepts it within a second or two.
+    """
     scopes: list[Scope] = [one for one in SCOPES if one in scope]
     if unknown := sorted(set(scope) - set(SCOPES)):
         raise refuse(f"{unknown[0]!r} is no scope; choose of {', '.join(SCOPES)}")
@@ -86,9 +90,9 @@ def add_a_key(
         )
 
 
-@keys_app.command("list", epilog="Example: tierstream console keys list")
+@keys_app.command("list", epilog=epilog("tierstream console keys list"))
 def list_keys(file: KeysFileOption = None, as_json: JsonOption = False) -> None:
-    """Names and scopes of the keys there are."""
+    """List the names and scopes of the keys."""
     try:
         keys = read_keys(_keys_file(file))
     except (SettingsError, FileError) as error:
@@ -100,9 +104,9 @@ def list_keys(file: KeysFileOption = None, as_json: JsonOption = False) -> None:
         say(f"{one.name:20} {', '.join(one.scopes):45} {one.made_at}")
 
 
-@keys_app.command("remove", epilog="Example: tierstream console keys remove crm")
+@keys_app.command("remove", epilog=epilog("tierstream console keys remove crm"))
 def remove_a_key(name: NameArgument, file: KeysFileOption = None) -> None:
-    """Remove a key; it opens nothing any more within a second or two."""
+    """Remove a key; it stops working within a second or two."""
     try:
         remove_key(_keys_file(file), name)
     except SettingsError as error:
@@ -117,14 +121,24 @@ def _keys_file(given: Path | None) -> Path:
 
 
 # ------------------------------------------------------------ users
-@users_app.command("add", epilog="Example: tierstream console users add lin --role agent")
+@users_app.command("add", epilog=epilog("tierstream console users add lin --role agent"))
 def add_a_user(
     name: NameArgument,
-    role: Annotated[Role, typer.Option(help="viewer looks, ids masked; agent works the queue; manager also assigns.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Give somebody there another role and password.")] = False,
+    role: Annotated[
+        Role,
+        typer.Option(
+            help="viewer: reads, with masked ids; agent: also works in the queue; manager: also assigns alerts."
+        ),
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Give somebody who exists another role and password.")
+    ] = False,
     file: UsersFileOption = None,
 ) -> None:
-    """Let somebody sign in. The password is asked for, or is the first line of standard input."""
+    """Let somebody sign in.
+
+    The password is asked for, or is the first line of standard input.
+    """
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
@@ -137,9 +151,9 @@ def add_a_user(
     say(f"{name} may sign in as {role}; the hash is in {path}")
 
 
-@users_app.command("list", epilog="Example: tierstream console users list")
+@users_app.command("list", epilog=epilog("tierstream console users list"))
 def list_users(file: UsersFileOption = None, as_json: JsonOption = False) -> None:
-    """Names and roles of those who sign in with a password."""
+    """List the names and roles of the people who sign in with a password."""
     try:
         users = read_users(_users_file(file))
     except (SettingsError, FileError) as error:
@@ -151,9 +165,9 @@ def list_users(file: UsersFileOption = None, as_json: JsonOption = False) -> Non
         say(f"{one.name:20} {one.role}")
 
 
-@users_app.command("remove", epilog="Example: tierstream console users remove lin")
+@users_app.command("remove", epilog=epilog("tierstream console users remove lin"))
 def remove_a_user(name: NameArgument, file: UsersFileOption = None) -> None:
-    """Let somebody sign in no more; their sessions end with the next page they ask for."""
+    """Remove a person; their sessions end with the next page that they ask for."""
     try:
         remove_user(_users_file(file), name)
     except SettingsError as error:

@@ -10,6 +10,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from models.policy import Policy
+from streams.broker.aiokafka_patches import UnknownVersion
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.engine.gc_tuning import collect_rarely
 from streams.ingest.run import ingest_beside
@@ -56,7 +57,11 @@ def _fold(
             last_words(settings, str(error))
             return FAILED
     uvloop.install()
-    app = create_app(settings, policy, spans)
+    try:
+        app = create_app(settings, policy, spans)
+    except UnknownVersion as error:
+        last_words(settings, str(error))
+        return FAILED
     collect_rarely()
     with ExitStack() as beside:
         if ingests is not None and registry is not None and ingests.sources:

@@ -178,7 +178,7 @@ def test_ctrl_c_waits_for_the_notes_of_what_went_out() -> None:
         (["list", "--reason", "bad_luck"], "they are not_json, "),
         (["list", "--topic", "gossip"], "they are purchases, "),
         (["list", "--since", "yesterday"], "is not a time"),
-        (["repair", "0:1"], "nothing is to be mended"),
+        (["repair", "0:1"], "there is nothing to repair"),
         (["repair", "0:1", "--set", "amount"], "write field=value"),
         (["repair", "0:1", "--file", "nowhere.json"], "nowhere.json: No such file"),
         (["repair", "0:1", "--set", "amount=1", "--policy", "nowhere.toml"], "nowhere.toml"),

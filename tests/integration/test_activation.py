@@ -115,7 +115,7 @@ def test_a_policy_is_activated_under_load_and_rolled_back(
         # With what it would change, asked for first; nobody is there to say yes.
         refused = tierstream(here, "activate", str(new))
         assert refused.exit_code == 2
-        assert "nobody is there to confirm" in refused.output
+        assert "nobody can confirm; give --yes" in refused.output
         assert "Customers by tier under each" in refused.output
         assert policies(here) == {OWN}
 

@@ -47,8 +47,8 @@ def test_what_the_workers_table_says_of_a_customer_is_what_the_log_says(real_bro
                 assert by_table[name] == by_log[name], (who, name)
             assert by_table["moments"] == []
             assert by_table["announced"] == [body for one in by_log["moments"] for body in one["announcements"]]
-            with_it = told(here, "whatif", who, str(file), "-p", POLICY, *at, *event)
-            assert told(here, "whatif", who, *at, *event) == with_it
+            with_it = told(here, "explain", who, str(file), "-p", POLICY, *at, *event)
+            assert told(here, "explain", who, *at, *event) == with_it
         topics = f"kafka://{here.settings.broker}"
         by_topics = told(here, "explain", CUSTOMERS[-1], topics, "-p", POLICY, *at)
         for one in (*by_log["moments"], *by_topics["moments"]):

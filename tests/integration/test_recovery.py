@@ -354,12 +354,14 @@ def test_inputs_move_to_topics_with_another_partition_count_and_nothing_changes_
         prefix = f"wide{time.time_ns()}-"
         environment = os.environ | here.settings.environment()
         run = CliRunner().invoke(
-            cli, ["migrate", "--to-prefix", prefix, "--partitions", "5", "--json"], env=environment
+            cli, ["topics", "migrate", "--to-prefix", prefix, "--partitions", "5", "--json"], env=environment
         )
         assert run.exit_code == 0, run.output
         answer = json.loads(run.stdout)
         assert answer["copied"] == dict.fromkeys(INPUTS, 0) | {"purchases": 500}
-        again = CliRunner().invoke(cli, ["migrate", "--to-prefix", prefix, "--partitions", "5"], env=environment)
+        again = CliRunner().invoke(
+            cli, ["topics", "migrate", "--to-prefix", prefix, "--partitions", "5"], env=environment
+        )
         assert again.exit_code == 1
         assert "has records already" in again.output
         moved = Site(

@@ -111,13 +111,13 @@ def test_other_parameters_begin_with_a_command_and_every_score_that_changes_says
 
 
 def switch(here: Site, parameters: Path) -> str:
-    """What `tierstream policy switch` says."""
+    """What `tierstream policy activate` says."""
     settings = here.settings
     environment = {
         "TIERSTREAM_BROKER": settings.broker, "TIERSTREAM_TOPIC_PREFIX": settings.topic_prefix,
         "TIERSTREAM_APP_ID": settings.app_id, "TIERSTREAM_PARTITIONS": str(settings.partitions), "TIERSTREAM_POLICY": settings.policy,
     }  # fmt: skip
-    result = CliRunner().invoke(app, ["policy", "switch", "--parameters", str(parameters)], env=environment)
+    result = CliRunner().invoke(app, ["policy", "activate", "--parameters", str(parameters)], env=environment)
     assert result.exit_code == 0, result.output
     return result.output
 

@@ -1,4 +1,4 @@
-"""`tierstream seek`: going on from a point in time, and what is told again."""
+"""`tierstream rebuild --as-of`: going on from a point in time, and what is told again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_was_told_since_is_told_again_as_the_same_bytes_and_the_customers_e
             here.produce(lines[end - 500 : end])
             here.wait_until_drained(end)
         before = announced(here)
-        sought = run(here, "seek", "--to", time_of(here, 500), "--to-version", "2", "--yes", "--json")
+        sought = run(here, "rebuild", "--as-of", time_of(here, 500), "--to-version", "2", "--yes", "--json")
         assert sought.exit_code == 0, sought.output
         found = json.loads(sought.stdout)
         assert 0 < found["records"] <= 500
@@ -71,14 +71,14 @@ def test_a_seek_that_was_killed_is_either_undone_or_done(real_broker: Broker, tm
         here.produce(in_order(600))
         serving = here.start()
         here.wait_until_drained(600)
-        arguments = ("seek", "--to", "2030-01-01T00:00:00Z", "--to-version", "2", "--yes", "--json")
+        arguments = ("rebuild", "--as-of", "2030-01-01T00:00:00Z", "--to-version", "2", "--yes", "--json")
         for death in ("streams.versions.seek:_add_offsets:1", "streams.versions.seek:commit:1"):
             with running(here, *arguments, DIE_AT=death) as (process, said):
                 process.communicate(timeout=60)
                 assert process.returncode == -signal.SIGKILL, said.read_text()
             assert here.read_topic(changelog_topic(new.settings)) == []
             assert new.read("journal") == []
-        with running(here, *arguments, DIE_AT="streams.versions.seek_cli:say_json:1") as (process, said):
+        with running(here, *arguments, DIE_AT="streams.versions.rebuild_cli:say_json:1") as (process, said):
             process.communicate(timeout=60)
             assert process.returncode == -signal.SIGKILL, said.read_text()
         refused = run(here, *arguments)
@@ -106,7 +106,7 @@ def test_a_version_sought_to_the_beginning_is_built_compared_and_switched_to_by_
         here.wait_until_drained(200)
         assert worker.stop() == 0
         told = sum(len(bodies) for by_customer in announced(here).values() for bodies in by_customer.values())
-        sought = run(here, "seek", "--to", "beginning", "--to-version", "2", "--yes", "--json")
+        sought = run(here, "rebuild", "--as-of", "beginning", "--to-version", "2", "--yes", "--json")
         assert sought.exit_code == 0, sought.output
         found = json.loads(sought.stdout)
         assert (found["records"], found["left"], found["announced_again"]) == (0, 200, told)
@@ -115,6 +115,6 @@ def test_a_version_sought_to_the_beginning_is_built_compared_and_switched_to_by_
         assert "All 40 customers are the same in versions 1 and 2" in rebuilt.output
         assert announced(of_version(here, 2)) == announced(here)
         assert Versions(here.settings).cut(of_version(here, 2).settings)
-        wrong = run(here, "seek", "--to", "yesterday", "--to-version", "3", "--yes")
+        wrong = run(here, "rebuild", "--as-of", "yesterday", "--to-version", "3", "--yes")
         assert wrong.exit_code == 2
         assert "yesterday" in wrong.output

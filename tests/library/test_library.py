@@ -332,7 +332,9 @@ def test_two_policies_are_compared_as_the_command_does(tmp_path: Path) -> None:
     log, file = tmp_path / "log.jsonl", tmp_path / "diff.json"
     events = cdnow()[:2_000]
     log.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in events))
-    done = CliRunner().invoke(app, ["diff", str(log), "-p", "annual-spend", "-p", "pyramid", "--json", str(file)])
+    done = CliRunner().invoke(
+        app, ["policy", "diff", str(log), "-p", "annual-spend", "-p", "pyramid", "--json", str(file)]
+    )
     assert done.exit_code == 0, done.output
     compared = compare(events, "annual-spend", "pyramid")
     assert compared.as_json() | {"logs": [str(log)]} == json.loads(file.read_text())

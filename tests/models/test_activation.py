@@ -44,8 +44,8 @@ def command(number: int, text: str, parameters: Any = None) -> Command:
 
 
 def memoryless(text: str) -> str:
-    """A policy under which where somebody is depends on what is known of them, and not on where they were: no grace, no hold,
-    straight down, and levels that ease where they are raised.
+    """A policy under which where somebody is depends on what is known of them, and not on where they were: no grace, no
+    hold, straight down, and levels that ease where they are raised.
     """
     lines: list[str] = []
     for line in text.splitlines():
@@ -110,7 +110,9 @@ def where(customer: Customer, at_ms: int, policy: Policy) -> Any:
 
 
 def levels_are_comparable(before: Policy, after: Policy) -> bool:
-    """Whether levels ease where they are raised, and the policy before has forgotten nothing that the next one looks at."""
+    """Whether levels ease where they are raised, and the policy before has forgotten nothing that the next one looks
+    at.
+    """
     remembered = before.risk.complaint_risk.forget_after_ms >= after.risk.complaint_risk.forget_after_ms
     return remembered and all(level.ease_below == level.raise_at for level in after.risk.levels)
 

@@ -1,4 +1,6 @@
-"""Editions: judging lazily equals judging eagerly, thresholds follow the customers, and an edition that does not fit is refused."""
+"""Editions: judging lazily equals judging eagerly, thresholds follow the customers, and an edition that does not fit is
+refused.
+"""
 
 from __future__ import annotations
 

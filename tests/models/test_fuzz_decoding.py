@@ -1,4 +1,5 @@
-"""Fuzzing: decoding arbitrary bytes neither raises nor takes long, and accepted events can be folded, encoded and announced.
+"""Fuzzing: decoding arbitrary bytes neither raises nor takes long, and accepted events can be folded, encoded and
+announced.
 
 Times are compared with those of an ordinary event in the same run, never with a clock.
 """

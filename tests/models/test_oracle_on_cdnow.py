@@ -1,4 +1,6 @@
-"""Every customer of the CDNOW sample, with made-up complaints, at every prefix; a part of them under every shipped policy."""
+"""Every customer of the CDNOW sample, with made-up complaints, at every prefix; a part of them under every shipped
+policy.
+"""
 
 from __future__ import annotations
 

@@ -112,7 +112,9 @@ def test_what_is_wrong_with_a_parameter_file_is_said(tmp_path: Path, slip: str, 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     policy = write(tmp_path, FITTED.as_toml())
     (tmp_path / "params.toml").unlink()
-    with pytest.raises(PolicyError, match=r"params.toml, line 1: can't read it: No such file.*tierstream fit LOG"):
+    with pytest.raises(
+        PolicyError, match=r"params.toml, line 1: can't read it: No such file.*tierstream policy fit LOG"
+    ):
         load(policy)
 
 

@@ -1,4 +1,6 @@
-"""States of all schema versions, as workers wrote them then: read today, they equal what today's fold computes from the same events."""
+"""States of all schema versions, as workers wrote them then: read today, they equal what today's fold computes from the
+same events.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
 
 def digest(server: EmbeddedRedis, *arguments: str, **more: str) -> Result:
     environment = {"TIERSTREAM_REDIS_URL": server.url, "TIERSTREAM_POLICY": "annual-spend"} | more
-    return CliRunner().invoke(app, ["digest", "--day", "2024-01-01", *arguments], env=environment)
+    return CliRunner().invoke(app, ["alerts", "digest", "--day", "2024-01-01", *arguments], env=environment)
 
 
 def test_the_text_has_the_counts_the_incident_and_the_ten_most_urgent_with_why_and_what_to_do(

@@ -1,4 +1,4 @@
-"""`tierstream push` as a process: from a broker to a receiver that misbehaves, stopped and killed in between."""
+"""`tierstream alerts push` as a process: from a broker to a receiver that misbehaves, stopped and killed in between."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def pushing(here: Site, url: str, *arguments: str, **more: str) -> Iterator[Push
     log = here.folder / f"push-{uuid.uuid4().hex[:6]}.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "push", *arguments],
+            [sys.executable, "-m", "streams.cli", "alerts", "push", *arguments],
             env=environment(here.settings, url, **more), stdout=sink, stderr=sink,
         )  # fmt: skip
     push = Push(process, log)
@@ -123,7 +123,7 @@ def pushing(here: Site, url: str, *arguments: str, **more: str) -> Iterator[Push
 
 def retry(here: Site, url: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "streams.cli", "push", "--retry-undelivered"],
+        [sys.executable, "-m", "streams.cli", "alerts", "push", "--retry-undelivered"],
         env=environment(here.settings, url), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -357,7 +357,7 @@ GIVEN = {"TIERSTREAM_PUSH_URL": "https://example.com/alerts", "TIERSTREAM_PUSH_S
     ],
 )  # fmt: skip
 def test_wrong_use_is_told(arguments: tuple[str, ...], changed: dict[str, str | None], why: str) -> None:
-    result = CliRunner().invoke(cli, ["push", *arguments], env=GIVEN | changed)
+    result = CliRunner().invoke(cli, ["alerts", "push", *arguments], env=GIVEN | changed)
     assert result.exit_code == 2, result.output
     assert why in result.output
     assert SECRET not in result.output
@@ -379,7 +379,7 @@ def test_a_topic_that_is_not_there_is_told(broker: str) -> None:
 def ended(settings: Settings) -> tuple[int, str]:
     """The status of a process that can't begin, and what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "streams.cli", "push"], env=environment(settings, "http://127.0.0.1/"),
+        [sys.executable, "-m", "streams.cli", "alerts", "push"], env=environment(settings, "http://127.0.0.1/"),
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr

@@ -277,7 +277,16 @@ def test_what_the_image_copies_is_not_ignored() -> None:
                 assert any(name == one or name.startswith(f"{one}/") for one in admitted), f"{source} is ignored"
 
 
-def test_the_page_of_dependencies_has_a_row_for_each() -> None:
-    rows = [line for line in (ROOT / "docs/dependencies.md").read_text().splitlines() if line.startswith("| ")]
-    named = {normalized(one) for row in rows for one in re.findall(r"[A-Za-z0-9][\w.-]*", row.split("|")[1])}
-    assert listed([*ALL, "dev"]) - named == set()
+def test_the_page_of_dependencies_has_each_package_with_its_extras() -> None:
+    table = PROJECT["project"]
+    expected: dict[str, set[str]] = {normalized(one): {"always"} for one in table["dependencies"]}
+    for extra in (*ALL, "dev"):
+        for one in table["optional-dependencies"][extra]:
+            expected.setdefault(normalized(one), set()).add(extra)
+    page = (ROOT / "docs/dependencies.md").read_text().partition("## What each package is for")[2].partition("##")[0]
+    found: dict[str, set[str]] = {}
+    for names, extras, _ in re.findall(r"^\| ([a-z].*?) \| (.*?) \| (.*) \|$", page, flags=re.MULTILINE):
+        for name in names.split(", "):
+            found.setdefault(name, set()).update(set(re.findall(r"[a-z]+", extras)) & {*ALL, "dev", "always"})
+    del found["package"]
+    assert found == expected

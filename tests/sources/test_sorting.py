@@ -160,7 +160,7 @@ def test_fit_sorts_too(tmp_path: Path) -> None:
     in_order.write_bytes(b"".join((record.value or b"") + b"\n" for record in sorted_records(names)))
     made = []
     for logs, options in ((names, ["--sort"]), ([in_order], [])):
-        result = run("fit", *logs, *options, "--horizon", "60d", "--out", tmp_path / "params.toml")
+        result = run("policy", "fit", *logs, *options, "--horizon", "60d", "--out", tmp_path / "params.toml")
         assert result.exit_code == 0, result.output
         made.append([line for line in (tmp_path / "params.toml").read_text().splitlines() if ".jsonl" not in line])
     assert made[0] == made[1]

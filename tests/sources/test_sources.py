@@ -250,15 +250,15 @@ def test_woocommerce_orders_are_refunded_in_whole_or_in_part(tmp_path: Path) -> 
     assert len(rows_of(tmp_path, "woocommerce-orders", bare)) == 1
 
 
-def test_presets_are_listed_and_shown_as_mapping_files(tmp_path: Path) -> None:
-    listed = json.loads(run("sources", "list", "--json").output)
+def test_presets_are_listed_and_shown_and_what_is_shown_is_a_mapping_file(tmp_path: Path) -> None:
+    listed = json.loads(run("mappings", "list", "--json").output)
     assert {"online-retail", "shopify-orders", "woocommerce-orders", "stripe-charges", "cdnow"} <= set(listed)
     copy = tmp_path / "mine.toml"
-    copy.write_text(run("sources", "show", "online-retail").output)
+    copy.write_text(run("mappings", "show", "online-retail").output)
     path = written(tmp_path, ".csv")
     by_preset, by_copy = (records(path, maps=(one,), policy=Pounds()) for one in ("online-retail", str(copy)))
     assert [record.value for record in by_copy] == [record.value for record in by_preset]
-    refused = run("sources", "show", "ebay")
+    refused = run("mappings", "show", "ebay")
     assert refused.exit_code == 2
     assert "there is no preset 'ebay'; there are cdnow" in refused.output
 

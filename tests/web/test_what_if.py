@@ -101,7 +101,7 @@ def test_a_table_that_does_not_answer_or_is_too_large_says_so(
     monkeypatch.setattr(kept_customers, "SECONDS", 0.2)
     assert "could not be read. Try again in a moment" in browse(ask, "127.0.0.1:1")
     monkeypatch.setattr(kept_customers, "SECONDS", -1.0)
-    assert "too large to be asked from a page. Use tierstream whatif." in browse(ask, table)
+    assert "too large to be asked from a page. Use tierstream explain --event." in browse(ask, table)
 
 
 def test_a_customer_whom_only_the_view_knows_is_told_of(browse: Browse, table: str, store: Store) -> None:

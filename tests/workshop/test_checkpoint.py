@@ -148,7 +148,7 @@ def test_a_process_that_is_stopped_anywhere_continues_to_the_same_bytes(
         assert process.returncode in (130, -signal.SIGKILL), said
         if blow is signal.SIGINT:
             assert process.returncode == 130, said
-            assert "the same command goes on from the checkpoint" in said
+            assert "the same command continues from the checkpoint" in said
         stops += 1
     assert stops > 0
     assert outputs(tmp_path / "found") == outputs(tmp_path / "expected")

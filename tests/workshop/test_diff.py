@@ -1,4 +1,4 @@
-"""`tierstream diff`: what it prints and writes, and how it refuses."""
+"""`tierstream policy diff`: what it prints and writes, and how it refuses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.chdir(folder)
-    return lambda *arguments: CliRunner().invoke(app, ["diff", *arguments], env={"COLUMNS": "120"})
+    return lambda *arguments: CliRunner().invoke(app, ["policy", "diff", *arguments], env={"COLUMNS": "120"})
 
 
 def both(run: Callable[..., Result], name: str, *arguments: str) -> tuple[dict[str, Any], str]:

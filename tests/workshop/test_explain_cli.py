@@ -1,4 +1,4 @@
-"""The commands `tierstream explain` and `tierstream whatif`."""
+"""`tierstream explain` as its users meet it."""
 
 from __future__ import annotations
 
@@ -181,8 +181,8 @@ def test_if_thresholds_follow_the_base_the_story_counts_all_customers(tmp_path: 
     assert "edition-2 of the policy: pyramid@1/2" in run("explain", who, log, "--policy", "pyramid").output
 
 
-def test_a_hypothetical_purchase_has_the_effect_of_a_real_one(log: Path, tmp_path: Path) -> None:
-    found = as_json("whatif", "ada", log, *HERE, "--event", '{"amount": "115"}', "--at", "2026-06-01")["under"][0]
+def test_a_purchase_that_is_supposed_does_what_it_does_when_it_is_made(log: Path, tmp_path: Path) -> None:
+    found = as_json("explain", "ada", log, *HERE, "--event", '{"amount": "115"}', "--at", "2026-06-01")["under"][0]
     bought = purchase("ada", "115", on="2026-06-01", id="what-if-1")
     really = as_json("explain", "ada", written(tmp_path / "with.jsonl", [*LOG, bought]), *HERE)
     assert found["after"] == really["moments"][-1]["after"]
@@ -193,7 +193,7 @@ def test_a_hypothetical_purchase_has_the_effect_of_a_real_one(log: Path, tmp_pat
         found["after"]["log_odds"] - found["before"]["log_odds"], abs=1e-9
     )
     # A minor unit less does not reach it.
-    less = as_json("whatif", "ada", log, *HERE, "--event", '{"amount": 114.99}', "--at", "2026-06-01")["under"][0]
+    less = as_json("explain", "ada", log, *HERE, "--event", '{"amount": 114.99}', "--at", "2026-06-01")["under"][0]
     assert "tier" not in less["changed"]
 
 
@@ -205,7 +205,7 @@ def test_missing_fields_of_an_event_are_filled_in_and_listed(log: Path) -> None:
         '{"need": true}',
         '{"command": "lock_tier", "tier": "gold", "reason": "why not"}',
     )
-    result = as_json("whatif", "ada", log, *HERE, "--at", "2026-03-02", *(f"--event={one}" for one in events[1:]))
+    result = as_json("explain", "ada", log, *HERE, "--at", "2026-03-02", *(f"--event={one}" for one in events[1:]))
     bodies = [one["body"] for one in result["under"][0]["events"]]
     assert [one["topic"] for one in result["under"][0]["events"]] == [
         "complaints", "feedback", "prospects", "commands",
@@ -215,20 +215,20 @@ def test_missing_fields_of_an_event_are_filled_in_and_listed(log: Path) -> None:
         "status": "opened", "severity": "critical",
     }  # fmt: skip
     assert result["under"][0]["events"][1]["filled_in"] == ["event_id", "customer_id", "occurred_at", "kind"]
-    result = as_json("whatif", "ada", log, *HERE, "--event", events[0].replace('10"', '10T00:00:00Z"'))
+    result = as_json("explain", "ada", log, *HERE, "--event", events[0].replace('10"', '10T00:00:00Z"'))
     assert result["under"][0]["events"][0]["text"] == "refund of $5.00 for a purchase of 2026-02-10 (order what-if-1)"
 
 
 def test_the_effect_can_be_shown_under_several_policies(log: Path) -> None:
     event = ("--event", '{"amount": "60"}')
-    both = as_json("whatif", "ada", log, *HERE, "--policy", "subscription-like", *event)["under"]
-    alone = as_json("whatif", "ada", log, "--policy", "subscription-like", *event)["under"]
+    both = as_json("explain", "ada", log, *HERE, "--policy", "subscription-like", *event)["under"]
+    alone = as_json("explain", "ada", log, "--policy", "subscription-like", *event)["under"]
     assert [one["policy"] for one in both] == ["annual-spend@1", "subscription-like@1"]
     assert both[1] == alone[0]
 
 
-def test_the_effect_is_printed_as_a_table_of_without_and_with(log: Path) -> None:
-    result = run("whatif", "ada", log, *HERE, "--event", '{"amount": "115"}')
+def test_what_would_happen_is_a_table_of_without_and_with(log: Path) -> None:
+    result = run("explain", "ada", log, *HERE, "--event", '{"amount": "115"}')
     assert result.exit_code == 0, result.output
     assert ["tier", "silver", "gold"] in [line.split() for line in result.output.splitlines()]
     assert "upgrade: silver → gold" in result.output
@@ -253,21 +253,31 @@ def test_the_effect_is_printed_as_a_table_of_without_and_with(log: Path) -> None
         ('{"amount": 1, "occurred_at": "tomorrow"}', "bad_time"),
     ],
 )
-def test_a_mistake_in_an_event_is_reported_with_its_field(log: Path, event: str, says: str) -> None:
-    result = run("whatif", "ada", log, *HERE, "--event", event)
+def test_what_is_wrong_with_an_event_is_said_with_its_field(log: Path, event: str, says: str) -> None:
+    result = run("explain", "ada", log, *HERE, "--event", event)
     assert result.exit_code == 2
     assert says in result.output
 
 
-def test_an_event_that_would_be_rejected_is_shown_as_rejected(log: Path) -> None:
-    result = run("whatif", "ada", log, *HERE, "--event", '{"amount": 1, "occurred_at": "2001-01-01T00:00:00Z"}')
+def test_an_event_that_would_be_rejected_is_told_as_rejected(log: Path) -> None:
+    result = run("explain", "ada", log, *HERE, "--event", '{"amount": 1, "occurred_at": "2001-01-01T00:00:00Z"}')
     assert "would be rejected, too_late" in " ".join(result.output.split())
 
 
-def test_whatif_needs_an_event(log: Path) -> None:
-    result = run("whatif", "ada", log)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--topic", "purchases"], "--topic is for --event: give --event"),
+        (["-p", "annual-spend", "-p", "pyramid"], "--policy is given 2 times"),
+        (["--event", '{"amount": 1}', "--last", "3"], "--event can't be with --journal, --last or --redis-url"),
+        (["--event", '{"amount": 1}', "--journal"], "--event can't be with --journal, --last or --redis-url"),
+        (["--event", '{"amount": 1}', "--redis-url", "redis://127.0.0.1:1/0"], "--event can't be with"),
+    ],
+)
+def test_options_of_a_story_and_of_an_event_are_not_mixed(log: Path, options: list[str], says: str) -> None:
+    result = run("explain", "ada", log, *options)
     assert result.exit_code == 2
-    assert "nothing is supposed to happen; give --event" in result.output
+    assert says in result.output
 
 
 def test_an_unknown_customer_is_reported_with_similar_ids(log: Path) -> None:

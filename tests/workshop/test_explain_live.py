@@ -1,4 +1,4 @@
-"""`tierstream explain` and `whatif` without a log: by the worker's table on a broker, or by the serving view in Redis."""
+"""`tierstream explain` without a log: by the worker's table on a broker, and by the serving view in a Redis."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_the_table_gives_the_same_present_and_future_as_the_log(folded: Folded, 
 
 def test_whatif_is_the_same_by_the_table_and_by_the_log(folded: Folded, broker: str) -> None:
     event = ("--event", '{"amount": "115"}')
-    assert as_json("whatif", "ada", "--broker", broker, *AT, *event) == as_json(
-        "whatif", "ada", folded.log, *AT, *event
+    assert as_json("explain", "ada", "--broker", broker, *AT, *event) == as_json(
+        "explain", "ada", folded.log, *AT, *event
     )
 
 
@@ -191,8 +191,8 @@ def test_the_view_has_only_the_present_and_reports_unknown_customers(redis: str)
     assert "the view has no customer 'zoe'" in result.output
 
 
-def test_without_a_log_broker_or_redis_the_message_says_what_to_give() -> None:
-    for command in (["explain", "ada"], ["whatif", "ada", "--event", '{"amount": 1}']):
+def test_without_a_log_a_broker_or_a_redis_it_says_what_to_give() -> None:
+    for command in (["explain", "ada"], ["explain", "ada", "--event", '{"amount": 1}']):
         result = run(*command)
         assert result.exit_code == 2
         assert "name log files or kafka://HOST:PORT" in result.output

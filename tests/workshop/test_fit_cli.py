@@ -1,4 +1,4 @@
-"""The commands `tierstream fit` and `tierstream backtest`, on the CDNOW sample with made-up complaints."""
+"""`tierstream policy fit` and `tierstream policy backtest` as their users meet them, on the CDNOW sample with made-up complaints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def policy_with(parameters: Path) -> Path:
 
 def test_a_fit_is_used_by_a_policy_and_named_in_every_announcement(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "params.toml"
-    result = run("fit", log, "--out", out, "--horizon", "60d")
+    result = run("policy", "fit", log, "--out", out, "--horizon", "60d")
     assert result.exit_code == 0, result.output
     assert "area under the ROC curve" in result.output
     assert f"written to {out}" in result.output
@@ -61,12 +61,12 @@ def test_a_fit_is_used_by_a_policy_and_named_in_every_announcement(log: Path, tm
 def test_the_same_log_gives_the_same_parameters(log: Path, tmp_path: Path) -> None:
     files = [tmp_path / "one.toml", tmp_path / "other.toml"]
     for file in files:
-        assert run("fit", log, "--out", file).exit_code == 0
+        assert run("policy", "fit", log, "--out", file).exit_code == 0
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_fit_is_json_for_machines(log: Path, tmp_path: Path) -> None:
-    result = run("fit", log, "--out", tmp_path / "params.toml", "--json")
+    result = run("policy", "fit", log, "--out", tmp_path / "params.toml", "--json")
     body = json.loads(result.output)
     assert body["metrics"]["auc"] > 0.7
     assert body["digest"] == read_parameters(tmp_path / "params.toml").digest
@@ -75,7 +75,17 @@ def test_a_fit_is_json_for_machines(log: Path, tmp_path: Path) -> None:
 def test_a_backtest_writes_what_it_prints(log: Path, tmp_path: Path) -> None:
     report, page = tmp_path / "report.json", tmp_path / "report.html"
     result = run(
-        "backtest", log, "--policy", "annual-spend", "--policy", "subscription-like", "--json", report, "--html", page
+        "policy",
+        "backtest",
+        log,
+        "--policy",
+        "annual-spend",
+        "--policy",
+        "subscription-like",
+        "--json",
+        report,
+        "--html",
+        page,
     )
     assert result.exit_code == 0, result.output
     body = json.loads(report.read_text())
@@ -103,12 +113,12 @@ def test_a_backtest_writes_what_it_prints(log: Path, tmp_path: Path) -> None:
 
 def test_parameters_fitted_to_the_tested_outcomes_are_reported(log: Path, tmp_path: Path) -> None:
     whole, earlier = tmp_path / "whole.toml", tmp_path / "earlier.toml"
-    assert run("fit", log, "--out", whole).exit_code == 0
-    assert run("fit", log, "--out", earlier, "--until", "1997-12-01").exit_code == 0
+    assert run("policy", "fit", log, "--out", whole).exit_code == 0
+    assert run("policy", "fit", log, "--out", earlier, "--until", "1997-12-01").exit_code == 0
     report = tmp_path / "report.json"
     for parameters, fair in ((whole, False), (earlier, True)):
         policy = policy_with(parameters)
-        result = run("backtest", log, "--policy", policy, "--cut", "1998-01-01", "--json", report)
+        result = run("policy", "backtest", log, "--policy", policy, "--cut", "1998-01-01", "--json", report)
         assert result.exit_code == 0, result.output
         body = json.loads(report.read_text())
         ref = load(policy).ref
@@ -135,7 +145,7 @@ def test_an_impossible_request_is_refused_with_what_to_give(
     name, *options = arguments
     if name == "fit" and "--out" not in options:
         options += ["--out", str(tmp_path / "params.toml")]
-    result = run(name, log, *options)
+    result = run("policy", name, log, *options)
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
     assert "Traceback" not in result.output
@@ -146,6 +156,6 @@ def test_logs_without_purchases_or_with_too_few_customers_are_refused(log: Path,
     empty, small = tmp_path / "complaints.jsonl", tmp_path / "small.jsonl"
     empty.write_text("\n".join(line for line in lines if '"complaints"' in line))
     small.write_text("\n".join(line for line in lines if '"00' in line))
-    assert "there is no purchase in the log" in run("fit", empty, "--out", tmp_path / "p.toml").output
-    assert "customers" in run("fit", small, "--out", tmp_path / "p.toml").output
+    assert "there is no purchase in the log" in run("policy", "fit", empty, "--out", tmp_path / "p.toml").output
+    assert "customers" in run("policy", "fit", small, "--out", tmp_path / "p.toml").output
     assert not (tmp_path / "p.toml").exists()

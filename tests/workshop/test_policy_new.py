@@ -229,7 +229,7 @@ def test_the_policy_names_the_file_of_its_fit(log: Path, tmp_path: Path) -> None
     assert policy.risk.mbg.r != 0.525
     assert (tmp_path / "mine-params.toml").exists()
     again = run("policy", "new", log, "--out", tmp_path / "other.toml", "--yes", "--no-fit")
-    assert "tierstream fit" in again.output
+    assert "tierstream policy fit" in again.output
 
 
 def test_no_file_is_overwritten_unless_forced(log: Path, tmp_path: Path) -> None:

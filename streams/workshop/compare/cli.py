@@ -1,9 +1,8 @@
-"""`tierstream diff`."""
+"""`tierstream policy diff`."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -12,7 +11,7 @@ from rich.console import Console
 
 import models
 from models import units
-from models.policy import SHIPPED
+from streams.engine.gc_tuning import collect_rarely
 from streams.reports.output_files import write_report
 from streams.sources.named_logs import Sorting, open_logs
 from streams.sources.options import (
@@ -23,43 +22,47 @@ from streams.sources.options import (
     SortMemoryOption,
     SortOption,
 )
-from streams.terminal import INTERRUPTED, fail, refuse
+from streams.terminal import (
+    INTERRUPTED,
+    HtmlFileOption,
+    JsonFileOption,
+    PoliciesOption,
+    ProcessesOption,
+    example,
+    fail,
+    refuse,
+)
+from streams.workshop.compare.comparison import UnlikeError, compare
+from streams.workshop.compare.page import page
+from streams.workshop.compare.report import Report
 
 
+@example(
+    "tierstream policy diff purchases.jsonl complaints.jsonl --policy annual-spend --policy mine.toml --html diff.html"
+)
 def diff(
     logs: LogsArgument,
-    policy: Annotated[
-        list[str],
-        typer.Option(
-            "--policy",
-            "-p",
-            help=f"Twice: the policy that is, and the one that might be; files, or {', '.join(SHIPPED)}.",
-        ),
-    ],
+    policy: PoliciesOption,
     as_of: Annotated[
         str | None,
-        typer.Option(help="Compare at this time, and leave out what came after it; default: the latest event."),
+        typer.Option(help="Compare at this time; what occurred later is left out. Default: the latest event."),
     ] = None,
-    agents: Annotated[int, typer.Option(min=1, help="Among how many people alerts are shared.")] = 1,
-    top: Annotated[int, typer.Option(min=0, help="How many of the most valuable movers to list.")] = 100,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, each with its share of the customers.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON to this file.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained HTML page to this file.")] = None,
+    agents: Annotated[int, typer.Option(min=1, help="How many people share the alerts.")] = 1,
+    top: Annotated[int, typer.Option(min=0, help="How many of the most valuable customers that move to list.")] = 100,
+    workers: ProcessesOption = 1,
+    json_file: JsonFileOption = None,
+    html: HtmlFileOption = None,
     maps: MapOption = [],  # noqa: B006
     sort: SortOption = False,
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
     sort_folder: SortFolderOption = None,
 ) -> None:
-    """What another policy would change: who moves from which tier to which, why, and what it means for alerts, revenue
-    and cost.
+    """Show what another policy would change on a log.
 
-    Folds the log under both policies in one pass; the same log and policies give the same report, always. Nothing is
-    written anywhere but to the files that are named.
+    --policy is given twice: the policy that is in force, and another one. The report says which customers move from
+    which tier to which, why, and what that means for alerts, revenue and cost. The log is folded under both policies in
+    one pass; the same log and policies always give the same report. Nothing is written but the files that are named.
     """
-    from streams.engine.gc_tuning import collect_rarely
-    from streams.workshop.compare.comparison import UnlikeError, compare
-    from streams.workshop.compare.report import Report
-
     try:
         if len(policy) != 2:
             raise refuse(
@@ -82,6 +85,4 @@ def diff(
     if json_file is not None:
         write_report(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:
-        from streams.workshop.compare.page import page
-
         write_report(html, page(report).encode())

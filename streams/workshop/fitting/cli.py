@@ -1,4 +1,4 @@
-"""`tierstream fit` and `tierstream backtest`."""
+"""`tierstream policy fit` and `tierstream policy backtest`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import orjson
 import typer
@@ -15,7 +15,11 @@ from rich.table import Table
 
 import models
 from models import units
-from models.policy import SHIPPED
+from models.fitting import backtest as testing
+from models.fitting.alerts import changes_per_customer, team_measures
+from models.fitting.fit import fit as fit_parameters
+from models.fitting.history import History
+from models.policy import Policy
 from streams.reports.output_files import write_report
 from streams.sources.logs import Log
 from streams.sources.named_logs import Sorting, open_logs
@@ -27,30 +31,38 @@ from streams.sources.options import (
     SortMemoryOption,
     SortOption,
 )
-from streams.terminal import INTERRUPTED, JsonOption, fail, refuse, say, say_json, warn
-
-if TYPE_CHECKING:
-    from models.fitting.history import History
-    from models.policy import Policy
-    from streams.workshop.fitting.backtest_report import PolicyReport
+from streams.terminal import (
+    INTERRUPTED,
+    HtmlFileOption,
+    JsonFileOption,
+    JsonOption,
+    PoliciesOption,
+    PolicyOption,
+    example,
+    fail,
+    refuse,
+    say,
+    say_json,
+    warn,
+)
+from streams.workshop.fitting.announcements import collect_announcements, without_damping
+from streams.workshop.fitting.backtest_page import page
+from streams.workshop.fitting.backtest_report import Flapping, PolicyReport, Report
+from streams.workshop.fitting.history_reader import read_history
 
 DEFAULT_HORIZON: Final = "90d"
 
-HorizonOption = Annotated[str, typer.Option(help="Churned is who buys nothing for this long.")]
+HorizonOption = Annotated[str, typer.Option(help="A customer who buys nothing for this long has churned.")]
 
 
+@example("tierstream policy fit purchases.jsonl complaints.jsonl --horizon 90d --out params.toml")
 def fit(
     logs: LogsArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The parameter file to write.")] = Path("params.toml"),
     horizon: HorizonOption = DEFAULT_HORIZON,
-    policy: Annotated[
-        str,
-        typer.Option(
-            "--policy", "-p", help=f"Whose currency and rules for complaints: a file, or {', '.join(SHIPPED)}."
-        ),
-    ] = "annual-spend",
+    policy: PolicyOption = "annual-spend",
     until: Annotated[
-        str | None, typer.Option(help="Leave out what came after this date, so that a backtest can test on it.")
+        str | None, typer.Option(help="What occurred later is left out, so that a backtest can test on it.")
     ] = None,
     maps: MapOption = [],  # noqa: B006
     sort: SortOption = False,
@@ -58,14 +70,12 @@ def fit(
     sort_folder: SortFolderOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the risk score and the expected spend to a log, by maximum likelihood and on outcomes, calibrated out of
-    time.
+    """Fit the risk score and the expected spend to a log.
 
-    Writes a parameter file; a policy uses it by [risk] parameters = "FILE" in place of its own numbers.
+    The fit is by maximum likelihood and on outcomes, calibrated out of time. It writes a parameter file; a policy uses
+    it by [risk] parameters = "FILE" in place of its own numbers. --policy has the currency and the rules for
+    complaints.
     """
-    from models.fitting.fit import fit as fit_parameters
-    from streams.workshop.fitting.history_reader import read_history
-
     try:
         chosen = models.load(policy)
         horizon_ms = units.parse_duration(horizon)
@@ -98,30 +108,28 @@ def fit(
     )
 
 
+@example("tierstream policy backtest purchases.jsonl --policy annual-spend --policy mine.toml --html report.html")
 def backtest(
     logs: LogsArgument,
-    policy: Annotated[
-        list[str], typer.Option("--policy", "-p", help="A policy to test, file or shipped id; may be given again.")
-    ] = ["annual-spend"],  # noqa: B006
+    policy: PoliciesOption = ["annual-spend"],  # noqa: B006
     horizon: HorizonOption = DEFAULT_HORIZON,
-    every: Annotated[str | None, typer.Option(help="Between two origins; default: the horizon.")] = None,
-    cut: Annotated[str | None, typer.Option(help="One origin at this date instead of rolling through the log.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report as one self-contained HTML page.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here as JSON.")] = None,
+    every: Annotated[str | None, typer.Option(help="Time between two origins; default: the horizon.")] = None,
+    cut: Annotated[
+        str | None, typer.Option(help="Only one origin, at this time, instead of one after the other through the log.")
+    ] = None,
+    html: HtmlFileOption = None,
+    json_file: JsonFileOption = None,
     maps: MapOption = [],  # noqa: B006
     sort: SortOption = False,
     sort_memory: SortMemoryOption = DEFAULT_SORT_MEMORY,
     sort_folder: SortFolderOption = None,
 ) -> None:
-    """What would policies and rules of thumb have said at instants of the past, and what then happened?
+    """Test on the past whether policies were right about churn.
 
-    Each origin uses only what was known then; the run itself checks that. Shows how well each tells customers apart,
-    how far its probabilities can be believed, and what alerts the retention team would have had.
+    Policies, fitted models and rules of thumb predict at instants of the past (origins), each by what was known then,
+    which the run checks; the report compares that with what then happened: how well each separates customers, how far
+    its probabilities can be believed, and what alerts the retention team would have had.
     """
-    from models.fitting import backtest as testing
-    from streams.workshop.fitting.backtest_report import Report
-    from streams.workshop.fitting.history_reader import read_history
-
     started = time.monotonic()
     try:
         policies = [models.load(name) for name in policy]
@@ -157,16 +165,10 @@ def backtest(
     if json_file is not None:
         write_report(json_file, orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:
-        from streams.workshop.fitting.backtest_page import page
-
         write_report(html, page(report).encode())
 
 
 def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizon_ms: int, shown: bool) -> PolicyReport:
-    from models.fitting.alerts import changes_per_customer, team_measures
-    from streams.workshop.fitting.announcements import collect_announcements, without_damping
-    from streams.workshop.fitting.backtest_report import Flapping, PolicyReport
-
     announced = collect_announcements(logs, policy, shown)
     customers = len(history.customers)
     with_patience = changes_per_customer(announced.values(), customers)

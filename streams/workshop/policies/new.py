@@ -168,7 +168,7 @@ def _say_what_is_next(out: Path, names: Sequence[str], maps: Sequence[str], fitt
     say(f"  tierstream policy show {file}")
     if not fitted:
         params = shlex.quote(str(out.with_name(f"{out.stem}-params.toml")))
-        say(f"  tierstream fit {log}{mapped} --policy {file} --out {params}")
-    say(f"  tierstream diff {log}{mapped} --policy THE-ONE-YOU-HAVE --policy {file} --html diff.html")
+        say(f"  tierstream policy fit {log}{mapped} --policy {file} --out {params}")
+    say(f"  tierstream policy diff {log}{mapped} --policy THE-ONE-YOU-HAVE --policy {file} --html diff.html")
     say(f"  tierstream policy test {file} --write-example {customers}")
     say(f"  tierstream policy test {file} {customers}")
