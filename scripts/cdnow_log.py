@@ -1,9 +1,9 @@
 """Write the CDNOW sample as an event log: purchases.jsonl (real), complaints.jsonl and feedback.jsonl (made up).
 
 The purchases are the 6,919 of 2,357 real customers in scripts/data/CDNOW_sample.txt, in the order of their days; the
-data has days and no hours, so every purchase stands at midnight UTC. Complaints, feedback and three unusable records are
-made up by a seeded generator; their event ids begin with "made-up-". With --master: the 69,659 purchases of all 23,570
-customers, and nothing else.
+data has days and no hours, so every purchase has the time midnight UTC. Complaints, feedback and three unusable records
+are made up by a seeded generator; their event ids begin with "made-up-". With --master: the 69,659 purchases of all
+23,570 customers, and nothing else.
 
 Example: scripts/cdnow-log /tmp/cdnow && ls /tmp/cdnow
 """
@@ -23,7 +23,7 @@ DATA = Path(__file__).parent / "data" / "CDNOW_sample.txt"
 SEED = 1998
 START = datetime(1997, 1, 1, tzinfo=UTC)
 END = datetime(1998, 7, 1, tzinfo=UTC)
-"""The data ends with the day before."""
+"""The day after the last day of the data."""
 CATEGORIES = ("delivery", "quality", "price", "service", "wrong item")
 REGIONS = ("north", "east", "south", "west")
 
@@ -38,7 +38,7 @@ def purchases(path: Path = DATA) -> list[Event]:
     for line_number, line in enumerate(path.read_text("ascii").splitlines(), 1):
         customer_id, day, _, amount = line.split()[-4:]
         if not day.isdigit():
-            continue  # the master's header
+            continue  # the heading of the master file
         events.append(
             {
                 "event_id": f"cdnow-{line_number:04}",
@@ -54,7 +54,7 @@ def purchases(path: Path = DATA) -> list[Event]:
 
 
 def made_up(bought: list[Event], seed: int = SEED) -> tuple[list[Event], list[Event]]:
-    """Complaints and feedback that could have been: one customer in twelve complains, one in four answers a survey."""
+    """Plausible complaints and feedback: one customer in twelve complains, one in four answers a survey."""
     chance = random.Random(seed)
     complaints: list[Event] = []
     feedback: list[Event] = []
@@ -71,11 +71,11 @@ def made_up(bought: list[Event], seed: int = SEED) -> tuple[list[Event], list[Ev
                     "customer_id": purchase["customer_id"],
                     "kind": "csat",
                     "score": min(100, max(0, round(chance.gauss(78, 14)))),
-                    "occurred_at": _written(answered),
+                    "occurred_at": _rfc3339(answered),
                 }
             )
     before_end = lambda events: sorted(  # noqa: E731
-        (event for event in events if event["occurred_at"] < _written(END)), key=lambda event: event["occurred_at"]
+        (event for event in events if event["occurred_at"] < _rfc3339(END)), key=lambda event: event["occurred_at"]
     )
     return before_end(complaints), before_end(feedback)
 
@@ -98,13 +98,13 @@ def _complaint(chance: random.Random, customer_id: str, number: str, bought: dat
             "severity": severity,
             "category": category,
             "region": REGIONS[int(customer_id) % len(REGIONS)],
-            "occurred_at": _written(at),
+            "occurred_at": _rfc3339(at),
         }
         at += timedelta(days=chance.randint(1, 14), seconds=chance.randrange(86_400))
 
 
 def unusable() -> list[str]:
-    """Three records for the dead letters, so that there is something to see."""
+    """Three records that become dead letters."""
     good = {
         "event_id": "made-up-bad-1", "customer_id": "0001", "kind": "purchase", "order_id": "made-up",
         "amount": "12.345", "currency": "USD", "occurred_at": "1997-06-01T00:00:00Z",
@@ -112,12 +112,12 @@ def unusable() -> list[str]:
     return [json.dumps(good), json.dumps(good | {"amount": "12.34", "currency": "DM"}), '{"event_id": "made-up-bad-3"']
 
 
-def _written(at: datetime) -> str:
+def _rfc3339(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def in_order() -> list[Line]:
-    """The whole log in the order of time; the unusable lines come last, under the key of a real customer."""
+    """The whole log in the order of time; the unusable lines are last, with the key of a real customer."""
     bought = purchases()
     complaints, feedback = made_up(bought)
     log = [
@@ -141,7 +141,7 @@ def write(folder: Path) -> dict[str, list[str]]:
 
 
 def write_master(folder: Path) -> dict[str, list[str]]:
-    """Write the purchases of all customers, from the file that comes with the package lifetimes."""
+    """Write the purchases of all customers, from a file of the package lifetimes."""
     with resources.as_file(resources.files("lifetimes") / "datasets" / "CDNOW_master.txt") as path:
         texts = [json.dumps(event) for event in purchases(path)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def write_master(folder: Path) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to write the files")
     parser.add_argument("--master", action="store_true", help="all customers, purchases only")

@@ -1,7 +1,8 @@
-"""Run docs/cookbook.md from top to bottom and write it back with what its commands and programs print.
+"""Run docs/cookbook.md from top to bottom and write it back with the output of its commands and programs.
 
-A block ```python is run, in one namespace with those before it; what it prints is the block ```text right after it. In a block ```console
-lines that begin with `$ ` are run in a shell, and the lines after each are what it prints. A block ```toml NAME or ```csv NAME is a file.
+A block ```python is run, in one namespace with the blocks before it; its output is the block ```text right after it. In
+a block ```console lines that begin with `$ ` are run in a shell, and the lines after each are its output. A block
+```toml NAME or ```csv NAME is a file.
 
 Example: python -m scripts.cookbook
 """
@@ -26,7 +27,7 @@ BLOCK = re.compile(r"^```(python|console|toml|csv)(?: (\S+))?\n(.*?)^```\n(?:\n?
 
 
 class Kitchen:
-    """Where it is run: a folder with the demo's log, a namespace, and the command."""
+    """The environment of the blocks: a folder with the demo's log, a namespace, and the command."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,7 +44,7 @@ class Kitchen:
         }
 
     def block(self, found: re.Match[str]) -> str:
-        """A block with what it prints now."""
+        """A block with its present output."""
         kind, name, source = found.groups()
         if name is not None:
             (self._folder / name).write_text(source, "utf-8")
@@ -77,7 +78,7 @@ def _tidy(printed: str) -> str:
 
 
 def run(text: str, folder: Path) -> str:
-    """The text with what its blocks print now; `folder` is empty."""
+    """The text with the present output of its blocks; `folder` has to be empty."""
     return BLOCK.sub(Kitchen(folder).block, text)
 
 

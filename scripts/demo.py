@@ -1,7 +1,8 @@
-"""The demo: a real Faust worker turns the CDNOW log into tier changes and churn alerts, on an embedded broker and Redis.
+"""The demo: a real Faust worker turns the CDNOW log into tier changes and churn alerts, on an embedded broker and
+Redis.
 
-Started by scripts/demo. With TIERSTREAM_BROKER or TIERSTREAM_REDIS_URL set, those are used instead of the embedded ones;
-the demo's topics then have a prefix of their own.
+Started by scripts/demo. With TIERSTREAM_BROKER or TIERSTREAM_REDIS_URL set, those are used instead of the embedded
+ones; the demo's topics then have a prefix of their own.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ from streams.view.customers import RedisView
 from streams.web.signin.people import set_user
 
 UNTIL = units.format_time(units.ms_from_datetime(cdnow_log.END))
-QUIET = logging.getLogger("tierstream.demo.librdkafka")
-QUIET.setLevel(logging.CRITICAL)
+SILENT_LOGGER = logging.getLogger("tierstream.demo.librdkafka")
+SILENT_LOGGER.setLevel(logging.CRITICAL)
 DRAIN_SECONDS = 300
 LOOK_SECONDS = 0.5
 CONSOLE_SECONDS = 60
 
 
 class DemoError(RuntimeError):
-    """Something that ends the demo; the message says what to do."""
+    """The demo can't continue; the message says what to do."""
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Seen:
     def take(self, topic: str, message: confluent_kafka.Message) -> None:
         if topic == DEAD_LETTERS:
             headers = dict(message.headers() or [])
-            if "reason" in headers:  # else a note that settles a letter
+            if "reason" in headers:  # a record without a reason settles a dead letter
                 self.dead_letters[headers["reason"].decode()] += 1
             return
         body = orjson.loads(message.value())
@@ -110,9 +111,9 @@ class Seen:
 def feed(
     settings: Settings, log: list[cdnow_log.Line], days_a_second: float | None, fed: Counter[str]
 ) -> Iterator[None]:
-    """Produce the log in the order of its time; yields now and then, so that the caller can look at the results."""
+    """Produce the log in the order of time; yields regularly, so that the caller can read the results."""
     producer = confluent_kafka.Producer(
-        {"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}, logger=QUIET
+        {"bootstrap.servers": settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}, logger=SILENT_LOGGER
     )
     started = time.monotonic()
     for number, (topic, key, text, at) in enumerate(log):
@@ -132,7 +133,7 @@ def feed(
 
 @contextmanager
 def worker(settings: Settings, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The real worker, as a process of its own, stopped like anybody would stop it."""
+    """Run the real worker in a separate process; it is stopped with SIGINT."""
     environment = os.environ | settings.environment()
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -151,7 +152,7 @@ def worker(settings: Settings, log_file: Path) -> Iterator[subprocess.Popen[byte
 
 @contextmanager
 def console_of(settings: Settings, folder: Path) -> Iterator[str]:
-    """The console for people, over the same Redis, with one person who may do everything; gives how to get in."""
+    """Run the web console on the same Redis, with a user who has all rights; yields its address and how to sign in."""
     name, password, port = "demo", secrets.token_urlsafe(9), free_port()
     users, keys, log_file = (folder / one for one in ("users.toml", "keys.toml", "console.log"))
     set_user(users, name, "manager", password)
@@ -188,7 +189,9 @@ def stats_of(port: int) -> dict[str, Any] | None:
 
 
 def output_reader(settings: Settings) -> confluent_kafka.Consumer:
-    reader = confluent_kafka.Consumer({"bootstrap.servers": settings.broker, "group.id": "demo-reader"}, logger=QUIET)
+    reader = confluent_kafka.Consumer(
+        {"bootstrap.servers": settings.broker, "group.id": "demo-reader"}, logger=SILENT_LOGGER
+    )
     names = [settings.topic(name) for name in (TIER_CHANGES, CHURN_RISK, DEAD_LETTERS)]
     reader.assign(
         [
@@ -208,7 +211,7 @@ def read_outputs(reader: confluent_kafka.Consumer, settings: Settings, seen: See
 
 
 class Demo:
-    """Feeds the log, watches the worker and reads what comes out, with a live picture of it."""
+    """Feeds the log, watches the worker and reads its outputs, with a live display."""
 
     def __init__(self, settings: Settings, policy: models.Policy, folder: Path, console: Console) -> None:
         self.settings = settings
@@ -226,10 +229,10 @@ class Demo:
         self._tasks = {name: self._bar.add_task(name, total=len(self.log)) for name in ("fed", "folded")}
 
     def run(self, days_a_second: float | None) -> Iterator[subprocess.Popen[bytes]]:
-        """Yield the running worker once the log is through; what happens after that is the caller's."""
+        """Yield the running worker once it has folded the log; it is stopped when the caller continues."""
         feeder = feed(self.settings, self.log, days_a_second, self.fed)
         if days_a_second is None:
-            # With the topics filled before the worker starts, it goes through them as fast as it can.
+            # The topics are filled before the worker starts, so it catches up at full speed.
             for _ in feeder:
                 self._bar.update(self._tasks["fed"], completed=self.fed["events"])
         with ExitStack() as stack:
@@ -260,7 +263,7 @@ class Demo:
             continue
 
     def look(self) -> None:
-        """Ask the worker how far it is, and Redis how many customers each tier has."""
+        """Ask the worker for its progress, and Redis for the number of customers in each tier."""
         self._looked_at = time.monotonic()
         self.stats = stats_of(self.settings.web_port) or self.stats
         self.sizes = asyncio.run(self.tier_sizes())
@@ -301,17 +304,17 @@ class Demo:
 
 
 def show(console: Console, summary: dict[str, Any], seen: Seen) -> None:
-    """The summary, for people."""
-    table = Table(title="What came of it", show_header=False)
+    """Print the summary and some announcements."""
+    table = Table(title="Results", show_header=False)
     for name, value in summary.items():
-        table.add_row(name.replace("_", " "), in_words(value))
+        table.add_row(name.replace("_", " "), as_text(value))
     console.print(table)
     for body in seen.five_examples():
         console.rule(f"{body['change']} of customer {body['customer_id']}")
         console.print_json(json.dumps(body, ensure_ascii=False))
 
 
-def in_words(value: Any) -> str:
+def as_text(value: Any) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{key}: {count:,}" for key, count in value.items()) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -319,7 +322,7 @@ def in_words(value: Any) -> str:
 
 def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes], way_in: str) -> None:
     console.print(
-        f"\nThe worker goes on, and the console is at {way_in}.\nIn another terminal, try:\n"
+        f"\nThe worker keeps running, and the web console is at {way_in}.\nIn another terminal, try:\n"
         f"  ./scripts/tierstream customer 1516 --redis-url {settings.redis_url}\n"
         f"  curl http://127.0.0.1:{settings.web_port}/readyz\n"
         f"  ./scripts/cdnow-log /tmp/cdnow && ./scripts/tierstream replay /tmp/cdnow/*.jsonl --policy subscription-like --out /tmp/replayed\n"
@@ -344,7 +347,7 @@ def parse_arguments() -> argparse.Namespace:
         "--json", action="store_true", help="print the summary as one JSON object on the last line (implies --exit)"
     )
     parser.add_argument(
-        "--speed", type=float, metavar="DAYS", help="pace: so many days of the log a second (all at once without it)"
+        "--speed", type=float, metavar="DAYS", help="replay so many days of the log per second; default: all at once"
     )
     parser.add_argument(
         "--policy", default="annual-spend", help=f"a policy file or one of {', '.join(SHIPPED)} (default: %(default)s)"
@@ -365,7 +368,8 @@ def free_port() -> int:
 def main() -> int:
     arguments = parse_arguments()
     for stop in (signal.SIGINT, signal.SIGTERM):
-        # Also where a shell in the background has had SIGINT ignored: the worker and Redis must not be left behind.
+        # A shell may have started this in the background with SIGINT ignored; the worker and Redis have to be stopped
+        # even then.
         signal.signal(stop, signal.default_int_handler)
     console = Console(stderr=arguments.json)
     try:
@@ -389,7 +393,7 @@ def main() -> int:
         else:
             broker = stack.enter_context(embedded.EmbeddedBroker()).address
             broker_name = embedded.EmbeddedBroker.name
-            # The mock cluster has no transactions worth the name.
+            # The mock cluster does not implement transactions properly.
             overrides |= {"create_topics": False, "partitions": embedded.PARTITIONS, "delivery": "at-least-once"}
         if redis_url := os.environ.get("TIERSTREAM_REDIS_URL"):
             redis_name = "Redis from TIERSTREAM_REDIS_URL"

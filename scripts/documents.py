@@ -1,7 +1,8 @@
-"""The contracts as documents, made of the code: JSON Schemas of the topics' records, and one AsyncAPI document of all topics.
+"""The contracts as documents, generated from the code: JSON Schemas of the topics' records, and one AsyncAPI document
+of all topics.
 
-Whatever a document says is read where it is decided: bodies and their words from the classes and their docstrings, headers
-from streams.engine.envelope, partitions and cleanup from streams.topics.
+Whatever a document says is read where it is decided: bodies and their words from the classes and their docstrings,
+headers from streams.engine.envelope, partitions and cleanup from streams.topics.
 """
 
 from __future__ import annotations

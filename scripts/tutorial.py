@@ -1,4 +1,4 @@
-"""Run docs/tutorial.ipynb from its first cell to its last and write it back with what came of it.
+"""Run docs/tutorial.ipynb from its first cell to its last and write it back with the outputs.
 
 Example: python -m scripts.tutorial
 """
@@ -20,7 +20,7 @@ def read() -> Any:
 
 
 def run(notebook: Any) -> Any:
-    """Run it, in its folder; who ran it, when and on what is left out, so that the same code leaves the same file."""
+    """Run the notebook in its folder. Metadata about the run is removed, so that the same code gives the same file."""
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     for cell in notebook.cells:
@@ -28,8 +28,8 @@ def run(notebook: Any) -> Any:
     return notebook
 
 
-def said(notebook: Any) -> list[str]:
-    """What its cells say, without its pictures: these depend on the fonts of a machine."""
+def text_outputs(notebook: Any) -> list[str]:
+    """The text outputs of its cells; pictures depend on the fonts of the machine, so they are left out."""
     texts = []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

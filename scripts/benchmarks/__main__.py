@@ -30,13 +30,13 @@ EXAMPLES = """examples:
   scripts/bench throughput --contenders tierstream,limit --events 300000 --rounds 1
   scripts/bench latency --sweep --json sweep.json    latency at several loads
   scripts/bench batch --json batch.json              throughput by batch size
-  scripts/bench lookups                              the console's look-ups at 2,000 requests/s, and how many there can be
+  scripts/bench lookups                              the console's look-ups at 2,000 requests/s, and the highest rate
   scripts/bench plots results.json sweep.json batch.json --out docs/images"""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """The sizes of all benchmarks."""
 
     warm_up_seconds: float
     events: int
@@ -89,7 +89,7 @@ QUICK = Sizes(
 
 
 class Bench:
-    """The rows that were asked for, on a broker that starts with the first that needs it."""
+    """Runs the rows that were asked for; the broker is started by the first row that needs it."""
 
     def __init__(self, args: argparse.Namespace, cleanup: ExitStack) -> None:
         self._args, self._cleanup = args, cleanup
@@ -102,7 +102,7 @@ class Bench:
         return self._cleanup.enter_context(running_cluster(self._sizes.warm_up_seconds))
 
     def run(self) -> Iterator[dict[str, Any]]:
-        """What is known, after each row."""
+        """The results so far, after each row."""
         found: dict[str, Any] = {}
         for row in self._args.rows:
             began = time.monotonic()
@@ -123,7 +123,7 @@ class Bench:
         return self._log_of(self._sizes.events)
 
     def _log_of(self, events: int) -> Log:
-        """So many events, unless the command line asks for more or less."""
+        """A log of so many events, unless the command line gives another number."""
         return Log(self._args.events or events, self._args.customers or self._sizes.customers)
 
     def throughput(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class Bench:
         return growth.measure(self.cluster, self._sizes.growth, self._rounds if self._args.rounds else 1)
 
 
-def names_of(written: str) -> list[str]:
-    names = written.split(",")
+def names_of(text: str) -> list[str]:
+    names = text.split(",")
     known = [one.name for one in CONTENDERS]
     for name in names:
         if name not in known:
@@ -192,14 +192,14 @@ def names_of(written: str) -> list[str]:
     return names
 
 
-def positive(written: str) -> int:
-    if not written.isdigit() or not int(written):
-        raise argparse.ArgumentTypeError(f"{written!r} is not a whole number above 0")
-    return int(written)
+def positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """What the command line asks for."""
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="How fast the worker is, next to its peers, on a real Kafka.",
@@ -217,7 +217,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive, help="default: 3, or 1 with --quick; growth: 1")
     parser.add_argument("--events", type=positive, help="in throughput, batch, dead_letters, ingest and replay")
     parser.add_argument("--customers", type=positive, help="in these and rebalance")
-    parser.add_argument("--contenders", type=names_of, default=[], metavar="NAMES", help="of throughput, with commas")
+    parser.add_argument(
+        "--contenders", type=names_of, default=[], metavar="NAMES", help="contenders of throughput, separated by commas"
+    )
     parser.add_argument(
         "--load",
         type=positive,
@@ -228,7 +230,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     for row in args.rows:
         if row not in ROWS:
-            parser.error(f"{row!r} is none of {', '.join(ROWS)}, plots")
+            parser.error(f"{row!r} is not among {', '.join(ROWS)}, plots")
     if args.json and not args.json.absolute().parent.is_dir():
         parser.error(f"there is no folder {args.json.parent}")
     rows = ["memory" if row == "recovery" else row for row in args.rows or DEFAULT_ROWS]
@@ -240,7 +242,9 @@ def parse_plots(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench plots", description="Draw results, as --json wrote them, as SVG files."
     )
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.json", help="later ones add to earlier ones")
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="RESULTS.json", help="later files override earlier ones"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     return parser.parse_args(arguments)
 
@@ -250,7 +254,7 @@ def bench(args: argparse.Namespace) -> None:
         machine.pin(os.getpid())
         say("each contender has a core to itself; Kafka, the load and the readers share another")
     else:
-        say("there is only one core: contender, Kafka and load share it, so figures say little")
+        say("there is only one core: contender, Kafka and load share it, so the figures are of little use")
     results: dict[str, Any] = {}
     with ExitStack() as cleanup:
         try:
@@ -270,7 +274,7 @@ def main() -> int:
         drawn = parse_plots(arguments[1:])
 
         def run() -> None:
-            from scripts.benchmarks.plots import draw  # noqa: PLC0415 (matplotlib takes its time)
+            from scripts.benchmarks.plots import draw  # noqa: PLC0415 (importing matplotlib is slow)
 
             draw(drawn.results, drawn.out)
     else:

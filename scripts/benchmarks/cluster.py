@@ -1,4 +1,4 @@
-"""The broker of the benchmarks, its topics, and how far a group has read them."""
+"""The broker of the benchmarks, its topics, and the progress of consumer groups."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from scripts.benchmarks import machine
 from scripts.benchmarks.machine import ROOT
 
 BROKER_FLAGS = "-Xms1g -Xmx1g -XX:TieredStopAtLevel=4"
-"""The heap that Kafka's own scripts give, and the optimizing compiler, which tests do without."""
+"""The heap size of Kafka's own scripts, and the optimizing compiler, which tests switch off."""
 REQUEST_SECONDS = 30
 PRODUCER = {
     "partitioner": "murmur2_random", "acks": "all", "enable.idempotence": True, "compression.type": "none", "log_level": 0,
 }  # fmt: skip
-"""Kafka's default partitioner, under librdkafka's name for it; in order, even where the broker has to be asked again."""
+"""Kafka's default partitioner, by librdkafka's name; idempotence keeps records in order when requests are retried."""
 
 
 class BenchError(RuntimeError):
@@ -35,13 +35,13 @@ class BenchError(RuntimeError):
 
 
 def say(message: str) -> None:
-    """Progress, beside the results."""
+    """Print progress to standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 @dataclass
 class Cluster:
-    """One broker and a folder for whatever runs beside it."""
+    """A broker, and a folder for the processes that use it."""
 
     address: str
     version: str
@@ -52,13 +52,13 @@ class Cluster:
 
     # ------------------------------------------------------------ topics
     def create_topic(self, name: str, partitions: int) -> None:
-        """A topic whose records are kept, however old they are."""
+        """Create a topic that keeps records of any age."""
         topic = NewTopic(name, partitions, 1, config={"retention.ms": "-1"})
         for created in self._admin.create_topics([topic]).values():
             created.result(REQUEST_SECONDS)
 
     def delete_topics(self, is_gone: Callable[[str], bool]) -> None:
-        """Delete the topics of which that holds, as far as the broker still answers."""
+        """Delete the topics for which `is_gone` holds, if the broker still answers."""
         with suppress(KafkaException):
             names = [name for name in self._admin.list_topics(timeout=REQUEST_SECONDS).topics if is_gone(name)]
             if names:
@@ -66,7 +66,7 @@ class Cluster:
                     deleted.result(REQUEST_SECONDS)
 
     def size(self, topic: str) -> int:
-        """How many records were ever appended to a topic, transaction markers included."""
+        """The number of records ever appended to a topic, including transaction markers."""
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.address, "group.id": "sizes", "log_level": 0})
         try:
             known = consumer.list_topics(topic, timeout=REQUEST_SECONDS).topics[topic].partitions
@@ -79,17 +79,17 @@ class Cluster:
 
     @contextmanager
     def progress(self, group: str, topic: str) -> Iterator[Callable[[], int]]:
-        """How many of a topic's records a group has done, by its committed offsets, whenever asked; one cheap request."""
+        """A function that returns how many of a topic's records a group has committed; a call is one cheap request."""
         options = {"bootstrap.servers": self.address, "group.id": group, "log_level": 0}
-        consumer = confluent_kafka.Consumer(options)  # which does not join
+        consumer = confluent_kafka.Consumer(options)  # it does not join the group
         known = consumer.list_topics(topic, timeout=REQUEST_SECONDS).topics[topic].partitions
-        asked = [TopicPartition(topic, number) for number in known]
+        partitions = [TopicPartition(topic, number) for number in known]
         last = 0
 
         def done() -> int:
             nonlocal last
             with suppress(KafkaException):  # there may be no coordinator yet
-                last = sum(max(one.offset, 0) for one in consumer.committed(asked, timeout=REQUEST_SECONDS))
+                last = sum(max(one.offset, 0) for one in consumer.committed(partitions, timeout=REQUEST_SECONDS))
             return last
 
         try:
@@ -98,7 +98,7 @@ class Cluster:
             consumer.close()
 
     def warm_up(self, seconds: float) -> None:
-        """Have the broker's JVM compile what small requests, transactions and committed reads take."""
+        """Have the broker's JVM compile the code for small requests, transactions and committed reads."""
         say(f"warming Kafka up for {seconds:.0f} s")
         topic, began = "warm-up", time.monotonic()
         self.create_topic(topic, 2)
@@ -123,7 +123,7 @@ class Cluster:
 
     @contextmanager
     def tail(self, topic: str) -> Iterator[Tail]:
-        """A reader of what is committed to a topic from now on."""
+        """A reader of the records that are committed to a topic from now on."""
         tail = Tail(self.address, topic)
         try:
             yield tail
@@ -132,14 +132,14 @@ class Cluster:
 
 
 class Producer:
-    """Produces as fast as the broker takes it."""
+    """Produces records as fast as the broker accepts them."""
 
     def __init__(self, options: dict[str, object]) -> None:
         bulk = {"linger.ms": 20, "batch.size": 512 * 1024, "queue.buffering.max.messages": 200_000}
         self._producer = confluent_kafka.Producer(bulk | options)
 
     def send(self, topic: str, key: bytes, value: bytes, **where: int) -> None:
-        """Append one record, in the end."""
+        """Append a record; waits while the buffer is full."""
         while True:
             try:
                 self._producer.produce(topic, value, key, **where)
@@ -148,13 +148,13 @@ class Producer:
                 self._producer.poll(0.1)
 
     def flush(self) -> None:
-        """Return once the broker has all of it."""
+        """Wait until the broker has all records. Raises BenchError if it takes too long."""
         if left := self._producer.flush(120):
             raise BenchError(f"the broker did not take {left} records within two minutes")
 
 
 class Tail:
-    """When a consumer of committed records sees each key first, in monotonic seconds; a thread of its own."""
+    """Records when a consumer of committed records first sees each key, in monotonic seconds; it runs in a thread."""
 
     def __init__(self, address: str, topic: str) -> None:
         self._consumer = confluent_kafka.Consumer(
@@ -187,14 +187,14 @@ class Tail:
 
 @contextmanager
 def running_cluster(warm_up_seconds: float) -> Iterator[Cluster]:
-    """A real broker of our own on a temporary folder, both gone at the end.
+    """Start a real broker with a temporary folder; both are removed at the end.
 
-    It is warmed up on both cores, so that its compiler gets done, and kept to its own core from then on.
+    The broker is warmed up on two cores, so that its compiler finishes, and then pinned to one.
     """
     with tempfile.TemporaryDirectory(prefix="tierstream-bench-", ignore_cleanup_errors=True) as folder:
         data = Path(folder, "kafka")
         command = [sys.executable, str(ROOT / "scripts" / "kafka")]
-        # The JVM takes these over what its command line says.
+        # The JVM prefers these to the flags of its command line.
         environment = os.environ | {"_JAVA_OPTIONS": BROKER_FLAGS}
         up = [*command, "up", "--port", "0", "--data", str(data), "--json"]
         try:

@@ -1,4 +1,4 @@
-"""Who takes part: how each is started, and where to see how far it is."""
+"""The contenders: how each is started, and where its progress is seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.benchmarks.running import Running, Site, other_policy, running
 
 PEERS = ROOT / "scripts" / "peers"
 BUILT = CACHE.parent / "peers"
-"""What scripts/peers/build makes."""
+"""The output of scripts/peers/build."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Turn:
     site: Site
     """The source, and Tierstream's settings for it."""
     number: int
-    """From 1, unlike that of any other turn on the source."""
+    """From 1, and unique among the turns on the source."""
 
     @property
     def cluster(self) -> Cluster:
@@ -34,18 +34,18 @@ class Turn:
 
 @dataclass
 class Started:
-    """A contender at work."""
+    """A contender that is running."""
 
     running: Running
     group: str
-    """Its consumer group, which commits what it has done."""
+    """Its consumer group, which commits its progress."""
     output: str
-    """The topic of what it announces."""
+    """The topic of its announcements."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A program under measurement; `started` runs it for one turn and cleans up after it."""
+    """A program under measurement; `started` runs it for a turn and then cleans up."""
 
     name: str
     started: Callable[[Turn], AbstractContextManager[Started]]
@@ -56,8 +56,9 @@ class Contender:
 def tierstream(
     name: str, *, output: str = "tier-changes", is_extra: bool = False, with_shadow: bool = False, **settings: object
 ) -> Contender:
-    """Our worker, with its default settings but for `settings`; perhaps with a shadow policy of other lines. A new version begins
-    with empty topics of its own.
+    """Our worker with default settings except `settings`, optionally with a shadow policy that has other thresholds.
+
+    Every turn is a new version of the app, so it begins with empty topics.
     """
 
     @contextmanager
@@ -119,11 +120,11 @@ CONTENDERS = (
     peer("limit", *_python("bare_aiokafka.py"), output="copy"),
     peer("bare_confluent", *_python("bare_confluent.py"), output="copy", is_extra=True),
 )
-"""In the order of the table. The first is what the others are compared with."""
+"""In the order of the table; the others are compared with the first."""
 
 
 def prepare_peers() -> None:
-    """Have the peers built. Raises BenchError if they can't be."""
+    """Build the peers. Raises BenchError if that fails."""
     say("preparing the peers")
     if subprocess.run([str(PEERS / "build")], stdout=sys.stderr, check=False).returncode:
         raise BenchError("scripts/peers/build failed; see above. To do without: --contenders tierstream,limit")

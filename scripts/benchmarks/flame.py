@@ -1,7 +1,8 @@
-"""A flame picture of what py-spy saw: each frame as wide as its share of the samples, its callees on top of it.
+"""A flame graph of the samples of py-spy: the width of a frame is its share of the samples, and its callees are above
+it.
 
-py-spy record --pid PID --native --format raw --duration 12 --output worker.folded
-scripts/bench plots worker.folded --out docs/images
+py-spy record --pid PID --native --format raw --duration 12 --output worker.folded scripts/bench plots worker.folded
+--out docs/images
 """
 
 from __future__ import annotations
@@ -15,20 +16,32 @@ from matplotlib.patches import Rectangle
 
 MOST_FRAMES = 14
 LEAST_SHARE = 0.004
-LETTERS_ACROSS = 210
-"""How many letters of the labels' size fit across the picture."""
-LEAST_LETTERS = 5
+CHARACTERS_ACROSS = 210
+"""How many characters of a label fit across the picture."""
+LEAST_CHARACTERS = 5
 COLOURS = (
     (
-        "the way in and out",
+        "reading and writing",
         "#7FCDB3",
-        ("partition", "attach.", "folding.", "merge.", "delivery", "transport", "table", "envelope", "fetch"),
+        (
+            "partition",
+            "attach.",
+            "flow",
+            "plan",
+            "schedule",
+            "merge.",
+            "delivery",
+            "transport",
+            "table",
+            "envelope",
+            "fetch",
+        ),
     ),
     ("decoding and encoding", "#8CC9EE", ("msgspec", "orjson", "decode", "encode", "json")),
     ("announcing", "#DFA9C6", ("explain", "outputs", "profile", "value", "announce")),
     ("the fold", "#F2C063", ("fold", "facts", "tiers", "risk", "mbg_nbd", "customer", "buckets", "policy")),
 )
-"""Of Okabe and Ito's palette, lighter, so that labels can be read."""
+"""Okabe and Ito's palette, lightened so that labels can be read."""
 OTHER = "#D5D5D5"
 NOISE = re.compile(
     r"^(0x[0-9a-f]+|Py_DECREF|_?start|_?_libc|CPyPy_|PyObject_|_PyEval|Py_Run|pymain|cfunction|method_|gen_)"
@@ -37,7 +50,7 @@ COMPILED = re.compile(r"CPyDef_(\w+?)___(\w+)")
 
 
 def read(path: Path) -> Counter[tuple[str, ...]]:
-    """The stacks, outermost first, with their samples; only those of the thread that folds, while it was at work."""
+    """The stacks, outermost frame first, with their samples; only those of the thread that folds, while it was busy."""
     stacks: Counter[tuple[str, ...]] = Counter()
     for line in path.read_text("utf-8").splitlines():
         frames, _, count = line.rpartition(" ")
@@ -50,7 +63,7 @@ def read(path: Path) -> Counter[tuple[str, ...]]:
 
 
 def draw(axes: Axes, stacks: Counter[tuple[str, ...]]) -> None:
-    """The picture."""
+    """Draw the flame graph."""
     whole = sum(stacks.values())
     _level(axes, stacks, 0, 0.0, whole)
     axes.set_xlim(0, 1)
@@ -73,8 +86,8 @@ def _level(axes: Axes, stacks: Counter[tuple[str, ...]], depth: int, left: float
             axes.add_patch(
                 Rectangle((left, depth), width, 0.96, facecolor=_colour(name), edgecolor="white", linewidth=0.4)
             )
-            fits = int(width * LETTERS_ACROSS)
-            if fits >= LEAST_LETTERS:
+            fits = int(width * CHARACTERS_ACROSS)
+            if fits >= LEAST_CHARACTERS:
                 label = f"{width:.0%} {name}"
                 label = label if len(label) <= fits else f"{label[: fits - 1]}…"
                 axes.text(left + 0.002, depth + 0.48, label, va="center", fontsize=5.5)
@@ -83,7 +96,9 @@ def _level(axes: Axes, stacks: Counter[tuple[str, ...]], depth: int, left: float
 
 
 def _name(frame: str) -> str:
-    """`models.fold._Step.settle` of `CPyDef_fold____Step___settle (…)`, and a Python function as it is."""
+    """The name of a frame: `models.fold._Step.settle` for `CPyDef_fold____Step___settle (…)`; Python functions keep
+    theirs.
+    """
     frame = re.sub(r" \(.*", "", frame)
     compiled = COMPILED.match(frame)
     if compiled:
@@ -92,9 +107,10 @@ def _name(frame: str) -> str:
 
 
 def _from_ours(names: list[str]) -> tuple[str, ...]:
-    """From the first function on that is ours; what leads there is the event loop. Nothing of other threads."""
+    """The frames from the first function of ours on, without the event loop; nothing for other threads."""
     ours = next(
-        (place for place, name in enumerate(names) if name.startswith(("PartitionWorker", "attach."))), len(names)
+        (place for place, name in enumerate(names) if name.startswith(("PartitionWorker", "Flow", "attach."))),
+        len(names),
     )
     return tuple(
         name for place, name in enumerate(names) if place >= ours and (place == ours or name != names[place - 1])

@@ -1,7 +1,8 @@
-"""What an event costs when the table is large, and when there are many partitions: it should cost the same.
+"""The cost of an event with a large table, and with many partitions: it should be the same as with small ones.
 
-CPU time of the worker per event while it catches up, with the events' customers in its table already. The events are
-Zipf-distributed over all the table's customers and, for the table's size alone, over as many as the small table has.
+Measured is the worker's CPU time per event while it catches up; the customers of the events are already in its table.
+The events are Zipf-distributed over all customers of the table or, to see the effect of the size alone, over as many as
+the small table has.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scripts.benchmarks.throughput import Rate, slope, watch
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is compared: small and large, in customers and partitions."""
+    """The small and the large size, in customers and in partitions."""
 
     customers: tuple[int, int]
     partitions: tuple[int, int]
@@ -29,17 +30,17 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Case:
-    """One worker catching up."""
+    """A worker that catches up."""
 
     name: str
     table: int
     active: int
-    """Customers whom the events are about."""
+    """The number of customers that have events."""
     partitions: int
 
 
 def cases(sizes: Sizes) -> tuple[Case, ...]:
-    """The base, and what differs from it in one thing each."""
+    """The base case, and cases that differ from it in one aspect."""
     (few, many), (one, several) = sizes.customers, sizes.partitions
     return (
         Case("base", few, few, one),
@@ -50,7 +51,7 @@ def cases(sizes: Sizes) -> tuple[Case, ...]:
 
 
 def measure(cluster: Cluster, sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """CPU per event of each case, and its ratio to the base, round after round."""
+    """Measure the CPU time per event of each case, and its ratio to the base case, over several rounds."""
     states = ordinary_states(5_000)
     rates: dict[str, list[Rate]] = {}
     for round_ in range(rounds):

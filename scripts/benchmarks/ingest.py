@@ -1,4 +1,4 @@
-"""Records a second that `tierstream ingest` carries on one core, from a topic of another form; and how much later an event is there."""
+"""The records per second that `tierstream ingest` maps on one core, and the latency until an event is visible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CATCH_UP_SECONDS = 600
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many records wait for it, and for how long how many a second come then."""
+    """The records that wait for the ingest, then the records per second of a steady load and its duration."""
 
     records: int
     records_per_second: int
@@ -35,7 +35,7 @@ class Sizes:
 
 
 def measure(cluster: Cluster, sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """A topic is caught up with, and then followed at a steady load; in each round by a fresh installation."""
+    """Let a new installation catch up on a topic, and then follow it under a steady load, in each round."""
     rates, cpu, latencies = [], [], []
     for _ in range(rounds):
         with site(cluster, "ingest") as here:
@@ -69,19 +69,19 @@ def _ingesting(here: Site, source: str, mapping: Path) -> Iterator[Worker]:
 
 
 def _catching_up(ingest: Worker, records: int) -> tuple[float, float]:
-    """Records a second from the first batch that was seen to the last, and the processor's time of each."""
+    """Records per second from the first observed batch to the last, and the CPU time per record (µs)."""
     process: Running = ingest.running
     process.wait_until(lambda: bool(ingest.stats().get("ingested")), CATCH_UP_SECONDS, "at work")
     began, cpu_began, first = time.monotonic(), process.cpu_seconds, ingest.stats()["ingested"]
     process.wait_until(lambda: ingest.stats().get("ingested", 0) >= records, CATCH_UP_SECONDS, "done")
     done = records - first
     if not done:
-        raise BenchError("the ingest was done before it was looked at: give more records")
+        raise BenchError("the ingest was done before it could be observed: give more records")
     return done / (time.monotonic() - began), 1e6 * (process.cpu_seconds - cpu_began) / done
 
 
 def _following(cluster: Cluster, here: Site, sizes: Sizes) -> dict[str, float]:
-    """From when a record is given to the producer to when its event is read, committed."""
+    """The latency from giving a record to the producer until its event is read as committed."""
     source = f"{here.prefix}shop.sales"
     cluster.create_topic(source, SOURCE_PARTITIONS)
     with _ingesting(here, source, LOAD_MAPPING) as ingest:
@@ -99,9 +99,10 @@ def _following(cluster: Cluster, here: Site, sizes: Sizes) -> dict[str, float]:
 
 
 def _record(number: int, customer: str) -> tuple[bytes, bytes]:
+    order = f"o{number}"
     body = {
-        "orderNo": f"o{number}", "buyer": {"id": customer, "mail": f"{customer}@example.com"}, "state": "PAID",
+        "orderNo": order, "buyer": {"id": customer, "mail": f"{customer}@example.com"}, "state": "PAID",
         "total": {"cents": 100 + number % 20_000, "currency": "EUR"}, "placedAt": FIRST_MS + 1_000 * number,
         "lines": [{"sku": "A-1", "quantity": 2}, {"sku": "B-7", "quantity": 1}],
     }  # fmt: skip
-    return body["orderNo"].encode(), json.dumps(body).encode()  # type: ignore[attr-defined]
+    return order.encode(), json.dumps(body).encode()

@@ -26,20 +26,20 @@ DELIVERIES = ("exactly-once", "at-least-once")
 SWEPT = (1_000, 5_000, 10_000, 20_000, 40_000)
 """Loads of a sweep, in events per second."""
 WARM_UP_SHARE = 0.3
-"""Of a load's time: probes sent before are not counted."""
+"""Probes that are sent in this first share of a load's time are not counted."""
 CATCH_UP_SECONDS = 30
-"""For what is still under way when the load has ended."""
+"""How long to wait for probes that have not arrived when the load ends."""
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 BUILD_SECONDS, BUILT_PER_MS = 2, 100
-"""What the load's process takes to start, and how many messages it builds in a ms, at the least."""
+"""Upper bound of the start of the load's process, and lower bound of the messages that it builds per ms."""
 STATES = 5_000
-"""Distinct ones in the warm table."""
+"""The number of distinct states in the warm table."""
 _first_probes = count(0, 100_000)
 
 
 @dataclass(frozen=True)
 class Loads:
-    """How much of it: events per second, seconds of each, and customers in the warm table."""
+    """A load: events per second, seconds, and customers in the warm table."""
 
     events_per_second: int
     seconds: float
@@ -47,7 +47,7 @@ class Loads:
 
 
 def percentiles(latencies_ms: Sequence[float]) -> dict[str, float]:
-    """Of latencies in ms; not a number where there are none."""
+    """The percentiles of latencies in ms; not a number if there are none."""
     if not latencies_ms:
         return dict.fromkeys(PERCENTILES, float("nan"))
     found = np.percentile(latencies_ms, list(PERCENTILES.values()), method="higher")
@@ -66,7 +66,7 @@ def warm(cluster: Cluster, customers: int, delivery: str, partitions: int = 2) -
 
 
 def load_on(here: Site, rate: int, seconds: float, customers: int, starts_at_ms: int | None = None) -> Load:
-    """A load on a site, with probes that no other load has; it begins as soon as its messages can be built."""
+    """A load on a site, with probes of its own; it begins as soon as its messages can be built."""
     if starts_at_ms is None:
         starts_at_ms = now_ms() + 1000 * BUILD_SECONDS + int(rate * seconds) // BUILT_PER_MS
     first_probe = next(_first_probes)
@@ -75,20 +75,20 @@ def load_on(here: Site, rate: int, seconds: float, customers: int, starts_at_ms:
 
 
 def latencies_ms(sent_at: dict[bytes, float], tail: Tail) -> list[float]:
-    """Of each probe; where it was not seen, the time since it was sent."""
+    """The latency of each probe in ms; of a probe that was not seen, the time since it was sent."""
     seen_at, now = tail.seen_at, time.monotonic()
     return [1000 * (seen_at.get(probe, now) - at) for probe, at in sent_at.items()]
 
 
 def wait_for_probes(sent_at: dict[bytes, float], tail: Tail, seconds: float) -> None:
-    """Until all were seen, or the time is over."""
+    """Wait until all probes were seen, or for so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not tail.seen_at.keys() >= sent_at.keys():
         time.sleep(0.1)
 
 
 def under(load: Load, worker: Worker, tail: Tail) -> dict[str, Any]:
-    """A worker's latencies under a load, in ms, and what else was seen."""
+    """The latencies of a worker under a load, in ms, and the figures of the load."""
     with sending(load) as process:
         worker.running.wait_until(lambda: process.poll() is not None, load.seconds + 120, "done with the load")
     sent = read_sent(load)
@@ -105,7 +105,7 @@ def under(load: Load, worker: Worker, tail: Tail) -> dict[str, Any]:
 
 
 def measure(cluster: Cluster, loads: Loads, rounds: int, deliveries: Sequence[str] = DELIVERIES) -> dict[str, Any]:
-    """Both deliveries in turn, each with a new worker, round after round."""
+    """Measure each delivery with a new worker, over several rounds."""
     found: dict[str, list[dict[str, Any]]] = {delivery: [] for delivery in deliveries}
     for round_ in range(rounds):
         for delivery in deliveries:
@@ -113,7 +113,7 @@ def measure(cluster: Cluster, loads: Loads, rounds: int, deliveries: Sequence[st
                 load = load_on(here, loads.events_per_second, loads.seconds, loads.customers)
                 one = under(load, worker, tail)
             found[delivery].append(one)
-            say(f"  round {round_ + 1} of {rounds}, {delivery}: {in_words(one)}")
+            say(f"  round {round_ + 1} of {rounds}, {delivery}: {as_text(one)}")
     return {
         "events_per_second": loads.events_per_second,
         **{
@@ -125,7 +125,7 @@ def measure(cluster: Cluster, loads: Loads, rounds: int, deliveries: Sequence[st
 
 
 def sweep(cluster: Cluster, loads: Loads) -> dict[str, Any]:
-    """Latencies at several loads, from low to high, per delivery."""
+    """Measure the latencies at several loads, from low to high, for each delivery."""
     found: dict[str, Any] = {}
     for delivery in DELIVERIES:
         with warm(cluster, loads.customers, delivery) as (here, worker, tail):
@@ -133,15 +133,15 @@ def sweep(cluster: Cluster, loads: Loads) -> dict[str, Any]:
             for rate in SWEPT:
                 one = under(load_on(here, rate, loads.seconds, loads.customers), worker, tail)
                 found[delivery][str(rate)] = one
-                say(f"  {delivery}: {in_words(one)}")
+                say(f"  {delivery}: {as_text(one)}")
                 if one["unseen"]:
-                    break  # it can't keep up, let alone with more
+                    break  # the worker can't keep up with this load, so higher ones are skipped
                 worker.wait_until_drained(CATCH_UP_SECONDS)
     return found
 
 
-def in_words(one: dict[str, Any]) -> str:
-    """A run in a line."""
+def as_text(one: dict[str, Any]) -> str:
+    """A run as a line of text."""
     text = f"p50 {one['p50']:.1f} ms, p99 {one['p99']:.1f} ms at {one['events_per_second']:,.0f} events/s"
     if one["unseen"]:
         text += f"; {one['unseen']} of {one['probes']} probes not seen"

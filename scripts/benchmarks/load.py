@@ -1,10 +1,10 @@
-"""A steady load: purchases at a constant rate, some of them by probes, in a process of its own.
+"""A steady load in a separate process: purchases at a constant rate, some of them by probes.
 
     python -m scripts.benchmarks.load '{"broker": ..., ...}'      # the fields of `Load`; started by latency.py and table.py
 
-A probe is a customer nobody knew, whose first purchase of 900.00 USD is an upgrade. All messages are built beforehand and
-sent on schedule, in bursts of a few milliseconds. When each probe was sent, in monotonic seconds, which are the same in
-every process of the machine, is written to a file.
+A probe is a new customer whose first purchase of 900.00 USD is an upgrade. All messages are built before the start and
+sent on schedule, in bursts of a few milliseconds. The time at which each probe was sent is written to a file, in
+seconds of the monotonic clock, which all processes of the machine share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import confluent_kafka
 import numpy as np
 
 from scripts.benchmarks.cluster import PRODUCER, BenchError
-from scripts.benchmarks.log import Array, customer_id, draw_amounts, draw_customers, line, now_ms, written
+from scripts.benchmarks.log import Array, customer_id, draw_amounts, draw_customers, line, now_ms, rfc3339
 
 BURST_SECONDS = 0.002
 PROBE_AMOUNT_MINOR = 90_000
@@ -31,7 +31,7 @@ EVENTS_A_PROBE = 100
 
 @dataclass(frozen=True)
 class Load:
-    """What to send, and where to write what was sent when."""
+    """What to send, and the file for the times of sending."""
 
     broker: str
     topic: str
@@ -39,25 +39,25 @@ class Load:
     seconds: float
     customers: int
     first_probe: int
-    """Number of the first probe; those of several loads must not meet."""
+    """The number of the first probe; the ranges of several loads must not overlap."""
     sent_file: str
     starts_at_ms: int
-    """When it begins, by the wall clock; by then all messages have to be built."""
+    """When the load begins, by the wall clock; all messages have to be built by then."""
 
     @property
     def events(self) -> int:
-        """How many in all, probes included."""
+        """The number of all events, including probes."""
         return int(self.events_per_second * self.seconds)
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What was sent: per probe its customer and when; and the load as it really was."""
+    """What was sent: the time of each probe by its customer, and the actual load."""
 
     probes: dict[bytes, float]
     events_per_second: float
     most_late_ms: float
-    """By how much a burst was behind its schedule, at the most."""
+    """The longest delay of a burst behind its schedule."""
 
 
 def probe_id(number: int) -> str:
@@ -65,27 +65,29 @@ def probe_id(number: int) -> str:
 
 
 def build(load: Load) -> list[tuple[bytes, bytes]]:
-    """All messages, with their keys; event ids begin with the load's first probe, to be new."""
+    """All messages, with their keys. Event ids begin with the number of the first probe, so they are unique."""
     chance = np.random.default_rng(load.first_probe)
     occurred = load.starts_at_ms + np.arange(load.events) * 1000 // load.events_per_second
     customers = draw_customers(chance, load.events, load.customers).tolist()
     amounts = draw_amounts(chance, load.events).tolist()
     messages = []
-    for number, (customer, amount, at) in enumerate(zip(customers, amounts, written(occurred), strict=True)):
+    for number, (customer, amount, at) in enumerate(zip(customers, amounts, rfc3339(occurred), strict=True)):
         is_probe = number % EVENTS_A_PROBE == EVENTS_A_PROBE - 1
-        who = probe_id(load.first_probe + number // EVENTS_A_PROBE) if is_probe else customer_id(customer)
-        event = line(f"l{load.first_probe}-{number}", who, PROBE_AMOUNT_MINOR if is_probe else amount, at)
-        messages.append((who.encode(), event))
+        customer_or_probe = probe_id(load.first_probe + number // EVENTS_A_PROBE) if is_probe else customer_id(customer)
+        event = line(f"l{load.first_probe}-{number}", customer_or_probe, PROBE_AMOUNT_MINOR if is_probe else amount, at)
+        messages.append((customer_or_probe.encode(), event))
     return messages
 
 
 def send(load: Load) -> Array:
-    """Send on schedule; gives when each probe was sent, then when the first and last event were, then the worst delay."""
+    """Send on schedule. Returns the times of the probes, then those of the first and the last event, then the longest
+    delay.
+    """
     messages = build(load)
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": load.broker, **PRODUCER, "linger.ms": 0.5, "queue.buffering.max.messages": 1_000_000}
     )
-    producer.list_topics(load.topic, timeout=30)  # connected before the clock runs
+    producer.list_topics(load.topic, timeout=30)  # connects before the schedule begins
     time.sleep(max(0, load.starts_at_ms - now_ms()) / 1000)
     probes = [0.0] * (load.events // EVENTS_A_PROBE)
     rate, number, most_late = load.events_per_second, 0, 0.0
@@ -109,7 +111,7 @@ def send(load: Load) -> Array:
 
 @contextmanager
 def sending(load: Load) -> Iterator[subprocess.Popen[bytes]]:
-    """The load's process, on the core of the broker."""
+    """Run the load's process on the core of the broker."""
     command = [sys.executable, "-m", "scripts.benchmarks.load", json.dumps(asdict(load))]
     process = subprocess.Popen(command, start_new_session=True)
     try:
@@ -121,7 +123,7 @@ def sending(load: Load) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def read_sent(load: Load) -> Sent:
-    """What a finished load says it did."""
+    """Read what a finished load has sent. Raises BenchError if it failed."""
     try:
         *probes, began, ended, most_late = np.load(load.sent_file).tolist()
     except OSError:

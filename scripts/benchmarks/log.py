@@ -1,4 +1,4 @@
-"""The log of purchases that everyone reads: drawn with numpy, the same for the same seed and day.
+"""The log of purchases that all contenders read: generated with numpy, the same for the same seed and day.
 
 customers   Zipf with exponent 0.99, the ranks shuffled over the ids
 amounts     log-normal, median 28.00 and mean 38.60 USD; 2 % of events are refunds
@@ -34,7 +34,7 @@ def now_ms() -> int:
 
 
 def draw_customers(chance: np.random.Generator, events: int, customers: int) -> Array:
-    """Customers' numbers by Zipf's law, the ranks shuffled over the numbers."""
+    """Numbers of customers by Zipf's law, with the ranks shuffled over the numbers."""
     weights = np.cumsum(np.arange(1, customers + 1) ** -ZIPF_EXPONENT)
     ranks = np.searchsorted(weights, chance.random(events) * weights[-1])
     found: Array = chance.permutation(customers)[ranks]
@@ -47,19 +47,19 @@ def draw_amounts(chance: np.random.Generator, events: int) -> Array:
 
 
 def customer_id(number: int, letter: str = "c") -> str:
-    """Eight characters."""
+    """The id of a customer, of eight characters."""
     return f"{letter}{number:07d}"
 
 
 def line(number: str, customer: str, amount_minor: int, occurred_at: str, kind: str = "purchase") -> bytes:
-    """A purchase or refund as its topic has it."""
+    """The body of a purchase or refund."""
     return (
         f'{{"event_id":"e{number}","customer_id":"{customer}","kind":"{kind}","order_id":"o{number}",'
         f'"amount":"{amount_minor // 100}.{amount_minor % 100:02d}","currency":"USD","occurred_at":"{occurred_at}"}}'
     ).encode()
 
 
-def written(at_ms: Array) -> list[str]:
+def rfc3339(at_ms: Array) -> list[str]:
     """Times in RFC 3339."""
     return list(np.datetime_as_string(at_ms.astype("datetime64[ms]"), timezone="UTC").tolist())
 
@@ -72,11 +72,11 @@ class Log:
     customers: int
     seed: int = 1
     broken_share: float = 0.0
-    """Of the records in a topic: they lack their end, so nobody can use them."""
+    """The share of records in a topic that lack their end, so that they can't be decoded."""
 
     @cached_property
     def _columns(self) -> tuple[Array, Array, Array, Array]:
-        """Customers, amounts, whether it is a refund, and times."""
+        """Customers, amounts, whether an event is a refund, and times."""
         chance = np.random.default_rng(self.seed)
         return (
             draw_customers(chance, self.events, self.customers),
@@ -86,14 +86,14 @@ class Log:
         )
 
     def lines(self) -> Iterator[bytes]:
-        """Its events, in the order of time."""
+        """The events, in the order of time."""
         customers, amounts, refunds, times = self._columns
         for first in range(0, self.events, LINES_AT_ONCE):
             part = slice(first, first + LINES_AT_ONCE)
             rows = zip(
                 customers[part].tolist(),
                 amounts[part].tolist(),
-                written(times[part]),
+                rfc3339(times[part]),
                 refunds[part].tolist(),
                 strict=True,
             )
@@ -102,7 +102,7 @@ class Log:
 
     @cached_property
     def path(self) -> Path:
-        """The log as a file; made on first use, anew each day."""
+        """The log as a file; it is written at its first use on each day."""
         day = time.strftime("%Y%m%d", time.gmtime())
         name = f"{self.events}-{self.customers}-{self.seed}"
         path = CACHE / f"{name}-{day}-purchases.jsonl"
@@ -111,7 +111,7 @@ class Log:
             CACHE.mkdir(parents=True, exist_ok=True)
             for old in CACHE.glob(f"{name}-*-purchases.jsonl"):
                 old.unlink()
-            # In a process of its own: what it takes would else be taken for the peak memory of whom this one starts.
+            # In a separate process: a child inherits the peak memory of the process that starts it.
             writing = multiprocessing.get_context("spawn").Process(target=self._write, args=(path,))
             writing.start()
             writing.join()
@@ -126,20 +126,20 @@ class Log:
         partial.rename(path)
 
     def produce(self, cluster: Cluster, topic: str) -> None:
-        """Append it to a topic, keyed by customer; a record's timestamp is when its event occurred."""
+        """Append the log to a topic, keyed by customer; the timestamp of a record is the time of its event."""
         path = self.path
         say(f"producing {self.events:,} events to {topic}")
-        producer, told_at = cluster.producer(), time.monotonic()
+        producer, reported_at = cluster.producer(), time.monotonic()
         customers, *_, times = self._columns
-        chance = np.random.default_rng([self.seed, 1])  # other draws than those of the customers
+        chance = np.random.default_rng([self.seed, 1])  # independent of the draws of customers
         is_broken = chance.random(self.events) < self.broken_share
         with path.open("rb") as lines:
             rows = zip(lines, customers.tolist(), times.tolist(), is_broken.tolist(), strict=True)
             for number, (one, customer, at_ms, lacks_end) in enumerate(rows):
                 value = one.rstrip(b"}\n" if lacks_end else b"\n")
                 producer.send(topic, customer_id(customer).encode(), value, timestamp=at_ms)
-                if number % LINES_AT_ONCE == 0 and time.monotonic() - told_at > 5:
-                    told_at = time.monotonic()
+                if number % LINES_AT_ONCE == 0 and time.monotonic() - reported_at > 5:
+                    reported_at = time.monotonic()
                     say(f"  {number:,} of {self.events:,}")
         producer.flush()
 

@@ -1,7 +1,8 @@
-"""A load of look-ups, in a process of its own: `python -m scripts.benchmarks.lookup_load`, its orders as JSON on standard input.
+"""A load of look-ups in a separate process: `python -m scripts.benchmarks.lookup_load`, with its order as JSON on
+standard input.
 
-Open loop: when a request is sent does not depend on how soon others are answered, and its latency counts from when it was
-to be sent. `select` waits with a resolution of microseconds, where event loops round to milliseconds.
+The loop is open: the time of a request does not depend on earlier answers, and its latency counts from its scheduled
+time. `select` waits with a resolution of microseconds, while event loops round to milliseconds.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import httptools
 from scripts.benchmarks.log import customer_id
 
 CONNECTIONS = 64
-LINES_MS = (0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 50, 100, 1_000)
-"""Of the histogram."""
+BUCKETS_MS = (0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 50, 100, 1_000)
+"""The upper bounds of the histogram."""
 PATIENCE_SECONDS = 10.0
 
 
@@ -41,7 +42,7 @@ class Order:
 
 
 class Connection:
-    """One that is kept open, with at most one request under way."""
+    """A connection that is kept open, with at most one request in progress."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -58,7 +59,7 @@ class Connection:
         self.socket.sendall(request)
 
     def receive(self) -> int:
-        """The status once the whole answer is there, 0 before."""
+        """The status once the whole answer has arrived, else 0."""
         data = self.socket.recv(1 << 16)
         if not data:
             raise ConnectionError("the console closed a connection")
@@ -71,7 +72,7 @@ class Connection:
 
 
 class Times:
-    """When requests are to be sent: independently of each other, so many per second on average."""
+    """The scheduled times of requests: a Poisson process with so many requests per second."""
 
     def __init__(self, order: Order, begins_at: float) -> None:
         self._chance, self._rate = random.Random(11), order.requests_per_second
@@ -82,7 +83,7 @@ class Times:
 
 
 def run(order: Order) -> dict[str, Any]:
-    """Send them all."""
+    """Send all requests; returns the figures."""
     chance = random.Random(7)
     head = f"Host: 127.0.0.1\r\nX-API-Key: {order.key}\r\n\r\n"
     requests = [
@@ -122,22 +123,24 @@ def run(order: Order) -> dict[str, Any]:
                     refused += status != 200
                 del busy[ready]
                 idle.append(one)
-    return told(latencies, late, refused, len(busy), time.perf_counter() - counts_at)
+    return summarise(latencies, late, refused, len(busy), time.perf_counter() - counts_at)
 
 
-def told(latencies: list[float], late: list[float], refused: int, unanswered: int, seconds: float) -> dict[str, Any]:
-    """What was seen, in ms."""
+def summarise(
+    latencies: list[float], late: list[float], refused: int, unanswered: int, seconds: float
+) -> dict[str, Any]:
+    """The figures of a load, in ms."""
     latencies.sort()
     late.sort()
 
     def at(found: list[float], share: float) -> float:
         return 1000 * found[min(len(found) - 1, int(share * len(found)))] if found else float("nan")
 
-    lines = {str(line): sum(1000 * one <= line for one in latencies) for line in LINES_MS}
+    within = {str(bound): sum(1000 * one <= bound for one in latencies) for bound in BUCKETS_MS}
     return {
         "requests": len(latencies), "requests_per_second": len(latencies) / seconds, "refused": refused, "unanswered": unanswered,
         "p50_ms": at(latencies, 0.5), "p90_ms": at(latencies, 0.9), "p99_ms": at(latencies, 0.99), "p999_ms": at(latencies, 0.999),
-        "max_ms": at(latencies, 1), "load_late_p99_ms": at(late, 0.99), "within_ms": lines,
+        "max_ms": at(latencies, 1), "load_late_p99_ms": at(late, 0.99), "within_ms": within,
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How fast the console looks customers up: latency at a steady load, and how many look-ups there can be, on one core.
+"""Look-ups of customers by the web console on one core: latency at a steady load, and the highest rate.
 
 The console has a core to itself; Redis and the load share the other.
 """
@@ -34,7 +34,7 @@ from streams.web.signin.keys import add_key
 
 LETTER = "c"
 STATES = 2_000
-"""Distinct ones among the customers."""
+"""The number of distinct states among the customers."""
 UPDATES_A_CALL = 500
 FIGURES = ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms", "load_late_p99_ms", "cpu_us_per_request")
 SERVERS: dict[str, Sequence[str]] = {
@@ -45,7 +45,7 @@ SERVERS: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many customers there are, how many requests per second, and for how long."""
+    """The number of customers, the requests per second, and the duration."""
 
     customers: int
     requests_per_second: int
@@ -53,7 +53,7 @@ class Sizes:
 
 
 def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """Each server in turn, round after round."""
+    """Measure each server, over several rounds."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in SERVERS}
     with tempfile.TemporaryDirectory(prefix="lookups-") as folder, EmbeddedRedis(Path(folder)) as redis:
         asyncio.run(fill(redis.url, sizes.customers))
@@ -78,7 +78,7 @@ def measure(sizes: Sizes, rounds: int) -> dict[str, Any]:
 
 
 async def fill(url: str, customers: int) -> None:
-    """The serving view as a worker would have filled it."""
+    """Fill the serving view as a worker would."""
     view, states = RedisView(url), [models.decode(state) for state in ordinary_states(STATES)]
     try:
         for first in range(0, customers, UPDATES_A_CALL):
@@ -95,7 +95,7 @@ async def fill(url: str, customers: int) -> None:
 
 @contextmanager
 def serving(name: str, redis_url: str, folder: Path) -> Iterator[tuple[Running, int]]:
-    """A server on a core of its own, once it answers."""
+    """Run a server on a core of its own, once it answers."""
     port = free_port()
     environment = {"TIERSTREAM_REDIS_URL": redis_url, "TIERSTREAM_CONSOLE_KEYS_FILE": str(folder / "keys.toml")}
     command = [sys.executable, *SERVERS[name], str(port)]
@@ -113,7 +113,7 @@ def answers(port: int) -> bool:
 
 
 def under(order: Order, server: Running) -> dict[str, Any]:
-    """What a load saw, and what the server used for it. Raises BenchError if something was refused."""
+    """The figures of a load, and the CPU time of the server. Raises BenchError if a request was refused."""
     before = server.cpu_seconds
     done = subprocess.run(
         [sys.executable, "-m", "scripts.benchmarks.lookup_load"],

@@ -1,4 +1,6 @@
-"""The console without its short way: every look-up goes through Litestar. `python -m scripts.benchmarks.lookups_by_litestar PORT`."""
+"""The console without its short way: every look-up goes through Litestar. `python -m
+scripts.benchmarks.lookups_by_litestar PORT`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things run and what they use: cores, CPU seconds, memory, versions."""
+"""The machine and the use of it: cores, CPU seconds, memory, versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def pin(pid: int) -> None:
-    """To the second core, with all threads there are and all that they will start: all but contenders."""
+    """Pin a process, its threads and those that they will start to the second core: all processes but contenders."""
     if IS_PINNED:
         for thread in Path("/proc", str(pid), "task").iterdir():
             with suppress(ProcessLookupError):
@@ -29,7 +29,7 @@ def pin(pid: int) -> None:
 
 @contextmanager
 def on_cores(*cores: int) -> Iterator[None]:
-    """What is started within runs on these cores."""
+    """Processes that are started in the block run on these cores."""
     before = os.sched_getaffinity(0)
     if IS_PINNED:
         os.sched_setaffinity(0, cores)
@@ -52,7 +52,7 @@ def process_tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time so far of a process and its descendants."""
+    """User and system time until now of a process and its descendants."""
     ticks = 0
     for one in process_tree(pid):
         try:
@@ -64,7 +64,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_bytes(pid: int, what: str = "VmRSS") -> int:
-    """Resident bytes of a process and its descendants; `VmHWM` for the most there ever were."""
+    """Resident bytes of a process and its descendants; with `VmHWM` their peak."""
     total_kib = 0
     for one in process_tree(pid):
         match = re.search(rf"{what}:\s+(\d+) kB", Path("/proc", str(one), "status").read_text())
@@ -73,7 +73,7 @@ def memory_bytes(pid: int, what: str = "VmRSS") -> int:
 
 
 def facts(kafka_version: str) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions that the figures were measured with."""
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     return {
@@ -84,13 +84,13 @@ def facts(kafka_version: str) -> dict[str, Any]:
         "system": platform.system() + " " + platform.release(),
         "python": platform.python_version(),
         "kafka": kafka_version,
-        "java": _said("java", "-version").partition("\n")[0],
-        "commit": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
+        "java": _output_of("java", "-version").partition("\n")[0],
+        "commit": _output_of("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
         "load_average": os.getloadavg()[0],
     }
 
 
-def _said(*command: str) -> str:
+def _output_of(*command: str) -> str:
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     except OSError:

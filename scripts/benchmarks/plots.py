@@ -18,7 +18,7 @@ from scripts.benchmarks.report import OURS
 
 DELIVERIES = ("exactly-once", "at-least-once")
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#9A9A9A", "#333333"
-"""Of Okabe and Ito's palette, which those who confuse colours tell apart; lines differ in their markers too."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish; curves also differ in their markers."""
 LABELS = {"limit": "limit: bare aiokafka", "bare_confluent": "bare confluent-kafka"}
 STYLE = {
     "font.size": 10, "font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "tierstream",
@@ -29,7 +29,7 @@ STYLE = {
 
 
 def draw(paths: Sequence[Path], out: Path) -> None:
-    """Draw what there is in results; later ones add to earlier ones. Raises BenchError."""
+    """Draw the plots of some results; later files override earlier ones. Raises BenchError."""
     folded = [path for path in paths if path.suffix == ".folded"]
     results = _merged([path for path in paths if path not in folded])
     sweep = results.get("latency", {}).get("sweep")
@@ -69,12 +69,12 @@ def _merged(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _spread(one: dict[str, Any]) -> tuple[float, float, float]:
-    """The median, and how far the least and the most are from it."""
+    """The median, and its distances to the minimum and the maximum."""
     return one["median"], one["median"] - one["min"], one["max"] - one["median"]
 
 
 def _throughput(axes: Axes, found: dict[str, Any]) -> None:
-    """A bar each, the fastest on top."""
+    """A bar for each contender, the fastest on top."""
     contenders = found["contenders"]
     names = sorted(contenders, key=lambda name: contenders[name]["events_per_second"]["median"])
     rates, less, more = zip(*(_spread(contenders[name]["events_per_second"]) for name in names), strict=True)
@@ -92,7 +92,7 @@ def _throughput(axes: Axes, found: dict[str, Any]) -> None:
 
 
 def _batch(axes: Axes, found: dict[str, Any]) -> None:
-    """A line over the sizes."""
+    """A curve over the batch sizes."""
     sizes = sorted(map(int, found))
     rates, less, more = zip(*(_spread(found[str(size)]["events_per_second"]) for size in sizes), strict=True)
     axes.errorbar(sizes, rates, yerr=(less, more), color=BLUE, marker="o", linewidth=2, capsize=3, elinewidth=1)
@@ -108,7 +108,7 @@ def _batch(axes: Axes, found: dict[str, Any]) -> None:
 
 
 def _latency(axes: Axes, found: dict[str, Any]) -> None:
-    """Lines over the loads: two percentiles of each delivery."""
+    """Curves over the loads: two percentiles of each delivery."""
     for delivery, colour in zip(DELIVERIES, (BLUE, ORANGE), strict=True):
         loads = sorted(map(int, found.get(delivery, {})))
         for percentile, marker, dashes in (("p99", "s", "--"), ("p50", "o", "-")):

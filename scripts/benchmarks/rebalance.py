@@ -1,7 +1,7 @@
 """How long tier changes pause when a second worker joins: in the partitions that stay, and in those that move to it.
 
-A pause is the longest time from a purchase to its tier change, at a steady load from the second worker's start on. The
-workers share a core, so the second one's start is part of it.
+A pause is the longest time from a purchase to its tier change, under a steady load that begins with the second worker's
+start. The workers share a core, so the start of the second one is part of the pause.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scripts.benchmarks.log import now_ms, partitions_of
 from scripts.benchmarks.report import Spread
 
 BEFORE_SECONDS = 6.0
-"""How long one worker is seen alone under the load before another joins it."""
+"""How long one worker runs alone under the load before another joins it."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Join:
     partitions: int
     events_per_second: int
     seconds: float
-    """Of load from the second worker's start on."""
+    """The seconds of load after the second worker's start."""
 
 
 def measure(cluster: Cluster, join: Join, rounds: int) -> dict[str, Any]:
-    """Pauses, and what of them was restoring; with new workers and a new table each round."""
+    """Measure the pauses and the part of them that is restoring, with new workers and a new table in each round."""
     runs = []
     for round_ in range(rounds):
-        one = _joined(cluster, join)
+        one = _measure_join(cluster, join)
         runs.append(one)
         say(
             f"  round {round_ + 1} of {rounds}: paused for {one['stayed_ms']:,.0f} ms where partitions stayed, "
@@ -60,7 +60,7 @@ def measure(cluster: Cluster, join: Join, rounds: int) -> dict[str, Any]:
     }
 
 
-def _joined(cluster: Cluster, join: Join) -> dict[str, float]:
+def _measure_join(cluster: Cluster, join: Join) -> dict[str, float]:
     with warm(cluster, join.customers, DELIVERIES[0], join.partitions) as (here, first, tail):
         load = load_on(here, join.events_per_second, BEFORE_SECONDS + join.seconds, join.customers)
         with sending(load) as process:

@@ -1,5 +1,5 @@
-"""Events per second of `tierstream replay`, in one process on one core, what a second process brings, how much memory it takes; and
-what `tierstream policy diff` costs, which folds under two policies.
+"""Events per second and memory of `tierstream replay`, in one process on one core and in two; and the cost of
+`tierstream policy diff`, which folds under two policies.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ TIERSTREAM = [sys.executable, "-m", "streams.cli"]
 
 
 def measure(log: Log, rounds: int) -> dict[str, Any]:
-    """One process and, where that is possible, two, and a comparison of two policies, in turn."""
+    """Measure one process, two where there are two cores, and a comparison of two policies, over several rounds."""
     runs: dict[str, list[Run]] = {}
     contenders = {"one process": 1, **({"two processes": 2} if IS_PINNED else {})}
     for _ in range(rounds):
         for name, workers in contenders.items():
-            _note(runs, name, _replay(log, workers))
-        _note(runs, "diff", _diff(log))
+            _record(runs, name, _replay(log, workers))
+        _record(runs, "diff", _diff(log))
     one = runs["one process"]
     found: dict[str, Any] = {
         "events": log.events,
@@ -54,16 +54,16 @@ def measure(log: Log, rounds: int) -> dict[str, Any]:
 
 
 class Run(NamedTuple):
-    """What one run of a command took."""
+    """The cost of one run of a command."""
 
     events_per_second: float
     cpu_us: float
-    """Of each event."""
+    """Per event."""
     peak_memory_bytes: int
-    """Resident, of the largest process."""
+    """Resident memory of the largest process."""
 
 
-def _note(runs: dict[str, list[Run]], name: str, run: Run) -> None:
+def _record(runs: dict[str, list[Run]], name: str, run: Run) -> None:
     runs.setdefault(name, []).append(run)
     say(
         f"  {name}: {run.events_per_second:,.0f} events/s, {run.cpu_us:.1f} µs of CPU each, "
@@ -72,7 +72,7 @@ def _note(runs: dict[str, list[Run]], name: str, run: Run) -> None:
 
 
 def _replay(log: Log, workers: int) -> Run:
-    """A replay, with its speed as the summary has it."""
+    """Run a replay; its speed is that of its summary."""
     with tempfile.TemporaryDirectory(prefix="tierstream-bench-", ignore_cleanup_errors=True) as folder:
         command = ["replay", str(log.path), "--policy", str(POLICY), "--out", str(Path(folder, "out")), "--json"]
         if workers > 1:
@@ -85,7 +85,7 @@ def _replay(log: Log, workers: int) -> Run:
 
 
 def _diff(log: Log) -> Run:
-    """A comparison with a policy of other lines."""
+    """Run a comparison with a policy that has other thresholds."""
     with tempfile.TemporaryDirectory(prefix="tierstream-bench-", ignore_cleanup_errors=True) as folder:
         other = other_policy(Path(folder))
         _, seconds, cpu_seconds, peak = _run(
@@ -95,7 +95,7 @@ def _diff(log: Log) -> Run:
 
 
 def _run(arguments: list[str], cores: int) -> tuple[bytes, float, float, int]:
-    """What a command prints, its seconds, its CPU seconds and its peak memory (bytes), children included."""
+    """The output of a command, its seconds, its CPU seconds and its peak memory (bytes), including child processes."""
     with on_cores(*CORES[:cores]), tempfile.TemporaryFile() as answer:
         started = time.monotonic()
         process = subprocess.Popen([*TIERSTREAM, *arguments], stdout=answer, start_new_session=True)

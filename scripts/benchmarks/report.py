@@ -1,4 +1,4 @@
-"""What was measured, as a table and as JSON."""
+"""The results, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 OURS = "tierstream"
 COMPARED = ("idiomatic_faust", "quix_streams", "kafka_streams", "limit")
-"""Those whose ratios are asked for."""
+"""The contenders whose ratios are among the key figures."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """The spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values), list(values))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The spread for JSON."""
         return asdict(self)
 
 
 def keys(found: dict[str, Any]) -> dict[str, Any]:
-    """The figures that are asked for first, of what was measured."""
+    """The key figures of the results."""
     first: dict[str, Any] = {}
     if rates := medians(found):
         if OURS in rates:
@@ -59,7 +59,7 @@ def medians(found: dict[str, Any]) -> dict[str, float]:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print what was measured."""
+    """Print the results."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     facts, compiled = results["machine"], " (core compiled)" if results["is_compiled"] else ""
     console.print(
@@ -102,7 +102,7 @@ def _batch(results: dict[str, Any]) -> Table:
 
 
 def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """Names, spreads or numbers, and units of what is ours alone."""
+    """Names, spreads or numbers, and units of the figures that only Tierstream has."""
     found = results.get("latency", {})
     for delivery in ("exactly-once", "at-least-once"):
         for percentile in ("p50", "p90", "p99", "max"):
@@ -155,7 +155,7 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
         for percentile in ("p50", "p99", "p999"):
             yield f"look-ups, {name}, {rate:,}/s: {percentile}", one[f"{percentile}_ms"], "ms"
         yield "  CPU", one["cpu_us_per_request"], "µs per request"
-        yield "  as many as it can", one["most_per_second"], "requests/s"
+        yield "  at most", one["most_per_second"], "requests/s"
     for name, one in results.get("growth", {}).items():
         yield f"growth, {name.replace('_', ' ')}: CPU per event", one["cpu_us_per_event"], "µs"
         if name != "base":
@@ -163,6 +163,6 @@ def _figures(results: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
 
 
 def _number(value: float, unit: str = "") -> str:
-    """With three digits at least."""
+    """A number with at least three digits."""
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{text} {unit}".rstrip()

@@ -1,4 +1,4 @@
-"""Processes under measurement: started on their core, watched, stopped; and what one tells the user meanwhile."""
+"""Starts, watches and stops the processes under measurement."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from scripts.benchmarks.cluster import BenchError, Cluster
 from scripts.benchmarks.machine import CORES, ROOT
 
 POLICY = Path(__file__).with_name("policy.toml")
-OTHER_LINES = (("version = 1", "version = 2"), ("300.00", "350.00"), ("1000.00", "900.00"))
-"""What the policy that is compared with it has in their place."""
+OTHER_THRESHOLDS = (("version = 1", "version = 2"), ("300.00", "350.00"), ("1000.00", "900.00"))
+"""Replacements in the text of the policy that make the policy it is compared with."""
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 SETTLE_SECONDS = 3.0
 
 
 def other_policy(folder: Path) -> Path:
-    """A policy of other lines, as a file in a folder."""
+    """Write a policy with other thresholds to a folder."""
     text = POLICY.read_text("utf-8")
-    for before, after in OTHER_LINES:
+    for before, after in OTHER_THRESHOLDS:
         text = text.replace(before, after)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "other.toml"
@@ -51,7 +51,7 @@ class Running:
 
     @property
     def cpu_seconds(self) -> float:
-        """User and system time so far."""
+        """User and system time until now."""
         return machine.cpu_seconds(self.process.pid)
 
     def said(self) -> str:
@@ -59,13 +59,13 @@ class Running:
         return self.log.read_text("utf-8", errors="replace")[-3000:]
 
     def check(self) -> None:
-        """Raises BenchError if it has ended."""
+        """Raises BenchError if the process has ended."""
         status = self.process.poll()
         if status is not None:
             raise BenchError(f"{self.name} ended with status {status}:\n{self.said()}")
 
     def wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Look again and again until it holds. Raises BenchError if it does not in time."""
+        """Wait until a condition holds. Raises BenchError if it does not in time, or if the process ends."""
         deadline = time.monotonic() + seconds
         while not condition():
             self.check()
@@ -74,7 +74,7 @@ class Running:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """As an orchestrator would."""
+        """Stop the process with SIGTERM, and after STOP_SECONDS with SIGKILL."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -86,7 +86,7 @@ class Running:
 
 @contextmanager
 def running(name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[Running]:
-    """A process on the contenders' core, until the end of the block; `folder` is where it may write."""
+    """Run a process on the contenders' core until the end of the block; `folder` is its working directory."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
@@ -98,7 +98,7 @@ def running(name: str, command: Sequence[str], environment: Mapping[str, str], f
             stdout=sink,
             stderr=sink,
             cwd=folder,
-            start_new_session=True,  # Ctrl-C is for us; we stop it
+            start_new_session=True,  # so that Ctrl-C reaches only this process, which stops the other
         )
     one = Running(name, process, log)
     try:
@@ -109,13 +109,13 @@ def running(name: str, command: Sequence[str], environment: Mapping[str, str], f
 
 @dataclass
 class Worker:
-    """Tierstream's worker, watched through its page."""
+    """Tierstream's worker, watched by its page /stats."""
 
     running: Running
     web_port: int
 
     def stats(self) -> dict[str, Any]:
-        """Its page /stats; empty while there is none."""
+        """The content of /stats; empty while the page does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/stats", timeout=5) as answer:
                 found: dict[str, Any] = json.load(answer)
@@ -124,7 +124,7 @@ class Worker:
             return {}
 
     def wait_until_drained(self, seconds: float, customers: int = 0) -> None:
-        """Until it holds so many customers and has folded, announced and published everything."""
+        """Wait until the worker holds so many customers and has folded, announced and published everything."""
 
         def drained() -> bool:
             stats = self.stats()
@@ -133,20 +133,24 @@ class Worker:
         self.running.wait_until(drained, seconds, f"drained with {customers:,} customers")
 
     def restored(self) -> tuple[int, float]:
-        """How many customers it restored and in how many seconds, its partitions side by side, as its log says."""
+        """The customers that the worker restored and the seconds that this took, by its log; partitions restore
+        concurrently.
+        """
         found = re.findall(r"restored ([\d,]+) customers in ([\d.]+) s", self.running.log.read_text())
         if not found:
             raise BenchError(f"no line of {self.running.name}'s log says what it restored:\n{self.running.said()}")
         return sum(int(count.replace(",", "")) for count, _ in found), max(float(seconds) for _, seconds in found)
 
     def restored_partitions(self) -> list[int]:
-        """Their numbers, as its log says."""
+        """The numbers of the partitions that were restored, by its log."""
         return [int(number) for number in re.findall(r"partition (\d+): restored", self.running.log.read_text())]
 
 
 @dataclass(frozen=True)
 class Site:
-    """One installation of Tierstream: its topics' prefix, its app, its settings (`TIERSTREAM_...`, in lower case)."""
+    """An installation of Tierstream: the prefix of its topics, its app and its settings (`TIERSTREAM_...`, in lower
+    case).
+    """
 
     cluster: Cluster
     prefix: str
@@ -156,12 +160,12 @@ class Site:
 
     @property
     def group(self) -> str:
-        """The consumer group, with which the changelog's name begins too."""
+        """The consumer group; the changelog's name begins with it too."""
         app_id = f"{self.prefix}tierstream"
         return app_id if self.version == 1 else f"{app_id}-v{self.version}"
 
     def topic(self, name: str) -> str:
-        """An output topic."""
+        """The name of an output topic."""
         return self.prefix + (name if self.version == 1 else f"{name}-v{self.version}")
 
     @property
@@ -170,7 +174,7 @@ class Site:
         return f"{self.prefix}purchases"
 
     def environment(self) -> dict[str, str]:
-        """What configures a worker, but for its port."""
+        """The environment variables of a worker, without its port."""
         settings = {
             "broker": self.cluster.address, "topic_prefix": self.prefix, "app_id": f"{self.prefix}tierstream",
             "app_version": self.version, "partitions": self.partitions, "policy": POLICY, **self.settings,
@@ -179,7 +183,7 @@ class Site:
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
-        """A worker, until the end of the block."""
+        """Run a worker until the end of the block."""
         port = free_port()
         environment = self.environment() | {"TIERSTREAM_WEB_PORT": str(port)}
         command = [sys.executable, "-m", "streams.cli", "worker"]
@@ -189,7 +193,7 @@ class Site:
 
 @contextmanager
 def site(cluster: Cluster, name: str, partitions: int = 2, **settings: object) -> Iterator[Site]:
-    """A fresh installation with its input topic; its topics end with it."""
+    """A new installation with its input topic; its topics are deleted at the end of the block."""
     made = Site(cluster, f"{name}-{time.monotonic_ns() // 1_000_000}-", partitions, settings=settings)
     cluster.create_topic(made.purchases, partitions)
     try:

@@ -1,4 +1,4 @@
-"""Tables as workers would have left them. The only module here that knows the program's inside."""
+"""Writes tables as workers would have left them. It is the only module here that uses the internals of the program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 import models
 from models.outputs import CHURN_RISK
-from scripts.benchmarks.log import DAY_MS, Array, customer_id, draw_amounts, line, now_ms, partitions_of, written
+from scripts.benchmarks.log import DAY_MS, Array, customer_id, draw_amounts, line, now_ms, partitions_of, rfc3339
 from scripts.benchmarks.running import POLICY, Site
 from streams.broker.topic_creation import create_topics
 from streams.engine.batch import fingerprint
@@ -28,7 +28,7 @@ DECADE_MS = 3650 * DAY_MS
 
 @dataclass(frozen=True)
 class Group:
-    """Customers with ids of one letter, who share these states in turn."""
+    """Customers whose ids begin with a letter; they get the states in turn."""
 
     letter: str
     customers: int
@@ -43,7 +43,7 @@ class History:
     amounts: list[int]
 
     def moved(self, by_ms: int) -> History:
-        """The same purchases at another time."""
+        """The same purchases, moved in time."""
         return History(self.at_ms + by_ms, self.amounts)
 
 
@@ -70,7 +70,7 @@ def histories(count: int, end_ms: int) -> Iterator[History]:
 def fold(history: History) -> models.Customer:
     """The customer as of the last purchase."""
     decode, customer = policy().decoder().decode, None
-    for number, (at, amount) in enumerate(zip(written(history.at_ms), history.amounts, strict=True)):
+    for number, (at, amount) in enumerate(zip(rfc3339(history.at_ms), history.amounts, strict=True)):
         event = decode("purchases", line(f"h{number}", "someone", amount, at))
         assert isinstance(event, models.Event), event
         customer, _ = models.apply(customer, event, policy())
@@ -80,16 +80,16 @@ def fold(history: History) -> models.Customer:
 
 @functools.cache
 def ordinary_states(count: int) -> list[bytes]:
-    """States of customers to whom all has happened that was due by now."""
+    """States of customers that have been advanced to now."""
     now = now_ms()
     return [models.encode(models.advance(fold(one), now, policy(), "someone")[0]) for one in histories(count, now)]
 
 
 def states_due(count: int, first_ms: int, span_ms: int) -> list[bytes]:
-    """States of customers who next cross a line of risk by time alone at instants spread over a span.
+    """States of customers whose risk next crosses a threshold, by time alone, at instants spread over a span.
 
-    Their purchases are moved in time so that it comes about then. What the fold calls due may be early, so the crossing
-    itself is sought.
+    Their purchases are moved in time so that the crossing is at that instant. A customer may be due before the
+    crossing, so the crossing itself is computed.
     """
     found: list[bytes] = []
     now, targets = now_ms(), np.linspace(first_ms, first_ms + span_ms - 1, count).astype(np.int64).tolist()
@@ -107,7 +107,7 @@ def states_due(count: int, first_ms: int, span_ms: int) -> list[bytes]:
 
 
 def crossing_ms(customer: models.Customer) -> int | None:
-    """When the customer next crosses a line of risk, if nothing is bought."""
+    """When the risk of the customer next crosses a threshold, if nothing is bought."""
     customer, until_ms = models.decode(models.encode(customer)), now_ms() + DECADE_MS
     while customer.due_at_ms < until_ms:
         customer, outputs = models.advance(customer, customer.due_at_ms, policy(), "someone")
@@ -118,7 +118,7 @@ def crossing_ms(customer: models.Customer) -> int | None:
 
 
 def write_table(site: Site, groups: Sequence[Group]) -> float:
-    """The changelog of a table with these customers, profiles published; returns the mean bytes of a state."""
+    """Write the changelog of a table with these customers, profiles published; returns the mean bytes of a state."""
     settings = load_settings(
         **{name.removeprefix("TIERSTREAM_").lower(): value for name, value in site.environment().items()}
     )
@@ -145,7 +145,7 @@ def write_table(site: Site, groups: Sequence[Group]) -> float:
                 total_bytes += sum(map(len, states))
             written_by_partition[number] = (batch, count, checksum)
     for number, (batch, count, checksum) in written_by_partition.items():
-        # One more batch, of nobody: after it, everybody's profile counts as published.
+        # A last batch without customers: after it, the profiles of all customers count as published.
         marker = Marker(batch + 1, {}, clock_ms, policy().ref, True, 0, count, checksum)
         for key, value in changelog_records({}, marker):
             producer.send(topic, key, value, partition=number)

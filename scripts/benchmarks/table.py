@@ -1,6 +1,6 @@
-"""What a large table costs: memory, recovery, and customers who all come due within a minute.
+"""The cost of a large table: memory, recovery, and customers that all become due within a minute.
 
-The table is a changelog as workers would have left it, of customers whose states were folded from purchases of their own.
+The table is a changelog as workers would have left it, with states that were folded from purchases.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ from scripts.benchmarks.states import Group, ordinary_states, states_due, write_
 
 RESTORE_SECONDS = 600
 LOADED_CUSTOMERS = 100_000
-"""The load's customers, beside those who come due."""
+"""The customers of the load, besides those that become due."""
 BEFORE_SECONDS = 6.0
-"""How long the load runs before the first comes due."""
+"""How long the load runs before the first customer becomes due."""
 START_SECONDS = 12.0
-"""For folding the states, and for the worker's start."""
+"""The time for folding the states, and for the start of the worker."""
 LATE_SECONDS = 120
-"""For announcing what was due, after the last came due."""
+"""How long the worker may announce after the last customer became due."""
 PREPARED_PER_SECOND = 12_000
-"""Customers written to the changelog and restored from it, at the least."""
+"""The customers written to the changelog and restored from it per second, at the least."""
 
 
 # ------------------------------------------------------------ memory and recovery
 def measure_memory_and_recovery(cluster: Cluster, customers: int, states: int, rounds: int) -> dict[str, Any]:
-    """A worker with the table against an empty one, and how long restoring took; the worker starts anew each round."""
+    """Compare a worker with the table with an empty one, and measure restoring; the workers are restarted in each
+    round.
+    """
     runs = []
     with site(cluster, "table") as full, site(cluster, "empty") as empty:
         say(f"writing a table of {customers:,} customers")
@@ -72,7 +74,7 @@ def measure_memory_and_recovery(cluster: Cluster, customers: int, states: int, r
 
 
 def _started(here: Site, customers: int) -> tuple[int, int, tuple[int, float]]:
-    """Resident bytes of a worker at rest, the most there were, and what it restored in how many seconds."""
+    """Resident bytes of an idle worker, their peak, and the customers that it restored in how many seconds."""
     with here.worker() as worker:
         worker.wait_until_drained(RESTORE_SECONDS, customers)
         time.sleep(SETTLE_SECONDS)
@@ -83,7 +85,7 @@ def _started(here: Site, customers: int) -> tuple[int, int, tuple[int, float]]:
 # ------------------------------------------------------------ timers
 @dataclass(frozen=True)
 class Wave:
-    """Customers who come due over some seconds, in a table of more, under a load in events per second."""
+    """Customers that become due over some seconds, in a larger table, under a load in events per second."""
 
     due: int
     customers: int
@@ -93,11 +95,11 @@ class Wave:
 
 
 class WorkerLate(BenchError):
-    """The worker was not ready when the first customer came due."""
+    """The worker was not ready when the first customer became due."""
 
 
 def measure_timers(cluster: Cluster, wave: Wave) -> dict[str, Any]:
-    """What the wave does to upgrades' latency, and how soon it is announced; with more time if the worker needs it."""
+    """Measure the latency of upgrades during the wave, and how soon the wave is announced; with more time if needed."""
     lead_seconds = START_SECONDS + BEFORE_SECONDS + wave.customers / PREPARED_PER_SECOND
     while True:
         try:
@@ -138,12 +140,12 @@ def _timers(cluster: Cluster, wave: Wave, lead_seconds: float) -> dict[str, Any]
                 watched = _watch(worker, wave, first_ms)
                 limit = load_seconds + LATE_SECONDS
                 worker.running.wait_until(lambda: process.poll() is not None, limit, "done with the load")
-                return _judged(watched, wave, read_sent(load).probes, tail)
+                return _figures(watched, wave, read_sent(load).probes, tail)
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A wave seen from outside: monotonic seconds and CPU seconds when it began, and when all was announced."""
+    """A wave as observed: monotonic seconds and CPU seconds when it began, and when all was announced."""
 
     first_at: float
     announced_at: float
@@ -174,7 +176,7 @@ def _watch(worker: Worker, wave: Wave, first_ms: int) -> Watched:
     return Watched(first_at, time.monotonic(), count, share, worker.running.cpu_seconds - cpu_first)
 
 
-def _judged(watched: Watched, wave: Wave, sent_at: dict[bytes, float], tail: Tail) -> dict[str, Any]:
+def _figures(watched: Watched, wave: Wave, sent_at: dict[bytes, float], tail: Tail) -> dict[str, Any]:
     wait_for_probes(sent_at, tail, CATCH_UP_SECONDS)
     first, last = watched.first_at, watched.announced_at
     meanwhile = latencies_ms({probe: at for probe, at in sent_at.items() if first <= at <= last}, tail)

@@ -1,8 +1,8 @@
 """Events per second while catching up on a long log, for every contender in turn.
 
-Seen from outside, the same way for all: ten times a second, the offsets that the contender's group has committed and the
-CPU time that its process has used. The rate is the slope from the first commit with a tenth of the events done to the
-last; the commit that reaches the end is left out where it can be, since it may have waited for its timer.
+Seen from outside, the same way for all: ten times a second, the offsets that the contender's group has committed and
+the CPU time that its process has used. The rate is the slope from the first commit with a tenth of the events done to
+the last; the commit that reaches the end is left out where it can be, since it may have waited for its timer.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from scripts.benchmarks.report import Spread
 from scripts.benchmarks.running import POLL_SECONDS, Running, site
 
 START_SECONDS = 90
-"""Within this much time something has to be committed."""
+"""A contender has to commit something within this time."""
 ENOUGH = 0.3
-"""A slope over this share of the events does without the commit that reaches the end."""
+"""If the commits before the last cover this share of the events, the last one is left out of the slope."""
 BROKEN_SHARES = (0.1, 1.0)
-"""Of the records, those that become dead letters: one bad producer of many, and nothing but."""
+"""Shares of records that become dead letters: one bad producer of many, and all of them."""
 BATCH_SIZES = (100, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
 
 class Sample(NamedTuple):
-    """How far a contender was."""
+    """The progress of a contender at an instant."""
 
     at_seconds: float
     events: int
@@ -39,17 +39,17 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Rate:
-    """What a contender did per second, and what it took of its core."""
+    """The events per second of a contender, and its CPU time."""
 
     events_per_second: float
     cpu_us_per_event: float
     events: int
-    """How many it had done in the end."""
+    """The number of events that it had processed in the end."""
     outputs: int
 
 
 def watch(cluster: Cluster, running: Running, group: str, topic: str, total: int, limit_seconds: float) -> list[Sample]:
-    """The commits of a group, until it has done everything or has worked for `limit_seconds`. Raises BenchError."""
+    """The commits of a group until it has processed everything or `limit_seconds` are over. Raises BenchError."""
     began = time.monotonic()
     commits: list[Sample] = []
     with cluster.progress(group, topic) as done:
@@ -67,7 +67,7 @@ def watch(cluster: Cluster, running: Running, group: str, topic: str, total: int
 
 
 def slope(commits: Sequence[Sample], outputs: int = 0) -> Rate:
-    """The rate between the first commit with a tenth of what was done, and the last. Raises BenchError."""
+    """The rate from the first commit with a tenth of the events to the last commit. Raises BenchError."""
     done = commits[-1].events
     first, *rest = (one for one in commits if one.events >= done / 10)
     if len(rest) > 1 and rest[-2].events - first.events >= ENOUGH * done:
@@ -92,7 +92,7 @@ def _rate(turn: Turn, started: Started, total: int, limit_seconds: float) -> Rat
 def measure(
     cluster: Cluster, log: Log, rounds: int, limit_seconds: float, names: Sequence[str], is_quick: bool
 ) -> dict[str, Any]:
-    """Every contender (or those of `names`) on the same topic in turn, round after round."""
+    """Measure every contender (or those of `names`) on the same topic in turn, over several rounds."""
     contenders = [one for one in CONTENDERS if (one.name in names if names else not (is_quick and one.is_extra))]
     if any(not one.name.startswith("tierstream") for one in contenders):
         prepare_peers()
@@ -107,7 +107,7 @@ def measure_batches(cluster: Cluster, log: Log, rounds: int, limit_seconds: floa
 
 
 def measure_dead_letters(cluster: Cluster, log: Log, rounds: int, limit_seconds: float) -> dict[str, Any]:
-    """Our worker with both deliveries, on logs of which a share can't be used; a share's outputs are dead letters."""
+    """Our worker with both deliveries, on logs with shares of unusable records; the outputs are dead letters."""
     contenders = [tierstream(delivery, output="dead-letters", delivery=delivery) for delivery in DELIVERIES]
     found: dict[str, Any] = {}
     for share in BROKEN_SHARES:
@@ -120,7 +120,7 @@ def measure_dead_letters(cluster: Cluster, log: Log, rounds: int, limit_seconds:
 def take_turns(
     cluster: Cluster, log: Log, contenders: Sequence[Contender], rounds: int, limit_seconds: float
 ) -> dict[str, Any]:
-    """Rates by contender; each round begins with another one."""
+    """The rates by contender; each round begins with another contender."""
     rates: dict[str, list[Rate]] = defaultdict(list)
     with site(cluster, "throughput") as source:
         log.produce(cluster, source.purchases)

@@ -11,9 +11,9 @@ import models
 from models.events import Event, Rejected
 from streams.broker.topic_creation import TopicsError
 from streams.ingest.group import sample
-from streams.ingest.mapped import Item
-from streams.ingest.registry import RegistryAway, Schemas
+from streams.ingest.record_mapping import MappedRecord
 from streams.ingest.run import run_ingest
+from streams.ingest.schema_registry import RegistryUnavailable, Schemas
 from streams.ingest.sources import find_sources
 from streams.ingest.writer import IngestError
 from streams.settings import Settings, SettingsError, load_ingest_settings, load_registry_settings, load_settings
@@ -90,29 +90,29 @@ def ingest(
         raise typer.Exit(FAILED)
 
 
-def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[Item]:
+def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: str) -> list[MappedRecord]:
     records = sample(settings, source.topic, count, since)
     try:
         schemas.learn(source.schema_ids(records))
-    except RegistryAway as error:
+    except RegistryUnavailable as error:
         raise IngestError(str(error)) from None
-    found: list[Item] = source.items(records, schemas)
+    found: list[MappedRecord] = source.items(records, schemas)
     if not found:
         say(f"{source.topic} has no records there")
     return found
 
 
-def _show(topic: str, item: Item, decoder: Decodes, as_json: bool) -> int:
+def _show(topic: str, item: MappedRecord, decoder: Decodes, as_json: bool) -> int:
     """Print what became of a record; returns how many refusals it had."""
     where = item.record.origin
     lines: list[tuple[str, Any]] = []
     refused = list(item.refused)
-    for made in item.made:
-        judged: Event | Rejected = decoder.decode(made.topic, made.value, made.key, item.record.timestamp_ms)
-        lines.append((made.topic, orjson.loads(made.value)))
+    for event in item.events:
+        judged: Event | Rejected = decoder.decode(event.topic, event.value, event.key, item.record.timestamp_ms)
+        lines.append((event.topic, orjson.loads(event.value)))
         if isinstance(judged, Rejected):
             refused.append(judged)
-    if not item.made and not item.refused:
+    if not item.events and not item.refused:
         lines.append((item.outcome.replace("_", " "), None))
     if as_json:
         say_json(

@@ -1,4 +1,4 @@
-"""What an ingest did and how it stands: for Prometheus, for whoever asks whether it is well, and for its log."""
+"""The counts and the health of an ingest: for Prometheus, for health checks, and for its log."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from streams.ingest.mapped import OUTCOMES, Item
-from streams.ingest.pace import Place
+from streams.ingest.partition_merge import Place
+from streams.ingest.record_mapping import MappedRecord, Outcome
 from streams.settings import SettingsError
 from streams.telemetry.stats import BATCH_SECONDS, RECORDS_A_BATCH, new_registry
 
 
 class Counts(Collector):
-    """Added to once a batch, when it is committed."""
+    """The counts of an ingest, updated when a batch is committed."""
 
     def __init__(self, topics: Iterable[str]) -> None:
         self.registry = new_registry()
         self._records = self._counter(
             "records",
-            "Records of the sources by outcome: ingested; left_out, of which no `when` holds; tombstone; refused, a dead letter.",
+            "Records of the sources by outcome: ingested; left_out (no `when` holds); tombstone; refused (a dead letter).",
             "topic",
             "outcome",
         )
@@ -44,68 +44,76 @@ class Counts(Collector):
             registry=self.registry,
         )  # fmt: skip
         for topic in topics:
-            for outcome in OUTCOMES:
+            for outcome in Outcome:
                 self._records.labels(topic, outcome)
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes: Counter[Outcome] = Counter()
         self.lag: dict[Place, int] = {}
         self.caught_up: dict[Place, bool] | None = None
-        """By partition that is here: whether it was read to its end since it came. None: the group has not said which are."""
+        """For each assigned partition, whether it was read to its end since its assignment; None before the first
+        assignment.
+        """
         self.trouble: str | None = None
-        """What it waits for, in words; None while nothing is wrong."""
+        """A sentence that says what the ingest is waiting for; None while nothing is wrong."""
         self.registry.register(self)
 
     def _counter(self, name: str, text: str, *labels: str) -> prometheus_client.Counter:
         return prometheus_client.Counter(f"tierstream_ingest_{name}", text, labels, registry=self.registry)
 
-    def written(self, items: list[Item], seconds: float) -> None:
-        """A batch is committed."""
+    def count_batch(self, items: list[MappedRecord], seconds: float) -> None:
+        """Count a batch that was committed."""
         outcomes = Counter((item.record.topic, item.outcome) for item in items)
         for (topic, outcome), count in outcomes.items():
             self._records.labels(topic, outcome).inc(count)
             self.outcomes[outcome] += count
-        for topic, count in Counter(one.topic for item in items for one in item.made).items():
+        for topic, count in Counter(one.topic for item in items for one in item.events).items():
             self._events.labels(topic).inc(count)
         self._batch_records.observe(len(items))
         self._batch_seconds.observe(seconds)
 
-    def note_caught_up(self, is_drained: Callable[[Place], bool]) -> None:
-        """Some partitions may have been read to their ends, with all of it written."""
-        for place, is_caught_up in (self.caught_up or {}).items():
-            if not is_caught_up and is_drained(place):
-                self.caught_up[place] = True  # type: ignore[index]
+    def update_caught_up(self, is_drained: Callable[[Place], bool]) -> None:
+        """Mark the partitions that were read to their ends, with all their records written."""
+        if self.caught_up is not None:
+            for place, is_caught_up in self.caught_up.items():
+                if not is_caught_up and is_drained(place):
+                    self.caught_up[place] = True
 
-    def interrupted(self) -> None:
-        """A batch was given up."""
+    def count_interruption(self) -> None:
+        """Count a batch that was given up."""
         self._interruptions.inc()
 
     def is_ready(self) -> bool:
-        """Whether all partitions that are here were read to their ends at least once; one may have none, as a spare."""
+        """Whether all assigned partitions were read to their ends at least once; a spare process has no partitions."""
         return self.trouble is None and self.caught_up is not None and all(self.caught_up.values())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """How it stands now."""
+        """The gauges, as of now."""
         ready = GaugeMetricFamily("tierstream_ingest_ready", "As /readyz says.")
         ready.add_metric([], self.is_ready())
         lag = GaugeMetricFamily(
-            "tierstream_ingest_lag_records", "Offsets from what was committed to a source's end, as last told.",
+            "tierstream_ingest_lag_records", "Offsets from what was committed to a source's end, as last reported.",
             labels=("topic", "partition"),
         )  # fmt: skip
         for (topic, partition), behind in sorted(self.lag.items()):
             lag.add_metric([topic, str(partition)], behind)
         yield from (ready, lag)
 
-    def in_words(self) -> str:
-        """What was done.
+    def as_text(self) -> str:
+        """The counts of all outcomes, as text.
 
-        >>> Counts(["shop.orders"]).in_words()
+        >>> Counts(["shop.orders"]).as_text()
         '0 ingested, 0 left out, 0 tombstones, 0 refused'
         """
-        names = {"ingested": "ingested", "left_out": "left out", "tombstone": "tombstones", "refused": "refused"}
+        names = {
+            Outcome.INGESTED: "ingested",
+            Outcome.LEFT_OUT: "left out",
+            Outcome.TOMBSTONE: "tombstones",
+            Outcome.REFUSED: "refused",
+        }
         return ", ".join(f"{self.outcomes[outcome]:,} {words}" for outcome, words in names.items())
 
 
 def serve_pages(counts: Counts, host: str, port: int) -> ThreadingHTTPServer:
-    """/healthz, /readyz, /stats and /metrics, from a thread of their own. Raises SettingsError."""
+    """Serve /healthz, /readyz, /stats and /metrics from a thread. Raises SettingsError."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -129,7 +137,7 @@ def serve_pages(counts: Counts, host: str, port: int) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Who looks is not told in the log."""
+            """Requests are not logged."""
 
     try:
         server = ThreadingHTTPServer((host, port), Pages)
@@ -143,7 +151,7 @@ def serve_pages(counts: Counts, host: str, port: int) -> ThreadingHTTPServer:
 
 def _stats(counts: Counts) -> dict[str, Any]:
     return {
-        **{outcome: counts.outcomes[outcome] for outcome in OUTCOMES},
+        **{outcome.value: counts.outcomes[outcome] for outcome in Outcome},
         "ready": counts.is_ready(),
         "trouble": counts.trouble,
         "lag": {f"{topic}/{partition}": behind for (topic, partition), behind in sorted(counts.lag.items())},

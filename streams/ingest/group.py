@@ -1,4 +1,4 @@
-"""What is asked of the broker before an ingest begins: are the topics there, and where does the group begin?"""
+"""What an ingest asks the broker before it begins: whether the topics exist, and at which offsets its group begins."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from models import units
 from streams.broker.librdkafka import reader_options, silent_logger
-from streams.ingest.rows import Incoming
+from streams.ingest.record_rows import SourceRecord
 from streams.ingest.writer import IngestError
 from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
 COORDINATOR_SECONDS: Final = 30.0
-"""How long a broker that was started just now may take until it knows of its groups."""
-COORDINATOR_TO_COME: Final = (
+"""How long a broker that has just started may take until it serves consumer groups."""
+NO_COORDINATOR_YET: Final = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 )
-MEMBERS_THERE: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+GROUP_HAS_MEMBERS: Final = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
 
 
 @contextmanager
@@ -47,20 +47,21 @@ def _consumer(settings: Settings, group: str, options: dict[str, Any] | None = N
             ) from None
 
 
-def note_beginning(settings: Settings, group: str, topics: Collection[str], since: str) -> None:
-    """Have a group that has been nowhere in a topic begin where it shall. Raises IngestError.
+def commit_start_offsets(settings: Settings, group: str, topics: Collection[str], since: str) -> None:
+    """Commit the offsets at which a group begins in topics for which it has committed none. Raises IngestError.
 
-    Before it joins: the broker refuses this to who is no member once another is, who has done the same then.
-    A partition that is added to a topic later is read from its beginning. As a beginning is there before any transaction, one
-    that a dead process left open does not matter here, and is not waited for.
+    This is done before joining the group. Once the group has a member, the broker accepts commits only from members; in
+    that case the member has done the same, so the refusal is ignored. A partition that is added to a topic later is
+    read from its beginning. Transactions that a dead process left open do not matter for a beginning, so they are not
+    waited for.
     """
     with _consumer(settings, group, {"isolation.level": "read_uncommitted"}) as consumer:
         for topic in topics:
-            _note_beginning(consumer, _places(consumer, settings, topic), since)
+            _commit_start_offsets(consumer, _places(consumer, settings, topic), since)
 
 
 def _has_no_coordinator(error: BaseException) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() in COORDINATOR_TO_COME
+    return isinstance(error, KafkaException) and error.args[0].code() in NO_COORDINATOR_YET
 
 
 @retry(
@@ -69,18 +70,18 @@ def _has_no_coordinator(error: BaseException) -> bool:
     wait=wait_fixed(0.2),
     reraise=True,
 )
-def _note_beginning(consumer: Any, places: Sequence[Any], since: str) -> None:
+def _commit_start_offsets(consumer: Any, places: Sequence[Any], since: str) -> None:
     known = consumer.committed(list(places), timeout=PATIENCE_SECONDS)
     if any(one.offset != OFFSET_INVALID for one in known):
         return
     try:
         consumer.commit(offsets=_beginnings(consumer, places, since), asynchronous=False)
     except KafkaException as error:
-        if error.args[0].code() not in MEMBERS_THERE:
+        if error.args[0].code() not in GROUP_HAS_MEMBERS:
             raise
 
 
-def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incoming]:
+def sample(settings: Settings, topic: str, count: int, since: str) -> list[SourceRecord]:
     """Some records of a topic: the first from a time or the beginning on; with `now` the latest. Raises IngestError."""
     with _consumer(settings, f"tierstream-check-{uuid.uuid4()}") as consumer:
         places = _places(consumer, settings, topic)
@@ -91,7 +92,7 @@ def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incom
         else:
             places = _beginnings(consumer, places, since)
         consumer.assign(places)
-        found: list[Incoming] = []
+        found: list[SourceRecord] = []
         left = {one.partition: count for one in places}
         while left:
             message = consumer.poll(PATIENCE_SECONDS)
@@ -103,7 +104,7 @@ def sample(settings: Settings, topic: str, count: int, since: str) -> list[Incom
             if number not in left:
                 continue
             if error is None:
-                found.append(Incoming.of(message))
+                found.append(SourceRecord.of(message))
                 left[number] -= 1
             if error is not None or not left[number]:
                 del left[number]
@@ -122,7 +123,7 @@ def _places(consumer: Any, settings: Settings, topic: str) -> list[Any]:
 
 
 def _beginnings(consumer: Any, places: Sequence[Any], since: str) -> list[Any]:
-    """Where each partition begins, as an offset that can be committed."""
+    """For each partition the offset to begin at, which can be committed."""
     found = []
     at = {} if since in ("beginning", "now") else _offsets_at(consumer, places, units.parse_time(since))
     for one in places:
@@ -133,11 +134,11 @@ def _beginnings(consumer: Any, places: Sequence[Any], since: str) -> list[Any]:
 
 
 def _offsets_at(consumer: Any, places: Sequence[Any], at_ms: int) -> dict[int, int]:
-    """Per partition the first offset whose record is not earlier; none where all are."""
-    asked = [TopicPartition(one.topic, one.partition, at_ms) for one in places]
-    answered = consumer.offsets_for_times(asked, timeout=PATIENCE_SECONDS)
+    """For each partition the offset of the first record at `at_ms` or later, if there is one."""
+    times = [TopicPartition(one.topic, one.partition, at_ms) for one in places]
+    found = consumer.offsets_for_times(times, timeout=PATIENCE_SECONDS)
     return {
         one.partition: one.offset
-        for one in answered
+        for one in found
         if one.offset not in (OFFSET_BEGINNING, OFFSET_END) and one.offset >= 0
     }

@@ -1,4 +1,6 @@
-"""Protobuf records by a schema's text: compiled by protoc itself when it is first met, so that any registry will do."""
+"""Reads Protobuf records by the text of their schema. protoc compiles a schema at its first use, so any registry will
+do.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,16 @@ from typing import Any, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from google.type import money_pb2
 
-from streams.ingest.rows import HEAD_BYTES, Read
+from streams.ingest.record_rows import HEAD_BYTES, Read
 
 NAME: Final = "record.proto"
 COMPILE_SECONDS: Final = 60
 
 
 def protobuf_reader(text: str, references: Mapping[str, str]) -> Read:
-    """What reads the messages of a schema. Raises ValueError if it is none."""
+    """A function that reads the messages of a schema. Raises ValueError if the schema is invalid."""
     pool = descriptor_pool.DescriptorPool()
-    for file in compiled(text, references).file:
+    for file in compile_schema(text, references).file:
         pool.Add(file)
     described = pool.FindFileByName(NAME)
     messages: dict[bytes, Any] = {}
@@ -40,7 +42,7 @@ def protobuf_reader(text: str, references: Mapping[str, str]) -> Read:
         return json_format.MessageToDict(
             message.FromString(value[begins:]),
             preserving_proto_field_name=True,
-            # What is 0, false or empty is not sent, and is meant all the same.
+            # Values that are 0, false or empty are not sent, but they are values.
             always_print_fields_with_no_presence=True,
         )
 
@@ -48,10 +50,10 @@ def protobuf_reader(text: str, references: Mapping[str, str]) -> Read:
 
 
 def _message_path(value: bytes) -> tuple[list[int], int]:
-    """Which message of the schema it is, as numbers from the outermost inwards; and where the message begins."""
+    """The message type within the schema, as numbers from the outermost inwards; and where the message begins."""
     count, place = _varint(value, HEAD_BYTES)
     if count == 0:
-        return [0], place  # short for [0], which most are
+        return [0], place  # an abbreviation of [0], the most frequent path
     path = []
     for _ in range(count):
         number, place = _varint(value, place)
@@ -71,8 +73,8 @@ def _varint(value: bytes, place: int) -> tuple[int, int]:
         shift += 7
 
 
-def compiled(text: str, references: Mapping[str, str]) -> descriptor_pb2.FileDescriptorSet:
-    """A schema, as the file NAME, and what it refers to. Raises ValueError."""
+def compile_schema(text: str, references: Mapping[str, str]) -> descriptor_pb2.FileDescriptorSet:
+    """The compiled schema, as the file NAME, with the schemas that it refers to. Raises ValueError."""
     with TemporaryDirectory(prefix="tierstream-") as folder, as_file(files("grpc_tools") / "_proto") as own:
         root = Path(folder)
         for name, content in {**references, NAME: text}.items():
@@ -81,7 +83,7 @@ def compiled(text: str, references: Mapping[str, str]) -> descriptor_pb2.FileDes
                 raise ValueError(f"it refers to {name!r}, which is no name of a file")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, "utf-8")
-        # In a process of its own: protoc writes what it has to say to standard error.
+        # In a separate process, because protoc writes its messages to standard error.
         done = subprocess.run(  # noqa: S603
             [
                 sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", f"-I{own}", f"-I{_googleapis()}",
@@ -95,5 +97,5 @@ def compiled(text: str, references: Mapping[str, str]) -> descriptor_pb2.FileDes
 
 
 def _googleapis() -> Path:
-    """Where google/type/money.proto and their like are."""
+    """The folder of google/type/money.proto and the other files of googleapis."""
     return Path(money_pb2.__file__).parent.parent.parent

@@ -1,4 +1,4 @@
-"""Run an ingest from start to a clean stop: as a process of its own, or beside a worker."""
+"""Runs an ingest from its start to a clean stop: as the main process, or in a process beside a worker."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Final
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.engine.gc_tuning import collect_rarely
 from streams.ingest.counts import Counts, serve_pages
-from streams.ingest.group import note_beginning
+from streams.ingest.group import commit_start_offsets
 from streams.ingest.pipeline import Ingest, log
-from streams.ingest.registry import Schemas
+from streams.ingest.schema_registry import Schemas
 from streams.ingest.sources import find_sources
 from streams.ingest.writer import IngestError
 from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
@@ -29,27 +29,27 @@ LOOK_SECONDS: Final = 0.5
 
 
 class IngestEnded(RuntimeError):
-    """The ingest beside a worker ended by itself."""
+    """The ingest beside a worker ended without being asked to."""
 
 
 def run_ingest(settings: Settings, given: IngestSettings, registry: RegistrySettings) -> int:
-    """Carry until a signal or a failure; returns the exit status."""
+    """Ingest until a signal or a failure; returns the exit status."""
     set_up_logging(settings)
     collect_rarely()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    return _carry(settings, given, registry, stop.is_set)
+    return _ingest(settings, given, registry, stop.is_set)
 
 
-def _carry(settings: Settings, given: IngestSettings, registry: RegistrySettings, is_over: Callable[[], bool]) -> int:
+def _ingest(settings: Settings, given: IngestSettings, registry: RegistrySettings, is_over: Callable[[], bool]) -> int:
     group = given.group or f"{settings.app_id}-ingest"
     try:
         sources = find_sources(given.sources.split(), settings)
         schemas = Schemas(registry)
         if settings.create_topics:
             create_topics(settings, topics_of(settings))
-        note_beginning(settings, group, list(sources), given.since)
+        commit_start_offsets(settings, group, list(sources), given.since)
         counts = Counts(sources)
         pages = serve_pages(counts, settings.web_host, given.web_port) if given.web_port else None
         try:
@@ -64,7 +64,7 @@ def _carry(settings: Settings, given: IngestSettings, registry: RegistrySettings
     except (IngestError, TopicsError) as error:
         log_final_error(settings, str(error))
         return FAILED
-    log.info("stopped: %s", counts.in_words())
+    log.info("stopped: %s", counts.as_text())
     return 0
 
 
@@ -73,13 +73,14 @@ def _carry(settings: Settings, given: IngestSettings, registry: RegistrySettings
 def ingest_beside(
     settings: Settings, given: IngestSettings, registry: RegistrySettings, on_end: Callable[[Exception], None]
 ) -> Iterator[None]:
-    """An ingest in a process of its own, since it would share its one processor with the fold. It ends with this one.
+    """Run an ingest in a child process, because in this one it would share the processor with the fold.
 
-    If it ends by itself, `on_end` is told, from another thread. Raises SettingsError or LogError for what can be seen before.
+    The child ends with this process. If it ends earlier, `on_end` is called from another thread. Raises SettingsError
+    or LogError for mistakes that can be found before the start.
     """
     find_sources(given.sources.split(), settings)
     Schemas(registry)
-    # A new interpreter: one that was forked from a process with threads is good for nothing.
+    # A new interpreter: a process with threads can't be forked safely.
     process = multiprocessing.get_context("spawn").Process(
         target=_run_beside, args=(settings, given, registry), name="ingest", daemon=True
     )
@@ -89,7 +90,9 @@ def ingest_beside(
     def watch() -> None:
         process.join()
         if not stopping.is_set():
-            on_end(IngestEnded(f"the ingest beside it ended with status {process.exitcode}; its last line says why"))
+            on_end(
+                IngestEnded(f"the ingest beside it ended with status {process.exitcode}; its last log line says why")
+            )
 
     watching = threading.Thread(target=watch, name="ingest", daemon=True)
     watching.start()
@@ -100,11 +103,11 @@ def ingest_beside(
         process.terminate()
         process.join(STOP_SECONDS)
         if process.is_alive():
-            process.kill()  # what it did not commit is done again
+            process.kill()  # what it did not commit is ingested again
 
 
 def _run_beside(settings: Settings, given: IngestSettings, registry: RegistrySettings) -> None:
-    """In the process beside a worker, which ends when the worker does, however that was."""
+    """The main function of the child process. It ends when the worker ends, however that happens."""
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:

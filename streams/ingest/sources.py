@@ -1,17 +1,17 @@
-"""Which topics are ingested, each with its mapping: `shop.orders=orders.toml`."""
+"""Parses the topics to ingest and their mappings, as in `shop.orders=orders.toml`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streams.ingest.mapped import Source
+from streams.ingest.record_mapping import Source
 from streams.settings import Settings, SettingsError
 from streams.sources.mapping import Mapping
 from streams.topics import topics_of
 
 
 def find_sources(given: Iterable[str], settings: Settings) -> dict[str, Source]:
-    """The sources by topic. Raises SettingsError or LogError."""
+    """The sources, by topic. Raises SettingsError or LogError."""
     own = {topic.name for topic in topics_of(settings)}
     found: dict[str, Source] = {}
     for one in given:
@@ -22,8 +22,8 @@ def find_sources(given: Iterable[str], settings: Settings) -> dict[str, Source]:
             raise SettingsError(f"{topic} is given twice; one mapping may have several [[events]]")
         if topic in own:
             raise SettingsError(
-                f"{topic} is a topic of this installation, which would feed itself; "
-                "if it is somebody else's, set TIERSTREAM_TOPIC_PREFIX to name your own differently"
+                f"{topic} is a topic of this installation, so the ingest would read what it writes; "
+                "if the topic is another system's, set TIERSTREAM_TOPIC_PREFIX to name your own differently"
             )
         mapping = Mapping.named(name)
         if mapping.file.join_rows:

@@ -13,11 +13,11 @@ tables need the packages of the extra `notebook`, and only when one is asked for
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from streams.library.frames import MissingPackageError
-from streams.library.replayed import DeadLetter, Records, Replayed, Story, replay
+from streams.library.dataframes import MissingPackageError
+from streams.library.replay_result import DeadLetter, Records, Replayed, Story, replay
 
 if TYPE_CHECKING:
-    from streams.library.compared import Compared, compare
+    from streams.library.comparison_result import Compared, compare
 
 __all__ = ["Compared", "DeadLetter", "MissingPackageError", "Records", "Replayed", "Story", "compare", "replay"]
 
@@ -25,5 +25,5 @@ __all__ = ["Compared", "DeadLetter", "MissingPackageError", "Records", "Replayed
 def __getattr__(name: str) -> Any:
     """The comparison is imported when it is asked for: it needs NumPy and SciPy, which a replay does not."""
     if name in ("Compared", "compare"):
-        return getattr(import_module("streams.library.compared"), name)
+        return getattr(import_module("streams.library.comparison_result"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
-"""Bodies as columns: which there are, of which kind, and how to get their values; all of it read off the classes of the bodies.
+"""The columns of a table of bodies: their names, types and values, derived from the classes of the bodies.
 
-A part of a body is flattened (`after.tier` is `after_tier`), a list stays one, of structs. Where a topic carries several bodies the
-columns are those of all, empty where a body has no such field. Times are in UTC, money is decimal, durations are durations.
+Nested fields are flattened (`after.tier` becomes `after_tier`); a list stays a list of structs. If a topic carries
+several kinds of bodies, the table has the columns of all of them, empty where a body has no such field. Times are in
+UTC, money is decimal, durations are durations.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from msgspec import UNSET, Struct
 from models import contracts, units
 from models.customer import BASE_LEVEL
 from models.policy import Policy
-from streams.library.frames import package
+from streams.library.dataframes import require_package
 
 MONEY_DIGITS: Final = 38
 REPEATED: Final = ("policy", "currency", "main_cause", "region", "category", "segment")
-"""Texts of which few are different."""
+"""Texts with few distinct values, which are stored as dictionaries."""
 _PART_OF_DURATION: Final = re.compile(r"\d+[a-z]+")
 _DURATION: Final = mi.type_info(contracts.Duration)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name, where its values are in a body, and of which kind they are."""
+    """A column of a table: its name, the path of its value in a body, and the type of the value."""
 
     name: str
     path: tuple[str, ...]
@@ -36,7 +37,7 @@ class Column:
     is_nullable: bool
 
     def values(self, bodies: Iterable[Struct]) -> Iterator[Any]:
-        """Its value in each body."""
+        """The value of the column in each body."""
         convert = _conversion(self.kind)
         for body in bodies:
             value: Any = body
@@ -45,7 +46,7 @@ class Column:
             yield None if value is None or value is UNSET else convert(value)
 
     def categories(self, policy: Policy) -> tuple[Sequence[str], bool] | None:
-        """The values that it may have, if they are known beforehand, and whether they have an order."""
+        """The values that the column may have, if they are known, and whether these are ordered."""
         last = self.path[-1].rstrip("_")
         if last == "tier":
             return policy.ladder.tier_names, True
@@ -88,7 +89,7 @@ def _flattened(
 
 
 def _stripped(kind: mi.Type) -> tuple[mi.Type, bool]:
-    """A kind without what is only said about it, and whether it may be null. Of several kinds a text is made."""
+    """A type without its metadata, and whether it may be null. A union of several types becomes text."""
     if isinstance(kind, mi.Metadata) and kind != _DURATION:
         return _stripped(kind.type)
     if not isinstance(kind, mi.UnionType):
@@ -98,14 +99,14 @@ def _stripped(kind: mi.Type) -> tuple[mi.Type, bool]:
 
 
 def _either(kind: mi.Type, other: mi.Type) -> mi.Type:
-    """The kind of a column that two bodies have: of two lists of values the values of both."""
+    """The type of a column that two bodies have; of two enumerations it has the values of both."""
     if isinstance(kind, mi.LiteralType) and isinstance(other, mi.LiteralType):
         return mi.LiteralType((*kind.values, *(one for one in other.values if one not in kind.values)))
     return kind
 
 
 def _conversion(kind: mi.Type) -> Callable[[Any], Any]:
-    """What makes a value of a kind one that Arrow takes."""
+    """A function that converts a value of a type to one that Arrow accepts."""
     kind, _ = _stripped(kind)
     if kind == _DURATION:
         return _duration_ms
@@ -125,19 +126,19 @@ def _conversion(kind: mi.Type) -> Callable[[Any], Any]:
     return str if isinstance(kind, mi.StrType) else lambda value: value
 
 
-def _duration_ms(written: str) -> int:
+def _duration_ms(text: str) -> int:
     """Milliseconds of a duration as bodies have it, in one unit or several.
 
     >>> _duration_ms("1d2ms")
     86400002
     """
-    return sum(map(units.parse_duration, _PART_OF_DURATION.findall(written)))
+    return sum(map(units.parse_duration, _PART_OF_DURATION.findall(text)))
 
 
 # ---------------------------------------------------------------- Arrow
 def arrow_schema(bodies: Iterable[type[Struct]], policy: Policy) -> Any:
     """The Arrow schema of a table of bodies."""
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     return pa.schema(
         [pa.field(one.name, _column_kind(one, policy), nullable=one.is_nullable) for one in columns_of(bodies)]
     )
@@ -145,7 +146,7 @@ def arrow_schema(bodies: Iterable[type[Struct]], policy: Policy) -> Any:
 
 def arrow_table(bodies: Iterable[type[Struct]], rows: Iterable[Struct], policy: Policy) -> Any:
     """Bodies of these classes as an Arrow table."""
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     several, columns = list(rows), columns_of(bodies)
     schema = arrow_schema(bodies, policy)
     arrays = []
@@ -163,7 +164,7 @@ def arrow_table(bodies: Iterable[type[Struct]], rows: Iterable[Struct], policy: 
 
 
 def _column_kind(column: Column, policy: Policy) -> Any:
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     known = column.categories(policy)
     if known is not None or column.path[-1] in REPEATED:
         return pa.dictionary(pa.int32(), pa.string(), ordered=known is not None and known[1])
@@ -171,7 +172,7 @@ def _column_kind(column: Column, policy: Policy) -> Any:
 
 
 def _arrow_kind(kind: mi.Type, policy: Policy) -> Any:
-    pa = package("pyarrow")
+    pa = require_package("pyarrow")
     kind, _ = _stripped(kind)
     if kind == _DURATION:
         return pa.duration("ms")

@@ -1,6 +1,7 @@
-"""Charts as SVG, drawn on the server: sizes in a view box, colours by class (static/pages.css), so that they follow the theme.
+"""Charts as SVG, drawn on the server: sizes are in a view box, colours are classes (static/pages.css), so charts follow
+the theme.
 
-What a chart says is also in its title or in a table beside it, for who does not see it.
+The content of a chart is also in its title or in a table beside it, for screen readers.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ SANKEY_GAP: Final = 14
 NAME_HEIGHT: Final = 13
 LEAST_SIZE: Final = 3.0
 TICKS: Final = 6
-CURVES: Final = 5
-"""Colours of curves."""
+CURVE_COLOURS: Final = 5
+"""The number of colours for curves."""
 
 
-class Line(NamedTuple):
-    """A horizontal line across a chart: a threshold."""
+class Threshold(NamedTuple):
+    """A threshold, drawn as a horizontal line across a chart."""
 
     value: float
     name: str
 
 
 class Mark(NamedTuple):
-    """Something that happened at an instant."""
+    """An event at an instant."""
 
     at_ms: int
     kind: str
-    """The class that it is drawn with: complaint, tier, alert."""
+    """The class with which it is drawn: complaint, tier, alert."""
     text: str
 
 
@@ -49,9 +50,9 @@ class Point(NamedTuple):
 
 
 def timeline(
-    risk: Sequence[Point], spend: Sequence[Point], lines: Sequence[Line], marks: Sequence[Mark], title: str
+    risk: Sequence[Point], spend: Sequence[Point], thresholds: Sequence[Threshold], marks: Sequence[Mark], title: str
 ) -> Markup:
-    """Probability (0 to 1) as a line with its thresholds, purchases as bars from below, and what happened as marks."""
+    """Probability (0 to 1) as a curve with its thresholds, purchases as bars, and other events as marks."""
     if not risk:
         return Markup("")
     first_ms, last_ms = risk[0].at_ms, max(risk[-1].at_ms, risk[0].at_ms + 1)
@@ -76,10 +77,10 @@ def timeline(
                 f'<rect class="spend" x="{x(one.at_ms) - 2:.1f}" y="{y(0) - height:.1f}" width="4" height="{height:.1f}"/>'
             )
     free = 0.0
-    for line in sorted(lines, key=lambda one: -one.value):
-        parts.append(_line("threshold", LEFT, y(line.value), WIDTH - RIGHT, y(line.value)))
-        free = max(free + NAME_HEIGHT, y(line.value) + NAME_HEIGHT - 2)
-        parts.append(_text("threshold-name", LEFT + 4, free, line.name, "start"))
+    for threshold in sorted(thresholds, key=lambda one: -one.value):
+        parts.append(_line("threshold", LEFT, y(threshold.value), WIDTH - RIGHT, y(threshold.value)))
+        free = max(free + NAME_HEIGHT, y(threshold.value) + NAME_HEIGHT - 2)
+        parts.append(_text("threshold-name", LEFT + 4, free, threshold.name, "start"))
     path = " ".join(f"{'L' if number else 'M'}{x(one.at_ms):.1f} {y(one.value):.1f}" for number, one in enumerate(risk))
     parts.append(f'<path class="risk" d="{path}"/>')
     for mark in marks:
@@ -89,7 +90,7 @@ def timeline(
                 f"{_line('stem', x(mark.at_ms), TOP, x(mark.at_ms), y(0))}"
                 f'<circle cx="{x(mark.at_ms):.1f}" cy="{TOP + 4}" r="4"/></g>'
             )
-    last = WIDTH - RIGHT  # where the slider finds it; it is moved between `data-left` and `data-right`
+    last = WIDTH - RIGHT  # the page's slider moves the cursor between `data-left` and `data-right`
     parts.append(
         f'<line class="cursor" x1="{last}" x2="{last}" y1="{TOP}" y2="{y(0):.1f}" data-left="{LEFT}" data-right="{last}"/>'
     )
@@ -97,7 +98,9 @@ def timeline(
 
 
 def signed_bar(value: float, largest: float) -> Markup:
-    """One contribution: to the right what raises the risk, to the left what lowers it. `largest` fills half of it."""
+    """A contribution as a bar: to the right if it raises the risk, to the left if it lowers it. `largest` fills one
+    half.
+    """
     middle = BAR_WIDTH / 2
     length = middle * min(abs(value) / largest, 1.0) if largest else 0.0
     x, kind = (middle, "raises") if value >= 0 else (middle - length, "lowers")
@@ -113,11 +116,12 @@ def sankey(
     before: Sequence[str],
     after: Sequence[str],
     title: str,
-    way: Callable[[str, str], int] | None = None,
+    direction: Callable[[str, str], int] | None = None,
 ) -> Markup:
-    """Who went from where (left) to where (right), in the order of the nodes from above.
+    """The moves of customers from nodes on the left to nodes on the right; `before` and `after` are the nodes from the
+    top.
 
-    `way` tells whether a move is one up (1), down (-1) or neither; without it, it is by the one order of both sides.
+    `direction` says whether a move is up (1), down (-1) or neither (0); without it, the order of `before` decides.
     """
     flows = {move: size for move, size in flows.items() if size > 0}
     total = sum(flows.values())
@@ -133,7 +137,7 @@ def sankey(
     left, right = WIDTH * 0.2, WIDTH * 0.8
 
     def stacked(side: int) -> dict[str, tuple[float, float]]:
-        """Per node where it begins, and how high it is."""
+        """The top and the height of each node."""
         found, y = {}, float(TOP)
         for name in present[side]:
             size = sum(value for move, value in flows.items() if move[side] == name) / total * usable
@@ -151,8 +155,8 @@ def sankey(
         y2 = sides[1][right_name][0] + used[1][right_name] + size / 2
         used[0][left_name] += size
         used[1][right_name] += size
-        if way is not None:
-            sign = way(left_name, right_name)
+        if direction is not None:
+            sign = direction(left_name, right_name)
         else:
             sign = before.index(left_name) - before.index(right_name)
         kind = "up" if sign > 0 else "down" if sign < 0 else "stay"
@@ -174,7 +178,7 @@ def sankey(
 
 
 def columns(dates: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], title: str) -> Markup:
-    """Columns side by side for each date: (class, values) each."""
+    """Columns side by side for each date; `series` are pairs of class and values."""
     most = max([value for _, values in series for value in values], default=0.0)
     if not dates or most <= 0:
         return Markup("")
@@ -202,7 +206,7 @@ def columns(dates: Sequence[str], series: Sequence[tuple[str, Sequence[float]]],
 
 
 def curves(dates: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], title: str) -> Markup:
-    """A line for each name, which is written at its end."""
+    """A curve for each name, which is written at the end of the curve."""
     most = max([value for _, values in series for value in values], default=0.0)
     if len(dates) < 2 or most <= 0:
         return Markup("")
@@ -223,16 +227,16 @@ def curves(dates: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], 
     ranked = sorted(enumerate(series), key=lambda one: -one[1][1][-1])
     for index, (name, values) in ranked:
         path = " ".join(f"{'L' if n else 'M'}{LEFT + step * n:.1f} {y(value):.1f}" for n, value in enumerate(values))
-        parts.append(f'<path class="curve curve-{index % CURVES}" d="{path}"/>')
+        parts.append(f'<path class="curve curve-{index % CURVE_COLOURS}" d="{path}"/>')
         free = max(free + NAME_HEIGHT, y(values[-1]) + 4)
         parts.append(
-            _text(f"name curve-{index % CURVES}", WIDTH - right + 6, free, f"{name} {values[-1]:,.0f}", "start")
+            _text(f"name curve-{index % CURVE_COLOURS}", WIDTH - right + 6, free, f"{name} {values[-1]:,.0f}", "start")
         )
     return Markup("".join(parts) + "</svg>")
 
 
 def _ticks(first_ms: int, last_ms: int) -> list[int]:
-    """Beginnings of months, as many as have room."""
+    """The beginnings of months, at most TICKS of them."""
     months = []
     at = datetime.fromtimestamp(first_ms / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     while (at_ms := int(at.timestamp() * 1000)) <= last_ms:

@@ -1,4 +1,4 @@
-"""Plots and pages that fetch nothing: SVG inside the page, in the page's own colours, for light and dark."""
+"""Self-contained pages with plots: the SVG is inside the page, in the page's colours for light and dark."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from streams.reports.wording import date, number
+from streams.reports.formats import date, number
 
 INK, GRID, GREY = "#010101", "#020202", "#767676"
 COLOURS = {
     INK: "currentColor", GRID: "var(--grid)", GREY: "var(--grey)", "#0072b2": "var(--blue)", "#d55e00": "var(--red)",
     "#009e73": "var(--green)", "#cc79a7": "var(--pink)", "#e69f00": "var(--orange)",
 }  # fmt: skip
-"""What is drawn, of Okabe and Ito's palette, and what the page calls it: there are other tints for dark."""
+"""The colours of the plots (Okabe and Ito's palette) and the page's variables for them, which have other tints in the
+dark.
+"""
 STYLE: dict[Any, Any] = {
     "font.size": 9, "font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "tierstream",
     "text.parse_math": False, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY, "xtick.color": INK,
@@ -38,21 +40,21 @@ class Plot:
     """A plot within the page."""
 
     says: str
-    """For who does not see it."""
+    """The content in a sentence, for screen readers."""
     box: str
-    """Its coordinates."""
+    """Its view box."""
     inside: str
-    """SVG."""
+    """The SVG elements."""
 
 
 class Drawing:
-    """Draws plots whose ids differ."""
+    """Draws plots, with ids that are unique within the page."""
 
     def __init__(self) -> None:
         self.numbers = count(1)
 
     def __call__(self, width: float, height: float, plot: Callable[[Axes], None], says: str = "") -> Plot:
-        """A plot of some inches: its letters are about as large as the page's where it is a phone wide."""
+        """A plot of this size in inches; on a phone its text is about as large as that of the page."""
         figure = Figure(figsize=(width, height), layout="constrained")
         plot(figure.subplots())
         svg = StringIO()
@@ -67,7 +69,7 @@ class Drawing:
 
 
 def swatch(draw: Drawing, style: dict[str, Any]) -> Plot:
-    """A line as it is drawn, for the legend."""
+    """A piece of a curve, for the legend."""
 
     def plot(axes: Axes) -> None:
         axes.plot([0, 1, 2], [0, 0, 0], **style, markevery=[1], clip_on=False, in_layout=False)
@@ -76,10 +78,14 @@ def swatch(draw: Drawing, style: dict[str, Any]) -> Plot:
     return draw(0.5, 0.16, plot)
 
 
-def render(room: str, template: str, values: Callable[[Drawing], dict[str, Any]]) -> str:
-    """A page of a template of this room (a package with a folder `templates`), filled with values whose plots are drawn by what is given; the same values give the same page."""
+def render(package: str, template: str, values: Callable[[Drawing], dict[str, Any]]) -> str:
+    """Render a template of a package; `values` returns its values, and draws their plots with the Drawing that it is
+    given.
+
+    The same values give the same page.
+    """
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(room), PackageLoader("streams.reports")]),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("streams.reports")]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -91,12 +97,12 @@ def render(room: str, template: str, values: Callable[[Drawing], dict[str, Any]]
 
 
 def percent(axes: Axes) -> None:
-    """Shares on both axes."""
+    """Show both axes in percent."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def dates_below(axes: Axes, at_ms: Sequence[int]) -> None:
-    """A few of the instants, written as dates."""
+    """Label the x axis with the dates of a few of the instants."""
     some = [at_ms[int(place)] for place in np.linspace(0, len(at_ms) - 1, min(len(at_ms), MOST_DATES)).round()]
     axes.set_xticks(some, [date(one) for one in some], fontsize=8)

@@ -1,4 +1,6 @@
-"""A log in Kafka: the input topics, whole or in part, to where they end now, and the journal of how they were folded."""
+"""A log in Kafka: the input topics or a part of them, up to their ends at the start, and the journal of how they were
+folded.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL, TABLE, changelog_topic
 
 MESSAGES_A_POLL: Final = 1_000
-ENOUGH: Final = 5_000
-"""Messages waiting of one partition beyond which it is not read on, so that memory stays bounded."""
+MAX_BUFFERED: Final = 5_000
+"""Messages of one partition that may be buffered. Beyond that the partition is paused, so that memory stays bounded."""
 POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 15.0
 
 
 class KafkaLog:
-    """Every partition of the input topics, each a stream of its own. No group, no commits: it only reads."""
+    """Every partition of the input topics as a stream. It joins no consumer group and commits nothing."""
 
     def __init__(self, settings: Settings, span: Span = WHOLE) -> None:
         self.span = span
@@ -41,7 +43,7 @@ class KafkaLog:
         self.files: dict[int, str] = {}
 
     def identity(self) -> list[dict[str, Any]]:
-        """A topic goes on: what can be taken up later is for files."""
+        """A topic keeps growing, so it has no identity that a later run could check. Raises LogError."""
         raise LogError(f"{self.name}: --sort-folder and --checkpoint are for files; a topic is not the same later on")
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
@@ -51,7 +53,7 @@ class KafkaLog:
         return [self.records(name, number, decoder, on_bytes) for name in names for number in self.partitions(name)]
 
     def begin(self, names: Iterable[str]) -> None:
-        """Make ready to read topics. Raises LogError if the broker or a topic does not answer."""
+        """Find the ends of topics and begin to read them. Raises LogError if the broker or a topic does not answer."""
         try:
             self._find_ends(names)
         except KafkaException as error:
@@ -60,11 +62,11 @@ class KafkaLog:
 
     @property
     def app_id(self) -> str:
-        """Whose table and journal it reads."""
+        """The app id whose table and journal are read."""
         return self._settings.table_app_id
 
     def topic(self, name: str) -> str:
-        """A topic's name on the broker, the changelog's too."""
+        """The name of a topic on the broker; also that of the changelog."""
         return changelog_topic(self._settings) if name == TABLE else self._settings.topic(name)
 
     def partitions(self, name: str) -> list[int]:
@@ -74,10 +76,10 @@ class KafkaLog:
     def messages(self, name: str, number: int) -> Iterator[Any]:
         """The records of a topic's partition as librdkafka gives them."""
         tp = (self.topic(name), number)
-        waiting = self._waiting[tp]
-        while waiting or self._next[tp] < self._ends[tp]:
-            if waiting:
-                yield waiting.popleft()
+        buffered = self._waiting[tp]
+        while buffered or self._next[tp] < self._ends[tp]:
+            if buffered:
+                yield buffered.popleft()
             else:
                 self._poll(tp)
 
@@ -91,7 +93,7 @@ class KafkaLog:
             yield Record(name, number, message.offset(), key, value, timestamp_ms, decoded)
 
     def entries(self, number: int) -> Iterator[Entry]:
-        """What the journal says was folded in a partition, batch by batch. Raises JournalError."""
+        """The journal's entries of a partition, one for each batch that was folded. Raises JournalError."""
         topic = self._settings.topic(JOURNAL)
         ours = self._settings.table_app_id.encode()
         messages = (message for message in self.messages(JOURNAL, number) if message.key() == ours)
@@ -116,7 +118,10 @@ class KafkaLog:
                 self._next[tp], self._ends[tp], self._waiting[tp] = first, end, deque()
 
     def _part(self, name: str, tp: tuple[str, int], first: int, end: int) -> tuple[int, int]:
-        """What of a partition, from `first` to before `end`, is to be read. Raises LogError if it is not there any more."""
+        """The offsets of a partition to read: from the first to before the second, within `first` and `end`.
+
+        Raises LogError if the log has been deleted beyond where the span begins.
+        """
         span, number = self.span, tp[1]
         begins, ends = span.from_offsets.of(name, number), span.to_offsets.of(name, number)
         if begins is not None and begins < first:
@@ -131,21 +136,22 @@ class KafkaLog:
         return begins, end if ends is None else max(begins, min(ends, end))
 
     def _offset_at(self, tp: tuple[str, int], at_ms: int, end: int) -> int:
-        """The first offset whose record has a timestamp not before `at_ms`; the end if there is none."""
+        """The first offset whose record has a timestamp of `at_ms` or later; the end if there is none."""
         (found,) = self._consumer.offsets_for_times([TopicPartition(*tp, at_ms)], timeout=PATIENCE_SECONDS)
         if found.error is not None:
             raise LogError(f"{self.name}: {tp[0]}, partition {tp[1]}: {found.error.str()}")
         return end if found.offset < 0 else int(found.offset)
 
     def _poll(self, wanted: tuple[str, int]) -> None:
-        """Read on, at least from `wanted`; partitions of which enough is waiting pause."""
-        full = {tp for tp, waiting in self._waiting.items() if len(waiting) >= ENOUGH} - {wanted}
+        """Read more messages, at least of the partition `wanted`; partitions whose buffers are full are paused."""
+        full = {tp for tp, buffered in self._waiting.items() if len(buffered) >= MAX_BUFFERED} - {wanted}
         if full != self._paused:
             self._consumer.resume([TopicPartition(*tp) for tp in self._paused - full])
             self._consumer.pause([TopicPartition(*tp) for tp in full - self._paused])
             self._paused = full
         deadline = time.monotonic() + PATIENCE_SECONDS
-        # A poll waits until it is full, which at the end of a log it never is; a short one also lets Ctrl-C through.
+        # `consume` waits until it has all messages, which never happens at the end of a log; a short wait also lets
+        # Ctrl-C through.
         while not (messages := self._consumer.consume(MESSAGES_A_POLL, POLL_SECONDS)):
             if time.monotonic() > deadline:
                 raise LogError(f"{self.name}: {wanted[0]}, partition {wanted[1]} does not answer; is the broker well?")
@@ -157,14 +163,14 @@ class KafkaLog:
                     self._waiting[tp].append(message)
                 self._next[tp] = message.offset() + 1
             elif error.code() == confluent_kafka.KafkaError._PARTITION_EOF:
-                # The last offsets of a log may hold no records, as after a transaction.
+                # The last offsets of a log may have no records: a transaction ends with a marker.
                 self._next[tp] = self._ends[tp]
             else:
                 raise LogError(f"{self.name}: {error.str()}")
 
 
 def log_at(url: str, next_offsets: Offsets | None = None) -> KafkaLog:
-    """The log that a URL names, from `next_offsets` on. Raises LogError or SettingsError."""
+    """The log that a URL names, read from `next_offsets` on. Raises LogError or SettingsError."""
     broker, span = parse_kafka_url(url)
     if next_offsets is not None:
         if span.from_ms is not None or span.from_offsets.by_place:
@@ -174,11 +180,11 @@ def log_at(url: str, next_offsets: Offsets | None = None) -> KafkaLog:
 
 
 def log_with_journal(opened: Sequence[Log], until: str | None = None) -> KafkaLog:
-    """The one log with a journal. Raises LogError."""
+    """The log to read by its journal: it has to be the only one, a whole broker, and without an end. Raises LogError."""
     if len(opened) != 1 or not isinstance(opened[0], KafkaLog):
         raise LogError("--journal needs one log, kafka://HOST:PORT: files have no journal")
     if opened[0].span != WHOLE:
-        raise LogError("--journal has all that was folded: leave out what comes after the ? of the URL")
+        raise LogError("--journal replays everything that was folded: leave out what follows the ? of the URL")
     if until is not None:
         raise LogError("--journal ends where the journal ends: leave --until out")
     return opened[0]

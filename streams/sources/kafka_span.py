@@ -11,17 +11,19 @@ from streams.sources.logs import LogError
 from streams.topics import INPUTS
 
 SCHEME: Final = "kafka://"
-QUESTIONS: Final = ("topics", "from", "to", "from-offset", "to-offset")
+PARAMETERS: Final = ("topics", "from", "to", "from-offset", "to-offset")
 _PLACE: Final = re.compile(r"(?:(?:([a-z]+)/)?(\d+):)?(\d+)")
 
 
 class Offsets(NamedTuple):
-    """Offsets by topic and partition; None stands for any."""
+    """Offsets by topic and partition; None stands for any topic or any partition."""
 
     by_place: dict[tuple[str | None, int | None], int]
 
     def of(self, name: str, number: int) -> int | None:
-        """That of a partition: the one that is said most exactly."""
+        """The offset for a partition: the one for its topic and number, else for its number, else for all; None if
+        there is none.
+        """
         places = ((name, number), (None, number), (None, None))
         return next((self.by_place[place] for place in places if place in self.by_place), None)
 
@@ -31,12 +33,12 @@ class Span(NamedTuple):
 
     topics: tuple[str, ...] = INPUTS
     from_ms: int | None = None
-    """By the records' own timestamps, from the first that is not earlier ..."""
+    """Begin with the first record whose timestamp is this or later ..."""
     to_ms: int | None = None
-    """... to the first that is not earlier than this, which is left out."""
+    """... and end before the first record whose timestamp is this or later."""
     from_offsets: Offsets = Offsets({})
     to_offsets: Offsets = Offsets({})
-    """Likewise left out."""
+    """The first offsets that are not read."""
 
 
 WHOLE: Final = Span()
@@ -46,19 +48,19 @@ def parse_kafka_url(url: str) -> tuple[str, Span]:
     """The broker and the part of its topics in a URL. Raises LogError."""
     broker, _, query = url.removeprefix(SCHEME).partition("?")
     try:
-        # A plus is part of a time's offset here, no space.
+        # A plus is part of a UTC offset here, not a space.
         pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=bool(query))
-        asked = dict(pairs)
-        if unknown := next((name for name in asked if name not in QUESTIONS), None):
-            raise ValueError(f"{unknown!r} is not among {', '.join(QUESTIONS)}")
-        if len(asked) < len(pairs):
-            raise ValueError("something is said twice")
+        given = dict(pairs)
+        if unknown := next((name for name in given if name not in PARAMETERS), None):
+            raise ValueError(f"{unknown!r} is not among {', '.join(PARAMETERS)}")
+        if len(given) < len(pairs):
+            raise ValueError("a parameter is given twice")
         span = Span(
-            _topics(asked["topics"]) if "topics" in asked else INPUTS,
-            units.parse_time(asked["from"]) if "from" in asked else None,
-            units.parse_time(asked["to"]) if "to" in asked else None,
-            _offsets(asked.get("from-offset", "")),
-            _offsets(asked.get("to-offset", "")),
+            _topics(given["topics"]) if "topics" in given else INPUTS,
+            units.parse_time(given["from"]) if "from" in given else None,
+            units.parse_time(given["to"]) if "to" in given else None,
+            _offsets(given.get("from-offset", "")),
+            _offsets(given.get("to-offset", "")),
         )
         if span.from_ms is not None and span.to_ms is not None and span.from_ms >= span.to_ms:
             raise ValueError("`from` is not before `to`")

@@ -1,4 +1,6 @@
-"""Event logs as files: JSONL, plain or packed, each line an event body with its topic, or in a file named after it."""
+"""Event logs in JSONL files, plain or compressed. A line is an event body; its topic is a field of the line or in the
+file's name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import msgspec
 
 from models.events import Event, Rejected
 from streams.engine.merge import Record, records_of_lines
-from streams.sources.packed import FAILURES, opened, plain_name
+from streams.sources.compression import READ_ERRORS, open_decompressed, uncompressed_name
 from streams.topics import INPUTS
 
 LINES_AT_ONCE: Final = 1_000
@@ -19,11 +21,11 @@ JSONL: Final = (".jsonl", ".ndjson")
 
 
 class LogError(ValueError):
-    """A log that can't be read; the message names the file and the way to mend it."""
+    """A log that can't be read; the message names the file and what to do."""
 
 
 class Decodes(Protocol):
-    """What makes events of a log's records. It is asked for them in their order, of some ahead."""
+    """A decoder of a log's records. It is called for records in their order, and some records ahead of the fold."""
 
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
@@ -32,31 +34,36 @@ class Decodes(Protocol):
 
 
 class Log(Protocol):
-    """Where events come from."""
+    """A source of events: a file, several files sorted into one, or the topics of a broker."""
 
     @property
     def bytes(self) -> int | None:
-        """How much there is to read, as it lies there; None if that is not known."""
+        """How many bytes there are to read, on disk; None if that is not known."""
 
     @property
     def files(self) -> dict[int, str]:
-        """The names of its files, by what stands in records for their partition."""
+        """The names of its files, by the `partition` of their records (`file_partition`)."""
 
     def identity(self) -> list[dict[str, Any]]:
-        """What tells whether it is still the same; of each file its `path` and more. Raises LogError if nothing does."""
+        """What a later run compares to see whether the log is unchanged: for each file its `path` and more.
+
+        Raises LogError if the log has no such identity.
+        """
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
-        """Streams of records, each in its own order; `on_bytes` is told how much was read. Raises LogError."""
+        """Streams of records, each in its own order; `on_bytes` is called with the number of bytes read. Raises
+        LogError.
+        """
 
 
 def file_identity(path: Path, mapping: str = "") -> list[dict[str, Any]]:
-    """What tells whether a file, read in some way, is still the same."""
+    """What a later run compares to see whether a file, and the mapping it is read with, are unchanged."""
     status = path.stat()
     return [{"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "mapping": mapping}]
 
 
 def file_partition(number: int) -> int:
-    """What stands for a log's file, by its number from 0, where records of a broker have their partition.
+    """The `partition` of the records of a file, by the file's number from 0: negative, so that it is none of a broker.
 
     >>> file_partition(0), file_partition(1)
     (-1, -2)
@@ -72,23 +79,25 @@ _topic_of_line = msgspec.json.Decoder(_Topic).decode
 
 
 class LogFile:
-    """One file of a log, read line by line. A line's number, from 1, is its offset. Raises LogError if it can't be read."""
+    """A JSONL file as a log. The offset of a record is its line number, from 1. Raises LogError if the file can't be
+    read.
+    """
 
     def __init__(self, path: Path, number: int = 0) -> None:
         self.path = path
         self.partition = file_partition(number)
         self.files = {self.partition: path.name}
-        stem = plain_name(path)
+        stem = uncompressed_name(path)
         for ending in JSONL:
             stem = stem.removesuffix(ending)
         self.topic = next((topic for topic in INPUTS if stem == topic or stem.endswith(f"-{topic}")), None)
         try:
             self.bytes: int | None = path.stat().st_size
-            with opened(path):
+            with open_decompressed(path):
                 pass
         except OSError as error:
             raise LogError(
-                f"{self.path}: {error.strerror or error}; give a JSONL file, plain or packed (.gz, .zst)"
+                f"{self.path}: {error.strerror or error}; give a JSONL file, plain or compressed (.gz, .zst)"
             ) from None
 
     def identity(self) -> list[dict[str, Any]]:
@@ -96,30 +105,30 @@ class LogFile:
         return file_identity(self.path)
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
-        """The file is one stream of records: its lines, decoded. Empty lines are skipped."""
+        """One stream: the lines of the file, decoded. Empty lines are skipped."""
         return [self._records(decoder, on_bytes)]
 
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
         number = read = 0
         try:
-            with opened(self.path) as (lines, file):
+            with open_decompressed(self.path) as (lines, file):
                 while True:
                     found: list[bytes] = []
                     try:
                         found.extend(islice(lines, LINES_AT_ONCE))
                     finally:
-                        # Lines that were read before a failure come before it.
+                        # The lines that were read before a failure are still delivered.
                         yield from self._decoded(found, number + 1, decoder)
                         number += len(found)
                     if not found:
                         return
                     on_bytes(file.tell() - read)
                     read = file.tell()
-        except FAILURES as error:
+        except READ_ERRORS as error:
             raise LogError(f"{self.path}, after line {number}: {error}; is it a whole file?") from None
 
     def _decoded(self, lines: list[bytes], number: int, decoder: Decodes) -> list[Record]:
-        """Lines, the first of which has this number, decoded; empty ones are left out."""
+        """Lines as records, empty lines left out; `number` is the number of the first line."""
         if self.topic is not None:
             return records_of_lines(lines, number, self.topic, self.partition, decoder.decode)
         values = ((at, line.rstrip(b"\r\n")) for at, line in enumerate(lines, number))

@@ -1,4 +1,4 @@
-"""A log in a form of its own (CSV, Parquet, JSONL with other names), read through a mapping."""
+"""A log in a format of its own (CSV, Parquet, JSONL with other field names), read through a mapping."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from xxhash import xxh3_64_hexdigest
 
 from models.events import Rejected
 from streams.engine.merge import Record
+from streams.sources.file_rows import Rows
 from streams.sources.logs import Decodes, LogError, file_identity, file_partition
 from streams.sources.mapping import AMOUNT, ORIGIN, Mapping
-from streams.sources.tables import Rows
-from streams.sources.written import EXACT, NUMBER
+from streams.sources.value_formats import EXACT, NUMBER
 
-JOINED_BY: Final = ("customer_id", "order_id", "occurred_at", "kind", "currency")
-"""Adjacent rows that agree in these are one purchase."""
+JOIN_FIELDS: Final = ("customer_id", "order_id", "occurred_at", "kind", "currency")
+"""Adjacent rows whose values of these fields are equal are one purchase."""
 
-Made = tuple[int, str, Any, dict[str, Any] | Rejected]
-"""A row's line, the topic, the row, and the body made of it."""
+MappedRow = tuple[int, str, Any, dict[str, Any] | Rejected]
+"""The line of a row, the topic, the row, and the event body that the mapping gives for it."""
 
 
 class MappedLog:
-    """One file, read row by row. The line in which a row begins, or its number, is its offset."""
+    """A file as a log. The offset of a record is the line in which its row begins; in Parquet, the row's number."""
 
     def __init__(
         self,
@@ -44,26 +44,26 @@ class MappedLog:
         try:
             self.bytes: int | None = path.stat().st_size
         except OSError as error:
-            raise LogError(f"{path}: {error.strerror}; give a file that is there") from None
+            raise LogError(f"{path}: {error.strerror}; give a file that exists") from None
 
     def identity(self) -> list[dict[str, Any]]:
-        """The file as it is now, and the mapping."""
+        """The file as it is now, and the mapping that reads it."""
         return file_identity(self.path, xxh3_64_hexdigest(msgspec.json.encode(self.mapping.file)))
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
-        """The file is one stream."""
+        """One stream: the rows of the file."""
         return [self._records(decoder, on_bytes)]
 
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
-        made = self._made(on_bytes)
-        for line, topic, row, body in joined(made) if self.mapping.file.join_rows else made:
+        rows = self._mapped_rows(on_bytes)
+        for line, topic, row, body in join_rows(rows) if self.mapping.file.join_rows else rows:
             if isinstance(body, Rejected):
                 yield Record(topic, self.partition, line, None, as_json(row), None, body)
             else:
                 value = as_json(body)
                 yield Record(topic, self.partition, line, None, value, None, decoder.decode(topic, value))
 
-    def _made(self, on_bytes: Callable[[int], None]) -> Iterator[Made]:
+    def _mapped_rows(self, on_bytes: Callable[[int], None]) -> Iterator[MappedRow]:
         name, mapping = self.path.name, self.mapping
         for line, row in self._rows(self.path, mapping, on_bytes):
             if isinstance(row, Rejected):
@@ -74,16 +74,17 @@ class MappedLog:
                 yield line, topic, row, body
 
 
-def joined(made: Iterable[Made]) -> Iterator[Made]:
-    """Rows with those that are of the same order, one after the other, as one purchase of the sum of their amounts.
+def join_rows(rows: Iterable[MappedRow]) -> Iterator[MappedRow]:
+    """Rows, with adjacent rows of the same order joined into one purchase of the sum of their amounts.
 
-    No more than one order is held. Rows of an order that lie apart stay purchases of their own.
+    Only one order is in memory at a time, so rows of an order that are not adjacent stay separate purchases.
     """
-    held: Made | None = None
-    for one in made:
-        total = None if held is None else _total(held[3], one[3])
-        if held is not None and total is not None:
-            held[3][AMOUNT] = total  # type: ignore[index]
+    held: MappedRow | None = None
+    for one in rows:
+        body = None if held is None else held[3]
+        total = None if body is None else _total(body, one[3])
+        if isinstance(body, dict) and total is not None:
+            body[AMOUNT] = total
         else:
             if held is not None:
                 yield held
@@ -93,14 +94,14 @@ def joined(made: Iterable[Made]) -> Iterator[Made]:
 
 
 def _total(first: dict[str, Any] | Rejected, second: dict[str, Any] | Rejected) -> str | None:
-    """What two bodies come to, if they are of the same order."""
+    """The sum of the amounts of two bodies; None if they are of two orders, or if an amount is not a plain number."""
     if isinstance(first, Rejected) or isinstance(second, Rejected) or "order_id" not in first:
         return None
-    if any(first.get(name) != second.get(name) for name in JOINED_BY):
+    if any(first.get(name) != second.get(name) for name in JOIN_FIELDS):
         return None
     amounts = (first.get(AMOUNT), second.get(AMOUNT))
     if not all(isinstance(amount, str) and NUMBER.fullmatch(amount) for amount in amounts):
-        return None  # the decoder says of each what is wrong with it
+        return None  # the decoder rejects each of them, with its own reason
     try:
         return f"{EXACT.add(Decimal(first[AMOUNT]), Decimal(second[AMOUNT])):f}"
     except ArithmeticError:
@@ -108,8 +109,8 @@ def _total(first: dict[str, Any] | Rejected, second: dict[str, Any] | Rejected) 
 
 
 def as_json(row: Any) -> bytes:
-    """A row or a body as JSON; what JSON has no form for, as text."""
+    """A row or a body as JSON; values that JSON does not have become text."""
     try:
         return orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
-        return json.dumps(row, default=str).encode()  # it has a number of more than 64 bits
+        return json.dumps(row, default=str).encode()  # a number has more than 64 bits

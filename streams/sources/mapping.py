@@ -1,7 +1,7 @@
-"""What makes event bodies of the rows of an export: the mapping at work.
+"""Makes event bodies from the rows of an export, by a mapping file.
 
-It is pure and knows no files: a row is a dict, of texts if it comes from CSV, of whatever Parquet or JSON have otherwise.
-So it serves the records of a Kafka topic as well.
+It is pure and reads no files: a row is a dict, whose values are texts if it is from a CSV file, and any values of
+Parquet or JSON otherwise. So records of a Kafka topic can be mapped too.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Final
 from models import units
 from models.events import Rejected
 from streams.sources.mapping_file import Condition, MappingFile, Rules, Wanted, merged_rules, read_mapping_file
-from streams.sources.written import EXACT, Numbers, Unmappable, as_text, is_empty, shown, time_reader
+from streams.sources.value_formats import EXACT, NumberFormat, Unmappable, as_text, is_empty, quoted, time_reader
 
 ORIGIN: Final = "@origin"
-"""The column that says where a row comes from, as `orders.csv:17`: its event's id if the row has none of its own."""
+"""The column that says where a row is from, as `orders.csv:17`. It is the id of the event if the row has no id."""
 AMOUNT: Final = "amount"
 TIMES: Final = frozenset({"occurred_at", "original_occurred_at", "until"})
 INTEGERS: Final = frozenset({"score", "satisfaction", "number", "edition"})
@@ -30,7 +30,7 @@ _BRACES: Final = re.compile(r"\{([^{}]+)\}")
 
 
 class Mapping:
-    """A mapping file at work. `events` of a row are what it is, each a body or why there is none."""
+    """A mapping file, ready to be applied to rows."""
 
     def __init__(self, file: MappingFile) -> None:
         self.file = file
@@ -38,39 +38,39 @@ class Mapping:
 
     @classmethod
     def named(cls, name: str) -> Mapping:
-        """Of a preset, or the file at a path. Raises LogError."""
+        """The mapping of a preset, or of the file at a path. Raises LogError."""
         return cls(read_mapping_file(name))
 
     @property
     def topic(self) -> str:
-        """The topic of the first kind of event, to which what can't be read is put down."""
+        """The topic of the first kind of event; rows that can't be read are rejected under it."""
         return self._rules[0].topic
 
     @property
     def needs_event_ids(self) -> bool:
-        """Whether rows have no ids of their own, so that their events are called after file and line."""
+        """Whether rows have no ids, so that the ids of their events are made from file name and line."""
         return any(not event.has_id for event in self._rules)
 
     @property
     def reads(self) -> set[str]:
-        """The names of all columns that are looked at, as the mapping has them."""
+        """The names of all columns that the mapping uses, as it writes them."""
         return {name for event in self._rules for name in event.read}
 
-    def missing_column(self, there: Collection[str]) -> str | None:
-        """A column that is needed but not among those that are there."""
+    def missing_column(self, present: Collection[str]) -> str | None:
+        """A column that is needed but not present."""
         for event in self._rules:
-            missing = event.missing_column(there)
+            missing = event.missing_column(present)
             if missing is not None and not event.optional:
                 return missing
         return None
 
-    def columns(self, there: Collection[str]) -> list[str]:
-        """Those of the columns that are there which are read."""
-        heads = {name if name in there else name.partition(".")[0] for name in self.reads}
-        return [name for name in there if name in heads]
+    def columns(self, present: Collection[str]) -> list[str]:
+        """Those of the present columns that the mapping uses."""
+        heads = {name if name in present else name.partition(".")[0] for name in self.reads}
+        return [name for name in present if name in heads]
 
     def events(self, row: Row[str, Any]) -> Iterator[tuple[str, dict[str, Any] | Rejected]]:
-        """The topics and bodies of what a row is: none if it is filtered out, several if it tells of several."""
+        """The topic and the body of every event in a row, or why it has no body; nothing if the row is filtered out."""
         for number, event in enumerate(self._rules):
             try:
                 if not event.is_in(row):
@@ -81,7 +81,7 @@ class Mapping:
             yield event.topic, body
 
     def body(self, row: Row[str, Any]) -> dict[str, Any] | None:
-        """The body of the first event that a row is; None if it is none. Raises Unmappable."""
+        """The body of the first event in a row; None if there is none. Raises Unmappable."""
         for number, event in enumerate(self._rules):
             if event.is_in(row):
                 return event.body(row, number)
@@ -89,14 +89,14 @@ class Mapping:
 
 
 class _Event:
-    """One kind of event that rows may be."""
+    """One kind of event that rows may contain."""
 
     def __init__(self, file: MappingFile, rules: Rules) -> None:
-        assert rules.topic is not None, "the file was checked"
+        assert rules.topic is not None, "mapping_file checks it"
         self.topic = rules.topic
         self.optional = rules.optional
         self._constants = rules.constants
-        self._numbers = Numbers(file)
+        self._numbers = NumberFormat(file)
         self._minor_units = file.minor_units
         self._negative_is_refund = file.negative == "refund"
         read_time = time_reader(file)
@@ -107,28 +107,28 @@ class _Event:
         self._columns = {name: _column(column) for name, column in rules.columns.items()}
         self._templates = {name: _template(text) for name, text in rules.templates.items()}
         self._products = {name: [_column(one) for one in factors] for name, factors in rules.products.items()}
-        written = {"event_id", *rules.columns, *rules.templates, *rules.products}
-        self._writers = {name: read_time if name in TIMES else _writer(name, rules) for name in written}
+        fields = {"event_id", *rules.columns, *rules.templates, *rules.products}
+        self._writers = {name: read_time if name in TIMES else _writer(name, rules) for name in fields}
         self.needed = _needed(rules)
         self.read = {name for names in self.needed for name in names}.union(*map(_names, rules.columns.values()))
         self.has_id = any("event_id" in table for table in (rules.columns, rules.templates, rules.constants))
 
-    def missing_column(self, there: Collection[str]) -> str | None:
-        """A column that is needed but not there; dotted ones are there if what they begin with is."""
+    def missing_column(self, present: Collection[str]) -> str | None:
+        """A column that is needed but not present; a dotted name is present if its first part is."""
         for names in self.needed:
-            if not any(name in there or name.partition(".")[0] in there for name in names):
+            if not any(name in present or name.partition(".")[0] in present for name in names):
                 return names[0]
         return None
 
     def is_in(self, row: Row[str, Any]) -> bool:
-        """Whether a row is such an event."""
-        for column, test in self._when:  # a generator would take as long as the tests
+        """Whether a row contains this kind of event."""
+        for column, test in self._when:  # a loop: a generator would cost as much as the tests
             if not test(column(row)):
                 return False
         return True
 
     def body(self, row: Row[str, Any], number: int) -> dict[str, Any]:
-        """The body of a row that is. Raises Unmappable."""
+        """The body of this kind of event in a row. Raises Unmappable."""
         body: dict[str, Any] = {}
         for name, column in self._columns.items():
             value = column(row)
@@ -143,14 +143,14 @@ class _Event:
             if not any(map(is_empty, values)):
                 body[name] = self._product(values)
         if not self.has_id and ORIGIN in row:
-            # The events of one row are told apart.
+            # The second and further events of a row get ids of their own.
             body["event_id"] = f"{row[ORIGIN]}:{number + 1}" if number else row[ORIGIN]
         for name, value in body.items():
             body[name] = self._writers[name](value)
         if constants := self._constants:
             body = {**constants, **body}
         if AMOUNT in body:
-            self._settle_amount(body, row)
+            self._normalise_amount(body, row)
         return body
 
     def _product(self, values: Iterable[Any]) -> Decimal:
@@ -162,13 +162,13 @@ class _Event:
             raise Unmappable("bad_amount", "the product has more digits than an amount can have") from None
         return product
 
-    def _settle_amount(self, body: dict[str, Any], row: Row[str, Any]) -> None:
-        """The amount as the contract has it; a refund's without its sign."""
+    def _normalise_amount(self, body: dict[str, Any], row: Row[str, Any]) -> None:
+        """Write the amount as event bodies have it; that of a refund without its sign."""
         is_refund = bool(self._refund_when) and all(test(column(row)) for column, test in self._refund_when)
         value = body[AMOUNT]
         if (
             isinstance(value, str)
-            and self._numbers.are_plain
+            and self._numbers.is_plain
             and not (is_refund or self._negative_is_refund or self._minor_units)
         ):
             body[AMOUNT] = value.strip()
@@ -184,7 +184,7 @@ class _Event:
 
 
 def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
-    """What makes of a column's value what the contract has in a field; it raises Unmappable."""
+    """A function that converts the value of a column to the value of a field of the body. It raises Unmappable."""
     ending, letters = rules.endings.get(name, ""), rules.letters.get(name)
     translations = rules.values.get(name)
     is_integer, is_boolean = name in INTEGERS, name in BOOLEANS
@@ -195,7 +195,7 @@ def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
             return value.strip()
         if not isinstance(value, str):
             if isinstance(value, dict | list):
-                raise Unmappable("wrong_type", f"{name}: {shown(value)} is not one value")
+                raise Unmappable("wrong_type", f"{name}: {quoted(value)} is not one value")
             if name == AMOUNT or ((is_integer or is_boolean) and translations is None):
                 return value
             value = as_text(value)
@@ -207,7 +207,7 @@ def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
         if translations is not None:
             translated = translations.get(value, translations.get(OTHER))
             if translated is None:
-                raise Unmappable("unknown_value", f"{name}: {shown(value)} is not among {', '.join(translations)}")
+                raise Unmappable("unknown_value", f"{name}: {quoted(value)} is not among {', '.join(translations)}")
             return translated
         if is_integer and value.isascii() and value.removeprefix("-").isdigit():
             return int(value)
@@ -217,7 +217,7 @@ def _writer(name: str, rules: Rules) -> Callable[[Any], Any]:
 
 
 def _column(names: str) -> Callable[[Row[str, Any]], Any]:
-    """What looks up a column; of several the first that has something."""
+    """A function that looks up a column in a row; of several columns, the first that is not empty."""
     columns = [_single_column(name) for name in _names(names)]
     if len(columns) == 1:
         return columns[0]
@@ -237,7 +237,7 @@ def _names(names: str) -> list[str]:
 
 
 def _single_column(name: str) -> Callable[[Row[str, Any]], Any]:
-    """What looks up a column by its name or, where there is none of that name, by dotted path."""
+    """A function that looks up a column by its name or, if there is no such name, by its dotted path."""
     path = name.split(".")
     if len(path) == 1:
         return lambda row: row.get(name)
@@ -273,7 +273,7 @@ def _template_columns(text: str) -> list[str]:
 
 
 def _needed(rules: Rules) -> list[list[str]]:
-    """The columns that are read: of each of these, one has to be there."""
+    """The columns that are needed: of each of these lists, one column has to be present."""
     needed = [*rules.when, *rules.refund_when]
     needed += [one for name, one in rules.columns.items() if name not in rules.optional_fields]
     needed += [one for factors in rules.products.values() for one in factors]
@@ -281,8 +281,8 @@ def _needed(rules: Rules) -> list[list[str]]:
     return [_names(one) for one in needed]
 
 
-def _test(wanted: Wanted, numbers: Numbers) -> Callable[[Any], bool]:
-    """What tells whether a value is as a condition has it."""
+def _test(wanted: Wanted, numbers: NumberFormat) -> Callable[[Any], bool]:
+    """A function that tells whether a value fulfils a condition."""
     if not isinstance(wanted, Condition):
         wanted = Condition(among=[wanted] if isinstance(wanted, str) else wanted)
     condition = wanted
@@ -292,17 +292,17 @@ def _test(wanted: Wanted, numbers: Numbers) -> Callable[[Any], bool]:
     begins, ends = _several(condition.begins), _several(condition.ends)
 
     def holds(value: Any) -> bool:
-        is_there = not is_empty(value)
-        if condition.present is not None and is_there != condition.present:
+        is_present = not is_empty(value)
+        if condition.present is not None and is_present != condition.present:
             return False
-        text = as_text(value).strip() if is_there else ""
+        text = as_text(value).strip() if is_present else ""
         return (
             (condition.among is None or text in condition.among)
             and (condition.not_among is None or text not in condition.not_among)
             and (begins is None or text.startswith(begins))
             and (ends is None or text.endswith(ends))
-            and (condition.above is None or (is_there and numbers.read(value) > Decimal(str(condition.above))))
-            and (condition.below is None or (is_there and numbers.read(value) < Decimal(str(condition.below))))
+            and (condition.above is None or (is_present and numbers.read(value) > Decimal(str(condition.above))))
+            and (condition.below is None or (is_present and numbers.read(value) < Decimal(str(condition.below))))
         )
 
     return holds

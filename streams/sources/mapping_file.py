@@ -1,6 +1,8 @@
-"""A mapping as a TOML file: which column of an export is which field, how it is written, and which rows are what.
+"""The TOML file of a mapping: which column of an export is which field, in which format, and which rows are which
+events.
 
-docs/replay.md is its reference. Presets, for the exports of common shops, are such files too; they come with the package.
+docs/replay.md is its reference. Presets, for the exports of common shops, are such files too; they ship with the
+package.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ TIME_NAMES: Final = ("rfc3339", "epoch-s", "epoch-ms")
 
 
 class Condition(Struct, forbid_unknown_fields=True, frozen=True):
-    """What a column has to be like. All that is said has to hold."""
+    """A condition on a column. All parts that are given have to hold."""
 
     among: list[str] | None = None
     not_among: list[str] | None = field(name="not", default=None)
@@ -41,50 +43,51 @@ Wanted = str | list[str] | Condition
 
 
 class Rules(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What makes an event of a row. Every table has a field of the event, or (`when`) a column, on its left side.
+    """How a row becomes an event. The keys of every table are fields of the event; those of `when` and `refund_when`
+    are columns.
 
-    Wherever a column is named, several may be, with bars between them: the first that has something is meant.
+    Wherever a column is named, several may be, separated by bars: the first that is not empty is used.
     """
 
     topic: str | None = None
     columns: dict[str, str] = {}
-    """Where its value stands."""
+    """The column of the field's value."""
     constants: dict[str, str | int | bool] = {}
-    """The value where no column has one."""
+    """The value if no column has one."""
     templates: dict[str, str] = {}
-    """Text with columns in braces."""
+    """A text with names of columns in braces."""
     products: dict[str, list[str]] = {}
     """Columns whose numbers are multiplied, exactly."""
     values: dict[str, dict[str, str | int | bool]] = {}
-    """What a text stands for; "*" is any other."""
+    """The values that texts stand for; "*" is any other text."""
     endings: dict[str, str] = {}
-    """An ending that is left out."""
+    """An ending that is removed."""
     letters: dict[str, Literal["upper", "lower"]] = {}
     when: dict[str, Wanted] = {}
-    """The rows that are such an event."""
+    """The conditions of rows that are such an event."""
     refund_when: dict[str, Wanted] = {}
-    """The rows that are a refund, of the amount without its sign."""
+    """The conditions of rows that are a refund, of the amount without its sign."""
     optional: bool = False
-    """Whether a file may lack its columns, so that its `when` never holds there."""
+    """Whether a file may lack the columns; then `when` never holds for that file."""
     optional_fields: list[str] = []
     """The fields whose columns a file may lack."""
 
 
 class MappingFile(Rules, forbid_unknown_fields=True, kw_only=True):
-    """The whole file: what holds for all events, and the events, where a row may be several."""
+    """The whole file: what holds for all events, and `events` if a row may contain several."""
 
     title: str = ""
     delimiter: str = ","
     encoding: str = "utf-8"
     header: list[str] = []
-    """The columns of a file that does not name them itself."""
+    """The columns of a file without a heading."""
     time_format: str | list[str] = "rfc3339"
     utc_offset: str = "+00:00"
     zone: str | None = None
     decimal: Literal[".", ","] = "."
     thousands: str = ""
     ignore: str = ""
-    """Characters of an amount that mean nothing, such as a currency's sign."""
+    """Characters of an amount to ignore, such as the sign of a currency."""
     minor_units: bool = False
     negative: Literal["refused", "refund"] = "refused"
     join_rows: bool = False
@@ -93,19 +96,19 @@ class MappingFile(Rules, forbid_unknown_fields=True, kw_only=True):
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
+    """The names of the presets that ship with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def preset_path(name: str) -> Path:
-    """A preset's file. Raises LogError if there is none of that name."""
+    """The file of a preset. Raises LogError if there is none of that name."""
     if name not in preset_names():
         raise LogError(f"there is no preset {name!r}; there are {', '.join(preset_names())}")
     return PRESETS / f"{name}.toml"
 
 
 def read_mapping_file(name: str) -> MappingFile:
-    """A preset, or the file at a path. Raises LogError."""
+    """The file of a preset, or the file at a path. Raises LogError."""
     path = PRESETS / f"{name}.toml" if name in preset_names() else Path(name)
     try:
         file = parse_mapping(path.read_text("utf-8"))
@@ -119,7 +122,7 @@ def read_mapping_file(name: str) -> MappingFile:
 
 
 def parse_mapping(text: str) -> MappingFile:
-    """The mapping in a TOML text. Raises ValueError or LookupError with what is wrong."""
+    """The mapping in a TOML text. Raises ValueError or LookupError that says what is wrong."""
     file = msgspec.convert(tomllib.loads(text), MappingFile)
     units.parse_utc_offset(file.utc_offset)
     if file.zone is not None:
@@ -142,14 +145,14 @@ def _check_event(file: MappingFile, event: Rules) -> None:
         raise ValueError(f"topic {topic!r} is not among {', '.join(INPUTS)}")
     known = TOPIC_BODIES[topic].__struct_fields__
     for name in ("columns", "constants", "templates", "products", "values", "endings", "letters", "optional_fields"):
-        # What is said for all events may be of use to some of them only.
+        # A table for all events may be useful to only some of them.
         for one in getattr(event, name):
             if one not in known and (event is not file or not file.events):
                 raise ValueError(f"{name}: an event of {topic} has no field {one!r}; its fields are {', '.join(known)}")
     if event.refund_when and topic != "purchases":
         raise ValueError(f"refund_when is for purchases, not for {topic}")
     if event.optional and not event.when:
-        raise ValueError("an optional event needs a `when`, which does not hold where the columns are not there")
+        raise ValueError("an optional event needs a `when`, which does not hold if the columns are missing")
 
 
 def _check_zone(zone: str) -> None:
@@ -160,7 +163,7 @@ def _check_zone(zone: str) -> None:
 
 
 def merged_rules(file: MappingFile, event: Rules) -> Rules:
-    """An event's rules with those for all events behind them."""
+    """The rules of an event, completed by those for all events."""
     if event is file:
         return file
     tables: dict[str, Any] = {
@@ -169,7 +172,7 @@ def merged_rules(file: MappingFile, event: Rules) -> Rules:
             "columns", "constants", "templates", "products", "values", "endings", "letters", "when", "refund_when"
         )
     }  # fmt: skip
-    # However an event comes by a field, it takes the place of what is said for all.
+    # A field that an event defines in any way replaces what is defined for all events.
     ways = ("columns", "templates", "products")
     for way, other in itertools.permutations(ways, 2):
         for one in getattr(event, way):

@@ -1,4 +1,4 @@
-"""The rows of Parquet files, each a dict."""
+"""Reads the rows of Parquet files; a module of its own, because pyarrow is only imported if there is such a file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from typing import Any, Final
 import pyarrow
 from pyarrow import parquet
 
+from streams.sources.file_rows import Rows, check_columns
 from streams.sources.logs import LogError
 from streams.sources.mapping import Mapping
-from streams.sources.tables import Rows, check_columns
 
 ROWS_A_BATCH: Final = 8_192
 
 
 def parquet_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
-    """The rows of a Parquet file, by number; only the columns that are asked for are read, some rows at a time. Raises LogError."""
+    """The rows of a Parquet file, with their numbers. Only the columns of the mapping are read, some rows at a time.
+
+    Raises LogError.
+    """
     number = 0
     try:
-        # Without a buffer of its own a whole row group would be read at once, and there may be only one.
+        # Without `buffer_size` pyarrow reads a whole row group at once, and a file may have only one.
         with parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             header = file.schema_arrow.names
             check_columns(path, mapping, header, "")
@@ -37,7 +40,7 @@ def parquet_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) 
 
 
 def _without_nanoseconds(batch: Any) -> Any:
-    """The same rows with times of Python's resolution, which has nothing below a microsecond."""
+    """The same rows with times in microseconds: Python has no finer resolution."""
     for place, field in enumerate(batch.schema):
         if pyarrow.types.is_timestamp(field.type) and field.type.unit == "ns":
             coarse = pyarrow.timestamp("us", field.type.tz)

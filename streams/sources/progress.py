@@ -1,4 +1,4 @@
-"""How far a command has come that reads logs: bytes as they lie there, events a second, the time that is left."""
+"""The progress bar of commands that read logs: bytes on disk, events per second, the time that is left."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from streams.sources.logs import Log
 
 
-class Reading:
-    """What is told on the way; shown nowhere."""
+class ReadProgress:
+    """Takes reports of progress and shows nothing."""
 
     def on_bytes(self, count: int) -> None:
-        """So many more bytes were read."""
+        """Report that `count` more bytes were read."""
 
     def on_events(self, count: int) -> None:
-        """So many more events were done with."""
+        """Report that `count` more events were processed."""
 
 
-class _Bar(Reading):
+class _Bar(ReadProgress):
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar
         self._task = task
@@ -41,13 +41,13 @@ class _Bar(Reading):
 @contextmanager
 def progress_over(
     logs: Sequence[Log], shown: bool, what: str = "replaying", console: Console | None = None
-) -> Iterator[Reading]:
+) -> Iterator[ReadProgress]:
     """A progress bar over the bytes of the logs, or nothing."""
     if not shown:
-        yield Reading()
+        yield ReadProgress()
         return
     sizes = [log.bytes for log in logs]
-    # How long a topic is, is not known before it is read.
+    # The size of a topic in bytes is not known before it is read.
     total = None if None in sizes else sum(size or 0 for size in sizes)
     columns = (
         TextColumn(what), BarColumn(), DownloadColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()

@@ -1,7 +1,8 @@
-"""Logs that are not in the order of time, sorted: by `occurred_at`, of equal times by topic, then as they were read.
+"""Sorts logs that are not in the order of time: by `occurred_at`, equal times by topic, equal topics in the order of
+reading.
 
-Memory is bounded: what does not fit waits on disk (`runs`). The order does not depend on a policy: a record stands where the
-time says that is written in it, whatever else is wrong with it; what has no time goes first.
+Memory is bounded: what does not fit is on disk (`sort_runs`). The order does not depend on a policy: a record has the
+place that its own time gives it, even if something else is wrong with it. Records without a time are first.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from models.bodies import Time
 from models.events import Event, Rejected
 from streams.engine.merge import BEFORE_ALL_MS, Record
 from streams.sources.logs import Decodes, Log, LogError
-from streams.sources.progress import Reading, progress_over
-from streams.sources.runs import Frames, disk_error, merged_runs, most_at_once, write_run
+from streams.sources.progress import ReadProgress, progress_over
+from streams.sources.sort_runs import Frames, disk_error, merge_runs, merge_width, write_run
 from streams.topics import INPUTS
 
 LEAST_MEMORY_BYTES: Final = 1_000_000
 RECORDS_A_REPORT: Final = 1_000
 MANIFEST: Final = "manifest.json"
-NOT_READ: Final = Rejected("not_read", "to be decoded once it is its turn")
+NOT_READ: Final = Rejected("not_read", "is decoded when the sorted log is read")
 _RANK: Final = {topic: rank for rank, topic in enumerate(INPUTS)}
 _KEY_BYTES: Final = 8 + 1 + 8
 
@@ -37,8 +38,8 @@ class _When(Struct):
     occurred_at: Time
 
 
-class _Kept(Struct, array_like=True):
-    """A record as it lies in a run."""
+class _StoredRecord(Struct, array_like=True):
+    """A record as it is stored in a run."""
 
     topic: str
     partition: int
@@ -47,22 +48,22 @@ class _Kept(Struct, array_like=True):
     value: bytes | None
     timestamp_ms: int | None
     code: str | None
-    """Why the log itself had no event in it."""
+    """The reason code if the log itself rejected the record, before any decoder."""
     detail: str
 
 
 _when = msgspec.json.Decoder(_When).decode
-_keep = msgspec.msgpack.Encoder().encode
-_kept = msgspec.msgpack.Decoder(_Kept).decode
+_encode_stored = msgspec.msgpack.Encoder().encode
+_decode_stored = msgspec.msgpack.Decoder(_StoredRecord).decode
 
 
-class _Times:
-    """A decoder that only looks for the time."""
+class _TimeDecoder:
+    """A decoder that reads only the time of an event."""
 
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
     ) -> Event | Rejected:
-        """An event with its time and nothing else; NOT_READ without one."""
+        """An event that has a time and nothing else; NOT_READ if the record has no valid time."""
         try:
             at = _when(value or b"").occurred_at
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -72,22 +73,22 @@ class _Times:
 
 
 class _Manifest(Struct):
-    """What is in the folder of a sort."""
+    """What is in the folder of a sort, so that a later run can continue it."""
 
     inputs: list[dict[str, Any]]
     records: int = 0
     """How many records of the inputs are in the runs."""
     is_complete: bool = False
-    """Whether that is all of them."""
+    """Whether these are all records of the inputs."""
     runs: list[str] = []
     made: int = 0
-    """How many runs there ever were."""
+    """How many runs were ever written: the number of the next one."""
 
 
 class SortedLog:
-    """Several logs as one, in the order of time. Sorted on entering; on leaving, what is on disk is removed.
+    """Several logs as one, in the order of time. They are sorted on entering; on leaving, the runs on disk are removed.
 
-    In a folder that was named it stays: a sort that was interrupted goes on there, and one that is done needs not be done again.
+    In a folder that was named the runs stay: an interrupted sort continues there, and a finished one is not done again.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class SortedLog:
             raise LogError(f"--sort-memory of {memory_bytes} bytes is too little: give 1MB or more")
         self._logs = logs
         self._memory_bytes = memory_bytes
-        self._at_once = most_at_once(memory_bytes)
+        self._merge_width = merge_width(memory_bytes)
         self._progress = progress
         self._is_kept = folder is not None
         self._named = folder
@@ -123,31 +124,33 @@ class SortedLog:
         self.close()
 
     def close(self) -> None:
-        """Remove what is on disk, unless the folder was named."""
+        """Remove the runs from disk, unless the folder was named."""
         if not self._is_kept and self._folder != Path():
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def identity(self) -> list[dict[str, Any]]:
-        """What tells whether it is still the same: its inputs, and that they are sorted."""
+        """The identities of the inputs, and that they are sorted."""
         return [{"path": "--sort"}, *self._inputs()]
 
     def _inputs(self) -> list[dict[str, Any]]:
         return [one for log in self._logs for one in log.identity()]
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
-        """One stream."""
+        """One stream: all records in the order of time."""
         return [self._records(decoder, on_bytes)]
 
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
-        for frame in merged_runs(self._paths(), on_bytes):
-            kept = _kept(memoryview(frame)[_KEY_BYTES:])
-            if kept.code is not None:
-                decoded: Event | Rejected = Rejected(kept.code, kept.detail)
-            elif kept.partition in self.files:
-                decoded = decoder.decode(kept.topic, kept.value)
+        for frame in merge_runs(self._paths(), on_bytes):
+            stored = _decode_stored(memoryview(frame)[_KEY_BYTES:])
+            if stored.code is not None:
+                decoded: Event | Rejected = Rejected(stored.code, stored.detail)
+            elif stored.partition in self.files:
+                decoded = decoder.decode(stored.topic, stored.value)
             else:
-                decoded = decoder.decode(kept.topic, kept.value, kept.key or b"", kept.timestamp_ms)
-            yield Record(kept.topic, kept.partition, kept.offset, kept.key, kept.value, kept.timestamp_ms, decoded)
+                decoded = decoder.decode(stored.topic, stored.value, stored.key or b"", stored.timestamp_ms)
+            yield Record(
+                stored.topic, stored.partition, stored.offset, stored.key, stored.value, stored.timestamp_ms, decoded
+            )
 
     # ------------------------------------------------------------ sorting
     def _find_folder(self) -> None:
@@ -157,33 +160,36 @@ class SortedLog:
                 return
             self._folder = self._named
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._take_up(self._folder / MANIFEST)
+            self._resume(self._folder / MANIFEST)
         except OSError as error:
             raise disk_error(self._named or Path(tempfile.gettempdir()), error) from None
 
-    def _take_up(self, path: Path) -> None:
-        """Go on with what an earlier sort left in the folder. Raises LogError if it was of something else."""
+    def _resume(self, path: Path) -> None:
+        """Continue what an earlier sort left in the folder. Raises LogError if that sort had other inputs."""
         inputs = self._inputs()
         if path.exists():
             try:
                 self._manifest = msgspec.json.decode(path.read_bytes(), type=_Manifest)
             except msgspec.MsgspecError as error:
-                raise LogError(f"{path}: {error}; it is no manifest of a sort: name another --sort-folder") from None
+                raise LogError(
+                    f"{path}: {error}; it is not the manifest of a sort: name another --sort-folder"
+                ) from None
             changed = next((one for one in inputs if one not in self._manifest.inputs), None)
             if changed is not None or len(inputs) != len(self._manifest.inputs):
                 what = f"{changed['path']} is new or changed" if changed else "some are missing"
                 raise LogError(
-                    f"the sort in {self._folder} was of other files ({what}): empty that folder, or name another --sort-folder"
+                    f"the sort in {self._folder} was of other files ({what}): empty that folder, or name "
+                    "another --sort-folder"
                 )
         elif any(self._folder.iterdir()):
-            raise LogError(f"{self._folder} is neither empty nor of a sort: name another --sort-folder")
+            raise LogError(f"{self._folder} is neither empty nor the folder of a sort: name another --sort-folder")
         self._manifest.inputs = inputs
         for left in self._folder.glob("run-*"):
             if left.name not in self._manifest.runs:
                 left.unlink()
 
-    def _make_runs(self, reading: Reading) -> None:
-        manifest, times, frames = self._manifest, _Times(), Frames(self._memory_bytes)
+    def _make_runs(self, reading: ReadProgress) -> None:
+        manifest, times, frames = self._manifest, _TimeDecoder(), Frames(self._memory_bytes)
         number = 0
         for log in self._logs:
             for stream in log.streams(times, reading.on_bytes):
@@ -192,7 +198,7 @@ class SortedLog:
                     if number % RECORDS_A_REPORT == 0:
                         reading.on_events(RECORDS_A_REPORT)
                     if number <= manifest.records:
-                        continue  # it is in a run already
+                        continue  # it is already in a run
                     frames.add(_frame(record, number))
                     if frames.is_full:
                         self._add_run(frames.take_sorted(), number)
@@ -208,13 +214,13 @@ class SortedLog:
         self._write_manifest()
 
     def _merge_until_few(self) -> None:
-        """Merge runs into longer ones until the rest can be merged at once."""
+        """Merge runs into longer runs until all that remain can be merged at once."""
         manifest = self._manifest
-        while len(manifest.runs) > self._at_once:
-            group = manifest.runs[: self._at_once]
+        while len(manifest.runs) > self._merge_width:
+            group = manifest.runs[: self._merge_width]
             path = self._next_path()
-            write_run(path, merged_runs(self._folder / name for name in group))
-            manifest.runs = [*manifest.runs[self._at_once :], path.name]
+            write_run(path, merge_runs(self._folder / name for name in group))
+            manifest.runs = [*manifest.runs[self._merge_width :], path.name]
             self._write_manifest()
             for name in group:
                 (self._folder / name).unlink()
@@ -239,15 +245,15 @@ class SortedLog:
 
 
 def _frame(record: Record, number: int) -> bytes:
-    """A record behind its place in the order, so that frames are in order as their bytes are."""
+    """A record with its place in the order before it, so that sorting the bytes of frames sorts the records."""
     refused = record.decoded if isinstance(record.decoded, Rejected) and record.decoded is not NOT_READ else None
     key = (
         (record.occurred_at_ms - BEFORE_ALL_MS).to_bytes(8, "big")
         + _RANK.get(record.topic, 0).to_bytes(1, "big")
         + number.to_bytes(8, "big")
     )
-    return key + _keep(
-        _Kept(
+    return key + _encode_stored(
+        _StoredRecord(
             record.topic,
             record.partition,
             record.offset,

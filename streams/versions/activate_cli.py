@@ -21,7 +21,7 @@ from streams.engine.gc_tuning import collect_rarely
 from streams.engine.policy_on_wire import PolicyOnWire
 from streams.settings import Settings, SettingsError, load_settings
 from streams.sources.logs import LogError
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from streams.sources.options import MapOption
 from streams.terminal import (
     INTERRUPTED,

@@ -9,12 +9,11 @@ import struct
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from google.protobuf import descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,12 +21,12 @@ from typer.testing import CliRunner
 
 from models.events import REASONS, Rejected
 from streams.cli import app as cli
-from streams.ingest import group as reaching
-from streams.ingest.mapped import Item, Made, Source
-from streams.ingest.pace import Pace, Place
-from streams.ingest.protobuf import compiled, protobuf_reader
-from streams.ingest.registry import avro_reader
-from streams.ingest.rows import Incoming, Readers
+from streams.ingest import group
+from streams.ingest.partition_merge import PartitionMerge, Place
+from streams.ingest.protobuf import compile_schema, protobuf_reader
+from streams.ingest.record_mapping import KeyedEvent, MappedRecord, Source
+from streams.ingest.record_rows import Readers, SourceRecord
+from streams.ingest.schema_registry import avro_reader
 from streams.settings import IngestSettings, RegistrySettings
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import parse_mapping
@@ -47,18 +46,18 @@ kind = "purchase"
 ROW = {"who": "ada", "no": "7", "sum": "12.50", "at": "2026-01-31T12:00:00Z"}
 
 
-def item_of(record: Incoming | bytes | None, text: str = MAPPING, readers: Readers = {}) -> Item:  # noqa: B006
-    if not isinstance(record, Incoming):
-        record = Incoming("shop.orders", 2, 17, b"k", record, 1_769_860_800_000, None)
+def item_of(record: SourceRecord | bytes | None, text: str = MAPPING, readers: Readers = {}) -> MappedRecord:  # noqa: B006
+    if not isinstance(record, SourceRecord):
+        record = SourceRecord("shop.orders", 2, 17, b"k", record, 1_769_860_800_000, None)
     [item] = Source("shop.orders", Mapping(parse_mapping(text))).items([record], readers)
     for refused in item.refused:
         assert refused.code in REASONS
     return item
 
 
-def body_of(item: Item) -> dict[str, Any]:
+def body_of(item: MappedRecord) -> dict[str, Any]:
     assert not item.refused, item.refused
-    [made] = item.made
+    [made] = item.events
     assert made.key == json.loads(made.value)["customer_id"].encode()
     body: dict[str, Any] = json.loads(made.value)
     return body
@@ -73,7 +72,7 @@ def framed(payload: bytes, schema_id: int = 1) -> bytes:
 
 
 # ------------------------------------------------------------ rows and bodies
-def test_an_event_without_an_id_is_called_after_topic_partition_and_offset_so_that_a_repetition_has_the_same() -> None:
+def test_the_id_of_an_event_without_one_is_made_from_the_place_of_its_record() -> None:
     assert body_of(item_of(as_json()))["event_id"] == "shop.orders/2:17"
     assert item_of(as_json()) == item_of(as_json())
 
@@ -83,26 +82,26 @@ def test_key_timestamp_headers_and_place_are_columns() -> None:
         "[constants]", 'channel = "@header.x.source"\nevent_id = "@offset"\nregion = "@topic"\n[constants]'
     )  # fmt: skip
     headers: Any = [("x.source", b"web"), ("other", None), ("x.source", b"app")]
-    body = body_of(item_of(Incoming("shop.orders", 2, 17, b"bob", as_json(), 1_769_860_800_250, headers), text))
+    body = body_of(item_of(SourceRecord("shop.orders", 2, 17, b"bob", as_json(), 1_769_860_800_250, headers), text))
     assert (body["customer_id"], body["occurred_at"]) == ("bob", "2026-01-31T12:00:00.250Z")
     assert (body["channel"], body["event_id"], body["region"]) == ("app", "17", "shop.orders")
 
 
 def test_a_key_that_has_fields_is_read_like_a_value() -> None:
     text = MAPPING.replace('"who"', '"@key.customer"')
-    record = Incoming("shop.orders", 0, 1, b'{"customer": "eve"}', as_json(), None, None)
+    record = SourceRecord("shop.orders", 0, 1, b'{"customer": "eve"}', as_json(), None, None)
     assert body_of(item_of(record, text))["customer_id"] == "eve"
     [refused] = item_of(record._replace(key=b"eve"), text).refused
     assert refused.code == "missing_field"
 
 
-def test_a_record_without_value_is_a_tombstone_and_one_for_which_no_when_holds_is_left_out() -> None:
+def test_tombstones_and_records_without_a_matching_when_are_counted_as_such() -> None:
     assert item_of(None).outcome == "tombstone"
     assert item_of(as_json(state="open"), MAPPING + '[when]\nstate = "paid"\n').outcome == "left_out"
     assert item_of(as_json()).outcome == "ingested"
 
 
-def test_a_record_may_be_several_events_of_several_topics_and_one_that_is_refused_does_not_keep_the_others() -> None:
+def test_a_record_may_be_several_events_some_of_them_refused() -> None:
     text = """
     [[events]]
     topic = "purchases"
@@ -115,10 +114,10 @@ def test_a_record_may_be_several_events_of_several_topics_and_one_that_is_refuse
     when = {stars = {present = true}}
     """
     item = item_of(as_json(stars=80, rated="2026-02-01T00:00:00Z"), text)
-    assert [one.topic for one in item.made] == ["purchases", "feedback"]
-    assert [json.loads(one.value)["event_id"] for one in item.made] == ["shop.orders/2:17", "shop.orders/2:17:2"]
+    assert [one.topic for one in item.events] == ["purchases", "feedback"]
+    assert [json.loads(one.value)["event_id"] for one in item.events] == ["shop.orders/2:17", "shop.orders/2:17:2"]
     item = item_of(as_json(stars=80, rated="yesterday"), text)
-    assert [one.topic for one in item.made] == ["purchases"]
+    assert [one.topic for one in item.events] == ["purchases"]
     assert [one.code for one in item.refused] == ["bad_time"]
     assert item.outcome == "refused"
 
@@ -139,7 +138,7 @@ def test_what_can_not_be_mapped_or_keyed_is_refused_with_a_reason(value: bytes, 
     assert [one.code for one in item_of(value).refused] == [code]
 
 
-def test_what_the_schema_does_not_fit_and_what_the_registry_does_not_know_is_refused() -> None:
+def test_unreadable_values_and_unknown_schemas_are_refused() -> None:
     readers: Readers = {
         1: avro_reader('{"type": "record", "name": "A", "fields": [{"name": "who", "type": "string"}]}', [])
     }
@@ -148,7 +147,7 @@ def test_what_the_schema_does_not_fit_and_what_the_registry_does_not_know_is_ref
     assert item_of(framed(b"?"), readers={1: unknown}).refused == [unknown]
 
 
-def test_a_record_that_is_later_than_its_timestamp_allows_does_not_hold_its_partition_back() -> None:
+def test_a_record_of_the_future_does_not_hold_its_partition_back() -> None:
     assert item_of(as_json(at="2099-01-31T12:00:00Z")).at_ms == -1
     assert item_of(as_json()).at_ms == 1_769_860_800_000
 
@@ -188,7 +187,7 @@ message Order { string who = 1; string no = 2; string sum = 3; string at = 4; }
 @pytest.mark.parametrize(("name", "head"), [("Other.Order", b"\x04\x00\x00"), ("Order", b"\x02\x02")])
 def test_protobuf_records_are_read_by_the_message_that_their_head_names(name: str, head: bytes) -> None:
     pool = descriptor_pool.DescriptorPool()
-    for file in compiled(PROTO, {}).file:
+    for file in compile_schema(PROTO, {}).file:
         pool.Add(file)
     message = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))(who="ada", sum="12.50")
     if name == "Order":
@@ -219,69 +218,73 @@ def test_a_protobuf_schema_that_does_not_compile_says_where() -> None:
 A, B = ("a", 0), ("b", 0)
 
 
-def items(place: Place, *times: int) -> list[Item]:
+def items(place: Place, *times: int) -> list[MappedRecord]:
     return [
-        Item(Incoming(*place, number, None, b"{}", None, None), at_ms, [Made("purchases", b"c", b"{}")], [])
+        MappedRecord(
+            SourceRecord(*place, number, None, b"{}", None, None), at_ms, [KeyedEvent("purchases", b"c", b"{}")], []
+        )
         for number, at_ms in enumerate(times)
     ]
 
 
-def times(found: list[Item]) -> list[int]:
+def times(found: list[MappedRecord]) -> list[int]:
     return [item.at_ms for item in found]
 
 
-def pace_of(*places: Place) -> Pace:
-    pace = Pace(5.0)
-    pace.begin(list(places))
-    return pace
+def merge_of(*places: Place) -> PartitionMerge:
+    merge = PartitionMerge(5.0)
+    merge.restart(list(places))
+    return merge
 
 
-def test_the_earlier_event_goes_first_and_none_that_is_later_than_what_another_partition_may_still_bring() -> None:
-    pace = pace_of(A, B)
-    pace.add(A, items(A, 1, 5, 9))
-    assert pace.take(0.0, 100) == []  # b has more, and it is not known from when
-    pace.add(B, items(B, 2, 6))
-    assert times(pace.take(0.0, 100)) == [1, 2, 5, 6]
-    pace.note_end(B, True)
-    assert times(pace.take(0.0, 100)) == [9]
+def test_no_event_is_taken_before_an_earlier_one_of_a_partition_that_has_more() -> None:
+    merge = merge_of(A, B)
+    merge.add(A, items(A, 1, 5, 9))
+    assert merge.take(0.0, 100) == []  # b has more records, whose times are not known
+    merge.add(B, items(B, 2, 6))
+    assert times(merge.take(0.0, 100)) == [1, 2, 5, 6]
+    merge.set_at_end(B, True)
+    assert times(merge.take(0.0, 100)) == [9]
 
 
-def test_a_partition_that_has_more_and_brings_nothing_is_waited_for_so_long_and_no_longer() -> None:
-    pace = pace_of(A, B)
-    pace.add(A, items(A, 1, 5))
-    assert pace.take(0.0, 100) == []
-    assert pace.take(4.9, 100) == []
-    assert times(pace.take(5.0, 100)) == [1, 5]
+def test_a_partition_that_delivers_nothing_is_waited_for_for_a_limited_time() -> None:
+    merge = merge_of(A, B)
+    merge.add(A, items(A, 1, 5))
+    assert merge.take(0.0, 100) == []
+    assert merge.take(4.9, 100) == []
+    assert times(merge.take(5.0, 100)) == [1, 5]
 
 
 def test_a_partition_that_is_far_ahead_is_paused_until_half_of_it_is_taken() -> None:
-    pace = pace_of(A, B)
-    pace.add(A, items(A, *range(60_000)))
-    assert pace.to_pause(set()) == {A}
-    pace.note_end(B, True)
-    pace.note_end(A, True)
-    pace.take(0.0, 20_000)
-    assert pace.to_pause({A}) == {A}
-    assert pace.to_pause(set()) == set()
-    pace.take(0.0, 20_000)
-    assert pace.to_pause({A}) == set()
+    merge = merge_of(A, B)
+    merge.add(A, items(A, *range(60_000)))
+    assert merge.partitions_to_pause(set()) == {A}
+    merge.set_at_end(B, True)
+    merge.set_at_end(A, True)
+    merge.take(0.0, 20_000)
+    assert merge.partitions_to_pause({A}) == {A}
+    assert merge.partitions_to_pause(set()) == set()
+    merge.take(0.0, 20_000)
+    assert merge.partitions_to_pause({A}) == set()
 
 
 @given(st.dictionaries(st.integers(0, 3), st.lists(st.integers(0, 20)), max_size=4), st.integers(1, 7))
-def test_all_goes_in_the_end_each_partition_in_its_own_order(given: dict[int, list[int]], most: int) -> None:
+def test_all_records_are_taken_in_the_end_each_partition_in_its_own_order(
+    given: dict[int, list[int]], most: int
+) -> None:
     sent = {("t", number): items(("t", number), *sorted(times)) for number, times in given.items()}
-    pace = pace_of(*sent)
+    merge = merge_of(*sent)
     for place, some in sent.items():
-        pace.add(place, some)
-        pace.note_end(place, True)
-    taken: list[Item] = []
-    while found := pace.take(0.0, most):
+        merge.add(place, some)
+        merge.set_at_end(place, True)
+    taken: list[MappedRecord] = []
+    while found := merge.take(0.0, most):
         assert len(found) <= most
         taken += found
     assert times(taken) == sorted(times(taken))
     for place, some in sent.items():
         assert [item for item in taken if (item.record.topic, item.record.partition) == place] == some
-    assert all(pace.drained(place) for place in sent)
+    assert all(merge.is_drained(place) for place in sent)
 
 
 # ------------------------------------------------------------ the command
@@ -292,13 +295,13 @@ def refused(*arguments: str, status: int = 2, **environment: str) -> str:
     return answer.output
 
 
-def test_what_is_wrong_with_the_sources_is_said_and_what_to_do(tmp_path: Path) -> None:
+def test_a_mistake_in_the_sources_is_reported_with_what_to_do(tmp_path: Path) -> None:
     mapping = tmp_path / "orders.toml"
     mapping.write_text(MAPPING)
     assert "no source is given" in refused()
     assert "write TOPIC=FILE" in refused(str(mapping))
     assert "shop.orders is given twice" in refused(f"shop.orders={mapping}", f"shop.orders={mapping}")
-    assert "which would feed itself" in refused(f"purchases={mapping}")
+    assert "the ingest would read what it writes" in refused(f"purchases={mapping}")
     assert "No such file" in refused("shop.orders=nowhere.toml")
     assert "join_rows is for files" in refused("shop.orders=online-retail")
     assert "TIERSTREAM_INGEST_SINCE" in refused(f"shop.orders={mapping}", "--from", "yesterday")
@@ -309,7 +312,7 @@ def test_what_is_wrong_with_the_sources_is_said_and_what_to_do(tmp_path: Path) -
     assert "no Kafka answers at 127.0.0.1:1" in nobody
 
 
-def test_without_the_registry_s_libraries_it_is_said_what_to_install(
+def test_without_the_registry_s_libraries_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fastavro", None)
@@ -324,7 +327,7 @@ def test_a_worker_s_map_is_refused_like_the_command_s(tmp_path: Path) -> None:
     assert "write TOPIC=FILE" in answer.output
 
 
-def test_the_page_s_example_is_as_it_says() -> None:
+def test_the_example_of_the_documentation_works() -> None:
     page = (ROOT / "docs" / "live-sources.md").read_text()
     record = re.search(r"```json\n(.+?)```", page, re.DOTALL)
     mapping = re.search(r"```toml\n(.+?)```", page, re.DOTALL)
@@ -338,7 +341,7 @@ def test_the_page_s_example_is_as_it_says() -> None:
         assert f"_{name.removeprefix('registry_').upper()}`" in page, name
 
 
-def test_a_broker_whose_groups_are_not_loaded_yet_is_asked_again() -> None:
+def test_commits_are_repeated_until_the_broker_has_loaded_its_groups() -> None:
     class JustStarted:
         def __init__(self) -> None:
             self.refusals = [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS]
@@ -348,8 +351,8 @@ def test_a_broker_whose_groups_are_not_loaded_yet_is_asked_again() -> None:
             self.asked += 1
             if self.refusals:
                 raise KafkaException(KafkaError(self.refusals.pop()))
-            return [SimpleNamespace(offset=5)]
+            return [TopicPartition("shop.orders", 0, 5)]
 
     consumer = JustStarted()
-    reaching._note_beginning(consumer, [], "beginning")
+    group._commit_start_offsets(consumer, [], "beginning")
     assert consumer.asked == 3

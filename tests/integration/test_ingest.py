@@ -24,9 +24,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 import models
 from models import units
 from models.outputs import ANNOUNCEMENTS
+from streams.sources.file_rows import json_rows
 from streams.sources.mapped_log import MappedLog
 from streams.sources.mapping import Mapping
-from streams.sources.tables import json_rows
 from streams.workshop.replay.run import replay_logs
 from tests.integration import registry
 from tests.integration.conftest import Broker

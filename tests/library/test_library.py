@@ -25,9 +25,9 @@ import models
 from models import contracts, units
 from models.policy import PolicyError
 from streams.cli import app
-from streams.library import MissingPackageError, Replayed, columns, compare, frames, replay
-from streams.library.given import OWN_FIELDS, topic_of
-from streams.library.replayed import TABLES
+from streams.library import MissingPackageError, Replayed, columns, compare, dataframes, replay
+from streams.library.inputs import OWN_FIELDS, topic_of
+from streams.library.replay_result import TABLES
 from streams.sources.logs import LogError
 from tests.builders import cdnow, erase, with_made_up_complaints
 from tests.outputs import varied_log
@@ -67,7 +67,7 @@ def by_library(folder: Path, result: Replayed) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def told() -> Replayed:
+def replayed() -> Replayed:
     policy = models.load("annual-spend")
     log = varied_log(policy)[:6_000]
     return replay([*log, erase(log[0]["customer_id"], on="1998-06-01")], policy, UNTIL)
@@ -84,31 +84,31 @@ def test_the_bytes_are_those_of_the_command(tmp_path: Path) -> None:
     assert by_library(tmp_path / "path", replay(log, "annual-spend", UNTIL)) == expected
 
 
-def test_records_are_the_classes_of_the_contracts_decoded_when_they_are_looked_at(told: Replayed) -> None:
-    assert isinstance(told.tier_changes[0], contracts.TierChange)
-    assert {type(one) for one in told.tier_changes} == {contracts.TierChange, contracts.Erasure}
-    assert {type(one) for one in told.churn_risk} == {contracts.RiskChange}
-    assert {type(one) for one in told.alerts} == {contracts.AlertChange}
-    assert {type(one) for one in told.profiles} == {contracts.Profile}
-    assert len(told.tier_changes[-3:]) == 3
-    assert told.tier_changes[-1] == list(told.tier_changes[-3:])[2]
-    assert len(told.tier_changes) == sum(told.summary["tier_changes"].values())
+def test_records_are_decoded_to_the_classes_of_the_contracts_on_access(replayed: Replayed) -> None:
+    assert isinstance(replayed.tier_changes[0], contracts.TierChange)
+    assert {type(one) for one in replayed.tier_changes} == {contracts.TierChange, contracts.Erasure}
+    assert {type(one) for one in replayed.churn_risk} == {contracts.RiskChange}
+    assert {type(one) for one in replayed.alerts} == {contracts.AlertChange}
+    assert {type(one) for one in replayed.profiles} == {contracts.Profile}
+    assert len(replayed.tier_changes[-3:]) == 3
+    assert replayed.tier_changes[-1] == list(replayed.tier_changes[-3:])[2]
+    assert len(replayed.tier_changes) == sum(replayed.summary["tier_changes"].values())
 
 
-def test_what_cannot_be_used_is_told_with_its_place_and_why() -> None:
+def test_dead_letters_have_their_place_and_reason() -> None:
     result = replay(EVENTS, "annual-spend")
     (letter,) = result.dead_letters
     assert (letter.topic, letter.line, letter.reason) == ("purchases", 5, "too_many_decimals")
     assert json.loads(letter.value or "")["amount"] == "1.234"
 
 
-def test_a_customer_is_told_in_order_over_all_topics(told: Replayed) -> None:
-    story = told.customer(told.profiles[0].customer_id)
+def test_a_story_has_the_announcements_of_all_topics_in_order(replayed: Replayed) -> None:
+    story = replayed.customer(replayed.profiles[0].customer_id)
     assert [one.seq for one in story] == list(range(1, len(story.announcements) + 1))
-    assert story.profile == told.profiles[0]
+    assert story.profile == replayed.profiles[0]
     assert str(story).count("\n") == len(story.announcements) - 1
     with pytest.raises(LookupError, match="no customer 'nobody' is known"):
-        told.customer("nobody")
+        replayed.customer("nobody")
 
 
 def test_an_erased_customer_has_a_story_and_no_profile() -> None:
@@ -118,11 +118,11 @@ def test_an_erased_customer_has_a_story_and_no_profile() -> None:
     assert isinstance(story.announcements[-1], contracts.Erasure)
 
 
-def test_nothing_of_it_changes(told: Replayed) -> None:
+def test_a_result_is_immutable(replayed: Replayed) -> None:
     with pytest.raises(AttributeError):
-        told.policy = models.load("pyramid")  # type: ignore[misc]
+        replayed.policy = models.load("pyramid")  # type: ignore[misc]
     with pytest.raises(TypeError):
-        told.tier_changes[0] = told.tier_changes[1]  # type: ignore[index]
+        replayed.tier_changes[0] = replayed.tier_changes[1]  # type: ignore[index]
 
 
 # ---------------------------------------------------------------- what it is given
@@ -148,7 +148,7 @@ def test_events_may_be_given_in_any_form(events: Any) -> None:
     assert [one.reason for one in result.dead_letters] == ["too_many_decimals"]
 
 
-def test_tables_with_times_decimals_and_gaps_are_read_as_what_they_mean() -> None:
+def test_times_decimals_and_missing_values_of_tables_are_read_correctly() -> None:
     frame = pd.DataFrame(
         {
             "customer_id": ["ada", "ada", "bob"],
@@ -195,12 +195,12 @@ def test_no_events_give_nothing() -> None:
     [
         (7, "events are given as int; give dicts"),
         ({"sales": []}, "there is no topic 'sales'; the topics are purchases"),
-        ({"purchases": "log.jsonl"}, "a path names its topic itself"),
+        ({"purchases": "log.jsonl"}, "the topic of a path is in its name or in its lines"),
         ([{"amount": object()}], "an event is not a dict of plain values"),
         ("no-such-file.jsonl", "No such file"),
     ],
 )
-def test_what_are_no_events_is_refused_with_a_sentence(events: Any, sentence: str) -> None:
+def test_other_things_than_events_are_refused_with_a_message(events: Any, sentence: str) -> None:
     with pytest.raises(LogError, match=sentence):
         replay(events, "annual-spend")
 
@@ -244,10 +244,10 @@ def test_an_instant_may_be_given_in_any_form(until: Any) -> None:
 
 # ---------------------------------------------------------------- tables
 @pytest.mark.parametrize("name", NAMES)
-def test_a_table_has_all_that_the_records_have(told: Replayed, name: str) -> None:
-    table = told.to_arrow(name)
+def test_a_table_has_the_values_of_the_records(replayed: Replayed, name: str) -> None:
+    table = replayed.to_arrow(name)
     table.validate(full=True)
-    records = getattr(told, name)
+    records = getattr(replayed, name)
     assert table.num_rows == len(records)
     assert not [one.name for one in table.schema if not one.nullable and table[one.name].null_count]
     for row, body in zip(table.to_pylist()[:500], records[:500], strict=True):
@@ -278,24 +278,24 @@ def leaves(part: Event, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_empty_table_has_the_same_schema_as_a_full_one(told: Replayed, name: str) -> None:
+def test_an_empty_table_has_the_same_schema_as_a_full_one(replayed: Replayed, name: str) -> None:
     empty = replay([], "annual-spend")
-    assert empty.to_arrow(name).schema.equals(told.to_arrow(name).schema)
-    assert list(empty.to_pandas(name).columns) == list(told.to_pandas(name).columns)
-    assert empty.to_polars(name).schema == told.to_polars(name).schema
+    assert empty.to_arrow(name).schema.equals(replayed.to_arrow(name).schema)
+    assert list(empty.to_pandas(name).columns) == list(replayed.to_pandas(name).columns)
+    assert empty.to_polars(name).schema == replayed.to_polars(name).schema
 
 
-def test_times_are_utc_money_is_exact_and_tiers_have_their_order(told: Replayed) -> None:
-    profiles = told.to_pandas("profiles")
+def test_times_are_utc_money_is_exact_and_tiers_have_their_order(replayed: Replayed) -> None:
+    profiles = replayed.to_pandas("profiles")
     assert str(profiles["as_of"].dtype) == "datetime64[ms, UTC]"
-    assert profiles["monetary"].sum() == sum(one.monetary for one in told.profiles)
-    assert (profiles["tier"] >= "gold").sum() == sum(one.tier in ("gold", "platinum") for one in told.profiles)
+    assert profiles["monetary"].sum() == sum(one.monetary for one in replayed.profiles)
+    assert (profiles["tier"] >= "gold").sum() == sum(one.tier in ("gold", "platinum") for one in replayed.profiles)
     assert list(profiles["risk_level"].cat.categories) == ["none", "watch", "high", "critical"]
     assert str(profiles["recency"].dtype) == "timedelta64[ms]"
     assert str(profiles["frequency"].dtype) == "int64"
     assert str(profiles["risk_alert_number"].dtype) == "Int64"
-    assert told.to_arrow("profiles").schema.field("monetary").type == pa.decimal128(38, 2)
-    polars = told.to_polars("profiles")
+    assert replayed.to_arrow("profiles").schema.field("monetary").type == pa.decimal128(38, 2)
+    polars = replayed.to_polars("profiles")
     assert polars["monetary"].sum() == profiles["monetary"].sum()
     assert polars["as_of"].dtype == pl.Datetime("ms", "UTC")
 
@@ -316,17 +316,15 @@ def test_no_two_fields_share_a_column(name: str) -> None:
         assert len(flat) == len(set(flat))
 
 
-def test_a_table_that_is_not_there_is_refused_with_those_that_are(told: Replayed) -> None:
-    with pytest.raises(LookupError, match="there is no table 'tiers'; there are tier_changes, churn_risk"):
-        told.to_pandas("tiers")
+def test_an_unknown_table_is_refused_with_the_names_of_the_others(replayed: Replayed) -> None:
+    with pytest.raises(LookupError, match="there is no table 'tiers'; the tables are tier_changes, churn_risk"):
+        replayed.to_pandas("tiers")
 
 
-def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(
-    told: Replayed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named_with_how_to_install_it(replayed: Replayed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(MissingPackageError, match=r"polars makes this table.*pip install 'tierstream\[notebook\]'"):
-        frames.to_polars(told.to_arrow("alerts"))
+    with pytest.raises(MissingPackageError, match=r"this table needs polars.*pip install 'tierstream\[notebook\]'"):
+        dataframes.to_polars(replayed.to_arrow("alerts"))
 
 
 # ---------------------------------------------------------------- two policies
@@ -344,12 +342,12 @@ def test_two_policies_are_compared_as_the_command_does(tmp_path: Path) -> None:
     for name in ("movers", "moves", "cohorts", "by_month", "by_region", "by_segment"):
         assert compared.to_arrow(name).num_rows == len(compared.as_json()[name])
         assert compared.to_pandas(name).shape == compared.to_polars(name).shape
-    with pytest.raises(LookupError, match="there are movers, moves"):
+    with pytest.raises(LookupError, match="the tables are movers, moves"):
         compared.to_pandas("people")
 
 
-# ---------------------------------------------------------------- what it costs to have it
-def test_who_folds_dicts_imports_no_broker_no_store_and_no_table() -> None:
+# ---------------------------------------------------------------- what is imported
+def test_folding_dicts_imports_no_broker_no_store_and_no_tables() -> None:
     program = (
         "import sys; from models import fold, Policy; from streams.library import replay; "
         "replay([{'customer_id': 'ada', 'amount': 1}], 'annual-spend'); "

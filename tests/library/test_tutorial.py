@@ -20,12 +20,12 @@ def pictures(notebook: object) -> list[str]:
     return [one.data["image/png"] for one in outputs if "image/png" in one.get("data", {})]
 
 
-def test_the_tutorial_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tutorial_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "MPLCONFIGDIR", "TMPDIR"):
         monkeypatch.setenv(name, str(tmp_path))
     shown = tutorial.read()
     done = tutorial.run(copy.deepcopy(shown))
-    assert tutorial.said(done) == tutorial.said(shown), "renew it: python -m scripts.tutorial"
+    assert tutorial.text_outputs(done) == tutorial.text_outputs(shown), "renew it: python -m scripts.tutorial"
     assert len(pictures(done)) == len(pictures(shown)) == 3
     for picture in (*pictures(done), *pictures(shown)):
         assert base64.b64decode(picture).startswith(b"\x89PNG")

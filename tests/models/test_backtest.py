@@ -201,10 +201,10 @@ def test_alerts_losses_and_lead_times_are_counted_by_hand() -> None:
 
 
 def test_the_policy_without_patience_moves_more() -> None:
-    from streams.workshop.fitting.histories import without_patience
+    from streams.workshop.fitting.announcements import without_damping
 
     policy = policy_of(policy_text(downgrade={"grace": "30d", "min_hold": "60d"}))
-    hasty = without_patience(policy)
+    hasty = without_damping(policy)
     assert (hasty.grace_ms, hasty.min_hold_ms) == (0, 0)
     assert all(level.ease_below == level.raise_at for level in hasty.risk.levels)
 

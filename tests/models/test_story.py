@@ -19,7 +19,7 @@ from models.counterfactual import after_purchase, with_one_purchase
 from models.story import as_of
 from models.units import parse_minor
 from streams.sources.logs import LogFile
-from streams.workshop.explain.story import ExplainError, Story, story_of_log
+from streams.workshop.explain.story import ExplainError, Story, story_from_log
 from streams.workshop.replay.run import replay_logs
 from tests.builders import DAY, Wire, ms
 from tests.models.test_editions import PYRAMID, logs_with_editions
@@ -47,12 +47,12 @@ def story_of(policy: Policy, log: Sequence[Wire], who: str, at_ms: int | None = 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"
         path.write_text("".join(json.dumps(wire) + "\n" for wire in log))
-        return story_of_log(who, [LogFile(path)], policy, at_ms, False, **options)
+        return story_from_log(who, [LogFile(path)], policy, at_ms, False, **options)
 
 
 def announcements(story: Story) -> list[dict[str, Any]]:
     """What a story says was announced, as the replay writes it."""
-    return [json.loads(output.body) for one in story.told for output in one.moment.outputs]
+    return [json.loads(output.body) for one in story.entries for output in one.moment.outputs]
 
 
 def of(lines: Lines, who: str) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **opt
         event(f"{len(announcements(story)) > 0} announcements")
         written = profile(story.customer, who, story.policy)
         assert (None if written is None else json.loads(written)) == profiles.get(who)
-        assert sum(one.record is not None for one in story.told) == sum(wire["customer_id"] == who for wire in log)
+        assert sum(one.record is not None for one in story.entries) == sum(wire["customer_id"] == who for wire in log)
 
 
 @given(policy_texts(), logs(), st.data())

@@ -39,7 +39,7 @@ ROOMS = {
     "console": ["streams.web"],
     "workshop": ["streams.workshop", "streams.reports", "streams.sources"],
     "embedded": ["streams.broker.embedded"],
-    "registry": ["streams.ingest.registry", "streams.ingest.protobuf"],
+    "registry": ["streams.ingest.schema_registry", "streams.ingest.protobuf"],
     "tracing": ["streams.telemetry.spans"],
     "notebook": ["streams.library"],
 }  # fmt: skip
@@ -70,8 +70,8 @@ LOADED_BY_OTHERS = {
     "hiredis": "redis, for its answers",
     "httptools": "uvicorn",
     "ipykernel": "whatever shows a notebook",
-    "pandas": "streams.library.frames, by name",
-    "polars": "streams.library.frames, by name",
+    "pandas": "streams.library.dataframes, by name",
+    "polars": "streams.library.dataframes, by name",
     "protobuf": "the package google",
     "tzdata": "zoneinfo",
     "uvloop": "uvicorn",
@@ -244,7 +244,7 @@ def test_a_missing_package_is_known_with_its_extras() -> None:
     [
         ("streams.web.serve", "redis.asyncio", "console"),
         ("streams.workshop.replay.run", "scipy.special", "workshop"),
-        ("streams.library.replayed", "numpy", "notebook"),
+        ("streams.library.replay_result", "numpy", "notebook"),
         ("streams.worker.run", "faust", "worker"),
         ("streams.worker.run", "google.protobuf", "registry"),
         ("models.fold", "scipy", "worker"),

@@ -1,4 +1,4 @@
-"""Which part of a broker's topics a URL means, and what is said of one that means none."""
+"""The part of a broker's topics that a URL names, and the message for a URL that names none."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.builders import ms
 from tests.test_cli import run
 
 
-def test_a_url_without_questions_is_the_whole_of_all_topics() -> None:
+def test_a_url_without_parameters_is_the_whole_of_all_topics() -> None:
     assert parse_kafka_url("kafka://a:9092,b:9092/") == ("a:9092,b:9092", WHOLE)
 
 
-def test_times_topics_and_offsets_are_read_out_of_a_url() -> None:
+def test_times_topics_and_offsets_are_read_from_a_url() -> None:
     broker, span = parse_kafka_url(
         "kafka://a:9092?from=2026-01-01T00:00:00+01:00&to=2026-02-01&topics=complaints,purchases"
         "&from-offset=5,1:7,purchases/1:9&to-offset=100"
@@ -38,17 +38,17 @@ def test_times_topics_and_offsets_are_read_out_of_a_url() -> None:
         ("topics=gossip", f"topic 'gossip' is not among {', '.join(INPUTS)}"),
         ("from-offset=-5", "'-5' is no offset; write 100, 0:100"),
         ("from-offset=gossip/0:1", "is no offset"),
-        ("from=2026-01-01&from=2026-01-02", "something is said twice"),
+        ("from=2026-01-01&from=2026-01-02", "a parameter is given twice"),
         ("from", "bad query field"),
     ],
 )
-def test_a_url_that_means_nothing_is_refused_with_what_to_write(query: str, says: str) -> None:
+def test_a_url_with_an_unreadable_parameter_is_refused_with_what_to_write(query: str, says: str) -> None:
     with pytest.raises(LogError) as error:
         parse_kafka_url(f"kafka://a:9092?{query}")
     assert says in str(error.value)
 
 
-def test_redis_is_neither_a_log_nor_a_seed_and_it_is_said_what_is(tmp_path: str) -> None:
+def test_redis_as_a_log_or_as_a_seed_is_refused_with_what_to_give(tmp_path: str) -> None:
     for arguments, says in (
         (["redis://127.0.0.1:6379/0"], "Redis holds profiles, no events; read them from kafka://HOST:PORT"),
         (["log.jsonl", "--seed", "redis://:secret@127.0.0.1/0"], "in the changelog of a worker's table: give kafka://"),

@@ -1,4 +1,4 @@
-"""A mapping makes event bodies of rows, whatever file they come from; what it can't use is a rejection with a code."""
+"""A mapping makes event bodies from rows, of any kind of file; a row that it can't use is a rejection with a code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import load
 from models.events import REASONS, Event, Rejected
-from streams.sources.mapped_log import as_json, joined
+from streams.sources.mapped_log import as_json, join_rows
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import parse_mapping, preset_names
 
@@ -42,6 +42,13 @@ def body_of(before: str = "", after: str = "", **cells: Any) -> dict[str, Any]:
     return body
 
 
+def first_body(chosen: Mapping, row: dict[str, Any]) -> dict[str, Any]:
+    """The body of the first event in a row, which has to have one."""
+    body = chosen.body(row)
+    assert body is not None
+    return body
+
+
 def rejection_of(before: str = "", after: str = "", **cells: Any) -> Rejected:
     ((_, body),) = mapping(before + BASE + after).events(ROW | cells)
     assert isinstance(body, Rejected), body
@@ -57,21 +64,21 @@ def test_columns_become_fields_and_constants_fill_what_is_empty() -> None:
         "occurred_at": "2026-01-31T12:00:00Z",
     }  # fmt: skip
     given_currency = mapping(BASE.replace("[constants]", 'currency = "cur"\n[constants]'))
-    assert given_currency.body(ROW | {"cur": "EUR"})["currency"] == "EUR"  # type: ignore[index]
-    assert given_currency.body(ROW | {"cur": ""})["currency"] == "USD"  # type: ignore[index]
+    assert first_body(given_currency, ROW | {"cur": "EUR"})["currency"] == "EUR"
+    assert first_body(given_currency, ROW | {"cur": ""})["currency"] == "USD"
 
 
-def test_what_a_mapping_makes_is_an_event_to_the_decoder() -> None:
+def test_the_decoder_accepts_a_mapped_body() -> None:
     event = DECODER.decode("purchases", as_json(body_of()))
     assert isinstance(event, Event)
     assert (event.customer_id, event.amount_minor, event.occurred_at_ms) == ("ada", 1250, 1769860800000)
 
 
-def test_a_dotted_path_leads_into_objects_and_lists_unless_a_column_is_called_so() -> None:
+def test_a_dotted_path_is_resolved_unless_a_column_has_that_name() -> None:
     nested = mapping(BASE.replace('"who"', '"customer.ids.1"'))
-    assert nested.body(ROW | {"customer": {"ids": ["a", 7]}})["customer_id"] == "7"  # type: ignore[index]
-    assert "customer_id" not in nested.body(ROW | {"customer": {"ids": ["a"]}})  # type: ignore[operator]
-    assert nested.body(ROW | {"customer.ids.1": "x"})["customer_id"] == "x"  # type: ignore[index]
+    assert first_body(nested, ROW | {"customer": {"ids": ["a", 7]}})["customer_id"] == "7"
+    assert "customer_id" not in first_body(nested, ROW | {"customer": {"ids": ["a"]}})
+    assert first_body(nested, ROW | {"customer.ids.1": "x"})["customer_id"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ def test_a_dotted_path_leads_into_objects_and_lists_unless_a_column_is_called_so
         ('negative = "refund"\n', "12.50", "12.50"),
     ],
 )
-def test_amounts_are_read_as_the_mapping_says_they_are_written(how: str, written: Any, amount: str) -> None:
+def test_amounts_are_read_in_the_format_of_the_mapping(how: str, written: Any, amount: str) -> None:
     assert body_of(how, sum=written)["amount"] == amount
 
 
@@ -116,7 +123,9 @@ def test_an_amount_that_could_mean_something_else_is_refused(how: str, written: 
 
 def test_minor_units_are_those_of_the_row_s_currency() -> None:
     text = "minor_units = true\n" + BASE.replace("[constants]", 'currency = "cur"\n[constants]')
-    amounts = {cur: mapping(text).body(ROW | {"sum": "1500", "cur": cur})["amount"] for cur in ("USD", "JPY", "KWD")}  # type: ignore[index]
+    amounts = {
+        cur: first_body(mapping(text), ROW | {"sum": "1500", "cur": cur})["amount"] for cur in ("USD", "JPY", "KWD")
+    }
     assert amounts == {"USD": "15.00", "JPY": "1500", "KWD": "1.500"}
 
 
@@ -136,7 +145,7 @@ def test_a_product_that_would_have_to_be_rounded_is_refused() -> None:
     assert (rejected.code, "more digits" in rejected.detail) == ("bad_amount", True)
 
 
-def test_adjacent_rows_of_an_order_are_joined_exactly_and_those_that_differ_are_not() -> None:
+def test_only_adjacent_rows_of_the_same_order_are_joined() -> None:
     def made(number: int, amount: Any, **more: Any) -> Any:
         body = {"customer_id": "ada", "order_id": "1", "occurred_at": "t", "kind": "purchase", "currency": "USD"}
         return number, "purchases", None, body | {"amount": amount} | more
@@ -147,7 +156,7 @@ def test_adjacent_rows_of_an_order_are_joined_exactly_and_those_that_differ_are_
         made(1, "0.10"), made(2, "0.20"), made(3, long), made(4, "1", order_id="2"), refused, made(6, "1", order_id="2"),
         made(7, "1_000", order_id="2"), made(8, "1", order_id="2", kind="refund"), made(9, "2", order_id="2", kind="refund"),
     ]  # fmt: skip
-    found = [(line, body if isinstance(body, Rejected) else body["amount"]) for line, _, _, body in joined(rows)]
+    found = [(line, body if isinstance(body, Rejected) else body["amount"]) for line, _, _, body in join_rows(rows)]
     assert found == [
         (1, str(Decimal("0.30") + 1)[:4] + "0" * 38 + "1"),
         (4, "1"),
@@ -173,31 +182,32 @@ def test_adjacent_rows_of_an_order_are_joined_exactly_and_those_that_differ_are_
         ('time_format = ["%d.%m.%Y", "%d.%m.%Y %H:%M"]\n', "31.01.2026 12:00", "2026-01-31T12:00:00Z"),
     ],
 )
-def test_times_are_read_as_the_mapping_says_they_are_written(how: str, written: Any, at: str) -> None:
+def test_times_are_read_in_the_format_of_the_mapping(how: str, written: Any, at: str) -> None:
     assert body_of(how, when=written)["occurred_at"] == at
 
 
 @pytest.mark.parametrize("written", ["yesterday", "1969-12-31T00:00:00Z", "2100-01-01T00:00:00Z", "0000-00-00"])
-def test_a_time_that_is_none_is_rejected_with_its_words(written: str) -> None:
+def test_an_invalid_time_is_rejected_and_quoted(written: str) -> None:
     rejected = rejection_of(when=written)
     assert rejected.code == "bad_time"
     assert written in rejected.detail
 
 
-def test_words_stand_for_values_and_one_that_does_not_is_named() -> None:
+def test_texts_stand_for_values_and_an_unknown_text_is_rejected() -> None:
     after = '[values.kind]\nSALE = "purchase"\nRETURN = "refund"\n'
     text = BASE.replace("[constants]", 'kind = "type"\n[constants]') + after
-    assert mapping(text).body(ROW | {"type": "RETURN"})["kind"] == "refund"  # type: ignore[index]
+    assert first_body(mapping(text), ROW | {"type": "RETURN"})["kind"] == "refund"
     ((_, rejected),) = mapping(text).events(ROW | {"type": "GIFT"})
     assert isinstance(rejected, Rejected)
     assert (rejected.code, "'GIFT' is not among SALE, RETURN" in rejected.detail) == ("unknown_value", True)
 
 
-def test_whole_numbers_and_truths_of_the_contract_come_out_of_text() -> None:
+def test_integers_and_booleans_are_read_from_text() -> None:
     text = 'topic = "feedback"\n[columns]\nscore = "s"\n'
     assert mapping(text).body({"s": "80"}) == {"score": 80}
     text = BASE.replace("[constants]", 'full_order = "all"\n[constants]')
-    assert [mapping(text).body(ROW | {"all": word})["full_order"] for word in ("Yes", "0", "x")] == [True, False, "x"]  # type: ignore[index]
+    found = [first_body(mapping(text), ROW | {"all": word})["full_order"] for word in ("Yes", "0", "x")]
+    assert found == [True, False, "x"]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +224,7 @@ def test_whole_numbers_and_truths_of_the_contract_come_out_of_text() -> None:
         ("{ present = false }", None, "x"),
     ],
 )
-def test_rows_are_filtered_by_what_a_column_says(condition: str, matching: Any, other: Any) -> None:
+def test_rows_are_filtered_by_conditions_on_columns(condition: str, matching: Any, other: Any) -> None:
     one = mapping(f"{BASE}[when]\nstate = {condition}\n")
     assert one.body(ROW | {"state": matching}) is not None
     assert one.body(ROW | {"state": other}) is None
@@ -252,7 +262,7 @@ def test_a_row_may_be_events_of_several_topics_with_ids_that_differ() -> None:
     assert [topic for topic, _ in one.events(row | {"stars": ""})] == ["purchases"]
 
 
-def test_what_an_event_says_of_a_field_takes_the_place_of_what_is_said_for_all() -> None:
+def test_an_event_overrides_what_is_defined_for_all_events() -> None:
     text = BASE + '[[events]]\nproducts = { amount = ["n", "sum"] }\ntemplates = { event_id = "{no}/{n}" }\n'
     body = mapping(text).body(ROW | {"n": "2"})
     assert body is not None
@@ -273,7 +283,7 @@ def test_what_an_event_says_of_a_field_takes_the_place_of_what_is_said_for_all()
         ("topic = ", "Invalid value"),
     ],
 )
-def test_a_mapping_that_makes_no_sense_is_refused_with_what_is_wrong(text: str, says: str) -> None:
+def test_an_invalid_mapping_is_refused_with_what_is_wrong(text: str, says: str) -> None:
     with pytest.raises(ValueError) as error:
         parse_mapping(text)
     assert says in str(error.value)

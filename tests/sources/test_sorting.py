@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from models import load
 from models.events import Rejected
 from streams.engine.merge import Record
-from streams.sources import runs, sorting
+from streams.sources import sort_runs, sorting
 from streams.sources.logs import LogError
-from streams.sources.opening import Sorting, find_logs, open_logs
-from streams.sources.runs import merged_runs, read_run, write_run
+from streams.sources.named_logs import Sorting, find_logs, open_logs
+from streams.sources.sort_runs import merge_runs, read_run, write_run
 from streams.sources.sorting import SortedLog
 from streams.topics import INPUTS
 from tests.builders import ROOT, cdnow, ms, with_made_up_complaints
@@ -100,7 +100,7 @@ def test_a_log_that_needs_several_runs_and_passes_is_sorted_like_a_small_one(
     few = sorted_records(names, 100_000_000)
     assert len(made) == 1
     made.clear()
-    monkeypatch.setattr(sorting, "most_at_once", lambda memory: 2)
+    monkeypatch.setattr(sorting, "merge_width", lambda memory: 2)
     many = sorted_records(names)
     assert len(made) > 5, "several runs, and longer ones made of them"
     assert places(names, many) == places(names, few) == by_definition(names)
@@ -124,7 +124,7 @@ def test_merged_runs_are_what_sorted_gives(tmp_path_factory: pytest.TempPathFact
     for number, frames in enumerate(lists):
         write_run(folder / f"run-{number}", sorted(frames))
     expected = sorted(frame for frames in lists for frame in frames)
-    assert list(merged_runs(sorted(folder.iterdir()))) == expected
+    assert list(merge_runs(sorted(folder.iterdir()))) == expected
 
 
 # ---------------------------------------------------------------- what is done with it
@@ -133,7 +133,7 @@ def outputs(folder: Path) -> dict[str, list[bytes]]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_replay_of_a_log_in_disorder_with_sort_tells_what_one_in_order_tells(tmp_path: Path, workers: int) -> None:
+def test_a_sorted_replay_of_a_shuffled_log_announces_the_same(tmp_path: Path, workers: int) -> None:
     distinct = [wire | {"occurred_at": ms(wire["occurred_at"]) + number} for number, wire in enumerate(LOG)]
     in_order = tmp_path / "all.jsonl"
     in_order.write_bytes(b"".join(json.dumps(wire).encode() + b"\n" for wire in distinct))
@@ -207,30 +207,32 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException) 
     return wrote
 
 
-def test_a_full_disk_is_said_in_words(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_what_to_do(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     names = spread(tmp_path, shuffled(5))
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(sort_runs.os, "fsync", full)
     result = run("replay", *names, "--sort", "-p", "annual-spend", "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "is full: a sort needs about as much room as the log takes with gzip" in result.output
+    assert "is full: a sort needs about as much space as the log compressed with gzip" in result.output
     assert "--sort-folder or TMPDIR" in result.output
     assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("options", [["--sort-memory", "much"], ["--sort", "--sort-memory", "1kB"]])
-def test_memory_that_is_no_size_or_too_little_is_refused(tmp_path: Path, options: list[str]) -> None:
+def test_an_invalid_or_too_small_memory_is_refused(tmp_path: Path, options: list[str]) -> None:
     names = spread(tmp_path, shuffled(6)[:10])
     result = run("replay", *names, *options, "-p", "annual-spend", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "as in 512MB" in result.output or "give 1MB or more" in result.output
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- resuming
 class Counted:
-    """How many records were looked at."""
+    """Counts the records that are read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.frames = 0
@@ -243,7 +245,7 @@ class Counted:
         monkeypatch.setattr(sorting, "_frame", counted)
 
 
-def test_a_sort_that_was_stopped_goes_on_in_its_folder_with_the_runs_that_are_done(
+def test_a_sort_that_was_stopped_continues_in_its_folder_with_the_finished_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names, folder = spread(tmp_path, shuffled(7)), tmp_path / "sort"
@@ -277,10 +279,10 @@ def test_a_folder_of_other_files_or_of_none_is_refused(tmp_path: Path) -> None:
         sorted_records(names, folder=folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
-    with pytest.raises(LogError, match="is neither empty nor of a sort"):
+    with pytest.raises(LogError, match="is neither empty nor the folder of a sort"):
         sorted_records(names, folder=tmp_path / "mine")
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(LogError, match="it is no manifest of a sort"):
+    with pytest.raises(LogError, match="it is not the manifest of a sort"):
         sorted_records(names, folder=folder)
 
 
@@ -290,7 +292,7 @@ def test_a_damaged_run_is_noticed(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole[:20], whole[:10] + b"?" + whole[11:]):
         path.write_bytes(damaged)
-        with pytest.raises(LogError, match="this part of a sort is damaged"):
+        with pytest.raises(LogError, match="this run of a sort is damaged"):
             list(read_run(path, lambda count: None))
 
 
@@ -299,7 +301,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from models import load
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from streams.sources.sorting import SortedLog
 with SortedLog(find_logs(sys.argv[1:], []), 2_000_000) as log:
     (stream,) = log.streams(load("annual-spend").decoder(), lambda count: None)

@@ -25,7 +25,8 @@ from models import load
 from models.events import Event, Rejected
 from streams.engine.merge import Record
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import find_logs
+from streams.sources.mapped_log import MappedLog
+from streams.sources.named_logs import find_logs
 from streams.sources.progress import progress_over
 from tests.builders import ROOT
 from tests.test_cli import purchase, run
@@ -123,13 +124,13 @@ def written(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", [".csv", ".csv.gz", ".csv.zst", ".parquet", ".jsonl", ".jsonl.gz"])
-def test_an_online_shop_s_invoices_come_to_what_pandas_says_they_do(tmp_path: Path, kind: str) -> None:
+def test_invoices_of_an_online_shop_add_up_as_in_pandas(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind)
     (log,) = find_logs([str(path)], ["online-retail"])
     found, read_bytes = read(log, Pounds())
     assert spend_by_mapping(found) == spend_by_pandas(LINES)
     assert {event.region for event in events(found)} == {"France", "EIRE"}
-    assert abs(read_bytes - path.stat().st_size) < 10, "the progress is over the bytes as they lie there"
+    assert abs(read_bytes - path.stat().st_size) < 10, "the progress counts the bytes on disk"
 
 
 def test_invoice_times_are_those_of_the_shop(tmp_path: Path) -> None:
@@ -141,7 +142,8 @@ def test_invoice_times_are_those_of_the_shop(tmp_path: Path) -> None:
 def test_only_the_columns_that_are_mapped_are_read_of_a_parquet_file(tmp_path: Path) -> None:
     path = written(tmp_path, ".parquet")
     (log,) = find_logs([str(path)], ["online-retail"])
-    names = log.mapping.columns(parquet.read_schema(path).names)  # type: ignore[attr-defined]
+    assert isinstance(log, MappedLog)
+    names = log.mapping.columns(parquet.read_schema(path).names)
     assert set(LINES.columns) - set(names) == {"StockCode", "Description"}
 
 
@@ -157,14 +159,14 @@ def test_nanoseconds_of_a_parquet_file_are_left_out(tmp_path: Path) -> None:
     assert (event.customer_id, event.amount_minor, event.occurred_at_ms) == ("7", 1250, 1_769_860_800_250)
 
 
-def test_the_bar_shows_bytes_as_they_lie_there_and_events_a_second(tmp_path: Path) -> None:
+def test_the_progress_bar_shows_bytes_on_disk_and_events_per_second(tmp_path: Path) -> None:
     logs = find_logs([str(written(tmp_path, ".csv.gz"))], ["online-retail"])
     shown = io.StringIO()
     with progress_over(logs, True, "reading", Console(file=shown, force_terminal=True, width=120)) as reading:
         assert read(logs[0], Pounds(), reading.on_bytes)
         reading.on_events(600)
     assert "events/s" in shown.getvalue()
-    assert re.search(r"([\d.]+)/\1 kB", shown.getvalue()), "all of the packed bytes at the end"
+    assert re.search(r"([\d.]+)/\1 kB", shown.getvalue()), "all compressed bytes at the end"
 
 
 def test_the_cdnow_sample_is_read_as_pandas_reads_it() -> None:
@@ -179,7 +181,7 @@ def test_the_cdnow_sample_is_read_as_pandas_reads_it() -> None:
 
 # ---------------------------------------------------------------- other shops' exports
 def rows_of(tmp_path: Path, preset: str, *rows: dict[str, str]) -> list[tuple[Any, ...]]:
-    """What a preset makes of rows: customer, order, kind, cents, day, event id."""
+    """The events that a preset makes from rows: customer, order, kind, cents, day, event id."""
     path = tmp_path / "export.csv"
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="") as file:
@@ -196,7 +198,7 @@ def rows_of(tmp_path: Path, preset: str, *rows: dict[str, str]) -> list[tuple[An
     ]  # fmt: skip
 
 
-def test_shopify_orders_are_purchases_and_what_was_given_back_is_a_refund(tmp_path: Path) -> None:
+def test_shopify_orders_are_purchases_and_refunds(tmp_path: Path) -> None:
     order = {
         "Name": "#1001", "Email": "Ada@Example.com", "Financial Status": "partially_refunded",
         "Paid at": "2026-05-01 10:00:00 +0200", "Currency": "USD", "Total": "100.90", "Created at": "2026-05-01 09:59:00 +0200",
@@ -262,7 +264,7 @@ def test_presets_are_listed_and_shown_and_what_is_shown_is_a_mapping_file(tmp_pa
 
 
 # ---------------------------------------------------------------- JSONL, folders, globs
-def test_a_folder_is_all_files_of_known_kinds_by_name_and_a_glob_those_that_match(tmp_path: Path) -> None:
+def test_a_folder_is_its_files_of_known_kinds_and_a_glob_the_matching_ones(tmp_path: Path) -> None:
     names = ["b-purchases.jsonl", "a-purchases.jsonl.gz", "c-purchases.ndjson.zst"]
     packs = {".gz": gzip.compress, ".zst": zstandard.compress}
     for number, name in enumerate(names, 1):
@@ -275,7 +277,7 @@ def test_a_folder_is_all_files_of_known_kinds_by_name_and_a_glob_those_that_matc
     assert [event.event_id for event in events(records(tmp_path / "**" / "*.jsonl"))] == ["e4", "e1"]
 
 
-def test_each_kind_of_file_has_its_own_mapping_where_globs_say_so(tmp_path: Path) -> None:
+def test_globs_give_each_kind_of_file_its_own_mapping(tmp_path: Path) -> None:
     (tmp_path / "sales.csv").write_text("no,who,sum,at\n1,ada,5,2026-01-01T00:00:00Z\n")
     (tmp_path / "stars.jsonl").write_text('{"c": {"id": "ada"}, "stars": 80, "ts": 1767225600}\n')
     (tmp_path / "purchases.jsonl").write_text(purchase(2))
@@ -293,7 +295,7 @@ def test_each_kind_of_file_has_its_own_mapping_where_globs_say_so(tmp_path: Path
 
 
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
-def test_dead_letters_name_file_and_line_of_whatever_kind_the_file_is(tmp_path: Path, ending: str) -> None:
+def test_dead_letters_name_file_and_line_for_every_kind_of_file(tmp_path: Path, ending: str) -> None:
     pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[ending]
     (tmp_path / f"a-purchases.jsonl{ending}").write_bytes(pack(f"{purchase(1)}\nnot json\n".encode()))
     lines = 'no,who,sum,at\n1,"a\nb",5,2026-01-01T00:00:00Z\n2,bob,much,2026-01-01T00:00:00Z\n3,bob\n4,bob,1,soon\n'
@@ -312,7 +314,7 @@ def test_dead_letters_name_file_and_line_of_whatever_kind_the_file_is(tmp_path: 
     ]  # fmt: skip
 
 
-def test_rows_without_ids_are_called_after_file_and_line_wherever_the_file_lies(tmp_path: Path) -> None:
+def test_ids_of_rows_without_one_are_made_from_file_name_and_line(tmp_path: Path) -> None:
     ids = []
     for folder in ("here", "there"):
         (tmp_path / folder).mkdir()
@@ -320,7 +322,7 @@ def test_rows_without_ids_are_called_after_file_and_line_wherever_the_file_lies(
         ids.append([event.event_id for event in events(found)])
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == len(ids[0])
-    with pytest.raises(LogError, match=r"2 files are called retail.csv.*map event_id"):
+    with pytest.raises(LogError, match=r"2 files have the name retail.csv.*map event_id"):
         find_logs([str(tmp_path / "*" / "retail.csv")], ["online-retail"])
 
 
@@ -359,7 +361,7 @@ def test_rows_without_ids_are_called_after_file_and_line_wherever_the_file_lies(
             ("nowhere.toml",),
             "nowhere.toml: No such file or directory; give the path of a mapping",
         ),
-        ("purchases.jsonl", b"{}", ("*.csv=cdnow",), "--map: no file is for '*.csv'"),
+        ("purchases.jsonl", b"{}", ("*.csv=cdnow",), "--map: no file matches '*.csv'"),
         ("purchases.jsonl", b"{}", ("cdnow", "cdnow-master"), "there are two for *"),
     ],
 )
@@ -378,5 +380,5 @@ def test_a_log_that_can_not_be_read_is_refused_with_what_to_give(
 
 def test_a_folder_or_glob_with_nothing_to_read_is_refused_with_what_is_supported(tmp_path: Path) -> None:
     for name in (tmp_path, tmp_path / "*.csv"):
-        with pytest.raises(LogError, match=r"there is nothing to read in it; it takes files ending in .jsonl"):
+        with pytest.raises(LogError, match=r"there is nothing to read in it; logs are files ending in .jsonl"):
             find_logs([str(name)], [])

@@ -119,7 +119,7 @@ def test_the_table_is_read_once_for_each_state_that_the_view_shows(
 
     def counted(settings: Any, customer_id: str, seconds: float) -> Any:
         reads.append(customer_id)
-        return kept_in_table(settings, customer_id, seconds)
+        return find_in_table(settings, customer_id, seconds)
 
     kept_in_table = table_reader.kept_in_table
     monkeypatch.setattr(table_reader, "kept_in_table", counted)

@@ -1,4 +1,4 @@
-"""The HTML page of a backtest: whole, fetching nothing, the same each time, and safe from what a policy is called."""
+"""The HTML page of a backtest: complete, self-contained, deterministic, and safe for any name of a policy."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Parsed(HTMLParser):
 def result(
     name: str, sharpness: float, origins_ms: tuple[int, ...], is_baseline: bool = False, fitted_until_ms: int = -1
 ) -> Result:
-    """Forty customers an origin, the later ones churned; at the second origin all have the same risk."""
+    """Forty customers at each origin, of whom the later ones churned; at the second origin all have the same risk."""
     churned = np.arange(40) >= 15
     graded = np.clip(0.5 + sharpness * (np.arange(40) - 15) / 40, 0, 1)
     return Result(
@@ -94,7 +94,7 @@ def report(origins_ms: tuple[int, ...] = ORIGINS_MS, known: bool = True) -> Repo
 
 
 def never_churned(of: Report) -> Report:
-    """The same, and nobody churned: there is no AUC and no lift."""
+    """The same report without churned customers, so without AUC and lift."""
     results = tuple(
         replace(one, forecasts=tuple(replace(judged, churned=np.zeros(40, bool)) for judged in one.forecasts))
         for one in of.found.results
@@ -118,7 +118,7 @@ def page_of(name: str) -> str:
 
 
 @every_report
-def test_every_element_that_begins_ends_and_ids_are_given_once_and_found(name: str) -> None:
+def test_the_html_is_well_formed_and_its_ids_are_unique(name: str) -> None:
     text = page_of(name)
     parsed = Parsed(text)
     assert not parsed.open
@@ -148,7 +148,7 @@ def test_the_same_report_gives_the_same_bytes(name: str) -> None:
 
 
 @every_report
-def test_every_plot_has_a_name_of_its_own_and_the_rest_is_hidden_from_who_does_not_see_it(name: str) -> None:
+def test_every_plot_has_a_name_and_decoration_is_hidden_from_screen_readers(name: str) -> None:
     drawn = Parsed(page_of(name)).all("svg")
     names = [one["aria-label"] for one in drawn if one.get("role") == "img"]
     assert all(names)
@@ -157,7 +157,7 @@ def test_every_plot_has_a_name_of_its_own_and_the_rest_is_hidden_from_who_does_n
 
 
 @every_report
-def test_headings_are_in_order_and_every_header_of_a_table_says_of_what(name: str) -> None:
+def test_headings_are_in_order_and_headers_of_tables_have_a_scope(name: str) -> None:
     parsed = Parsed(page_of(name))
     levels = [tag for tag, _ in parsed.found if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == "h1"
@@ -204,7 +204,7 @@ def test_with_one_origin_there_is_nothing_to_say_of_change() -> None:
 
 def test_of_no_policies_the_team_felt_nothing() -> None:
     text = page_of("no policies")
-    assert "What the team would have felt" not in text
+    assert "Effect on the team" not in text
     assert "Alerts of" not in text
 
 

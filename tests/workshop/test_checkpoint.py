@@ -1,4 +1,6 @@
-"""A replay that is stopped, killed or interrupted goes on and writes what one that nothing stopped writes, byte for byte."""
+"""A replay that is stopped, killed or interrupted goes on and writes what one that nothing stopped writes, byte for
+byte.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ import pytest
 from models import load
 from models.policy import Policy
 from streams.sources.logs import LogError
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from streams.workshop.replay import run as replaying
 from streams.workshop.replay.checkpoint import Checkpoints
 from streams.workshop.replay.results import Results
@@ -53,7 +55,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(("policy", "most"), [(LIFE, 12), (PYRAMID, 60)], ids=["own lines", "lines of all customers"])
-def test_a_replay_that_dies_anywhere_goes_on_to_the_same_bytes(
+def test_a_replay_that_dies_anywhere_continues_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Policy, most: int
 ) -> None:
     log, chance = tmp_path / "all.jsonl", random.Random(1)
@@ -114,7 +116,7 @@ def wait_for_change(path: Path, before: float, process: subprocess.Popen[bytes])
 
 
 @pytest.mark.parametrize(("blow", "sort"), [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGINT, False)])
-def test_a_process_that_is_stopped_at_random_points_goes_on_to_the_same_bytes(
+def test_a_process_that_is_stopped_anywhere_continues_to_the_same_bytes(
     tmp_path: Path, blow: signal.Signals, sort: bool
 ) -> None:
     log, checkpoint, chance = tmp_path / "all.jsonl", tmp_path / "checkpoint", random.Random(2)
@@ -152,7 +154,7 @@ def test_a_process_that_is_stopped_at_random_points_goes_on_to_the_same_bytes(
     assert outputs(tmp_path / "found") == outputs(tmp_path / "expected")
 
 
-def test_a_checkpoint_of_something_else_is_refused_with_what_to_do(
+def test_a_checkpoint_of_another_replay_is_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, checkpoint = tmp_path / "all.jsonl", tmp_path / "checkpoint"

@@ -1,4 +1,4 @@
-"""A comparison of two policies, against the oracle under each; and the quiet fold, against the one that says why."""
+"""A comparison of two policies, against the oracle under each; and the fold without bodies, against the one with them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_both_sides_of_a_comparison_are_what_the_oracle_says(
 
 
 @given(policy_texts(), policy_texts(), logs())
-def test_how_many_records_are_folded_at_a_time_does_not_matter(first: str, second: str, log: list[Wire]) -> None:
+def test_the_number_of_records_folded_at_a_time_does_not_matter(first: str, second: str, log: list[Wire]) -> None:
     log = sorted(log, key=lambda wire: ms(wire["occurred_at"]))
     as_of_ms = ms(log[-1]["occurred_at"])
     assert compared((first, second), log, as_of_ms, 100) == compared((first, second), log, as_of_ms, 1)
@@ -68,20 +68,20 @@ def test_the_parts_of_a_comparison_add_up_to_the_whole(first: str, second: str, 
 
 
 @given(policy_texts(ledgers=LEDGERS), customer_logs(most=12), st.integers(0, 500))
-def test_the_quiet_fold_does_and_counts_what_the_other_one_does_and_says(text: str, log: list[Wire], days: int) -> None:
+def test_the_fold_without_bodies_has_the_same_states_and_outputs(text: str, log: list[Wire], days: int) -> None:
     policy = policy_of(text)
     events = events_of(policy, log)
     loud = new_customer(policy, events[0].occurred_at_ms)
     quiet = new_customer(policy, events[0].occurred_at_ms)
-    told: list[Any] = []
+    outputs: list[Any] = []
     for one in events:
         said, counted = apply_in_place(loud, one, policy), apply_in_place(quiet, one, policy, without_bodies=True)
         assert isinstance(said, Rejected) == isinstance(counted, Rejected)
         if not isinstance(said, Rejected) and not isinstance(counted, Rejected):
-            told.extend(zip(said, counted, strict=True))
+            outputs.extend(zip(said, counted, strict=True))
         assert loud == quiet
     until_ms = loud.clock_ms + days * DAY
-    told.extend(
+    outputs.extend(
         zip(
             advance_in_place(loud, until_ms, policy, "ada"),
             advance_in_place(quiet, until_ms, policy, "ada", True),
@@ -89,7 +89,7 @@ def test_the_quiet_fold_does_and_counts_what_the_other_one_does_and_says(text: s
         )
     )
     assert loud == quiet
-    for said, counted in told:
+    for said, counted in outputs:
         assert (said.topic, said.customer_id, said.seq, said.change, said.occurred_at_ms) == (
             counted.topic, counted.customer_id, counted.seq, counted.change, counted.occurred_at_ms,
         )  # fmt: skip
@@ -97,7 +97,7 @@ def test_the_quiet_fold_does_and_counts_what_the_other_one_does_and_says(text: s
 
 
 class Expected:
-    """What the oracle says of a log under one policy."""
+    """The counts of the oracle for a log under one policy."""
 
     def __init__(self, text: str, log: list[Wire], as_of_ms: int) -> None:
         policy = policy_of(text)
@@ -131,7 +131,7 @@ class Expected:
 
 
 def compared(texts: tuple[str, str], log: list[Wire], as_of_ms: int, turn: int) -> Comparison:
-    """A comparison of a log, some records at a time."""
+    """A comparison over a log, which folds `turn` records at a time."""
     first, second = policy_of(texts[0]), policy_of(texts[1])
     comparing, decoder = Comparing((first, second), 100), first.decoder()
     records = []

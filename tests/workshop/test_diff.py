@@ -21,7 +21,7 @@ A = "annual-spend"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log, and a policy with other lines and a table of costs."""
+    """A log, and a policy with other thresholds and a table of costs."""
     folder = tmp_path_factory.mktemp("diff")
     wires = with_made_up_complaints(cdnow("USD"))[:4000]
     (folder / "log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in wires), "utf-8")
@@ -41,13 +41,13 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 
 def both(run: Callable[..., Result], name: str, *arguments: str) -> tuple[dict[str, Any], str]:
-    """The JSON and the page of a comparison with one's own policy."""
+    """The JSON and the page of a comparison with mine.toml."""
     found = run(*arguments, "-p", A, "-p", "mine.toml", "--json", f"{name}.json", "--html", f"{name}.html")
     assert found.exit_code == 0, found.output
     return json.loads(Path(f"{name}.json").read_text("utf-8")), Path(f"{name}.html").read_text("utf-8")
 
 
-def test_it_says_who_would_move_and_what_that_means(run: Callable[..., Result]) -> None:
+def test_the_report_has_the_moves_their_costs_and_the_movers(run: Callable[..., Result]) -> None:
     found, page = both(run, "whole", "log.jsonl")
     assert [one["policy"] for one in found["policies"]] == ["annual-spend@1", "annual-spend@2"]
     moves = {(one["from"], one["to"]): one for one in found["moves"]}
@@ -70,7 +70,7 @@ def test_it_says_who_would_move_and_what_that_means(run: Callable[..., Result]) 
     assert down["customer_id"] in page
 
 
-def test_who_goes_up_and_down_is_told_by_region_and_by_segment(run: Callable[..., Result], folder: Path) -> None:
+def test_moves_are_counted_by_region_and_by_segment(run: Callable[..., Result], folder: Path) -> None:
     regions = [None, "EU", "US"]
     log = [
         wire | ({} if (region := regions[int(wire["customer_id"]) % 3]) is None else {"region": region})
@@ -82,7 +82,7 @@ def test_who_goes_up_and_down_is_told_by_region_and_by_segment(run: Callable[...
     said = run("regions.jsonl", *ours, "--json", "regions.json", "--html", "regions.html")
     assert said.exit_code == 0, said.output
     found = json.loads(Path("regions.json").read_text("utf-8"))
-    # As a replay under each policy has them.
+    # The same as in a replay under the policy.
     replayed = replay([one for one in log if ms(one["occurred_at"]) <= ms(AS_OF)], "rfm-quintiles", until=AS_OF)
     profiles = list(replayed.profiles)
     assert {one["region"]: one["customers"] for one in found["by_region"]} == Counter(one.region for one in profiles)
@@ -107,21 +107,21 @@ def test_the_same_log_gives_the_same_report_however_many_processes_read_it(run: 
     assert both(run, "shared", "log.jsonl", "--workers", "3") == once
 
 
-def test_what_came_after_the_instant_of_the_comparison_does_not_count(run: Callable[..., Result]) -> None:
+def test_events_after_the_instant_of_the_comparison_do_not_count(run: Callable[..., Result]) -> None:
     found, _ = both(run, "as-of", "log.jsonl", "--as-of", AS_OF)
     until, _ = both(run, "until", "until.jsonl", "--as-of", AS_OF)
     assert found | {"logs": []} == until | {"logs": []}
     assert found["as_of"] == AS_OF
 
 
-def test_the_page_asks_nothing_of_anybody(run: Callable[..., Result]) -> None:
+def test_the_page_loads_nothing(run: Callable[..., Result]) -> None:
     _, page = both(run, "page", "log.jsonl")
     assert "//" not in page.replace("http://www.w3.org/", "")
     assert "default-src 'none'" in page
     assert 'class="chart sankey"' in page
 
 
-def test_alerts_are_shared_among_agents_and_held_against_the_budget(run: Callable[..., Result]) -> None:
+def test_alerts_are_counted_per_agent_and_compared_with_the_budget(run: Callable[..., Result]) -> None:
     alone, _ = both(run, "alone", "log.jsonl")
     four, _ = both(run, "four", "log.jsonl", "--agents", "4")
     for one, shared in zip(alone["policies"], four["policies"], strict=True):
@@ -130,7 +130,7 @@ def test_alerts_are_shared_among_agents_and_held_against_the_budget(run: Callabl
         assert shared["alerts"]["days_over_budget"] <= one["alerts"]["days_over_budget"]
 
 
-def test_policies_of_different_currencies_each_take_what_they_accept(
+def test_policies_with_different_currencies_each_use_the_records_they_accept(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:
     euros = (
@@ -160,14 +160,14 @@ def test_one_policy_is_not_enough(run: Callable[..., Result]) -> None:
     assert "--policy is given 1 times; give it twice" in result.output
 
 
-def test_lines_that_depend_on_everybody_need_one_process(run: Callable[..., Result]) -> None:
+def test_thresholds_that_depend_on_all_customers_need_one_process(run: Callable[..., Result]) -> None:
     result = run("log.jsonl", "-p", A, "-p", "pyramid", "--workers", "2")
     assert result.exit_code == 2
     assert "leave out --workers" in result.output
     assert run("log.jsonl", "-p", A, "-p", "pyramid").exit_code == 0
 
 
-def test_a_file_that_can_not_be_written_is_named(run: Callable[..., Result]) -> None:
+def test_a_file_that_can_not_be_written_is_named_in_the_message(run: Callable[..., Result]) -> None:
     result = run("log.jsonl", "-p", A, "-p", "mine.toml", "--html", "nowhere/page.html")
     assert result.exit_code == 2
     assert "can't write nowhere/page.html" in result.output

@@ -29,7 +29,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "100"})
 
 
-def told(*arguments: str | Path) -> dict[str, Any]:
+def as_json(*arguments: str | Path) -> dict[str, Any]:
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.output)
@@ -47,7 +47,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_a_story_has_every_event_of_the_customer_with_its_verdict(log: Path) -> None:
-    moments = told("explain", "ada", log, *HERE)["moments"]
+    moments = as_json("explain", "ada", log, *HERE)["moments"]
     events = {
         (one["event"]["event_id"], one["verdict"], one["late"], (one["reason"] or {}).get("code"))
         for one in moments
@@ -73,7 +73,7 @@ def test_a_story_has_every_event_of_the_customer_with_its_verdict(log: Path) -> 
     assert by_clock[0]["changed"]["level"] == ["none", "watch"]
 
 
-def test_a_story_is_a_timeline_for_people(log: Path) -> None:
+def test_a_story_is_printed_as_a_timeline(log: Path) -> None:
     result = run("explain", "ada", log, *HERE)
     assert result.exit_code == 0, result.output
     for line in (
@@ -93,24 +93,24 @@ def test_a_story_is_a_timeline_for_people(log: Path) -> None:
     assert max(map(len, result.output.splitlines())) <= 100
 
 
-def test_a_story_up_to_a_time_knows_nothing_of_what_came_later(log: Path) -> None:
-    story = told("explain", "ada", log, *HERE, "--at", "2026-02-05")
+def test_a_story_up_to_a_time_leaves_out_what_occurred_later(log: Path) -> None:
+    story = as_json("explain", "ada", log, *HERE, "--at", "2026-02-05")
     assert story["at"] == story["now"]["as_of"] == "2026-02-05T00:00:00Z"
     assert story["now"]["tier"] == "member"
     assert story["now"]["monetary"] == "40.00"
-    # In the order of the log: what occurred until then, though it came later, is part of what is known of the time.
+    # In the order of the log: events that occurred until then are included, even if they arrived later.
     assert [one["cause"] for one in story["moments"]] == ["e1", "e3", "e1", "e7", "clock"]
 
 
 def test_the_last_moments_are_the_end_of_the_whole_story(log: Path) -> None:
-    whole, end = told("explain", "ada", log, *HERE), told("explain", "ada", log, *HERE, "--last", "2")
+    whole, end = as_json("explain", "ada", log, *HERE), as_json("explain", "ada", log, *HERE, "--last", "2")
     assert end["moments"] == whole["moments"][-2:]
     assert end["now"] == whole["now"]
     assert "the last 2 moments" in run("explain", "ada", log, *HERE, "--last", "2").output
 
 
-def test_what_time_alone_will_bring_is_what_happens_without_a_purchase(log: Path, tmp_path: Path) -> None:
-    ahead = told("explain", "ada", log, *HERE)["without_a_purchase"]
+def test_the_effects_of_time_ahead_are_those_of_a_later_replay(log: Path, tmp_path: Path) -> None:
+    ahead = as_json("explain", "ada", log, *HERE)["without_a_purchase"]
     result = run("replay", log, *HERE, "--out", tmp_path / "out", "--until", "2031-01-01")
     assert result.exit_code == 0, result.output
     lines = [
@@ -123,12 +123,12 @@ def test_what_time_alone_will_bring_is_what_happens_without_a_purchase(log: Path
         for one in lines
         if one["customer_id"] == "ada" and one["occurred_at"] > "2026-03-01T00:00:00Z"
     )
-    told_ahead = [(body["seq"], body["change"], body["occurred_at"]) for one in ahead for body in one["announcements"]]
-    assert told_ahead == later
+    found_ahead = [(body["seq"], body["change"], body["occurred_at"]) for one in ahead for body in one["announcements"]]
+    assert found_ahead == later
     assert {"downgrade_scheduled", "downgrade", "escalated", "breached"} <= {change for _, change, _ in later}
 
 
-def test_a_locked_tier_an_alert_and_an_erasure_are_told(tmp_path: Path) -> None:
+def test_a_lock_an_alert_and_an_erasure_are_in_the_story(tmp_path: Path) -> None:
     log = written(
         tmp_path / "log.jsonl",
         [
@@ -157,7 +157,7 @@ def test_a_locked_tier_an_alert_and_an_erasure_are_told(tmp_path: Path) -> None:
     assert "nothing is known of them: their data was erased" in output
 
 
-def test_what_a_terminal_would_obey_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+def test_control_characters_are_shown_and_not_sent_to_the_terminal(tmp_path: Path) -> None:
     nasty = "a[bold]\x1b[2Jb"
     log = written(tmp_path / "log.jsonl", [purchase(nasty, "40.00", on="2026-01-05", order_id="o\x1b[2J")])
     output = run("explain", nasty, log, *HERE).output
@@ -166,12 +166,12 @@ def test_what_a_terminal_would_obey_is_shown_and_not_obeyed(tmp_path: Path) -> N
     assert "(order o\\x1b[2J)" in output
 
 
-def test_where_lines_depend_on_everybody_the_story_counts_everybody(tmp_path: Path) -> None:
+def test_if_thresholds_follow_the_base_the_story_counts_all_customers(tmp_path: Path) -> None:
     log = written(tmp_path / "log.jsonl", cdnow()[:2_500])
     run("replay", log, "--policy", "pyramid", "--out", tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "tier-changes.jsonl").read_text().splitlines()]
     who = next(one["customer_id"] for one in lines if one["cause"] == "edition-2")
-    story = told("explain", who, log, "--policy", "pyramid")
+    story = as_json("explain", who, log, "--policy", "pyramid")
     assert [
         (body["seq"], body["cause"])
         for one in story["moments"]
@@ -182,9 +182,9 @@ def test_where_lines_depend_on_everybody_the_story_counts_everybody(tmp_path: Pa
 
 
 def test_a_purchase_that_is_supposed_does_what_it_does_when_it_is_made(log: Path, tmp_path: Path) -> None:
-    found = told("explain", "ada", log, *HERE, "--event", '{"amount": "115"}', "--at", "2026-06-01")["under"][0]
+    found = as_json("explain", "ada", log, *HERE, "--event", '{"amount": "115"}', "--at", "2026-06-01")["under"][0]
     bought = purchase("ada", "115", on="2026-06-01", id="what-if-1")
-    really = told("explain", "ada", written(tmp_path / "with.jsonl", [*LOG, bought]), *HERE)
+    really = as_json("explain", "ada", written(tmp_path / "with.jsonl", [*LOG, bought]), *HERE)
     assert found["after"] == really["moments"][-1]["after"]
     assert found["profile_after"] == really["now"]
     assert found["announcements"] == really["moments"][-1]["announcements"]
@@ -193,11 +193,11 @@ def test_a_purchase_that_is_supposed_does_what_it_does_when_it_is_made(log: Path
         found["after"]["log_odds"] - found["before"]["log_odds"], abs=1e-9
     )
     # A minor unit less does not reach it.
-    less = told("explain", "ada", log, *HERE, "--event", '{"amount": 114.99}', "--at", "2026-06-01")["under"][0]
+    less = as_json("explain", "ada", log, *HERE, "--event", '{"amount": 114.99}', "--at", "2026-06-01")["under"][0]
     assert "tier" not in less["changed"]
 
 
-def test_what_an_event_leaves_out_is_filled_in_and_said(log: Path) -> None:
+def test_missing_fields_of_an_event_are_filled_in_and_listed(log: Path) -> None:
     events = (
         '{"amount": 5, "original_occurred_at": "2026-02-10"}',
         '{"severity": "critical"}',
@@ -205,7 +205,7 @@ def test_what_an_event_leaves_out_is_filled_in_and_said(log: Path) -> None:
         '{"need": true}',
         '{"command": "lock_tier", "tier": "gold", "reason": "why not"}',
     )
-    result = told("explain", "ada", log, *HERE, "--at", "2026-03-02", *(f"--event={one}" for one in events[1:]))
+    result = as_json("explain", "ada", log, *HERE, "--at", "2026-03-02", *(f"--event={one}" for one in events[1:]))
     bodies = [one["body"] for one in result["under"][0]["events"]]
     assert [one["topic"] for one in result["under"][0]["events"]] == [
         "complaints", "feedback", "prospects", "commands",
@@ -215,14 +215,14 @@ def test_what_an_event_leaves_out_is_filled_in_and_said(log: Path) -> None:
         "status": "opened", "severity": "critical",
     }  # fmt: skip
     assert result["under"][0]["events"][1]["filled_in"] == ["event_id", "customer_id", "occurred_at", "kind"]
-    result = told("explain", "ada", log, *HERE, "--event", events[0].replace('10"', '10T00:00:00Z"'))
+    result = as_json("explain", "ada", log, *HERE, "--event", events[0].replace('10"', '10T00:00:00Z"'))
     assert result["under"][0]["events"][0]["text"] == "refund of $5.00 for a purchase of 2026-02-10 (order what-if-1)"
 
 
-def test_the_same_is_seen_under_several_policies(log: Path) -> None:
+def test_the_effect_can_be_shown_under_several_policies(log: Path) -> None:
     event = ("--event", '{"amount": "60"}')
-    both = told("explain", "ada", log, *HERE, "--policy", "subscription-like", *event)["under"]
-    alone = told("explain", "ada", log, "--policy", "subscription-like", *event)["under"]
+    both = as_json("explain", "ada", log, *HERE, "--policy", "subscription-like", *event)["under"]
+    alone = as_json("explain", "ada", log, "--policy", "subscription-like", *event)["under"]
     assert [one["policy"] for one in both] == ["annual-spend@1", "subscription-like@1"]
     assert both[1] == alone[0]
 
@@ -246,7 +246,7 @@ def test_what_would_happen_is_a_table_of_without_and_with(log: Path) -> None:
         ('{"order_id": "o1"}', "Object missing required field `amount`"),
         ('{"severity": "urgent"}', "Invalid enum value 'urgent', at `severity`"),
         ('{"amount": 1, "severity": "low"}', "its fields fit purchases and complaints; give --topic"),
-        ('{"region": "north"}', "no field of it tells; give --topic, one of purchases"),
+        ('{"region": "north"}', "none of its fields decides; give --topic, one of purchases"),
         ('{"topic": "sales", "amount": 1}', "topic 'sales' is not among purchases"),
         ('{"amount": 1, "currency": "EUR"}', "currency 'EUR' is not among USD"),
         ('{"amount": 1, "customer_id": "bob"}', "customer_id 'bob' is another customer than 'ada'"),
@@ -280,15 +280,16 @@ def test_options_of_a_story_and_of_an_event_are_not_mixed(log: Path, options: li
     assert says in result.output
 
 
-def test_a_customer_whom_the_log_does_not_have_is_named_with_those_near_it(log: Path) -> None:
+def test_an_unknown_customer_is_reported_with_similar_ids(log: Path) -> None:
     result = run("explain", "adda", log, *HERE)
     assert result.exit_code == 2
     assert (
-        "the log has no customer 'adda' up to 2026-03-01T00:00:00Z; it has 2 others; near it are ada" in result.output
+        "the log has no customer 'adda' up to 2026-03-01T00:00:00Z; it has 2 others; similar ids are ada"
+        in result.output
     )
 
 
-def test_only_a_worker_s_topics_have_a_journal(log: Path) -> None:
+def test_a_journal_is_read_from_the_topics_of_a_worker_only(log: Path) -> None:
     of_a_file = run("explain", "ada", log, "--journal")
     assert of_a_file.exit_code == 2
     assert "--journal needs one log, kafka://HOST:PORT: files have no journal" in of_a_file.output

@@ -1,4 +1,4 @@
-"""What docs/explain.md shows is what the commands print."""
+"""The commands print what docs/explain.md shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH = 110
 
 
 def shown() -> dict[str, str]:
-    """The commands of the page, each with what it shows below it."""
+    """The commands of the page, each with the output below it."""
     found: dict[str, list[str]] = {}
     command = None
     for line in PAGE.read_text("utf-8").splitlines():
@@ -31,7 +31,7 @@ def shown() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", shown())
-def test_what_the_page_shows_is_what_the_command_prints(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_prints_what_the_page_shows(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = CliRunner().invoke(app, shlex.split(command), env={"COLUMNS": str(WIDTH)})
     assert result.output.strip() == shown()[command]

@@ -37,7 +37,7 @@ AT = ("--at", "2026-06-01")
 
 
 class Folded:
-    """What a worker would have made of the log: the customers' bytes, and what was announced."""
+    """The states of the customers and the announcements that a worker would have written for the log."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "log.jsonl"
@@ -78,7 +78,7 @@ def broker(folded: Folded) -> Iterator[str]:
         for number in range(4):
             here = {key: state for key, state in folded.customers.items() if partitions[key] == number}
             marker = Marker(2, {}, folded.clock_ms, POLICY.ref, True, customers=len(here))
-            # Of a worker that had lost the partition: its state of ada is not what counts.
+            # Written by a worker that had lost the partition, so these states are ignored.
             late = {key: models.encode(models.new_customer(POLICY, 0)) for key in here}
             records = changelog_records(here, marker) + changelog_records(late, Marker(1, {}, 0, POLICY.ref, True))
             for key, value in records:
@@ -91,7 +91,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "100"})
 
 
-def told(*arguments: str | Path) -> dict[str, Any]:
+def as_json(*arguments: str | Path) -> dict[str, Any]:
     result = run(*arguments, "--policy", "annual-spend", "--json")
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.output)
@@ -102,36 +102,38 @@ def of(log: list[Any], who: str) -> list[Any]:
     return [output for output in log if output.customer_id == who]
 
 
-def test_the_table_says_what_the_log_says_of_now_and_of_what_is_to_come(folded: Folded, broker: str) -> None:
+def test_the_table_gives_the_same_present_and_future_as_the_log(folded: Folded, broker: str) -> None:
     for who in ("ada", "bob", "eve"):
-        by_log, by_table = told("explain", who, folded.log, *AT), told("explain", who, "--broker", broker, *AT)
+        by_log, by_table = as_json("explain", who, folded.log, *AT), as_json("explain", who, "--broker", broker, *AT)
         for name in ("customer_id", "policy", "at", "now", "with_one_purchase", "without_a_purchase"):
             assert by_table[name] == by_log[name], name
         announced = [{name: value for name, value in one.items() if name not in ("topic", "text")} for one in by_table["announced"]]  # fmt: skip
         assert announced == [json.loads(output.body) for output in of(folded.outputs, who)]
-        # What the worker has not come to yet is told as it will happen.
+        # Announcements that the worker has not made yet are computed.
         later = [body for one in by_table["moments"] for body in one["announcements"]]
         assert later == [
             body for one in by_log["moments"] for body in one["announcements"] if body["seq"] > len(announced)
         ]
 
 
-def test_what_would_happen_is_the_same_by_the_table_and_by_the_log(folded: Folded, broker: str) -> None:
+def test_whatif_is_the_same_by_the_table_and_by_the_log(folded: Folded, broker: str) -> None:
     event = ("--event", '{"amount": "115"}')
-    assert told("explain", "ada", "--broker", broker, *AT, *event) == told("explain", "ada", folded.log, *AT, *event)
+    assert as_json("explain", "ada", "--broker", broker, *AT, *event) == as_json(
+        "explain", "ada", folded.log, *AT, *event
+    )
 
 
-def test_the_table_is_for_people_too(broker: str) -> None:
+def test_the_story_by_the_table_is_printed(broker: str) -> None:
     result = run("explain", "ada", "--broker", broker, *AT, "--policy", "annual-spend")
     assert result.exit_code == 0, result.output
     assert "Announced until now; the events are in a log" in result.output
     assert "upgrade: member → silver" in result.output
 
 
-def test_the_table_knows_nothing_older_than_what_happened_last(broker: str) -> None:
+def test_the_table_has_nothing_older_than_the_last_change(broker: str) -> None:
     result = run("explain", "ada", "--broker", broker, "--policy", "annual-spend", "--at", "2026-02-01")
     assert result.exit_code == 2
-    assert "the table knows nothing older: give a log, or a later --at" in result.output
+    assert "the table has nothing older: give a log, or a later --at" in result.output
 
 
 def test_another_policy_than_the_tables_is_refused(broker: str) -> None:
@@ -140,7 +142,7 @@ def test_another_policy_than_the_tables_is_refused(broker: str) -> None:
     assert "the table was made under policy annual-spend@1" in result.output
 
 
-def test_a_customer_whom_the_table_does_not_have_is_told_with_how_many_it_has(broker: str) -> None:
+def test_a_customer_who_is_not_in_the_table_is_an_error(broker: str) -> None:
     result = run("explain", "zoe", "--broker", broker, "--policy", "annual-spend")
     assert result.exit_code == 2
     assert "the table has no customer 'zoe'; it has 3 others" in result.output
@@ -152,12 +154,12 @@ def redis(folded: Folded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
     async def fill(url: str) -> None:
         view = RedisView(url)
-        told = [(output.topic, output.body) for output in folded.outputs]
-        told += [
+        announced = [(output.topic, output.body) for output in folded.outputs]
+        announced += [
             (PROFILES, models.profile(models.decode(state), key.decode(), POLICY) or b"")
             for key, state in folded.customers.items()
         ]
-        updates = [update_of(topic, body) for topic, body in told]
+        updates = [update_of(topic, body) for topic, body in announced]
         await view.apply("a topic/0", 0, 1, [one for one in updates if one is not None])
         await view.redis.aclose()
 
@@ -166,13 +168,13 @@ def redis(folded: Folded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server.url
 
 
-def test_the_view_shows_the_profile_and_what_was_announced(folded: Folded, redis: str) -> None:
-    found = told("explain", "ada", "--redis-url", redis)
+def test_the_view_shows_the_profile_and_the_announcements(folded: Folded, redis: str) -> None:
+    found = as_json("explain", "ada", "--redis-url", redis)
     profile = models.profile(models.decode(folded.customers[b"ada"]), "ada", POLICY)
     assert found["now"] == json.loads(profile or b"")
     announced = [(output.topic, output.seq, output.change) for output in of(folded.outputs, "ada")]
     assert [(one["topic"], one["seq"], one["change"]) for one in found["announced"]] == announced
-    by_log = told("explain", "ada", folded.log)
+    by_log = as_json("explain", "ada", folded.log)
     said = {body["seq"]: body["text"] for one in by_log["moments"] for body in one["announcements"]}
     assert [one["text"] for one in found["announced"]] == [said[one["seq"]] for one in found["announced"]]
     page = run("explain", "ada", "--redis-url", redis)
@@ -180,7 +182,7 @@ def test_the_view_shows_the_profile_and_what_was_announced(folded: Folded, redis
     assert "The view can't tell what a purchase would do: give --broker, for the table, or a log." in page.output
 
 
-def test_the_view_is_of_now_only_and_says_whom_it_lacks(redis: str) -> None:
+def test_the_view_has_only_the_present_and_reports_unknown_customers(redis: str) -> None:
     result = run("explain", "ada", "--redis-url", redis, *AT)
     assert result.exit_code == 2
     assert "the view knows only how the customer is now" in result.output

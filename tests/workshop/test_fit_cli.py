@@ -111,7 +111,7 @@ def test_a_backtest_writes_what_it_prints(log: Path, tmp_path: Path) -> None:
     assert "subscription-like@1" in html
 
 
-def test_parameters_fitted_to_the_outcomes_that_they_are_tested_on_are_called_out(log: Path, tmp_path: Path) -> None:
+def test_parameters_fitted_to_the_tested_outcomes_are_reported(log: Path, tmp_path: Path) -> None:
     whole, earlier = tmp_path / "whole.toml", tmp_path / "earlier.toml"
     assert run("policy", "fit", log, "--out", whole).exit_code == 0
     assert run("policy", "fit", log, "--out", earlier, "--until", "1997-12-01").exit_code == 0
@@ -139,7 +139,9 @@ def test_parameters_fitted_to_the_outcomes_that_they_are_tested_on_are_called_ou
         (["backtest", "--html", "/no/such/folder/report.html", "--cut", "1998-01-01"], "give another file"),
     ],
 )
-def test_what_cannot_be_done_is_said_with_a_way_out(log: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_an_impossible_request_is_refused_with_what_to_give(
+    log: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     name, *options = arguments
     if name == "fit" and "--out" not in options:
         options += ["--out", str(tmp_path / "params.toml")]
@@ -149,7 +151,7 @@ def test_what_cannot_be_done_is_said_with_a_way_out(log: Path, tmp_path: Path, a
     assert "Traceback" not in result.output
 
 
-def test_a_log_without_purchases_and_one_with_too_few_customers_are_refused(log: Path, tmp_path: Path) -> None:
+def test_logs_without_purchases_or_with_too_few_customers_are_refused(log: Path, tmp_path: Path) -> None:
     lines = log.read_text().splitlines()
     empty, small = tmp_path / "complaints.jsonl", tmp_path / "small.jsonl"
     empty.write_text("\n".join(line for line in lines if '"complaints"' in line))

@@ -1,4 +1,4 @@
-"""`tierstream policy test`: customers worked out by hand, run like unit tests."""
+"""`tierstream policy test`: test customers are run through a policy like unit tests."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def outcome_of(policy: Path, text: str, *options: str, name: str = "customers.to
 
 
 @pytest.mark.parametrize("policy", SHIPPED)
-def test_the_customers_worked_out_by_hand_of_a_shipped_policy_are_as_expected(policy: str) -> None:
+def test_the_test_customers_of_a_shipped_policy_are_as_expected(policy: str) -> None:
     result = run("policy", "test", policy)
     assert result.exit_code == 0, result.output
     assert result.output.splitlines()[-1].endswith(" as expected, 0 not")
 
 
-def test_what_is_as_expected_is_a_line_each_and_status_0(policy: Path) -> None:
+def test_an_outcome_as_expected_is_a_line_and_the_status_is_0(policy: Path) -> None:
     # 120 - 30 = 90: too little for gold, so it is lost after a grace of 30 days from 20 January.
     result = outcome_of(policy, ADA.replace("EXPECTED", 'tier = "gold", spend = "90.00", downgrade_at = "2026-02-19"'))
     assert result.exit_code == 0, result.output
@@ -64,7 +64,7 @@ def test_what_is_as_expected_is_a_line_each_and_status_0(policy: Path) -> None:
     ]
 
 
-def test_what_is_not_as_expected_is_told_by_line_with_the_figures_of_the_rule(policy: Path) -> None:
+def test_a_difference_is_reported_with_its_line_and_the_figures_of_the_rule(policy: Path) -> None:
     result = outcome_of(policy, ADA.replace("EXPECTED", 'tier = "silver"'))
     assert result.exit_code == 1
     file = policy.with_name("customers.toml")
@@ -92,7 +92,7 @@ def test_what_is_not_as_expected_is_told_by_line_with_the_figures_of_the_rule(po
         ('announced = { tier-changes = ["downgrade"] }', ("tier-changes", "downgrade", "downgrade_scheduled")),
     ],
 )
-def test_whatever_is_expected_can_fail(policy: Path, expected: str, actual: tuple[str, str, str]) -> None:
+def test_every_kind_of_expectation_can_fail(policy: Path, expected: str, actual: tuple[str, str, str]) -> None:
     result = outcome_of(policy, ADA.replace("EXPECTED", expected), "--json")
     assert result.exit_code == 1
     body: dict[str, Any] = json.loads(result.output)
@@ -103,7 +103,7 @@ def test_whatever_is_expected_can_fail(policy: Path, expected: str, actual: tupl
     assert (found["what"], found["expected"], found["actual"]) == actual
 
 
-def test_an_event_that_comes_late_is_in_its_place_in_the_list_and_one_too_late_may_be_expected(policy: Path) -> None:
+def test_late_events_are_accepted_and_the_refusal_of_one_too_late_can_be_expected(policy: Path) -> None:
     text = """
 [[customers]]
 name = "late"
@@ -125,7 +125,7 @@ expect = [
     assert "line 7: refused should be 'none', but is 'too_late'" in taken.output
 
 
-def test_customers_of_a_json_file_are_run_as_well(policy: Path) -> None:
+def test_customers_can_be_in_a_json_file(policy: Path) -> None:
     customers = [
         {
             "name": "Bo",
@@ -137,8 +137,9 @@ def test_customers_of_a_json_file_are_run_as_well(policy: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_without_lines_of_their_own_the_customers_of_a_file_are_the_base(tmp_path: Path) -> None:
-    # Ten customers spent 1 to 10 dollars. top_share 0.2 is rank 10 - 2 = 8: from $9. docs/policies.md has the same by hand.
+def test_without_thresholds_in_the_file_its_customers_are_the_base(tmp_path: Path) -> None:
+    # Ten customers spent 1 to 10 dollars. top_share 0.2 is rank 10 - 2 = 8: from $9. docs/policies.md has the same by
+    # hand.
     policy = tmp_path / "mine.toml"
     policy.write_text(policy_text(tiers=[{"name": "best", "top_share": 0.2}]))
     text = "".join(
@@ -153,28 +154,28 @@ def test_without_lines_of_their_own_the_customers_of_a_file_are_the_base(tmp_pat
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ('amount = "120.00"', 'amount = "120.00", feedback = 4', "line 5: customers[0].events[0]: is amount and feedback in one"),
-        ('amount = "120.00"', 'id = "a"', "line 5: customers[0].events[0]: says not what happens"),
+        ('amount = "120.00"', 'amount = "120.00", feedback = 4', "line 5: customers[0].events[0]: has several kinds, amount and feedback"),
+        ('amount = "120.00"', 'id = "a"', "line 5: customers[0].events[0]: does not say what happens"),
         ('amount = "120.00"', 'amount = "abc"', "line 5: customers[0].events[0]: bad_amount: "),
-        ('amount = "120.00"', 'amount = "1", severity = "low"', "line 5: customers[0].events[0].severity: is nothing that amount has"),
+        ('amount = "120.00"', 'amount = "1", severity = "low"', "line 5: customers[0].events[0].severity: is not a key of amount"),
         ('refund = "30.00"', 'refnud = "30.00"', "line 6: customers[0].events[1]: object contains unknown field `refnud`"),
         ('on = "2026-01-05"', 'on = "soon"', "line 5: customers[0].events[0].on: 'soon' is not a time. Write 2026-01-31"),
         ("EXPECTED", 'tier = "golden"', "line 10: customers[0].expect[1].tier: 'golden' is not among member, silver, gold"),
         ("EXPECTED", 'score = "3"', "line 10: customers[0].expect[1].score: small@1 has no score"),
         ('{ at = "2026-02-01", EXPECTED }', '{ at = "2026-01-01", tier = "gold" }', "line 10: customers[0].expect[1]: is earlier than the one before it"),
         ('{ at = "2026-02-01", EXPECTED }', '{ at = "2026-02-01" }', "line 10: customers[0].expect[1]: expects nothing"),
-        ("[[customers]]", "[[lines]]\non = 2026-01-01\ntop_spend = [1]\n[[customers]]", "line 2: lines: small@1 draws no lines from its base"),
+        ("[[customers]]", "[[lines]]\non = 2026-01-01\ntop_spend = [1]\n[[customers]]", "line 2: lines: small@1 has no thresholds that follow its base"),
         ("[[customers]]", "[[customers]", "line 2: not TOML"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_used_is_refused_by_line(policy: Path, before: str, after: str, said: str) -> None:
+def test_mistakes_in_a_file_are_reported_with_their_lines(policy: Path, before: str, after: str, said: str) -> None:
     assert before in ADA
     result = outcome_of(policy, ADA.replace(before, after).replace("EXPECTED", 'tier = "gold"'))
     assert result.exit_code == 2
     assert f"{policy.with_name('customers.toml')}, {said}" in result.output
 
 
-def test_events_in_tables_of_their_own_are_told_by_their_line_too(policy: Path) -> None:
+def test_mistakes_in_tables_of_events_are_reported_with_their_lines_too(policy: Path) -> None:
     text = '[[customers]]\nname = "Ada"\nexpect = []\n[[customers.events]]\non = "2026-01-05"\namount = 1\n[[customers.events]]\non = "soon"\namount = 1\n'
     assert "line 8: customers[0].events[1].on: 'soon' is not a time" in outcome_of(policy, text).output
 
@@ -187,7 +188,7 @@ def test_a_missing_file_and_a_policy_without_one_are_refused(policy: Path) -> No
 
 
 @pytest.mark.parametrize("policy", SHIPPED)
-def test_the_example_to_begin_with_can_be_run(policy: str, tmp_path: Path) -> None:
+def test_the_written_example_can_be_run(policy: str, tmp_path: Path) -> None:
     example = tmp_path / "customers.toml"
     assert run("policy", "test", policy, "--write-example", example).exit_code == 0
     result = run("policy", "test", policy, example)
@@ -201,7 +202,7 @@ def test_the_example_to_begin_with_can_be_run(policy: str, tmp_path: Path) -> No
     assert run("policy", "test", policy, "--write-example", example).exit_code == 2
 
 
-def test_the_example_in_the_documentation_says_what_is_written_there(
+def test_the_example_of_the_documentation_prints_what_is_written_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (ROOT / "docs" / "policies.md").read_text("utf-8")

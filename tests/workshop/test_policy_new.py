@@ -1,4 +1,6 @@
-"""`tierstream policy new`: a policy proposed from what a log's customers spent, held against pandas on the CDNOW sample."""
+"""`tierstream policy new`: a policy proposed from the spend of a log's customers, compared with pandas on the CDNOW
+sample.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from models import load
 from streams.cli import app
-from streams.workshop.policies.round_thresholds import Spread, TooFew, nearest_round_thresholds
+from streams.workshop.policies.round_thresholds import SpendDistribution, TooFew, propose_thresholds
 from tests.builders import ROOT, cdnow, purchase, refund
 
 NICE = {1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5, 8.0}
@@ -72,19 +74,19 @@ def test_the_table_is_what_pandas_finds_in_the_log(log: Path, tmp_path: Path, wi
     assert result.exit_code == 0, result.output
     rows = json.loads(result.output)["tiers"]
     spend = in_window(sample(), window)
-    line_above = np.inf
+    threshold_above = np.inf
     for row in rows:
-        line = -np.inf if row["min_spend"] is None else float(row["min_spend"])
-        chosen = spend[(spend.round(2) >= line) & (spend.round(2) < line_above)]
+        threshold = -np.inf if row["min_spend"] is None else float(row["min_spend"])
+        chosen = spend[(spend.round(2) >= threshold) & (spend.round(2) < threshold_above)]
         assert row["customers"] == len(chosen)
         assert row["share"] == pytest.approx(len(chosen) / len(spend), abs=1e-6)
         assert row["share_of_spend"] == pytest.approx(chosen.sum() / spend.sum(), abs=1e-6)
-        line_above = line
+        threshold_above = threshold
 
 
 @pytest.mark.parametrize("by", ["customers", "spend"])
 @pytest.mark.parametrize("window", ["trailing", "calendar-year"])
-def test_lines_are_round_and_no_other_round_one_is_nearer_to_the_share_wanted(
+def test_thresholds_are_the_round_ones_nearest_to_the_shares_wanted(
     log: Path, tmp_path: Path, window: str, by: str
 ) -> None:
     shares = (0.3, 0.1, 0.02)
@@ -110,17 +112,17 @@ def test_lines_are_round_and_no_other_round_one_is_nearer_to_the_share_wanted(
         if digits * 10**power == int(digits * 10**power)
     ]
 
-    def share_from(line: float) -> float:
-        above = spend[spend >= line]
+    def share_from(threshold: float) -> float:
+        above = spend[spend >= threshold]
         return len(above) / len(spend) if by == "customers" else above.sum() / spend.sum()
 
-    lines = [float(row["min_spend"]) for row in reversed(json.loads(result.output)["tiers"][:-1])]
-    assert lines == sorted(set(lines))
-    for line, wanted in zip(lines, shares, strict=True):
-        assert line in every_round
+    thresholds = [float(row["min_spend"]) for row in reversed(json.loads(result.output)["tiers"][:-1])]
+    assert thresholds == sorted(set(thresholds))
+    for threshold, wanted in zip(thresholds, shares, strict=True):
+        assert threshold in every_round
         near = [other for other in every_round if spend.max() >= other]
         best = min(near, key=lambda other: abs(np.log(share_from(other) / wanted)))
-        assert share_from(line) == pytest.approx(share_from(best), abs=1e-9)
+        assert share_from(threshold) == pytest.approx(share_from(best), abs=1e-9)
 
 
 def test_moves_and_tiers_over_the_year_are_those_of_a_replay(log: Path, tmp_path: Path) -> None:
@@ -152,12 +154,12 @@ def test_moves_and_tiers_over_the_year_are_those_of_a_replay(log: Path, tmp_path
         assert row["share_over_the_year"] == pytest.approx(in_tier[row["tier"]] / known, abs=1e-6)
 
 
-def test_enter_enter_enter_gives_a_policy_that_is_fine(log: Path, tmp_path: Path) -> None:
+def test_the_default_answers_give_a_valid_policy(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.toml"
     result = run("policy", "new", log, "--out", out, "--no-fit", input="\n" * 20)
     assert result.exit_code == 0, result.output
     assert "Currency [USD]" in result.output
-    assert "Lines, as they are or others [200, 400, 800]" in result.output
+    assert "Thresholds, these or others [200, 400, 800]" in result.output
     assert f"tierstream policy check {out}" in result.output
     assert run("policy", "check", out).exit_code == 0
     policy = load(out)
@@ -168,7 +170,7 @@ def test_enter_enter_enter_gives_a_policy_that_is_fine(log: Path, tmp_path: Path
     assert defaults.read_text() == out.read_text()
 
 
-def test_what_is_typed_is_what_is_written_and_what_cannot_be_read_is_asked_again(log: Path, tmp_path: Path) -> None:
+def test_typed_answers_are_used_and_invalid_ones_are_asked_again(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.toml"
     answers = [
         'The "best" club', "Not An Id", "club", "EUR", "USD", "two", "2", "base, up, up", "base, up, top", "calendar-year",
@@ -218,7 +220,7 @@ def test_questions_are_asked_on_a_terminal(log: Path, tmp_path: Path) -> None:
     assert [tier.name for tier in load(out).ladder.tiers] == ["top tier", "best"]
 
 
-def test_a_fit_is_named_by_the_policy_and_its_file_is_beside_it(log: Path, tmp_path: Path) -> None:
+def test_the_policy_names_the_file_of_its_fit(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.toml"
     result = run("policy", "new", log, "--out", out, "--yes", "--fit")
     assert result.exit_code == 0, result.output
@@ -235,7 +237,7 @@ def test_no_file_is_overwritten_unless_forced(log: Path, tmp_path: Path) -> None
     out.write_text("precious")
     result = run("policy", "new", log, "--out", out, "--yes", "--no-fit")
     assert result.exit_code == 2
-    assert "is there already" in result.output
+    assert "already exists" in result.output
     assert out.read_text() == "precious"
     assert run("policy", "new", log, "--out", out, "--yes", "--no-fit", "--force").exit_code == 0
     assert load(out).id == "mine"
@@ -248,7 +250,7 @@ def test_input_that_ends_leaves_nothing_behind(log: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-def test_the_currency_with_the_most_purchases_is_proposed_and_others_are_pointed_out(tmp_path: Path) -> None:
+def test_the_currency_with_the_most_purchases_is_proposed_and_others_are_named(tmp_path: Path) -> None:
     events = [purchase(f"c{n}", str(1500 * (n + 1)), on="2026-01-05", currency="JPY") for n in range(20)]
     events += [
         purchase("c1", "5.00", on="2026-01-06", currency="EUR"),
@@ -266,7 +268,7 @@ def test_the_currency_with_the_most_purchases_is_proposed_and_others_are_pointed
     assert policy.ladder.tiers[1].min_spend_minor == 25_000
 
 
-def test_a_refund_is_taken_from_the_window_that_its_purchase_is_in(tmp_path: Path) -> None:
+def test_a_refund_is_subtracted_in_the_window_of_its_purchase(tmp_path: Path) -> None:
     events = [purchase(f"c{n}", "100", on="2026-01-05") for n in range(9)]
     events += [purchase("big", "500", on="2026-01-05"), refund("big", "400", on="2026-02-01", of="2026-01-05")]
     result = run(
@@ -306,7 +308,7 @@ def test_a_log_without_purchases_is_refused(tmp_path: Path) -> None:
     assert "there is no purchase in the log" in result.output
 
 
-def test_customers_too_few_for_so_many_tiers_are_said_to_be() -> None:
+def test_too_few_customers_for_the_tiers_are_an_error() -> None:
     with pytest.raises(TooFew, match="too few, or too much alike"):
-        nearest_round_thresholds(Spread([1000, 1000, 1000]), [0.4, 0.2, 0.05], "customers", 2)
-    assert nearest_round_thresholds(Spread([1000, 5000, 20000]), [0.6, 0.3], "customers", 2) == [5000, 20000]
+        propose_thresholds(SpendDistribution([1000, 1000, 1000]), [0.4, 0.2, 0.05], "customers", 2)
+    assert propose_thresholds(SpendDistribution([1000, 5000, 20000]), [0.6, 0.3], "customers", 2) == [5000, 20000]

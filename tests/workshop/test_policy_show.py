@@ -39,22 +39,22 @@ def test_no_line_is_wider_than_the_terminal(policy: str, width: int) -> None:
 @pytest.mark.parametrize(
     ("policy", "sentence"),
     [
-        ("annual-spend", "Purchases since 1 January, less what was given back of them. Every year begins at nothing, at midnight UTC."),
+        ("annual-spend", "Purchases since 1 January, less refunds. Every year begins at nothing, at midnight UTC."),
         ("annual-spend", "so a tier earned in one year lasts to the end of the next."),
         ("retail-three-tier", "1 USD counts as 7.1 CNY."),
-        ("retail-three-tier", "An answer to a survey is valid for 365 days; who gave none is taken for 80."),
+        ("retail-three-tier", "An answer to a survey is valid for 365 days; a missing answer counts as 80."),
         ("retail-three-tier", "A tier is held for at least 180 days."),
-        ("subscription-like", "A tier is lost straight to the one that the customer still qualifies for."),
-        ("pyramid", "they are drawn anew every day, from all customers with an order in the window."),
+        ("subscription-like", "A downgrade is directly to the tier that the customer still qualifies for."),
+        ("pyramid", "they are computed again every day, from all customers with an order in the window."),
         ("pyramid", "platinum   the top 1 %"),
         ("rfm-quintiles", "purchases at the customer's own mean, all of it margin, discounted by 10 % a year."),
     ],
 )  # fmt: skip
-def test_what_the_settings_mean_is_said_in_a_sentence(policy: str, sentence: str) -> None:
+def test_the_meaning_of_settings_is_a_sentence(policy: str, sentence: str) -> None:
     assert sentence in shown(policy, width=400)
 
 
-def test_a_rate_between_currencies_of_other_decimals_is_that_of_their_units(tmp_path: Path) -> None:
+def test_a_rate_between_currencies_with_other_decimals_is_per_unit(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(policy_text(currency="JPY", rates={"USD": "150"}, tiers=[{"name": "gold", "min_spend": "20000"}]))
     text = shown(path)
@@ -70,7 +70,7 @@ def test_complaints_are_weights_times_factors(tmp_path: Path) -> None:
     assert rows["medium"]["resolved"] == "+0.175"
 
 
-def test_markdown_is_tables_that_what_a_policy_says_cannot_break(tmp_path: Path) -> None:
+def test_texts_of_a_policy_can_not_break_the_tables_of_markdown(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(policy_text(title="a | b <script>", actions=[{"do": "call | write\nnow", "within": "1d"}]))
     lines = shown(path, "--markdown").splitlines()
@@ -85,7 +85,7 @@ def test_markdown_is_tables_that_what_a_policy_says_cannot_break(tmp_path: Path)
         assert min(tables) >= 3
 
 
-def test_what_is_no_policy_is_refused() -> None:
+def test_a_file_that_is_not_a_policy_is_refused() -> None:
     result = CliRunner().invoke(app, ["policy", "show", "none.toml"])
     assert result.exit_code == 2
     assert "can't read it" in result.output

@@ -11,7 +11,7 @@ from streams.cli import COMMANDS
 from streams.sources.kafka_span import parse_kafka_url
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import MappingFile, Rules, parse_mapping, preset_names
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from tests.builders import ROOT, shipped_text
 from tests.running import policy_of
 from tests.test_cli import run
@@ -24,7 +24,7 @@ def block(kind: str) -> str:
     return str(found)
 
 
-def test_the_mapping_makes_of_the_file_what_the_page_says(tmp_path: Path) -> None:
+def test_the_mapping_of_the_page_gives_the_events_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text(block("toml"), "utf-8")
     (tmp_path / "shop.csv").write_text(block("csv"), "latin-1")
     (log,) = find_logs([str(tmp_path / "shop.csv")], [str(tmp_path / "map.toml")])
@@ -39,7 +39,7 @@ def test_the_mapping_makes_of_the_file_what_the_page_says(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
-def test_every_key_of_a_mapping_and_every_preset_is_on_the_page() -> None:
+def test_the_page_names_every_key_of_a_mapping_and_every_preset() -> None:
     reference = PAGE[PAGE.index("## Mappings") : PAGE.index("## Logs that are not in order")]
     said = set(re.findall(r"[a-z_]+", reference))
     for name in {*MappingFile.__struct_fields__, *Rules.__struct_fields__} - {"title"}:

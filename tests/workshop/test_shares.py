@@ -87,7 +87,7 @@ def test_a_log_that_goes_back_in_time_is_refused_with_what_to_do(tmp_path: Path)
         replay_in_shares([LogFile(path)], POLICY, tmp_path / "out", None, progress=False, workers=2)
 
 
-def test_a_log_that_breaks_off_is_an_error_of_the_whole_and_leaves_no_shares(tmp_path: Path) -> None:
+def test_a_truncated_log_fails_the_replay_and_leaves_no_shares(tmp_path: Path) -> None:
     broken = tmp_path / "purchases.jsonl.gz"
     broken.write_bytes(b"\x1f\x8b\x08\x00")
     with pytest.raises(ValueError, match="is it a whole file"):

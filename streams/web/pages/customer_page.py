@@ -16,7 +16,7 @@ from models.customer import BASE_LEVEL
 from models.risk import probability_of
 from streams.language.console_words import words
 from streams.reports import charts
-from streams.reports.charts import Line, Mark
+from streams.reports.charts import Mark, Threshold
 from streams.view.policies_in_force import PoliciesInForce
 from streams.web.pages.rendering import language, page
 from streams.web.pages.risk_history import RiskHistory, risk_history
@@ -62,7 +62,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
     if past.risk:
         customer["probability"] = past.risk[-1].value  # as of now; the profile's is as of its latest change
     marks = [_mark(one, t) for one in story]
-    lines = [Line(probability_of(level.raise_at), level.name) for level in policy.risk.levels]
+    thresholds = [Threshold(probability_of(level.raise_at), level.name) for level in policy.risk.levels]
     contributions = [] if profile is None else profile["risk"]["contributions"]
     largest = max([abs(one["log_odds"]) for one in contributions], default=0.0)
     asked = Asked.of(request.query_params)
@@ -84,7 +84,7 @@ async def customer_page(reference: FromPath[str], request: Request[Any, Any, Any
         alert=alert,
         is_open=alert is not None and alert["state"] not in CLOSED,
         story=_whole_story(story, profile),
-        chart=charts.timeline(past.risk, past.spend, lines, marks, t("risk_over_time")),
+        chart=charts.timeline(past.risk, past.spend, thresholds, marks, t("risk_over_time")),
         samples=orjson.dumps(_samples(past, story, customer, t)).decode(),
         bars=[(one, charts.signed_bar(one["log_odds"], largest)) for one in contributions],
         now_ms=now_ms,

@@ -22,9 +22,9 @@ from models.policy import Policy
 from streams.settings import Settings
 from streams.view.policies_in_force import PoliciesInForce
 from streams.web.services.table_reader import TableReader
-from streams.workshop.explain.live import Kept, NotInTable, TableTooLarge
 from streams.workshop.explain.story import ExplainError
-from streams.workshop.explain.what_if import supposed, what_if
+from streams.workshop.explain.table_story import NotInTable, StoredCustomer, TableTooLarge
+from streams.workshop.explain.what_if import parse_hypothetical, what_if
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +99,10 @@ async def answer(
 
 
 def _compare(
-    settings: Settings, kept: Kept, policies: PoliciesInForce, customer_id: str, event: dict[str, Any]
+    settings: Settings, kept: StoredCustomer, policies: PoliciesInForce, customer_id: str, event: dict[str, Any]
 ) -> dict[str, Any]:
     now = kept.story(settings, policies.by_label(kept.marker.policy), customer_id, None, [])
-    one = supposed(orjson.dumps(event).decode(), 1, customer_id, now.policy, now.at_ms)
+    one = parse_hypothetical(orjson.dumps(event).decode(), 1, customer_id, now.policy, now.at_ms)
     found = what_if(now.customer, now.policy, customer_id, now.at_ms, [one])
     found["takes"] = [
         each | {"amount_in_words": units.money_in_words(units.parse_minor(each["amount"], now.policy.decimals), now.policy.currency)}

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from typing import Final
 
 from streams.settings import Settings
-from streams.workshop.explain.live import Kept, kept_in_table
+from streams.workshop.explain.table_story import StoredCustomer, find_in_table
 
 SECONDS: Final = 5.0
 """How long a page waits for the table at most."""
@@ -29,9 +29,9 @@ class TableReader:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._kept: OrderedDict[tuple[str, str], tuple[float, Kept]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, StoredCustomer]] = OrderedDict()
 
-    async def customer(self, customer_id: str, tag: str) -> Kept:
+    async def customer(self, customer_id: str, tag: str) -> StoredCustomer:
         """A customer's state. `tag` is the ETag of the customer in the view: a state that was read with it is used
         again for a minute.
 
@@ -41,7 +41,7 @@ class TableReader:
             read_at, kept = self._kept.get((customer_id, tag), (0.0, None))
             if kept is not None and time.monotonic() < read_at + KEPT_SECONDS:
                 return kept
-            kept = await asyncio.to_thread(kept_in_table, self.settings, customer_id, SECONDS)
+            kept = await asyncio.to_thread(find_in_table, self.settings, customer_id, SECONDS)
             self._kept[customer_id, tag] = (time.monotonic(), kept)
             self._kept.move_to_end((customer_id, tag))
             while len(self._kept) > MOST_KEPT:

@@ -1,17 +1,17 @@
-"""The form of a file of customers worked out by hand: one class per table, one field per key."""
+"""The form of a file of test customers: a class for each table, a field for each key."""
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 Amount = str | int | float
 Marks = Literal["money", "authority", "need"]
 
 
 class EventForm(Struct, forbid_unknown_fields=True, kw_only=True):
-    """One event. The keys of its kind are those of the topic's body, shorter; `refused` is the reason code to be expected."""
+    """One event. Its keys are short names of the body's fields; `refused` is the reason code that is expected."""
 
     on: str | int
     amount: Amount | None = None
@@ -41,7 +41,9 @@ class EventForm(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ExpectationForm(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What the customer should be once everything up to and including `at` has happened. What is left out is not looked at."""
+    """What is expected of the customer after everything up to and including `at`. Keys that are left out are not
+    checked.
+    """
 
     at: str | int
     tier: str | None = None
@@ -62,15 +64,15 @@ class ExpectationForm(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CustomerForm(Struct, forbid_unknown_fields=True, kw_only=True):
-    """One customer; the name says what is shown by them."""
+    """One customer; the name says what the customer shows."""
 
     name: str
     events: list[EventForm]
     expect: list[ExpectationForm]
 
 
-class LinesForm(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Lines that follow the base, as if a census had drawn them; `top_spend` and the others ascend."""
+class ThresholdsForm(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Thresholds that follow the base, as a census would compute them; `top_spend` and the others ascend."""
 
     on: str | int
     top_spend: list[Amount] = []
@@ -83,7 +85,7 @@ class FileForm(Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
     customers: list[CustomerForm]
-    lines: list[LinesForm] = []
+    thresholds: list[ThresholdsForm] = field(name="lines", default_factory=list)
 
 
 KINDS: Final[dict[str, tuple[str, frozenset[str]]]] = {
@@ -94,5 +96,5 @@ KINDS: Final[dict[str, tuple[str, frozenset[str]]]] = {
     "prospect": ("prospects", frozenset({"region"})),
     "command": ("commands", frozenset({"tier", "reason", "actor", "owner", "action", "until", "number"})),
 }
-"""What an event is, by the key that it must have: its topic, and the other keys that it may have."""
+"""The kinds of events, by the key that an event must have: the topic, and the other keys that the event may have."""
 OF_EVERY_KIND: Final = frozenset({"on", "id", "refused"})

@@ -1,4 +1,4 @@
-"""On which line of a file of customers something stands: also the rows of an array that is written in one piece."""
+"""Finds the line of something in a file of test customers, also within an array of inline tables."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _ROW: Final = re.compile(r"^(customers\[\d+\]\.(?:events|expect))\[(\d+)\]")
 _CUSTOMER: Final = re.compile(r"^customers\[(\d+)\]")
 _NAME_IN_JSON: Final = re.compile(r'"name"\s*:')
 _TOKEN: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}]')
-"""What matters for counting rows: texts and comments, to be passed over, and brackets."""
+"""The tokens that matter for counting rows: texts and comments, which are skipped, and brackets."""
 
 
 def line_in(text: str, path: str, is_json: bool) -> int:
-    r"""The line (from 1) of what is at `path`, as in `customers[0].events[1].on`, or of the nearest thing around it.
+    r"""The line (from 1) of what is at `path`, as in `customers[0].events[1].on`, or of the nearest element around it.
 
     >>> line_in('[[customers]]\nname = "Ada"\nevents = [\n  { on = "2026-01-05" },\n  { on = 7 },\n]', "customers[0].events[1].on", False)
     5
@@ -31,7 +31,7 @@ def line_in(text: str, path: str, is_json: bool) -> int:
 
 
 def _line_of_row(text: str, array_line: int, number: int) -> int:
-    """The line of the table with this number in an array that begins on a line."""
+    """The line of the table with this number, in an array that begins on `array_line`."""
     begin = sum(len(line) for line in text.splitlines(keepends=True)[: array_line - 1])
     depth = 0
     for token in _TOKEN.finditer(text, begin):
@@ -49,7 +49,7 @@ def _line_of_row(text: str, array_line: int, number: int) -> int:
 
 
 def _line_in_json(text: str, path: str) -> int:
-    """The line of the customer's name: JSON is written in too many ways to tell more."""
+    """The line of the customer's name; JSON is laid out in too many ways for anything more exact."""
     customer = _CUSTOMER.match(path)
     names = list(_NAME_IN_JSON.finditer(text))
     if customer is None or int(customer[1]) >= len(names):

@@ -1,4 +1,4 @@
-"""What came of customers worked out by hand: as lines to read, and as JSON."""
+"""The outcomes of test customers, as lines of text and as JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from models.policy import Policy
 from models.units import format_time
-from streams.workshop.cases.runs import Outcome
+from streams.workshop.cases.runner import Outcome
 
 
 def lines_of(outcome: Outcome) -> Iterator[str]:
-    """A line for an outcome, and below it what is not as expected."""
+    """A line for an outcome, and below it the differences from what was expected."""
     word = "ok    " if outcome.passed else "FAILED"
     yield f"{word}  {_instant(outcome.at_ms):20}  {outcome.customer}"
     for one in outcome.differences:
@@ -22,13 +22,13 @@ def lines_of(outcome: Outcome) -> Iterator[str]:
 
 
 def summary(policy: Policy, outcomes: Sequence[Outcome]) -> str:
-    """How many are as expected."""
+    """How many outcomes are as expected."""
     failed = sum(not outcome.passed for outcome in outcomes)
     return f"{policy.ref}: {len(outcomes) - failed} as expected, {failed} not"
 
 
 def as_wire(policy: Policy, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The same for machines."""
+    """The outcomes for programs."""
     return {
         "policy": policy.ref,
         "ok": all(outcome.passed for outcome in outcomes),

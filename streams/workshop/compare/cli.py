@@ -12,8 +12,8 @@ from rich.console import Console
 import models
 from models import units
 from streams.engine.gc_tuning import collect_rarely
-from streams.reports.writing import write_report
-from streams.sources.opening import Sorting, open_logs
+from streams.reports.output_files import write_report
+from streams.sources.named_logs import Sorting, open_logs
 from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
@@ -70,7 +70,7 @@ def diff(
             )
         first, second = (models.load(name) for name in policy)
         as_of_ms = None if as_of is None else units.parse_time(as_of)
-        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), sys.stderr.isatty()
+        sorting, shown = Sorting.from_options(sort, sort_memory, sort_folder), sys.stderr.isatty()
         collect_rarely()
         with open_logs(logs, maps, sorting, shown) as opened:
             found, until_ms = compare(opened, (first, second), as_of_ms, top, workers, shown)

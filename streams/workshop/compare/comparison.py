@@ -1,7 +1,7 @@
-"""Two policies over one log, in one pass: where every customer is under each, and what each announced on the way.
+"""Compares two policies over one log, in one pass: the tier of every customer under each, and what each announced.
 
-Every record is read and decoded once, and folded twice. What is kept of the way are counts, so only the customers' states grow
-with the log, and the parts of several processes add up.
+Every record is read and decoded once, and folded twice. Announcements are only counted, so only the states of customers
+grow with the log, and the results of several processes can be added.
 """
 
 from __future__ import annotations
@@ -25,25 +25,33 @@ from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import in_turns
-from streams.workshop.replay.shares import Agree, Share, in_shares
+from streams.workshop.replay.shares import Agree, Share, run_shares
 
 K = TypeVar("K")
 
 YEAR_MS: Final = 365 * units.DAY_MS
 MOVES: Final = ("upgrade", "downgrade")
 RAISED: Final = ("raised", "escalated")
-OF_A_POLICY: Final = ("unknown_currency", "too_many_decimals", "amount_out_of_range", "unknown_tier", "bad_edition")
-"""What one policy may find wrong with a record, and another not."""
+POLICY_DEPENDENT: Final = (
+    "unknown_currency",
+    "too_many_decimals",
+    "amount_out_of_range",
+    "unknown_tier",
+    "bad_edition",
+)
+"""The reason codes with which one policy may reject a record that another accepts."""
 UNKNOWN: Final = "–"
-"""The tier of a customer of whom a policy took no event: all were too late for it, or in a currency that it does not accept."""
+"""The tier of a customer of whom a policy accepted no event: all were too late, or in a currency that it does not
+accept.
+"""
 
 NOWHERE: Final = ""
-"""The region, or the segment, of customers who have none."""
+"""The region or the segment of customers who have none."""
 
 
 @dataclass
 class Group:
-    """Some customers, what they bought in the last year, and how many of them are higher or lower under the second policy."""
+    """A group of customers: their revenue of a year, and how many are higher or lower under the second policy."""
 
     customers: int = 0
     revenue_minor: int = 0
@@ -53,7 +61,7 @@ class Group:
     down_minor: int = 0
 
     def add(self, other: Group) -> None:
-        """Take in others."""
+        """Add the customers of another group."""
         self.customers += other.customers
         self.revenue_minor += other.revenue_minor
         self.up += other.up
@@ -68,7 +76,7 @@ def _add_groups(groups: dict[K, Group], others: dict[K, Group]) -> None:
 
 
 class Mover(NamedTuple):
-    """A customer whose tiers differ, in the order of what they are worth: the most valuable is the greatest."""
+    """A customer whose tiers differ. Movers are ordered by lifetime value, the most valuable being the greatest."""
 
     lifetime_minor: int
     revenue_minor: int
@@ -76,36 +84,36 @@ class Mover(NamedTuple):
     tiers: tuple[str, str]
     region: str
     why: tuple[str, str]
-    """Under each policy, what keeps the tier, or what the other policy's tier would take."""
+    """Under each policy, what keeps the tier, or what the tier of the other policy would take."""
 
 
 @dataclass
 class Side:
-    """What one policy made of the log."""
+    """The counts of one policy over the log."""
 
     tiers: Counter[str] = field(default_factory=Counter)
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Upgrades and downgrades by month."""
     alerts: Counter[int] = field(default_factory=Counter)
-    """Alerts by day since the epoch (UTC): opened, or where the policy keeps no ledger, risks raised and escalated."""
+    """Alerts by day since the epoch (UTC): those opened or, if the policy has no alerts, risks raised and escalated."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Records that could not be used, by reason."""
 
     def add(self, other: Side) -> None:
-        """Take in another part's."""
+        """Add the counts of other customers."""
         self.tiers.update(other.tiers)
         self.moves.update(other.moves)
         self.alerts.update(other.alerts)
         self.rejected.update(other.rejected)
 
-    def take(self, batch: Batch, counts_ledger: bool) -> None:
+    def count(self, batch: Batch, has_alerts: bool) -> None:
         """Count what a batch announced."""
         for one in batch.outputs:
             if one.topic == TIER_CHANGES:
                 if one.change in MOVES:
                     self.moves[month_of(one.occurred_at_ms), one.change] += 1
-            elif one.change == "opened" if counts_ledger else one.change in RAISED:
-                if one.topic == (ALERTS if counts_ledger else CHURN_RISK):
+            elif one.change == "opened" if has_alerts else one.change in RAISED:
+                if one.topic == (ALERTS if has_alerts else CHURN_RISK):
                     self.alerts[one.occurred_at_ms // units.DAY_MS] += 1
         for letter in batch.dead_letters:
             self.rejected[letter.code] += 1
@@ -113,7 +121,7 @@ class Side:
 
 @dataclass
 class Comparison:
-    """Both policies over a log, or over a part of its customers."""
+    """The result of a comparison, over a log or over some of its customers."""
 
     most_movers: int
     sides: tuple[Side, Side] = field(default_factory=lambda: (Side(), Side()))
@@ -124,14 +132,14 @@ class Comparison:
     cohorts: dict[str, Group] = field(default_factory=dict)
     """By the month of the first purchase."""
     regions: dict[str, Group] = field(default_factory=dict)
-    """NOWHERE: of whom no region is known."""
+    """NOWHERE is for customers without a known region."""
     segments: tuple[dict[str, Group], dict[str, Group]] = field(default_factory=lambda: ({}, {}))
-    """Under each policy; empty where it has none. NOWHERE: of who is in none of them."""
+    """Under each policy; empty if it has no segments. NOWHERE is for customers in no segment."""
     movers: list[Mover] = field(default_factory=list)
-    """The most valuable, the first of them first."""
+    """The most valuable movers, the most valuable first."""
 
     def add(self, other: Comparison) -> None:
-        """Take in the part of other customers."""
+        """Add the result for other customers."""
         for ours, theirs in zip(self.sides, other.sides, strict=True):
             ours.add(theirs)
         self.events += other.events
@@ -145,7 +153,7 @@ class Comparison:
 
     @property
     def all(self) -> Group:
-        """Everybody."""
+        """All customers as one group."""
         everybody = Group()
         for group in self.flows.values():
             everybody.add(group)
@@ -153,7 +161,7 @@ class Comparison:
 
 
 class Comparing:
-    """Two policies being folded over the same records."""
+    """Folds the same records under two policies."""
 
     def __init__(
         self, policies: tuple[Policy, Policy], most_movers: int, with_recorded_thresholds: bool = False
@@ -161,7 +169,7 @@ class Comparing:
         self.policies = policies
         self.found = Comparison(most_movers)
         self._replays = tuple(Replay(policy, with_recorded_thresholds, without_bodies=True) for policy in policies)
-        self._second = policies[1].decoder()
+        self._second_decoder = policies[1].decoder()
         first, second = policies
         self._decoded_twice = {"commands"} if first.ladder.tier_names != second.ladder.tier_names else set()
         if (first.currency, first.rates) != (second.currency, second.rates):
@@ -169,25 +177,25 @@ class Comparing:
 
     @property
     def clock_ms(self) -> int:
-        """How far the log has come."""
+        """The latest time of the records so far."""
         return max(replay.partition.clock_ms for replay in self._replays)
 
     def fold(self, records: list[Record]) -> None:
-        """Fold records under both. What was activated or switched to when the log was made does not count: each policy is as given."""
+        """Fold records under both policies. Commands in the log that change the policy are ignored."""
         records = [record for record in records if not _changes_policy(record)]
         self.found.events += len(records)
         if self.found.begins_ms == NEVER_MS:
             times = [record.occurred_at_ms for record in records if record.occurred_at_ms >= 0]
             self.found.begins_ms = min(times, default=NEVER_MS)
         twice = self._decoded_twice
-        others = [self._again(one) if one.topic in twice else one for one in records] if twice else records
-        self._take(0, self._replays[0].fold(records))
-        self._take(1, self._replays[1].fold(others))
+        others = [self._decode_again(one) if one.topic in twice else one for one in records] if twice else records
+        self._count(0, self._replays[0].fold(records))
+        self._count(1, self._replays[1].fold(others))
 
     def finish(self, as_of_ms: int) -> Comparison:
-        """Bring everybody to an instant, and compare where they are."""
+        """Advance all customers to an instant, and compare their tiers."""
         for number, replay in enumerate(self._replays):
-            self._take(number, replay.finish(as_of_ms))
+            self._count(number, replay.finish(as_of_ms))
         ours, theirs = (replay.partition.customers for replay in self._replays)
         best: list[tuple[int, int, bytes]] = []
         for key in ours.keys() | theirs.keys():
@@ -204,23 +212,23 @@ class Comparing:
             self.found.movers.append(self._mover(key, pair, lifetime_minor, revenue_minor))
         return self.found
 
-    def _again(self, record: Record) -> Record:
-        """A record as the second policy decodes it; what does not depend on the policy stays as it was found."""
-        if isinstance(record.decoded, Rejected) and record.decoded.code not in OF_A_POLICY:
+    def _decode_again(self, record: Record) -> Record:
+        """The record as the second policy decodes it, unless it was rejected for a reason that no policy affects."""
+        if isinstance(record.decoded, Rejected) and record.decoded.code not in POLICY_DEPENDENT:
             return record
-        decoded = self._second.decode(record.topic, record.value, record.key, record.timestamp_ms)
+        decoded = self._second_decoder.decode(record.topic, record.value, record.key, record.timestamp_ms)
         return Record(
             record.topic, record.partition, record.offset, record.key, record.value, record.timestamp_ms, decoded
         )
 
-    def _take(self, number: int, batches: Iterator[Batch]) -> None:
-        side, counts_ledger = self.found.sides[number], self.policies[number].alerts is not None
+    def _count(self, number: int, batches: Iterator[Batch]) -> None:
+        side, has_alerts = self.found.sides[number], self.policies[number].alerts is not None
         for batch in batches:
-            side.take(batch, counts_ledger)
+            side.count(batch, has_alerts)
 
     # ------------------------------------------------------------ customers
     def _compare(self, pair: Pair, as_of_ms: int) -> tuple[int, int] | None:
-        """Count a customer; what one who moves is worth, and bought in the last year."""
+        """Count a customer; returns the lifetime value and the revenue of one who moves, else None."""
         if pair[0] is None and pair[1] is None:
             return None
         tiers = _tiers(pair)
@@ -251,14 +259,14 @@ class Comparing:
         return policy.value.lifetime_minor(policy.risk, facts, rank, as_of_ms), revenue_minor
 
     def _segment(self, number: int, customer: Customer, as_of_ms: int) -> str | None:
-        """The segment under one policy, by the lines in force; as the profile has it then."""
+        """The segment under one policy, by the thresholds in force, as the profile shows it."""
         policy = self._replays[number].partition.editions.current
         return policy.segment_of(policy.view(customer.facts, as_of_ms).at(as_of_ms))
 
     def _mover(self, key: bytes, pair: Pair, lifetime_minor: int, revenue_minor: int) -> Mover:
         first, second = pair
-        assert first is not None, "who moves is known to both"
-        assert second is not None, "who moves is known to both"
+        assert first is not None, "both policies know a mover"
+        assert second is not None, "both policies know a mover"
         ours, theirs = self.policies
         why = (_what_divides(ours, first, theirs, second), _what_divides(theirs, second, ours, first))
         region = explain.region_name(first.facts) or ""
@@ -269,7 +277,7 @@ Pair = tuple[Customer | None, Customer | None]
 
 
 class UnlikeError(LogError):
-    """Shares of the customers can't be compared one by one."""
+    """The comparison can't be divided among processes."""
 
 
 def compare(
@@ -280,10 +288,14 @@ def compare(
     workers: int,
     progress: bool,
 ) -> tuple[Comparison, int]:
-    """Two policies over logs, and the instant as of which they are compared (ms); None: the latest event. Raises LogError."""
+    """Compare two policies over logs, as of an instant or of the latest event; returns that instant (ms) too. Raises
+    LogError.
+    """
     relative = [policy.ref for policy in policies if policy.relative is not None]
     if workers > 1 and relative:
-        raise UnlikeError(f"the lines of {relative[0]} depend on all customers, so one process has to see them all")
+        raise UnlikeError(
+            f"the thresholds of {relative[0]} depend on all customers, so one process has to see them all"
+        )
 
     def share(number: int, agree: Agree) -> tuple[Comparison, int]:
         comparing, decoder = Comparing(policies, most_movers), policies[0].decoder()
@@ -294,7 +306,7 @@ def compare(
         return comparing.finish(until_ms), until_ms
 
     if workers > 1:
-        whole, *others = in_shares(workers, share)
+        whole, *others = run_shares(workers, share)
         for part, _ in others:
             whole[0].add(part)
         return whole
@@ -320,19 +332,20 @@ def compare_logs(
 
 
 def revenue_days(policy: Policy) -> int:
-    """How many days revenue is counted back: a year, or what the policy's window remembers."""
+    """The number of days over which revenue is counted: a year, or what the policy's window keeps."""
     return min(YEAR_MS, policy.window.keep_ms) // units.DAY_MS
 
 
 def revenue_of(policy: Policy, customer: Customer, as_of_ms: int) -> int:
-    """Net spend of the `revenue_days` before an instant, by the window's buckets, in minor units."""
+    """Net spend in the `revenue_days` before an instant, by the window's buckets, in minor units."""
     first = (as_of_ms - revenue_days(policy) * units.DAY_MS) // policy.window.bucket_ms + 1
     return buckets.total(customer.facts.buckets, first, NEVER_MS)[0]
 
 
 def direction(policies: tuple[Policy, Policy], tiers: tuple[str, str]) -> int:
-    """Whether the second tier is above (1) or below (-1) the first: by the first policy's ladder where it has both, else by the
-    second's, else by their places from the bottom. 0 for the same name, or where there is nothing to compare.
+    """Whether the second tier is above (1) or below (-1) the first: by the first policy's ladder where it has both,
+    else by the second's, else by their places from the bottom. 0 for the same name, or where there is nothing to
+    compare.
     """
     before, after = tiers
     if before == after or UNKNOWN in tiers:
@@ -346,7 +359,7 @@ def direction(policies: tuple[Policy, Policy], tiers: tuple[str, str]) -> int:
 
 
 def _what_divides(policy: Policy, customer: Customer, others: Policy, other: Customer) -> str:
-    """Under a policy, what lies between a customer and the tier of another policy, or the one at its place."""
+    """Under a policy, what separates a customer from the other policy's tier, or from the tier of the same rank."""
     name, names = other.standing.tier, policy.ladder.tier_names
     if name not in names:
         name = names[min(others.ladder.rank_of(name), len(names) - 1)]
@@ -364,7 +377,7 @@ def month_of(at_ms: int) -> str:
 
 
 def _known(state: bytes | None, as_of_ms: int) -> Customer | None:
-    """A customer as of an instant; None for one who is not known, or not any more."""
+    """A customer as of an instant; None if the customer is unknown or was erased."""
     if state is None:
         return None
     customer = models.decode(state)

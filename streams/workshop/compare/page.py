@@ -1,4 +1,4 @@
-"""A comparison of two policies as one HTML page that fetches nothing: a Sankey, plots, and the customers by name."""
+"""A comparison of two policies as one self-contained HTML page: a Sankey diagram, plots, and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streams.workshop.compare.report import Report, share, tiers_of
 A, B = list(COLOURS)[3:5]
 STYLES: Final = ({"color": A, "marker": "o"}, {"color": B, "marker": "s"})
 MARKS_UP_TO: Final = 40
-"""Points on a line beyond which they aren't marked one by one."""
+"""A curve with more points has no markers."""
 WEEK_DAYS: Final = 7
 
 
@@ -70,16 +70,16 @@ def _moves(draw: Drawing, report: Report, months: list[str], change: str) -> Plo
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         dates_below(axes, at_ms)
 
-    told = " and ".join(
+    summary = " and ".join(
         f"{sum(values):,} under {policy.ref}" for policy, values in zip(report.policies, counts, strict=True)
     )
-    return draw(3.6, 2.6, plot, f"{change}s by month: {told}.".capitalize())
+    return draw(3.6, 2.6, plot, f"{change}s by month: {summary}.".capitalize())
 
 
 def _alerts(draw: Drawing, report: Report) -> Plot | None:
-    """Alerts a day and agent, by week."""
+    """Alerts per day and agent, by week."""
     first, last = report.found.begins_ms // units.WEEK_MS, report.as_of_ms // units.WEEK_MS
-    weeks = list(range(first, last))  # the last one is not over
+    weeks = list(range(first, last))  # the last week is not complete
     if len(weeks) < 2:
         return None
     counts = []
@@ -96,17 +96,17 @@ def _alerts(draw: Drawing, report: Report) -> Plot | None:
         for budget in budgets:
             if budget < 2 * max(map(max, counts)):
                 axes.axhline(budget, color=GREY, linestyle="--", linewidth=1.2)
-        axes.set(xlabel="week from", ylabel="alerts a day and agent", ylim=(0, None))
+        axes.set(xlabel="week from", ylabel="alerts per day and agent", ylim=(0, None))
         dates_below(axes, [week * units.WEEK_MS for week in weeks])
 
-    told = " and ".join(
+    summary = " and ".join(
         f"at most {max(values):,.1f} under {policy.ref}" for policy, values in zip(report.policies, counts, strict=True)
     )
-    return draw(3.6, 2.6, plot, f"Alerts a day and agent by week: {told}.")
+    return draw(3.6, 2.6, plot, f"Alerts per day and agent by week: {summary}.")
 
 
 def _cohorts(draw: Drawing, report: Report) -> Plot | None:
-    """The share of each cohort that is lower, and higher."""
+    """The shares of each cohort that are lower and higher."""
     cohorts = [one for one in report.cohorts if one.kind == "first purchase"]
     if len(cohorts) < 2:
         return None
@@ -129,7 +129,7 @@ def _cohorts(draw: Drawing, report: Report) -> Plot | None:
         5.4,
         2.6,
         plot,
-        f"Share of each cohort that would be higher or lower; most lower: {worst[1].name}, {worst[0]:.1%}.",
+        f"Share of each cohort that would be higher or lower; the largest share lower: {worst[1].name}, {worst[0]:.1%}.",
     )
 
 

@@ -1,10 +1,10 @@
-"""What a comparison of two policies found, for people and programs: a table for the terminal, and JSON."""
+"""The report of a comparison of two policies: tables for a terminal, and JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from rich.console import Console
@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from models import units
 from models.policy import Policy
-from streams.reports.wording import date
+from streams.reports.formats import date
 from streams.workshop.compare.comparison import (
     MOVES,
     NOWHERE,
@@ -28,29 +28,30 @@ from streams.workshop.compare.comparison import (
 BY_QUARTERS_FROM: Final = 25
 """Months; with so many or more, cohorts are quarters."""
 LEAST_OF_A_COHORT: Final = 20
-"""Customers; smaller ones are shown and not called the hardest hit."""
+"""Customers; a smaller cohort is shown, but never called the hardest hit."""
 SHOWN_IN_TERMINAL: Final = 10
+CohortKind = Literal["first purchase", "region", "segment"]
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Customers who began, or are, together."""
+    """Customers with the same month of first purchase, region or segment."""
 
-    kind: str
-    """What they have in common: `first purchase`, `region` or `segment`."""
+    kind: CohortKind
+    """What they have in common."""
     name: str
     group: Group
 
     @property
     def shown(self) -> str:
-        """Its name, or that it has none."""
+        """Its name as shown, also where it is the group of customers without one."""
         return self.name or "none known" if self.kind == "region" else self.name or "none of them"
 
     @property
-    def surely_down(self) -> float:
-        """The share that is lower under the second policy, at the least: the lower end of Wilson's 95 % interval.
+    def least_share_down(self) -> float:
+        """A lower bound of the share that is lower under the second policy: the lower end of Wilson's 95 % interval.
 
-        So a large cohort of whom a third goes down is harder hit than a small one of whom two thirds happen to.
+        So a large cohort of which a third goes down ranks before a small one of which two thirds go down by chance.
         """
         found = binomtest(self.group.down, self.group.customers).proportion_ci(0.95, "wilson")
         return float(found.low)
@@ -58,7 +59,7 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison with what it is about."""
+    """A comparison, with the policies, logs and instant that it is about."""
 
     policies: tuple[Policy, Policy]
     logs: Sequence[str]
@@ -69,35 +70,35 @@ class Report:
     # ------------------------------------------------------------ figures
     @property
     def title(self) -> str:
-        """Which policies, and when."""
+        """The policies and the instant."""
         return f"{self.policies[0].ref} → {self.policies[1].ref}, as of {date(self.as_of_ms)}"
 
     @property
     def revenue_days(self) -> int:
-        """How many days revenue is counted back."""
+        """The number of days over which revenue is counted."""
         return revenue_days(self.policies[0])
 
     @property
     def days(self) -> int:
-        """Days (UTC) from the first event to the end."""
+        """The number of days (UTC) from the first event to the end."""
         return max(self.as_of_ms // units.DAY_MS - self.found.begins_ms // units.DAY_MS + 1, 1)
 
     @property
     def summary(self) -> str:
-        """What it rests on."""
+        """The number of events and customers, and the span of time."""
         begins = date(min(self.found.begins_ms, self.as_of_ms))
         return (
             f"{self.found.events:,} events of {self.found.all.customers:,} customers, {begins} to {date(self.as_of_ms)}"
         )
 
     def money(self, minor: float, policy: int = 0) -> str:
-        """An amount as it is shown, without its decimals."""
+        """An amount as it is shown, without decimals."""
         chosen = self.policies[policy]
         return f"{minor / 10**chosen.decimals:,.0f} {chosen.currency}"
 
     def alerts(self, number: int) -> dict[str, float]:
-        """Alerts a day and agent of a policy: `total`, `mean`, `busiest_twentieth` of the days, `most`, and with a budget, on how
-        many days there were more than it allows.
+        """The `total` of a policy's alerts; per day and agent the `mean`, the least on the `busiest_twentieth` of days,
+        and the `most`; with a budget the `days_over_budget`.
         """
         by_day = self.found.sides[number].alerts
         counts = np.array([*by_day.values(), *([0] * max(self.days - len(by_day), 0))], dtype=np.float64)
@@ -113,7 +114,7 @@ class Report:
         return figures
 
     def cost_to_serve(self, number: int) -> dict[str, int] | None:
-        """A year's cost to serve by tier, in minor units; None if the policy has no table of costs."""
+        """The cost to serve of a year by tier, in minor units; None if the policy has no costs."""
         policy, side = self.policies[number], self.found.sides[number]
         costs = policy.value.cost_to_serve_minor
         if not any(costs):
@@ -125,7 +126,7 @@ class Report:
 
     @property
     def cohorts(self) -> list[Cohort]:
-        """By first purchase, oldest first."""
+        """Customers by first purchase, oldest first."""
         months = self.found.cohorts
         if len(months) >= BY_QUARTERS_FROM:
             months = _by_quarters(months)
@@ -133,30 +134,30 @@ class Report:
 
     @property
     def regions(self) -> list[Cohort]:
-        """By region, and last those of whom none is known; nothing if that is everybody."""
+        """Customers by region, those without a known region last; empty if no region is known."""
         return _named("region", sorted(self.found.regions), self.found.regions)
 
     def segments(self, number: int) -> list[Cohort]:
-        """By the segments of a policy, in its order, and last those in none; nothing if it has no segments."""
+        """Customers by segment of a policy, in its order, those in no segment last; empty if it has no segments."""
         names = [one.name for one in self.policies[number].segments]
         return _named("segment", names, self.found.segments[number])
 
     @property
     def parts(self) -> list[tuple[str, list[Cohort]]]:
-        """Everybody by region, and by the segments of each policy, as far as there are any; each with its heading."""
+        """Customers by region, and by segment of each policy, where these exist; each with its heading."""
         found = [("by region", self.regions)]
         found += [(f"by segment of {self.policies[number].ref}", self.segments(number)) for number in (0, 1)]
         return [(heading, cohorts) for heading, cohorts in found if cohorts]
 
     @property
     def hardest_hit(self) -> Cohort | None:
-        """The cohort of which the largest share is lower under the second policy, for sure."""
+        """The cohort with the largest `least_share_down`; None if no large cohort has a customer who is lower."""
         known = [*self.cohorts, *self.regions, *self.segments(0)]
         large = [one for one in known if one.name and one.group.customers >= LEAST_OF_A_COHORT and one.group.down]
-        return max(large, key=lambda one: one.surely_down, default=None)
+        return max(large, key=lambda one: one.least_share_down, default=None)
 
     def months(self) -> list[str]:
-        """All months from the first to the last with an upgrade or a downgrade."""
+        """All months from the first to the last that has an upgrade or a downgrade."""
         known = sorted({month for side in self.found.sides for month, _ in side.moves})
         if not known:
             return []
@@ -176,30 +177,33 @@ class Report:
                 f"{movers:,} of {everybody.customers:,} customers ({share(movers, everybody.customers)}) would be in another "
                 f"tier: {everybody.up:,} higher, {everybody.down:,} lower.",
                 f"They bought for {self.money(revenue)} in the last {self.revenue_days} days, "
-                f"{share(revenue, everybody.revenue_minor)} of all; {self.money(everybody.down_minor)} of it those who would be lower.",
+                f"{share(revenue, everybody.revenue_minor)} of all revenue; those who would be lower bought for "
+                f"{self.money(everybody.down_minor)} of it.",
             ]
         before, after = self.alerts(0)["mean"], self.alerts(1)["mean"]
         each = "" if self.agents == 1 else " and agent"
-        lines.append(f"Alerts a day{each}: {before:,.1f} now, {after:,.1f} then.")
+        lines.append(f"Alerts per day{each}: {before:,.1f} now, {after:,.1f} then.")
         costs = [self.cost_to_serve(number) for number in (0, 1)]
-        told = [
+        per_policy = [
             f"{self.money(sum(one.values()), number)} {('now', 'then')[number]}"
             for number, one in enumerate(costs)
             if one is not None
         ]
-        if told:
-            lines.append(f"To serve everybody costs, a year: {', '.join(told)}.")
+        if per_policy:
+            lines.append(f"Serving all customers costs, per year: {', '.join(per_policy)}.")
         hardest = self.hardest_hit
         if hardest is not None:
             lines.append(
-                f"Hardest hit are those with {hardest.kind} {hardest.name}: {share(hardest.group.down, hardest.group.customers)} "
+                f"The hardest hit are customers with {hardest.kind} {hardest.name}: {share(hardest.group.down, hardest.group.customers)} "
                 f"of {hardest.group.customers:,} would be lower."
             )
         return lines
 
     # ------------------------------------------------------------ for programs
     def as_json(self) -> dict[str, Any]:
-        """Everything, with amounts as decimal text; the first policy's currency unless it is of the second."""
+        """Everything. Amounts are decimal texts, in the first policy's currency unless they are the second policy's
+        own.
+        """
         everybody = self.found.all
         return {
             "policies": [self._policy(number) for number in (0, 1)],
@@ -281,7 +285,7 @@ class Report:
         return units.format_minor(minor, self.policies[0].decimals)
 
     def flows(self) -> Iterator[tuple[tuple[str, str], Group]]:
-        """Who is where under each policy, from the highest tiers down."""
+        """The groups of customers by their tiers under each policy, from the highest tiers down."""
         names = [tiers_of(policy, side) for policy, side in zip(self.policies, self.found.sides, strict=True)]
         for before in reversed(names[0]):
             for after in reversed(names[1]):
@@ -289,12 +293,12 @@ class Report:
                     yield (before, after), group
 
     def way(self, before: str, after: str) -> int:
-        """1 up, -1 down, 0 neither."""
+        """Whether a move is up (1), down (-1) or neither (0)."""
         return direction(self.policies, (before, after))
 
     # ------------------------------------------------------------ for people
     def print(self, console: Console) -> None:
-        """For a terminal."""
+        """Print the report to a terminal."""
         console.print(f"[bold]{self.title}[/bold]")
         console.print(self.summary)
         for line in self.verdict:
@@ -327,9 +331,9 @@ class Report:
         return table
 
     def rows(self) -> list[tuple[str, list[str]]]:
-        """The figures of each policy, a row a measure."""
+        """The figures of each policy, a row for each measure."""
         sides, alerts = self.found.sides, [self.alerts(number) for number in (0, 1)]
-        each = "a day" if self.agents == 1 else f"a day and agent, of {self.agents}"
+        each = "per day" if self.agents == 1 else f"per day and agent, of {self.agents}"
         rows = [
             (
                 f"{change}s over the log",
@@ -339,15 +343,15 @@ class Report:
         ]
         rows += [
             (f"alerts {each}", [f"{one['mean']:,.1f}" for one in alerts]),
-            ("  of the busiest twentieth of days, at least", [f"{one['busiest_twentieth']:,.1f}" for one in alerts]),
+            ("  on the busiest twentieth of days, at least", [f"{one['busiest_twentieth']:,.1f}" for one in alerts]),
             (
                 "  days over the budget",
                 [f"{one['days_over_budget']:,.0f}" if "days_over_budget" in one else UNKNOWN for one in alerts],
             ),
         ]
         costs = [self.cost_to_serve(number) for number in (0, 1)]
-        told = [UNKNOWN if one is None else self.money(sum(one.values()), n) for n, one in enumerate(costs)]
-        rows.append(("cost to serve, a year", told))
+        per_policy = [UNKNOWN if one is None else self.money(sum(one.values()), n) for n, one in enumerate(costs)]
+        rows.append(("cost to serve, per year", per_policy))
         rows.append(("records not used", [f"{sum(side.rejected.values()):,}" for side in sides]))
         return rows
 
@@ -375,11 +379,11 @@ class Report:
             "to",
             "worth",
             "why",
-            title=f"The most valuable who would move, {len(shown)} of {len(self.found.movers)}",
+            title=f"The most valuable customers who would move, {len(shown)} of {len(self.found.movers)}",
         )
         table.columns[3].justify = "right"
         for one in shown:
-            # What the higher of the two tiers would take, under the policy that gives the lower one.
+            # What the higher of the two tiers takes, under the policy that gives the lower one.
             why = one.why[0 if self.way(*one.tiers) > 0 else 1]
             table.add_row(
                 one.customer_id,
@@ -392,12 +396,12 @@ class Report:
 
 
 def tiers_of(policy: Policy, side: Side) -> list[str]:
-    """A policy's tiers, lowest first; before them, where there are any, those whom it does not know."""
+    """A policy's tiers, lowest first; before them UNKNOWN, if there are customers whom it does not know."""
     return [*([UNKNOWN] if side.tiers[UNKNOWN] else []), *policy.ladder.tier_names]
 
 
 def share(part: float, whole: float) -> str:
-    """A share in percent; a dash of nothing."""
+    """A share in percent; a dash if the whole is 0."""
     return f"{part / whole:.1%}" if whole else "–"
 
 
@@ -406,8 +410,8 @@ def _coloured(value: int | str, way: int) -> str:
     return text if not way or not value else f"[{'green' if way > 0 else 'red'}]{text}[/]"
 
 
-def _named(kind: str, names: Sequence[str], groups: Mapping[str, Group]) -> list[Cohort]:
-    """Groups in the order of their names, and last those that have none; nothing if that is all."""
+def _named(kind: CohortKind, names: Sequence[str], groups: Mapping[str, Group]) -> list[Cohort]:
+    """Groups in the order of `names`, the group without a name last; empty if there is no other."""
     found = [Cohort(kind, name, groups[name]) for name in names if name and name in groups]
     return [*found, *([Cohort(kind, NOWHERE, groups[NOWHERE])] if NOWHERE in groups else [])] if found else []
 

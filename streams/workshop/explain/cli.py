@@ -16,7 +16,7 @@ import models
 from models import units
 from streams.settings import load_settings
 from streams.sources.kafka_log import KafkaLog, log_with_journal
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 from streams.sources.options import JournalOption, MapOption, RecordedLinesOption, SomeLogsArgument
 from streams.terminal import (
     INTERRUPTED,
@@ -30,12 +30,13 @@ from streams.terminal import (
     say,
     say_json,
 )
-from streams.workshop.explain.journal import story_by_journal
-from streams.workshop.explain.live import seen_in_view, story_of_table
-from streams.workshop.explain.page import print_story
-from streams.workshop.explain.story import Story, story_of_log
-from streams.workshop.explain.what_if import supposed, what_if
-from streams.workshop.explain.what_if_page import print_what_if
+from streams.workshop.explain.journal_story import story_from_journal
+from streams.workshop.explain.story import Story, story_from_log
+from streams.workshop.explain.story_terminal import print_story
+from streams.workshop.explain.table_story import story_from_table
+from streams.workshop.explain.view_story import story_from_view
+from streams.workshop.explain.what_if import parse_hypothetical, what_if
+from streams.workshop.explain.what_if_terminal import print_what_if
 
 
 class _Asked(NamedTuple):
@@ -120,7 +121,7 @@ def _show_what_if(asked: _Asked, policies: Sequence[str | None], events: Sequenc
     for one in policies:
         story = _story(asked, one)
         given = [
-            supposed(text, number, asked.customer_id, story.policy, story.at_ms, topic)
+            parse_hypothetical(text, number, asked.customer_id, story.policy, story.at_ms, topic)
             for number, text in enumerate(events, 1)
         ]
         found.append(what_if(story.customer, story.policy, asked.customer_id, story.at_ms, given))
@@ -139,8 +140,8 @@ def _story(asked: _Asked, policy: str | None) -> Story:
         chosen = models.load(policy or "retail-three-tier")
         opened = find_logs(asked.logs, asked.maps)
         if asked.by_journal:
-            return story_by_journal(asked.customer_id, log_with_journal(opened), chosen, at_ms, shown)
-        return story_of_log(asked.customer_id, opened, chosen, at_ms, shown, asked.recorded_lines)
+            return story_from_journal(asked.customer_id, log_with_journal(opened), chosen, at_ms, shown)
+        return story_from_log(asked.customer_id, opened, chosen, at_ms, shown, asked.recorded_lines)
     settings = load_settings(broker=asked.broker, policy=policy)
     if "broker" not in settings.model_fields_set:
         raise refuse(
@@ -149,8 +150,8 @@ def _story(asked: _Asked, policy: str | None) -> Story:
         )
     chosen = models.load(settings.policy)
     if asked.by_journal:
-        return story_by_journal(asked.customer_id, KafkaLog(settings), chosen, at_ms, shown)
-    return story_of_table(settings, chosen, asked.customer_id, at_ms)
+        return story_from_journal(asked.customer_id, KafkaLog(settings), chosen, at_ms, shown)
+    return story_from_table(settings, chosen, asked.customer_id, at_ms)
 
 
 def _seen(asked: _Asked, redis_url: str | None) -> dict[str, Any] | None:
@@ -162,7 +163,7 @@ def _seen(asked: _Asked, redis_url: str | None) -> dict[str, Any] | None:
         return None
     if asked.at is not None:
         raise refuse("the view knows only how the customer is now: leave out --at, or give a log or --broker")
-    return seen_in_view(settings, settings.redis_url or "", asked.customer_id)
+    return story_from_view(settings, settings.redis_url or "", asked.customer_id)
 
 
 def _say_page(draw: Callable[[Console], None]) -> None:

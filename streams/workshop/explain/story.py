@@ -1,8 +1,8 @@
-"""One customer's story out of a log: what came, what it changed and why, what time alone did, and how they are now.
+"""One customer's story by a log: the events, what each changed and why, the effects of time, and the customer now.
 
-The log is read as a replay reads it, and the worker: what happens to a customer depends on the others by the time that the log has
-reached, which decides what is late, and by lines that are drawn among all of them. So time is taken from every record; folded are
-only the customer's own, unless the policy's lines depend on everybody.
+The log is read as a replay and the worker read it. Other customers affect a customer in two ways: their events move the
+clock, which decides what is late, and thresholds may follow the base. So the clock is moved by every record, but only
+the customer's own records are folded, unless the policy's thresholds depend on all customers.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from streams.engine.merge import Record
 from streams.engine.plan import Plan
 from streams.sources.logs import Log
 from streams.terminal import printable
-from streams.workshop.explain.words import announcement_in_words, event_in_words
+from streams.workshop.explain.sentences import announcement_in_words, event_in_words
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import fold_all
 
 LOOK_AHEAD_MS: Final = 5 * 366 * units.DAY_MS
-"""How far it is told what time alone will bring."""
+"""How far ahead the effects of time are computed."""
 MOST_NEAR_IDS: Final = 5
 MOST_COMPARED: Final = 200_000
-"""Among so many ids a near one is still found in a moment."""
+"""With more ids than this, the search for similar ids would take too long."""
 
 
 class ExplainError(ValueError):
-    """A story that can't be told; the message says why, and what to do."""
+    """A story can't be told; the message says why, and what to do."""
 
 
-class _Says(msgspec.Struct):
-    """What a record that could not be used says of itself."""
+class _PartialEvent(msgspec.Struct):
+    """The fields of a record that could not be used, as far as they are readable."""
 
     customer_id: str | None = None
     event_id: str | None = None
     occurred_at: Any = None
 
 
-_said = msgspec.json.Decoder(_Says).decode
+_decode_partial = msgspec.json.Decoder(_PartialEvent).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A moment, and the record that it was of."""
+class StoryEntry:
+    """A moment of a customer, and the record that caused it."""
 
     moment: Moment
     record: Record | None = None
@@ -72,12 +72,12 @@ class Story:
     policy: Policy
     at_ms: int
     customer: Customer
-    told: list[Told] = field(default_factory=list)
+    entries: list[StoryEntry] = field(default_factory=list)
     announced: list[dict[str, Any]] | None = None
-    """Where there is no log: what was announced, the latest last."""
+    """Without a log: the announcements, the latest last; None with a log."""
 
     def as_json(self, last: int | None = None) -> dict[str, Any]:
-        """The whole story, or its last moments; docs/explain.md says what is in it."""
+        """The whole story, or its last moments; docs/explain.md describes the fields."""
         moments = self.moments()
         return {
             "customer_id": self.customer_id,
@@ -92,16 +92,16 @@ class Story:
         }
 
     def moments(self) -> list[dict[str, Any]]:
-        """Every moment, each with what moved the score since the one before."""
+        """Every moment, each with what moved the score since the previous one."""
         found, before = [], None
-        for one in self.told:
+        for one in self.entries:
             found.append(_moment(one, before))
             before = found[-1]["after"]
         return found
 
 
 def now_and_ahead(customer: Customer, policy: Policy, customer_id: str, at_ms: int) -> dict[str, Any]:
-    """A customer at an instant, what one purchase would do, and what time alone will bring without one."""
+    """A customer at an instant, the effect of one purchase, and the effects of time without one."""
     profile = None
     if not story.is_erased(customer):
         profile = models.profile(story.as_of(customer, policy, at_ms), customer_id, policy)
@@ -122,7 +122,7 @@ def now_and_ahead(customer: Customer, policy: Policy, customer_id: str, at_ms: i
     }
 
 
-def _moment(one: Told, previous: dict[str, Any] | None) -> dict[str, Any]:
+def _moment(one: StoryEntry, previous: dict[str, Any] | None) -> dict[str, Any]:
     moment, policy = one.moment, one.moment.policy
     kind = "event" if one.record is not None else "clock" if moment.cause == CLOCK_CAUSE else "edition"
     before_ms = moment.at_ms - 1 if kind == "clock" else moment.at_ms
@@ -146,7 +146,7 @@ def _moment(one: Told, previous: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def bodies_of(moments: Iterable[Moment]) -> list[dict[str, Any]]:
-    """What moments announce: the bodies, each with its topic and in words."""
+    """The announcements of moments: the bodies, each with its topic and its text."""
     found = []
     for output in (output for moment in moments for output in moment.outputs):
         body = orjson.loads(output.body)
@@ -159,34 +159,34 @@ def _event(record: Record, policy: Policy) -> dict[str, Any]:
         body = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError:
         body = None
-    event, said = record.decoded, body if isinstance(body, dict) else {}
-    at, text = _said_at(said), f"a record of {record.topic or 'no topic'} that can't be used"
+    event, fields = record.decoded, body if isinstance(body, dict) else {}
+    at, text = _time_of(fields), f"a record of {record.topic or 'no topic'} that can't be used"
     if isinstance(event, Event):
-        at, text = units.format_time(event.occurred_at_ms), event_in_words(event, said, policy)
-    return {"topic": record.topic, "event_id": said.get("event_id"), "occurred_at": at, "text": text, "body": body}
+        at, text = units.format_time(event.occurred_at_ms), event_in_words(event, fields, policy)
+    return {"topic": record.topic, "event_id": fields.get("event_id"), "occurred_at": at, "text": text, "body": body}
 
 
-def _said_at(said: dict[str, Any]) -> str | None:
-    """When a record that can't be used says that it occurred."""
+def _time_of(fields: dict[str, Any]) -> str | None:
+    """The time of a record that can't be used; None if it has none that is readable."""
     with suppress(ValueError, OverflowError):
-        return units.format_time(units.parse_time(str(said.get("occurred_at"))))
+        return units.format_time(units.parse_time(str(fields.get("occurred_at"))))
     return None
 
 
-# ---------------------------------------------------------------- out of a log
-class Watched(Replay):
-    """A replay that notes the moments of one customer."""
+# ---------------------------------------------------------------- by a log
+class StoryReplay(Replay):
+    """A replay that records the moments of one customer."""
 
     def __init__(self, policy: Policy, customer_id: str, with_recorded_thresholds: bool, until_ms: int | None) -> None:
         super().__init__(policy, with_recorded_thresholds)
         self.ids: set[bytes] = set()
-        self.told: list[Told] = []
+        self.entries: list[StoryEntry] = []
         self._id, self._key = customer_id, customer_id.encode()
         self._until_ms = until_ms
         self._customer: Customer | None = None
 
     def fold(self, records: list[Record]) -> Iterator[Batch]:
-        """Fold the customer's own records; and everybody's, if lines depend on them."""
+        """Fold the customer's own records; all records if the policy's thresholds depend on all customers."""
         mine, latest_ms = [], -1
         for record in records:
             event = record.decoded
@@ -203,14 +203,14 @@ class Watched(Replay):
             self.partition.clock_ms = max(self.partition.clock_ms, latest_ms)
 
     def fold_plan(self, plan: Plan) -> Batch:
-        """Note what a plan brings the customer, and do what it says."""
+        """Record the moments of the customer in a plan, and fold it."""
         editions = self.partition.editions
         if self._key in plan.due:
-            self._judge(editions)
-            assert self._customer is not None, "who is due is known"
-            self._note(story.by_time(self._customer, plan.until_ms, editions.current, self._id))
+            self._switch_edition(editions)
+            assert self._customer is not None, "a customer who is due is in the table"
+            self._record(story.by_time(self._customer, plan.until_ms, editions.current, self._id))
         if self._key in plan.review:
-            self._judge(editions)
+            self._switch_edition(editions)
         for record in plan.records:
             event = record.decoded
             if isinstance(event, Rejected):
@@ -218,48 +218,48 @@ class Watched(Replay):
             elif event.key == EVERYBODY_KEY and isinstance(event.body, Command):
                 editions = _begun(editions, event.body, event.occurred_at_ms)
             elif event.key == self._key:
-                self._judge(editions)
-                self._note(story.by_event(self._customer, event, editions.current), record)
+                self._switch_edition(editions)
+                self._record(story.by_event(self._customer, event, editions.current), record)
         return super().fold_plan(plan)
 
-    def _judge(self, editions: Editions) -> None:
-        """Under the edition in force, if it is not theirs yet."""
+    def _switch_edition(self, editions: Editions) -> None:
+        """Record what the edition in force changes for the customer, if they are still under an earlier one."""
         while self._customer is not None and self._customer.edition != editions.number:
             before, edition = next(iter(editions.steps_from(self._customer.edition)))
-            self._note(story.by_edition(self._customer, before, edition.policy, edition.effective_ms, self._id))
+            self._record(story.by_edition(self._customer, before, edition.policy, edition.effective_ms, self._id))
 
-    def _note(self, moments: Generator[Moment, None, Customer], record: Record | None = None) -> None:
+    def _record(self, moments: Generator[Moment, None, Customer], record: Record | None = None) -> None:
         found, self._customer = story.collect(moments)
-        self.told += [Told(moment) for moment in found[:-1]]
-        self.told += [Told(moment, record) for moment in found[-1:]]
+        self.entries += [StoryEntry(moment) for moment in found[:-1]]
+        self.entries += [StoryEntry(moment, record) for moment in found[-1:]]
 
     def _is_about_them(self, record: Record) -> bool:
-        """Whether a record that can't be used says that it is of this customer, and of a time that is asked about."""
+        """Whether a record that can't be used names this customer, and a time up to the instant of the story."""
         if record.value is None or self._key not in record.value:
             return False
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            said = _said(record.value)
+            partial = _decode_partial(record.value)
             at_ms = -1
             with suppress(ValueError):
-                at_ms = units.parse_time(str(said.occurred_at))
-            return said.customer_id == self._id and (self._until_ms is None or at_ms <= self._until_ms)
+                at_ms = units.parse_time(str(partial.occurred_at))
+            return partial.customer_id == self._id and (self._until_ms is None or at_ms <= self._until_ms)
         return False
 
     def _reject(self, record: Record, why: Rejected, policy: Policy) -> None:
         if self._is_about_them(record):
-            cause = _said(record.value or b"").event_id or ""
+            cause = _decode_partial(record.value or b"").event_id or ""
             at_ms = -1 if self._customer is None else self._customer.clock_ms
             moment = Moment(at_ms, cause, policy, None, "rejected", why, False, self._customer, self._customer)
-            self.told.append(Told(moment, record))
+            self.entries.append(StoryEntry(moment, record))
 
     def story(self, at_ms: int) -> Story:
-        """What was noted. Raises ExplainError if there is nothing."""
+        """The story that was recorded. Raises ExplainError if the customer has no moment."""
         if self._customer is None:
             raise ExplainError(_unknown(self._id, self.ids, at_ms))
-        return Story(self._id, self.partition.editions.current, at_ms, self._customer, self.told)
+        return Story(self._id, self.partition.editions.current, at_ms, self._customer, self.entries)
 
 
-def story_of_log(
+def story_from_log(
     customer_id: str,
     logs: Sequence[Log],
     policy: Policy,
@@ -267,21 +267,21 @@ def story_of_log(
     progress: bool,
     with_recorded_thresholds: bool = False,
 ) -> Story:
-    """A customer's story by a log, up to and including an instant; without one, to where the log ends.
+    """A customer's story by a log, up to and including an instant; without one, up to the end of the log.
 
-    What occurred later is left out. Raises LogError or ExplainError.
+    Events that occurred later are left out. Raises LogError or ExplainError.
     """
-    watched = Watched(policy, customer_id, with_recorded_thresholds, at_ms)
+    replay = StoryReplay(policy, customer_id, with_recorded_thresholds, at_ms)
     keep = None if at_ms is None else [lambda record: record.occurred_at_ms <= at_ms] * len(logs)
-    fold_all(watched, logs, [policy.decoder()] * len(logs), lambda batch: None, progress, keep, "reading")
-    until_ms = watched.partition.clock_ms if at_ms is None else at_ms
-    for _ in watched.finish(until_ms):
+    fold_all(replay, logs, [policy.decoder()] * len(logs), lambda batch: None, progress, keep, "reading")
+    until_ms = replay.partition.clock_ms if at_ms is None else at_ms
+    for _ in replay.finish(until_ms):
         pass
-    return watched.story(until_ms)
+    return replay.story(until_ms)
 
 
 def _begun(editions: Editions, command: Command, at_ms: int) -> Editions:
-    """As a batch does it: one that was sent twice, or does not fit, changes nothing."""
+    """The editions after a command, as a batch applies it: one that was sent twice or does not fit is ignored."""
     if command.edition is not None and command.edition <= editions.number:
         return editions
     with suppress(ValueError):
@@ -291,8 +291,8 @@ def _begun(editions: Editions, command: Command, at_ms: int) -> Editions:
 
 def _unknown(customer_id: str, ids: set[bytes], at_ms: int) -> str:
     until = f" up to {units.format_time(at_ms)}" if at_ms >= 0 else ""
-    said = f"the log has no customer {customer_id!r}{until}; it has {len(ids):,} others"
+    message = f"the log has no customer {customer_id!r}{until}; it has {len(ids):,} others"
     if len(ids) > MOST_COMPARED:
-        return said
+        return message
     near = get_close_matches(customer_id, sorted(key.decode() for key in ids), MOST_NEAR_IDS)
-    return f"{said}; near it are {', '.join(map(printable, near))}" if near else said
+    return f"{message}; similar ids are {', '.join(map(printable, near))}" if near else message

@@ -1,6 +1,7 @@
-"""What events that did not happen would do: the customer without them and with them, at the same instant.
+"""The effect of hypothetical events: the customer without them and with them, at the same instant.
 
-They are written as on the wire; what is left out is filled in, and it is said what. Nothing is written anywhere.
+Events are given as on the wire. Fields that are left out are filled in, and the result lists them. Nothing is written
+anywhere.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from models.customer import Customer
 from models.events import Event, Rejected
 from models.policy import Policy
 from models.story import Moment
+from streams.workshop.explain.sentences import event_in_words
 from streams.workshop.explain.story import ExplainError, bodies_of
-from streams.workshop.explain.words import event_in_words
 
-SIGNS: Final[dict[str, frozenset[str]]] = {
+TOPIC_FIELDS: Final[dict[str, frozenset[str]]] = {
     "purchases": frozenset({"amount", "order_id", "original_occurred_at", "full_order", "channel"}),
     "complaints": frozenset({"complaint_id", "severity", "status", "category", "satisfaction"}),
     "feedback": frozenset({"score"}),
     "prospects": frozenset({"money", "authority", "need"}),
     "commands": frozenset({"command", "action", "tier", "actor", "owner"}),
 }
-"""Fields that tell which topic an event is for."""
+"""The fields by which the topic of an event is recognised."""
 
 
-class Supposed(NamedTuple):
-    """An event that is supposed to happen."""
+class HypotheticalEvent(NamedTuple):
+    """An event that has not happened."""
 
     event: Event
     body: dict[str, Any]
@@ -39,10 +40,10 @@ class Supposed(NamedTuple):
     """The fields that were filled in."""
 
 
-def supposed(
+def parse_hypothetical(
     text: str, number: int, customer_id: str, policy: Policy, at_ms: int, topic: str | None = None
-) -> Supposed:
-    """The event in a JSON text, what it leaves out filled in. Raises ExplainError with the field that is wrong."""
+) -> HypotheticalEvent:
+    """The event in a JSON text, with missing fields filled in. Raises ExplainError that names the wrong field."""
     where = f"event {number}"
     try:
         given = orjson.loads(text)
@@ -51,7 +52,7 @@ def supposed(
     if not isinstance(given, dict):
         raise ExplainError(f'{where} is not a JSON object; write it as in \'{{"amount": "25.00"}}\'')
     named = given.pop("topic", topic)
-    topic = _guessed(given, where) if named is None else named
+    topic = _topic_of(given, where) if named is None else named
     if topic not in TOPIC_BODIES:
         raise ExplainError(f"{where}: topic {topic!r} is not among {', '.join(TOPIC_BODIES)}")
     fields = TOPIC_BODIES[topic].__struct_fields__
@@ -60,16 +61,16 @@ def supposed(
         raise ExplainError(f"{where}: {topic} have no field {unknown[0]!r}; the fields are {', '.join(fields)}")
     if given.get("customer_id", customer_id) != customer_id:
         raise ExplainError(f"{where}: customer_id {given['customer_id']!r} is another customer than {customer_id!r}")
-    body = _left_out(topic, given, number, customer_id, policy, at_ms) | given
+    body = _defaults(topic, given, number, customer_id, policy, at_ms) | given
     event = policy.decoder().decode(topic, orjson.dumps(body))
     if isinstance(event, Rejected):
         raise ExplainError(f"{where} can't be used ({event.code}): {event.detail}")
-    return Supposed(event, body, [name for name in body if name not in given])
+    return HypotheticalEvent(event, body, [name for name in body if name not in given])
 
 
-def _guessed(given: dict[str, Any], where: str) -> str:
-    """The topic whose fields an event has."""
-    fitting = {topic: len(signs & given.keys()) for topic, signs in SIGNS.items()}
+def _topic_of(given: dict[str, Any], where: str) -> str:
+    """The topic whose fields an event has. Raises ExplainError if there is none, or several."""
+    fitting = {topic: len(fields & given.keys()) for topic, fields in TOPIC_FIELDS.items()}
     most = max(fitting.values())
     found = [topic for topic, count in fitting.items() if count == most and count]
     if len(found) == 1:
@@ -78,14 +79,14 @@ def _guessed(given: dict[str, Any], where: str) -> str:
     unknown = [name for name in given if name not in known]
     if unknown:
         raise ExplainError(f"{where}: there is no field {unknown[0]!r}; docs/schemas has the fields of every topic")
-    why = f"its fields fit {' and '.join(found)}" if found else "no field of it tells"
+    why = f"its fields fit {' and '.join(found)}" if found else "none of its fields decides"
     raise ExplainError(f"{where}: for which topic? {why}; give --topic, one of {', '.join(TOPIC_BODIES)}")
 
 
-def _left_out(
+def _defaults(
     topic: str, given: dict[str, Any], number: int, customer_id: str, policy: Policy, at_ms: int
 ) -> dict[str, Any]:
-    """What an event most likely means where it says nothing."""
+    """The most likely values of the fields that an event leaves out."""
     name = f"what-if-{number}"
     common = {"event_id": name, "customer_id": customer_id, "occurred_at": units.format_time(at_ms)}
     is_refund = "original_occurred_at" in given or "full_order" in given
@@ -104,27 +105,30 @@ def _left_out(
 
 
 def what_if(
-    customer: Customer, policy: Policy, customer_id: str, at_ms: int, events: Sequence[Supposed]
+    customer: Customer, policy: Policy, customer_id: str, at_ms: int, events: Sequence[HypotheticalEvent]
 ) -> dict[str, Any]:
-    """The customer without and with the events, at the instant `at_ms` or that of the last of them; docs/explain.md says what is in it."""
+    """The customer without and with the events, at `at_ms` or at the time of the last event if that is later.
+
+    docs/explain.md describes the fields.
+    """
     until_ms = max(at_ms, *(one.event.occurred_at_ms for one in events))
     by_time, without = story.collect(story.by_time(customer, until_ms, policy, customer_id))
     moments: list[Moment] = []
-    after, told = customer, []
+    after, events_as_json = customer, []
     for one in events:
         found, after = story.collect(story.by_event(after, one.event, policy))
         moments += found
-        told.append(_told(one, found[-1], policy))
+        events_as_json.append(_event_as_json(one, found[-1], policy))
     found, after = story.collect(story.by_time(after, until_ms, policy, customer_id))
     moments += found
-    before_seen, after_seen = (story.summary_at(who, policy, until_ms) for who in (without, after))
+    before_seen, after_seen = (story.summary_at(one, policy, until_ms) for one in (without, after))
     return {
         "customer_id": customer_id,
         "policy": policy.label,
         "currency": policy.currency,
         "horizon": units.format_duration(policy.risk.horizon_ms),
         "at": units.format_time(until_ms),
-        "events": told,
+        "events": events_as_json,
         "before": before_seen,
         "after": after_seen,
         "changed": story.differences(before_seen, after_seen),
@@ -136,7 +140,7 @@ def what_if(
     }
 
 
-def _told(one: Supposed, moment: Moment, policy: Policy) -> dict[str, Any]:
+def _event_as_json(one: HypotheticalEvent, moment: Moment, policy: Policy) -> dict[str, Any]:
     return {
         "topic": one.event.topic,
         "text": event_in_words(one.event, one.body, policy),

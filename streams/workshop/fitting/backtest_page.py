@@ -1,4 +1,4 @@
-"""A backtest as one HTML page that fetches nothing: its plots are SVG inside the page, in the page's own colours."""
+"""A backtest as one self-contained HTML page: its plots are SVG inside the page, in the page's own colours."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from models import units
 from models.fitting import metrics
 from models.fitting.backtest import Forecast, Result
 from models.fitting.history import Floats
+from streams.reports.formats import number
 from streams.reports.plots import COLOURS, GREY, INK, Drawing, Plot, dates_below, percent, render, swatch
-from streams.reports.wording import number
 from streams.workshop.fitting.backtest_report import SHARES, PolicyReport, Report
 
 MARKERS = "osD^vP"
@@ -27,8 +27,8 @@ TENTHS = "{:.1%}"
 
 
 @dataclass(frozen=True)
-class Line:
-    """A contender that is drawn, always in the same way."""
+class Curve:
+    """A contender that is plotted, with the same style in every plot."""
 
     result: Result
     role: str
@@ -36,7 +36,7 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The contender's."""
+        """The name of the contender."""
         return self.result.name
 
 
@@ -46,42 +46,44 @@ def page(report: Report) -> str:
 
 
 def _values(report: Report, draw: Drawing) -> dict[str, Any]:
-    found, lines = report.found, _lines(report)
+    found, curves = report.found, _curves(report)
     return {
         "report": report,
         "found": found,
         "horizon": units.format_duration(found.horizon_ms),
         "shares": SHARES,
         "models": _models(found.results),
-        "calibration": [(one, _calibration(draw, one)) for one in lines],
-        "gains": _gains(draw, lines),
+        "calibration": [(one, _calibration(draw, one)) for one in curves],
+        "gains": _gains(draw, curves),
         "gains_key": [
-            *_key(draw, lines),
+            *_key(draw, curves),
             ("perfect knowledge", swatch(draw, PERFECT)),
             ("chance", swatch(draw, CHANCE)),
         ],
-        "origins_key": _key(draw, lines),
-        "by_origin": [_by_origin(draw, lines, *what) for what in (("AUC", metrics.auc), ("Brier score", metrics.brier))]
+        "origins_key": _key(draw, curves),
+        "by_origin": [
+            _by_origin(draw, curves, *what) for what in (("AUC", metrics.auc), ("Brier score", metrics.brier))
+        ]
         if len(found.origins_ms) > 1
         else [],
-        "alerts": _alerts_of_all(draw, report, lines),
+        "alerts": _alerts_of_all(draw, report, curves),
     }
 
 
-def _lines(report: Report) -> list[Line]:
-    """Those that are drawn: the best model, the policies, the best rule of thumb."""
+def _curves(report: Report) -> list[Curve]:
+    """The contenders that are plotted: the best model, the policies, the best rule of thumb."""
     models = {one.name: one for one in report.found.results if not one.is_baseline}
     best = max((one for one in models.values() if one.is_out_of_sample), key=_auc, default=None)
     policies = [one.name for one in report.policies]
     names = dict.fromkeys([*([best.name] if best else []), *(name for name in policies if name in models)])
     colours = list(COLOURS)[3:]
-    lines = []
+    curves = []
     for place, name in enumerate(names):
         style = {"color": colours[place % len(colours)], "marker": MARKERS[place % len(MARKERS)]}
         roles = [*(["best model"] if best and name == best.name else []), *(["policy"] if name in policies else [])]
-        lines.append(Line(models[name], ", ".join(roles), style))
+        curves.append(Curve(models[name], ", ".join(roles), style))
     rule = report.found.best_baseline
-    return [*lines, Line(rule, "best rule of thumb", {"color": GREY, "marker": "X", "linestyle": "--"})]
+    return [*curves, Curve(rule, "best rule of thumb", {"color": GREY, "marker": "X", "linestyle": "--"})]
 
 
 def _auc(one: Result) -> float:
@@ -89,7 +91,7 @@ def _auc(one: Result) -> float:
 
 
 def _models(results: Sequence[Result]) -> list[tuple[Result, list[tuple[str, bool]]]]:
-    """Each with its measures as they are shown, the best first, and whether none that is out of sample is better."""
+    """Each contender with its measures as shown, the best first, and whether the measure is the best out of sample."""
     cells: dict[str, list[tuple[str, bool]]] = {one.name: [] for one in results}
     measures: list[tuple[str, int, Callable[[Result], float]]] = [
         ("{:.4f}", 1, attrgetter("auc")),
@@ -106,85 +108,89 @@ def _models(results: Sequence[Result]) -> list[tuple[Result, list[tuple[str, boo
     return [(one, cells[one.name]) for one in sorted(results, key=_auc, reverse=True)]
 
 
-def _key(draw: Drawing, lines: Sequence[Line]) -> list[tuple[str, Plot]]:
-    return [(one.name, swatch(draw, one.style)) for one in lines]
+def _key(draw: Drawing, curves: Sequence[Curve]) -> list[tuple[str, Plot]]:
+    return [(one.name, swatch(draw, one.style)) for one in curves]
 
 
-def _calibration(draw: Drawing, line: Line) -> Plot:
-    """What was predicted, and what happened, by decile."""
-    deciles = metrics.deciles(*line.result.pooled)
+def _calibration(draw: Drawing, curve: Curve) -> Plot:
+    """Predicted and actual churn, by decile."""
+    deciles = metrics.deciles(*curve.result.pooled)
     predicted, churned = [one.predicted for one in deciles], [one.churned for one in deciles]
     off = np.average(np.abs(np.subtract(predicted, churned)), weights=[one.customers for one in deciles])
 
     def plot(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **PERFECT)
-        axes.plot(predicted, churned, **line.style, clip_on=False)
+        axes.plot(predicted, churned, **curve.style, clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="predicted", ylabel="churned")
         percent(axes)
 
-    says = f"Calibration of {line.name}: what was predicted is {100 * off:.1f} points from what happened, on average."
+    says = f"Calibration of {curve.name}: predictions differ from outcomes by {100 * off:.1f} points on average."
     return draw(3.3, 2.95, plot, says)
 
 
-def _gains(draw: Drawing, lines: Sequence[Line]) -> Plot:
-    """The share of churners among those with the highest risks."""
-    judged = [one for one in lines[0].result.forecasts if one.churned.any()]
-    perfect = _over_origins(judged, lambda one: np.minimum(CONTACTED / one.churned.mean(), 1))
-    found = [_over_origins([one for one in line.result.forecasts if one.churned.any()], _found) for line in lines]
+def _gains(draw: Drawing, curves: Sequence[Curve]) -> Plot:
+    """The share of churners among the customers with the highest risks."""
+    forecasts = [one for one in curves[0].result.forecasts if one.churned.any()]
+    perfect = _over_origins(forecasts, lambda one: np.minimum(CONTACTED / one.churned.mean(), 1))
+    found = [
+        _over_origins([one for one in curve.result.forecasts if one.churned.any()], _churners_found) for curve in curves
+    ]
 
     def plot(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], **CHANCE)
         axes.plot(CONTACTED, perfect, **PERFECT)
-        for place, (line, shares) in enumerate(zip(lines, found, strict=True)):
+        for place, (curve, shares) in enumerate(zip(curves, found, strict=True)):
             apart = {"markevery": ((5 + 4 * place) % 20, 20), "linewidth": 1.4, "zorder": 2 + 1 / (1 + place)}
-            axes.plot(CONTACTED, shares, **(line.style | apart))
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="customers contacted", ylabel="churners among them, of all")
+            axes.plot(CONTACTED, shares, **(curve.style | apart))
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="customers contacted", ylabel="share of all churners")
         percent(axes)
 
     shares = ", ".join(
-        f"{number(shares[10], TENTHS)} by {line.name}" for line, shares in zip(lines, found, strict=True)
+        f"{number(shares[10], TENTHS)} by {curve.name}" for curve, shares in zip(curves, found, strict=True)
     )
     says = f"Gains: a tenth of the customers holds {shares}; {number(perfect[10], TENTHS)} at best, 10% by chance."
     return draw(3.6, 3, plot, says)
 
 
-def _over_origins(judged: Sequence[Forecast], shares: Callable[[Forecast], Floats]) -> Floats:
-    """Shares of the churners of all origins."""
-    if not judged:
+def _over_origins(forecasts: Sequence[Forecast], shares: Callable[[Forecast], Floats]) -> Floats:
+    """The mean of a curve over the origins, weighted by their churners."""
+    if not forecasts:
         return np.full(len(CONTACTED), np.nan)
-    found: Floats = np.average([shares(one) for one in judged], axis=0, weights=[one.churned.sum() for one in judged])
+    found: Floats = np.average(
+        [shares(one) for one in forecasts], axis=0, weights=[one.churned.sum() for one in forecasts]
+    )
     return found
 
 
-def _found(judged: Forecast) -> Floats:
-    """Churners found by whom one contacts, by descending risk; of equal risks in part."""
-    order = np.argsort(-judged.probability, kind="stable")
-    last = np.append(np.diff(judged.probability[order]) != 0, True)
+def _churners_found(forecast: Forecast) -> Floats:
+    """The share of churners among the customers contacted, by descending risk; equal risks count in part."""
+    order = np.argsort(-forecast.probability, kind="stable")
+    last = np.append(np.diff(forecast.probability[order]) != 0, True)
     contacted = np.flatnonzero(last) + 1
-    lost = judged.churned[order].cumsum()[last]
+    lost = forecast.churned[order].cumsum()[last]
     found: Floats = np.interp(CONTACTED, np.append(0, contacted / len(order)), np.append(0, lost / lost[-1]))
     return found
 
 
-def _by_origin(draw: Drawing, lines: Sequence[Line], name: str, measure: Callable[..., float]) -> tuple[str, Plot]:
+def _by_origin(draw: Drawing, curves: Sequence[Curve], name: str, measure: Callable[..., float]) -> tuple[str, Plot]:
     """A measure at each origin."""
 
     def plot(axes: Axes) -> None:
-        for line in lines:
-            judged = line.result.forecasts
-            values = [measure(one.probability, one.churned) for one in judged]
-            axes.plot([one.at_ms for one in judged], values, **line.style)
+        for curve in curves:
+            forecasts = curve.result.forecasts
+            values = [measure(one.probability, one.churned) for one in forecasts]
+            axes.plot([one.at_ms for one in forecasts], values, **curve.style)
         axes.set(xlabel="origin", ylabel=name)
         axes.margins(x=0.08)
-        dates_below(axes, [one.at_ms for one in lines[0].result.forecasts])
+        dates_below(axes, [one.at_ms for one in curves[0].result.forecasts])
 
-    names = ", ".join(line.name for line in lines)
+    names = ", ".join(curve.name for curve in curves)
     return name, draw(3.6, 2.7, plot, f"{name} at each of the origins: {names}.")
 
 
-def _alerts_of_all(draw: Drawing, report: Report, lines: Sequence[Line]) -> list[tuple[PolicyReport, Plot]]:
-    """By policy, over whole weeks, all to the same scale."""
-    colours = {line.name: line.style["color"] for line in lines}
+def _alerts_of_all(draw: Drawing, report: Report, curves: Sequence[Curve]) -> list[tuple[PolicyReport, Plot]]:
+    """The plot of alerts of each policy, over whole weeks, all to the same scale."""
+    colours = {curve.name: curve.style["color"] for curve in curves}
     ends_ms = report.ends_ms - report.found.horizon_ms
     weeks = [
         [one for one in policy.team.alerts_by_week if one[0] + units.WEEK_MS <= ends_ms] for policy in report.policies

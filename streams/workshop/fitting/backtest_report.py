@@ -1,4 +1,4 @@
-"""A backtest for people and programs: what it found, as a table, as JSON and as one HTML page."""
+"""The report of a backtest: tables for a terminal, and JSON."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from models import units
 from models.fitting import metrics
 from models.fitting.alerts import TeamMeasures
 from models.fitting.backtest import Backtest, Result
-from streams.reports.wording import date, number
+from streams.reports.formats import date, number
 
 SHARES = (0.05, 0.10)
 
 
 @dataclass(frozen=True)
 class Flapping:
-    """Changes a customer over the whole log, as the policy is and without grace, hold and hysteresis."""
+    """Changes per customer over the whole log, with the policy as it is and without grace, hold and hysteresis."""
 
     tier_changes: float
     risk_changes: float
@@ -31,7 +31,7 @@ class Flapping:
 
 @dataclass(frozen=True)
 class PolicyReport:
-    """What a policy would have meant for the team."""
+    """The effect of a policy on the team."""
 
     name: str
     team: TeamMeasures
@@ -40,7 +40,7 @@ class PolicyReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a backtest found."""
+    """The result of a backtest."""
 
     logs: Sequence[str]
     events: int
@@ -52,14 +52,14 @@ class Report:
 
     @property
     def title(self) -> str:
-        """What was tested on what."""
+        """What was tested, and on what."""
         origins = self.found.origins_ms
         when = " at " + date(origins[0]) if len(origins) == 1 else f" at {len(origins)} origins"
         return f"Backtest{when}: no purchase within {units.format_duration(self.found.horizon_ms)}"
 
     @property
     def summary(self) -> str:
-        """What it rests on, and how models learned."""
+        """The events and customers, and how the models were fitted."""
         return (
             f"{self.events:,} events, {date(self.begins_ms)} to {date(self.ends_ms)}; {self.found.customers:,} customers "
             f"judged, {self.found.churned:.1%} churned. {self.how}"
@@ -67,40 +67,40 @@ class Report:
 
     @property
     def how(self) -> str:
-        """How models learned, in a sentence."""
+        """How the models were fitted, in a sentence."""
         if self.found.is_by_customers:
             return (
-                "The log is too short before the cut for earlier outcomes, so what is told of a customer was learned from the "
-                "outcomes of others (five folds)."
+                "The log before the cut is too short for earlier outcomes, so the models were fitted to the outcomes of other "
+                "customers (five folds)."
             )
-        return "At every origin each model learned from outcomes that were known then; with another future it says the same."
+        return "At every origin each model was fitted to outcomes that were known then, so the future had no influence on it."
 
     @property
     def verdict(self) -> list[str]:
-        """Who wins, in plain words."""
+        """The answer in a few sentences."""
         fair = [one for one in self.found.results if one.is_out_of_sample]
         best, baseline = max(fair, key=lambda one: one.auc), self.found.best_baseline
         if best.is_baseline:
             lines = [
-                f"The rule of thumb {best.name!r} tells customers apart best (AUC {best.auc:.3f}): none of the models is worth "
+                f"The rule of thumb {best.name!r} ranks customers best (AUC {best.auc:.3f}): no model is worth "
                 "its complexity on this log."
             ]
         else:
             lines = [
-                f"{best.name} tells customers apart best: AUC {best.auc:.3f}, the best rule of thumb ({baseline.name}) "
+                f"{best.name} ranks customers best: AUC {best.auc:.3f}; the best rule of thumb ({baseline.name}) has "
                 f"{baseline.auc:.3f}."
             ]
             lines += [f"{one.name} does not beat {baseline.name}: AUC {one.auc:.3f}." for one in self.found.beaten]
         lines += [
-            f"{one.name} was fitted to a log until {date(one.fitted_until_ms)}, so it had seen outcomes that it is judged by: its "
-            "figures flatter it. Fit it with --until the first origin, or look at the score card that is fitted at every origin."
+            f"{one.name} was fitted to a log until {date(one.fitted_until_ms)}, so it was fitted to outcomes that it is judged by: its "
+            "figures flatter it. Fit it with --until the first origin, or see the score card that is fitted at every origin."
             for one in self.found.results
             if not one.is_out_of_sample
         ]
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Everything, for programs."""
         found = self.found
         return {
             "logs": list(self.logs),
@@ -165,7 +165,7 @@ class Report:
         }
 
     def print(self, console: Console) -> None:
-        """For a terminal."""
+        """Print the report to a terminal."""
         found = self.found
         console.print(f"[bold]{self.title}[/bold]")
         console.print(self.summary)
@@ -183,7 +183,7 @@ class Report:
             console.print(line)
 
     def _team_table(self) -> Table:
-        table = Table("what the team would have felt", *(one.name for one in self.policies))
+        table = Table("effect on the team", *(one.name for one in self.policies))
         for column in table.columns[1:]:
             column.justify = "right"
         for what, cells in self.team_rows():
@@ -191,18 +191,18 @@ class Report:
         return table
 
     def team_rows(self) -> list[tuple[str, list[str]]]:
-        """What there is to say of each policy, a row a measure."""
+        """The measures of each policy, a row for each measure."""
         teams, flapping = [one.team for one in self.policies], [one.flapping for one in self.policies]
         return [
-            ("alerts a week", [number(one.alerts_per_week, "{:,.1f}") for one in teams]),
+            ("alerts per week", [number(one.alerts_per_week, "{:,.1f}") for one in teams]),
             ("right alerts: no purchase within the horizon", [number(one.precision, "{:.1%}") for one in teams]),
             ("losses", [f"{one.losses:,}" for one in teams]),
             ("caught: an alert before the loss", [number(one.caught, "{:.1%}") for one in teams]),
-            ("value of those caught", [number(one.value_caught, "{:.1%}") for one in teams]),
+            ("value of the losses caught", [number(one.value_caught, "{:.1%}") for one in teams]),
             ("days between alert and loss, median", [number(one.lead_days[1], "{:.0f}") for one in teams]),
-            ("tier changes a customer", [f"{one.tier_changes:.2f}" for one in flapping]),
+            ("tier changes per customer", [f"{one.tier_changes:.2f}" for one in flapping]),
             ("  without grace and hold", [f"{one.tier_changes_without:.2f}" for one in flapping]),
-            ("risk changes a customer", [f"{one.risk_changes:.2f}" for one in flapping]),
+            ("risk changes per customer", [f"{one.risk_changes:.2f}" for one in flapping]),
             ("  without hysteresis", [f"{one.risk_changes_without:.2f}" for one in flapping]),
         ]
 

@@ -20,9 +20,9 @@ from models.fitting.alerts import changes_per_customer, team_measures
 from models.fitting.fit import fit as fit_parameters
 from models.fitting.history import History
 from models.policy import Policy
-from streams.reports.writing import write_report
+from streams.reports.output_files import write_report
 from streams.sources.logs import Log
-from streams.sources.opening import Sorting, open_logs
+from streams.sources.named_logs import Sorting, open_logs
 from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     LogsArgument,
@@ -45,9 +45,10 @@ from streams.terminal import (
     say_json,
     warn,
 )
+from streams.workshop.fitting.announcements import collect_announcements, without_damping
 from streams.workshop.fitting.backtest_page import page
 from streams.workshop.fitting.backtest_report import Flapping, PolicyReport, Report
-from streams.workshop.fitting.histories import announced_by, read_history, without_patience
+from streams.workshop.fitting.history_reader import read_history
 
 DEFAULT_HORIZON: Final = "90d"
 
@@ -78,7 +79,7 @@ def fit(
     try:
         chosen = models.load(policy)
         horizon_ms = units.parse_duration(horizon)
-        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), _shown(as_json)
+        sorting, shown = Sorting.from_options(sort, sort_memory, sort_folder), _shown(as_json)
         with open_logs(logs, maps, sorting, shown) as opened:
             history, unusable = read_history(opened, chosen, shown)
         if until is not None:
@@ -133,7 +134,7 @@ def backtest(
     try:
         policies = [models.load(name) for name in policy]
         horizon_ms = units.parse_duration(horizon)
-        sorting, shown = Sorting.of(sort, sort_memory, sort_folder), _shown(False)
+        sorting, shown = Sorting.from_options(sort, sort_memory, sort_folder), _shown(False)
         with open_logs(logs, maps, sorting, shown) as opened:
             history, unusable = read_history(opened, policies[0], shown)
             if cut is None:
@@ -168,10 +169,10 @@ def backtest(
 
 
 def _policy_report(history: History, logs: Sequence[Log], policy: Policy, horizon_ms: int, shown: bool) -> PolicyReport:
-    announced = announced_by(logs, policy, shown)
+    announced = collect_announcements(logs, policy, shown)
     customers = len(history.customers)
     with_patience = changes_per_customer(announced.values(), customers)
-    without = changes_per_customer(announced_by(logs, without_patience(policy), shown).values(), customers)
+    without = changes_per_customer(collect_announcements(logs, without_damping(policy), shown).values(), customers)
     team = team_measures(history, announced, history.begins_ms, horizon_ms)
     return PolicyReport(policy.ref, team, Flapping(*with_patience, *without))
 

@@ -10,15 +10,15 @@ from rich.console import Console
 
 import models
 from models.policy import SHIPPED, PolicyError
-from streams.reports.writing import write_new
+from streams.reports.output_files import write_new
 from streams.terminal import FAILED, WRONG_USE, JsonOption, PolicyArgument, example, refuse, say, say_json, warn
-from streams.workshop.cases.cases import load_cases, shipped_cases
+from streams.workshop.cases.case_file import load_cases, shipped_cases
 from streams.workshop.cases.example import example_of
 from streams.workshop.cases.report import as_wire as outcomes_as_wire
 from streams.workshop.cases.report import lines_of, summary
-from streams.workshop.cases.runs import run_cases
+from streams.workshop.cases.runner import run_cases
+from streams.workshop.policies.sentences import as_wire, sections
 from streams.workshop.policies.show import as_markdown, print_sections
-from streams.workshop.policies.words import as_wire, sections
 
 
 @example("tierstream policy check my-policy.toml")

@@ -16,7 +16,7 @@ from models.facts import WindowKind
 from streams.terminal import say
 from streams.workshop.policies.proposal import Step, Wishes
 from streams.workshop.policies.round_thresholds import Sharing
-from streams.workshop.policies.spend_log import Spend
+from streams.workshop.policies.spend_history import Spend
 
 MOST_TIERS: Final = 5
 NAMES: Final = {
@@ -30,13 +30,15 @@ SHARES: Final[dict[Sharing, dict[int, str]]] = {
     "customers": {1: "20", 2: "20, 5", 3: "20, 5, 1", 4: "40, 20, 5, 1", 5: "60, 40, 20, 5, 1"},
     "spend": {1: "60", 2: "60, 30", 3: "60, 30, 10", 4: "80, 60, 30, 10", 5: "80, 60, 40, 20, 10"},
 }
-"""In per cent, of a tier and all above: those of the customer pyramid (Zeithaml, Rust and Lemon 2001), and what such customers spend."""
+"""Per cent in a tier and all above it: those of the customer pyramid (Zeithaml, Rust and Lemon 2001), and what such
+customers spend.
+"""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What options have answered; None is still to be asked."""
+    """The answers that options have given; None is still to be asked."""
 
     id: str | None
     title: str | None
@@ -58,7 +60,9 @@ class Interview:
         self._takes_defaults = takes_defaults
 
     def ask(self, question: str, option: str, given: Any, default: str, read: Callable[[str], T]) -> T:
-        """What an option says, or the answer to a question, asked again until it can be read. Raises ValueError of an option."""
+        """The value of an option, or the answer to a question, which is repeated until it is valid. Raises ValueError
+        for an option.
+        """
         if given is not None or self._takes_defaults:
             try:
                 return read(default if given is None else str(given))
@@ -76,7 +80,7 @@ class Interview:
         return default if self._takes_defaults else typer.confirm(question, default=default)
 
     def wishes(self, answers: Answers, found: dict[str, Spend], out: Path) -> Wishes:
-        """All questions but those about lines."""
+        """Ask all questions except that about thresholds."""
         title = self.ask("Title", "--title", answers.title, "Customer tiers by annual spend", _text)
         slug = re.sub(r"[^a-z0-9._-]+", "-", out.stem.lower()).strip("-._") or "my-policy"
         policy_id = self.ask("Id, as announcements name it", "--id", answers.id, slug, _id)
@@ -91,7 +95,7 @@ class Interview:
         )
         units.parse_utc_offset(answers.utc_offset)
         grace = self.ask(
-            "How long a tier stays that is no longer deserved"
+            "How long a tier is kept that is no longer earned"
             + ("" if window == "trailing" else "; period-end: to the end of the year"),
             "--grace",
             answers.grace,
@@ -99,14 +103,14 @@ class Interview:
             _grace_of(window),
         )
         step: Step = self.ask(
-            "Down one tier at a time, or direct to what is deserved (one, direct)",
+            "Down one tier at a time, or directly to the tier that is earned (one, direct)",
             "--step",
             answers.step,
             "one",
             _one_of(get_args(Step)),
         )
         sharing: Sharing = self.ask(
-            "Draw lines by shares of customers, or of what they spend (customers, spend)",
+            "Set thresholds by shares of customers, or of what they spend (customers, spend)",
             "--by",
             answers.by,
             "customers",
@@ -125,23 +129,24 @@ class Interview:
     def _names(self, answers: Answers) -> tuple[str, ...]:
         if answers.names is not None:
             return self.ask("", "--names", answers.names, "", _names_of(answers.tiers))
-        count = self.ask("How many tiers, besides that of everybody else", "--tiers", answers.tiers, "3", _count)
+        count = self.ask("How many tiers, besides the base tier", "--tiers", answers.tiers, "3", _count)
         return self.ask(
-            "Their names, lowest first, that of everybody else before them",
+            "Their names, lowest first, beginning with the base tier",
             "--names",
             None,
             ", ".join(NAMES[count]),
             _names_of(count),
         )
 
-    def lines(self, given: str | None, proposed: Sequence[float], decimals: int) -> tuple[int, ...]:
-        """The lines proposed, or others."""
-        default = ", ".join(written(int(line), decimals) for line in proposed)
-        return self.ask("Lines, as they are or others", "--lines", given, default, _lines_of(len(proposed), decimals))
+    def thresholds(self, given: str | None, proposed: Sequence[float], decimals: int) -> tuple[int, ...]:
+        """The proposed thresholds, or others, in minor units."""
+        default = ", ".join(as_typed(int(threshold), decimals) for threshold in proposed)
+        read = _thresholds_of(len(proposed), decimals)
+        return self.ask("Thresholds, these or others", "--lines", given, default, read)
 
 
-def written(minor: int, decimals: int) -> str:
-    """An amount as one types it."""
+def as_typed(minor: int, decimals: int) -> str:
+    """An amount as people type it, without decimals if these are 0."""
     return units.format_minor(minor, decimals).removesuffix("." + "0" * decimals) if decimals else str(minor)
 
 
@@ -180,7 +185,7 @@ def _names_of(count: int | None) -> Callable[[str], tuple[str, ...]]:
     def read(typed: str) -> tuple[str, ...]:
         names = _listed(typed)
         if count is not None and len(names) != count + 1:
-            raise ValueError(f"{count} tiers and everybody else are {count + 1} names, separated by commas")
+            raise ValueError(f"{count} tiers and the base tier are {count + 1} names, separated by commas")
         if not 2 <= len(names) <= MOST_TIERS + 1 or len(set(names)) != len(names) or max(map(len, names)) > 64:
             raise ValueError(
                 f"write 2 to {MOST_TIERS + 1} different names of at most 64 characters, separated by commas"
@@ -217,11 +222,11 @@ def _shares_of(count: int) -> Callable[[str], tuple[float, ...]]:
     return read
 
 
-def _lines_of(count: int, decimals: int) -> Callable[[str], tuple[int, ...]]:
+def _thresholds_of(count: int, decimals: int) -> Callable[[str], tuple[int, ...]]:
     def read(typed: str) -> tuple[int, ...]:
-        lines = tuple(units.parse_minor(one, decimals) for one in _listed(typed))
-        if len(lines) != count or lines[0] <= 0 or any(high <= low for low, high in pairwise(lines)):
+        thresholds = tuple(units.parse_minor(one, decimals) for one in _listed(typed))
+        if len(thresholds) != count or thresholds[0] <= 0 or any(high <= low for low, high in pairwise(thresholds)):
             raise ValueError(f"write {count} amounts, each larger than the one before, separated by commas")
-        return lines
+        return thresholds
 
     return read

@@ -1,4 +1,4 @@
-"""`tierstream policy new`: from a log and a few answers to a policy file."""
+"""`tierstream policy new`: makes a policy file from a log and a few answers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,24 @@ from rich.text import Text
 
 from models import units
 from models.fitting.fit import fit as fit_parameters
-from models.policy import load
-from streams.reports.writing import refuse_to_overwrite, write_new
-from streams.sources.opening import find_logs
+from models.policy import Policy, load
+from streams.reports.output_files import refuse_to_overwrite, write_new
+from streams.sources.named_logs import find_logs
 from streams.terminal import INTERRUPTED, fail, refuse, say, say_json, warn
-from streams.workshop.fitting.histories import read_history
+from streams.workshop.fitting.history_reader import read_history
 from streams.workshop.policies.interview import Answers, Interview
-from streams.workshop.policies.proposal import HORIZON_MS, Proposal, propose, why_no_fit, window_of, written
-from streams.workshop.policies.round_thresholds import Spread, nearest_round_thresholds
-from streams.workshop.policies.spend_log import Spend, read_spend
+from streams.workshop.policies.proposal import (
+    HORIZON_MS,
+    Basis,
+    Proposal,
+    Wishes,
+    basis_of,
+    propose,
+    reason_not_to_fit,
+    render_policy,
+)
+from streams.workshop.policies.round_thresholds import propose_thresholds
+from streams.workshop.policies.spend_history import Spend, read_spend
 
 
 def make(
@@ -32,13 +41,13 @@ def make(
     maps: Sequence[str],
     out: Path,
     answers: Answers,
-    lines: str | None,
+    thresholds: str | None,
     fit: bool | None,
     takes_defaults: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    """The command. Raises typer.Exit."""
+    """Run the command. Raises typer.Exit."""
     parameters = out.with_name(f"{out.stem}-params.toml")
     refuse_to_overwrite([out, *([parameters] if fit else [])], force)
     interview = Interview(takes_defaults)
@@ -48,34 +57,13 @@ def make(
         if not as_json:
             _say_what_was_read(found, unusable)
         wishes = interview.wishes(answers, found, out)
-        spend = found[wishes.currency]
-        others = [currency for currency in found if currency != wishes.currency]
-        spread = Spread(spend.in_window(window_of(wishes)))
-        log = ", ".join(Path(name).name for name in names)
-        kept: Sequence[int] = (
-            nearest_round_thresholds(spread, wishes.shares, wishes.sharing, wishes.decimals)
-            if lines is None
-            else interview.lines(lines, wishes.shares, wishes.decimals)
-        )
-        while True:
-            proposal = propose(wishes, kept, spend, spread, log, others)
-            if not as_json:
-                _print(proposal)
-            if lines is not None:
-                break
-            typed = interview.lines(None, kept, wishes.decimals)
-            if typed == tuple(kept):
-                break
-            kept = typed
+        basis = basis_of(wishes, found, [Path(name).name for name in names])
+        proposal = _agree_on_thresholds(interview, wishes, basis, thresholds, as_json)
         text = proposal.text
-        if _wants_fit(interview, spend, fit, as_json):
+        if _wants_fit(interview, basis.spend, fit, as_json):
             refuse_to_overwrite([parameters], force)
-            history, _ = read_history(find_logs(names, maps), proposal.policy, shown)
-            fitted = fit_parameters(
-                history, proposal.policy, HORIZON_MS, [Path(name).name for name in names], warn if shown else _nothing
-            )
-            write_new(parameters, fitted.as_toml(), force)
-            text = written(wishes, proposal.thresholds_minor, spend, spread, log, others, parameters)
+            write_new(parameters, _fit_to_log(names, maps, proposal.policy, shown), force)
+            text = render_policy(wishes, proposal.thresholds_minor, basis, parameters)
         write_new(out, text, force)
         policy = load(out)
     except ValueError as error:
@@ -88,25 +76,52 @@ def make(
     _say_what_is_next(out, names, maps, bool(policy.parameters))
 
 
+def _agree_on_thresholds(
+    interview: Interview, wishes: Wishes, basis: Basis, given: str | None, as_json: bool
+) -> Proposal:
+    """The proposal with the thresholds of --lines, else with those that the user accepts or types."""
+    if given is None:
+        accepted: Sequence[int] = propose_thresholds(basis.spread, wishes.shares, wishes.sharing, wishes.decimals)
+    else:
+        accepted = interview.thresholds(given, wishes.shares, wishes.decimals)
+    while True:
+        proposal = propose(wishes, accepted, basis)
+        if not as_json:
+            _print(proposal)
+        if given is not None:
+            return proposal
+        typed = interview.thresholds(None, accepted, wishes.decimals)
+        if typed == tuple(accepted):
+            return proposal
+        accepted = typed
+
+
+def _fit_to_log(names: Sequence[str], maps: Sequence[str], policy: Policy, shown: bool) -> str:
+    """The text of the parameter file that is fitted to the log."""
+    history, _ = read_history(find_logs(names, maps), policy, shown)
+    logs = [Path(name).name for name in names]
+    return fit_parameters(history, policy, HORIZON_MS, logs, warn if shown else _nothing).as_toml()
+
+
 def as_wire(proposal: Proposal) -> dict[str, Any]:
-    """A proposal for machines."""
-    moves = {name: round(proposal.year.a_month(name), 3) for name in ("upgrade", "downgrade")}
+    """A proposal for programs."""
+    moves = {name: round(proposal.year.per_month(name), 3) for name in ("upgrade", "downgrade")}
     return {"currency": proposal.wishes.currency, "tiers": proposal.rows(), "moves_a_month": moves}
 
 
 def _wants_fit(interview: Interview, spend: Spend, fit: bool | None, as_json: bool) -> bool:
     if fit is not None:
         return fit
-    reason = why_no_fit(spend)
-    if reason:
+    reason = reason_not_to_fit(spend)
+    if reason is not None:
         if not as_json:
-            say(f"The log is not enough to fit the risk to: {reason}. The probabilities are of other customers.")
+            say(f"The risk can't be fitted to this log: {reason}. The probabilities are those of other customers.")
         return False
     return False if as_json else interview.confirm("Fit the risk to the log too (some seconds)", default=True)
 
 
 def _nothing(text: str) -> None:
-    """Steps of a fit that nobody looks at."""
+    """Discards the progress of a fit."""
 
 
 def _say_what_was_read(found: dict[str, Spend], unusable: int) -> None:
@@ -118,17 +133,19 @@ def _say_what_was_read(found: dict[str, Spend], unusable: int) -> None:
 
 
 def _print(proposal: Proposal) -> None:
-    """The small table of what the lines would hold."""
+    """Print the customers and the spend that each tier would have."""
     wishes = proposal.wishes
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("tier")
     for column in ("from", "customers", "share", "of the spend", "over the year"):
         table.add_column(column, justify="right")
     for row in proposal.rows():
-        line = row["min_spend"]
+        threshold = row["min_spend"]
         table.add_row(
             Text(row["tier"]),
-            "" if line is None else units.money_in_words(units.parse_minor(line, wishes.decimals), wishes.currency),
+            ""
+            if threshold is None
+            else units.money_in_words(units.parse_minor(threshold, wishes.decimals), wishes.currency),
             f"{row['customers']:,}",
             f"{row['share']:.1%}",
             f"{row['share_of_spend']:.1%}",
@@ -137,8 +154,8 @@ def _print(proposal: Proposal) -> None:
     Console().print(table)
     year = proposal.year
     say(
-        f"Over the last {year.months} months, of all who had ever bought, with grace and steps: "
-        f"{year.a_month('upgrade'):,.1f} upgrades and {year.a_month('downgrade'):,.1f} downgrades a month"
+        f"Over the last {year.months} months, among all customers who had bought, with grace and steps: "
+        f"{year.per_month('upgrade'):,.1f} upgrades and {year.per_month('downgrade'):,.1f} downgrades a month"
     )
 
 

@@ -1,4 +1,4 @@
-"""A policy's sections on a terminal, as wide as that is, and as Markdown for a wiki."""
+"""Prints the sections of a policy to a terminal, or renders them as Markdown for a wiki."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from models.policy import Policy
-from streams.workshop.policies.words import Section
+from streams.workshop.policies.sentences import Section
 
 
 def print_sections(policy: Policy, found: Sequence[Section], console: Console) -> None:
-    """To a terminal."""
+    """Print the sections to a terminal."""
     console.print(Text(policy.title, style="bold"))
     console.print(Text(f"{policy.ref}, amounts in {policy.currency}"))
     for section in found:
@@ -32,7 +32,7 @@ def print_sections(policy: Policy, found: Sequence[Section], console: Console) -
 
 
 def as_markdown(policy: Policy, found: Sequence[Section]) -> str:
-    """For a wiki."""
+    """The sections as Markdown."""
     return "\n".join(_markdown(policy, found)) + "\n"
 
 
@@ -59,7 +59,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """What a policy's author wrote does not become a table's border, a tag or emphasis."""
+    """A text whose characters can't become a table's border, a tag or emphasis."""
     for character in "\\|<>*_`[]":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.splitlines())

@@ -15,7 +15,7 @@ from models import units
 from streams.engine.gc_tuning import collect_rarely
 from streams.sources.kafka_log import KafkaLog, log_with_journal
 from streams.sources.logs import Log, LogError
-from streams.sources.opening import Sorting, open_logs
+from streams.sources.named_logs import Sorting, open_logs
 from streams.sources.options import (
     DEFAULT_SORT_MEMORY,
     JournalOption,
@@ -82,7 +82,7 @@ def replay(
     try:
         chosen = models.load(policy)
         until_ms = None if until is None else units.parse_time(until)
-        sorting = Sorting.of(sort, sort_memory, sort_folder)
+        sorting = Sorting.from_options(sort, sort_memory, sort_folder)
         if workers > 1 and chosen.relative is not None and not recorded_lines:
             raise LogError(
                 f"the thresholds of {chosen.ref} depend on all customers, so one process has to read them all: leave out "

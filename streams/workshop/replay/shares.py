@@ -1,8 +1,8 @@
 """Replay in several processes: each reads the whole log and folds its share of the customers.
 
-In a log in the order of time customers have nothing to do with one another, so their announcements are the same however many
-processes there are; only which customer's line comes before which other's in a file depends on their number. In another log
-an event moves the clock of all customers before the earlier events of others come, so it is refused.
+If a log is in the order of time, customers do not affect each other, so their announcements do not depend on the number
+of processes; only the order of the customers' lines in a file does. In any other log an event moves the clock of all
+customers before earlier events of others are read, so such a log is refused.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from streams.workshop.replay.run import fold_all
 NOT_MINE: Final = Rejected("not_mine", "another process folds this customer")
 
 
-class _Glance(Struct):
+class _CustomerAndTime(Struct):
     customer_id: str
     occurred_at: Time
 
 
-_glance_at = msgspec.json.Decoder(_Glance).decode
+_decode_customer_and_time = msgspec.json.Decoder(_CustomerAndTime).decode
 
 
 class Share:
-    """A decoder for one log that only looks closely at the records of its share of the customers.
+    """A decoder for one log that fully decodes only the records of its share of the customers.
 
-    A record that names no customer or time belongs to the first.
+    A record without a customer or a time belongs to the first share.
     """
 
     def __init__(self, decoder: Decoder, number: int, shares: int) -> None:
@@ -55,7 +55,7 @@ class Share:
         self._shares = shares
         self._latest_ms = -1
         self._rejected: deque[Rejected] = deque()
-        """Records of its share that can't be used, in their order, until `is_mine` was asked about them."""
+        """The rejections in this share that `is_mine` has not been asked about yet, in the order of their records."""
 
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
@@ -63,13 +63,13 @@ class Share:
         """As `Decoder.decode`, or NOT_MINE. Raises LogError if the log goes back in time."""
         share = 0
         try:
-            glance = _glance_at(value or b"")
+            partial = _decode_customer_and_time(value or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # the decoder says what is wrong with it
+            pass  # the decoder rejects the record, with a reason
         else:
-            at = glance.occurred_at
+            at = partial.occurred_at
             self._check_order(at if isinstance(at, int) else units.ms_from_datetime(at))
-            share = xxh3_64_intdigest(glance.customer_id.encode()) % self._shares
+            share = xxh3_64_intdigest(partial.customer_id.encode()) % self._shares
         if share != self._number:
             return NOT_MINE
         decoded = self._decoder.decode(topic, value, key, timestamp_ms)
@@ -78,7 +78,7 @@ class Share:
         return decoded
 
     def is_mine(self, record: Record) -> bool:
-        """Whether a record is of the share; asked of each in the order in which they were decoded."""
+        """Whether a record is of this share. It has to be asked for all records, in the order of their decoding."""
         decoded = record.decoded
         if isinstance(decoded, Event):
             return True
@@ -91,7 +91,7 @@ class Share:
 
     def _check_order(self, at_ms: int) -> None:
         if not 0 <= at_ms < units.LATEST_MS:
-            return  # the decoder says so
+            return  # the decoder rejects the record
         if at_ms < self._latest_ms:
             raise LogError(
                 f"the log goes back in time, from {units.format_time(self._latest_ms)} to {units.format_time(at_ms)}: "
@@ -101,12 +101,12 @@ class Share:
 
 
 Agree = Callable[[int], int]
-"""Given how far this process's clock has come, how far the furthest has."""
+"""Takes the clock of this process, and returns the latest clock of all processes (ms)."""
 T = TypeVar("T")
 
 
-def in_shares(workers: int, share: Callable[[int, Agree], T]) -> list[T]:
-    """What `share(number, agree)` gives in each of so many processes, in their order. Raises LogError if one does."""
+def run_shares(workers: int, share: Callable[[int, Agree], T]) -> list[T]:
+    """Run `share(number, agree)` in so many processes; returns their results in order. Raises LogError if one does."""
     context = multiprocessing.get_context("fork")
     pipes, processes = [], []
     try:
@@ -117,10 +117,10 @@ def in_shares(workers: int, share: Callable[[int, Agree], T]) -> list[T]:
             theirs.close()
             pipes.append(ours)
             processes.append(process)
-        latest_ms = max(_heard(pipe) for pipe in pipes)
+        latest_ms = max(_receive(pipe) for pipe in pipes)
         for pipe in pipes:
             pipe.send(latest_ms)
-        return [_heard(pipe) for pipe in pipes]
+        return [_receive(pipe) for pipe in pipes]
     finally:
         for process in processes:
             process.terminate()
@@ -159,7 +159,7 @@ def replay_in_shares(
 
     with ResultFiles(policy, out, files_of(logs)) as results:
         try:
-            counted = in_shares(workers, share)
+            counted = run_shares(workers, share)
             for name in OUTPUT_FILES:
                 results.copy(name, _lines(name, folders))
         finally:
@@ -173,18 +173,18 @@ def replay_in_shares(
         return results.summary(events, customers, tiers, counts)
 
 
-def _heard(pipe: Connection) -> Any:
+def _receive(pipe: Connection) -> Any:
     try:
-        said = pipe.recv()
+        answer = pipe.recv()
     except EOFError:
-        raise LogError("a process of the replay ended before its time; is there enough memory?") from None
-    if isinstance(said, LogError):
-        raise said
-    return said
+        raise LogError("a process of the replay ended unexpectedly; is there enough memory?") from None
+    if isinstance(answer, LogError):
+        raise answer
+    return answer
 
 
 def _lines(name: str, folders: Sequence[Path]) -> Iterator[bytes]:
-    """The lines that the shares wrote: profiles by customer, others share by share."""
+    """The lines that the shares wrote: profiles in the order of customers, other outputs share by share."""
     files = [(folder / f"{name}.jsonl").open("rb") for folder in folders]
     try:
         if name == PROFILES:

@@ -1,7 +1,8 @@
-"""One pass over a log for what customers spent: by currency, customer and hour, of the last three years that each was seen.
+"""Reads what customers spent from a log, in one pass: by currency, customer and hour, over the last three years of each
+customer.
 
-Purchases are kept as the fold keeps them (models.buckets), so what a window held at any instant can be asked afterwards, whatever
-the window; memory grows with customers, not with the log.
+Purchases are stored in buckets, as the fold stores them (models.buckets), so the spend in any window at any instant can
+be computed afterwards. Memory grows with the number of customers, not with the log.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from streams.sources.logs import Log, LogError
 from streams.sources.progress import progress_over
 
 KEPT_MS: Final = 3 * 366 * units.DAY_MS
-"""Long enough for a year of moves under a tier that lasts to the end of the year after the one in which it was earned."""
+"""Long enough to simulate a year of tiers that last until the end of the year after that in which they were earned."""
 KEEPING: Final = Window("trailing", KEPT_MS, units.HOUR_MS, 0, KEPT_MS)
-NOT_A_PURCHASE: Final = Rejected("not_a_purchase", "only purchases and refunds are looked at")
+NOT_A_PURCHASE: Final = Rejected("not_a_purchase", "only purchases and refunds are read")
 YEAR_MS: Final = 365 * units.DAY_MS
 
 
@@ -51,7 +52,9 @@ class Spend:
         self.begins_ms, self.ends_ms = min(self.begins_ms, at_ms), max(self.ends_ms, at_ms)
 
     def as_of_ms(self, window: Window) -> int:
-        """When a window held as much as it ever will: now; of a calendar's years, the end of the one that the log covers better."""
+        """The instant at which to measure a window: the end of the log; of calendar years, the end of the year that the
+        log covers better.
+        """
         if window.kind != "calendar-year":
             return self.ends_ms
         start_ms = window.period(Facts(), self.ends_ms)[0]
@@ -59,17 +62,17 @@ class Spend:
         return self.ends_ms if self.ends_ms - start_ms + units.DAY_MS >= before_ms else start_ms - 1
 
     def in_window(self, window: Window) -> list[int]:
-        """What each customer with an order in the window had spent in it, ascending."""
+        """The spend of each customer with an order in the window, ascending."""
         as_of_ms = self.as_of_ms(window)
         return sorted(
             spend
-            for spend, orders in (held(facts, window, as_of_ms) for facts in self.customers.values())
+            for spend, orders in (spend_and_orders(facts, window, as_of_ms) for facts in self.customers.values())
             if orders > 0
         )
 
 
-def held(facts: Facts, window: Window, at_ms: int) -> tuple[int, int]:
-    """Net spend and orders that a window held at an instant; of a customer's own years, the last that was whole, if one was."""
+def spend_and_orders(facts: Facts, window: Window, at_ms: int) -> tuple[int, int]:
+    """Net spend and orders in a window at an instant; of anniversary years, in the last complete one if one exists."""
     if window.kind == "anniversary-year":
         start_ms = window.period(facts, at_ms)[0]
         at_ms = start_ms - 1 if start_ms > facts.first_purchase_ms else at_ms
@@ -86,7 +89,7 @@ _decode_currency = msgspec.json.Decoder(_Currency).decode
 
 
 class AnyCurrency:
-    """A decoder of purchases in whatever currency."""
+    """A decoder of purchases in any currency."""
 
     def __init__(self) -> None:
         self._decoders: dict[str, Decoder] = {}
@@ -94,7 +97,7 @@ class AnyCurrency:
     def decode(
         self, topic: str, value: bytes | None, key: bytes | None = None, timestamp_ms: int | None = None
     ) -> Event | Rejected:
-        """As `Decoder.decode`, of purchases."""
+        """As `Decoder.decode`, but NOT_A_PURCHASE for records of other topics."""
         if topic != "purchases":
             return NOT_A_PURCHASE
         currency = _currency_of(value)
@@ -106,7 +109,7 @@ class AnyCurrency:
 
 
 def _currency_of(value: bytes | None) -> str:
-    """What a record calls its currency; empty if it does not."""
+    """The currency of a record; empty if it has none."""
     try:
         return _decode_currency(value or b"").currency
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -114,7 +117,7 @@ def _currency_of(value: bytes | None) -> str:
 
 
 def read_spend(logs: Sequence[Log], shown: bool) -> tuple[dict[str, Spend], int]:
-    """What was spent, by currency, the one with the most purchases first; and how many records could not be used.
+    """The spend by currency, the one with the most purchases first; and the number of records that could not be used.
 
     Raises LogError if there is no purchase.
     """

@@ -1,4 +1,6 @@
-"""What events would do, for a terminal: what is supposed, a table of without and with, and what would be announced."""
+"""Prints the effect of hypothetical events to a terminal: the events, a table of without and with, and the
+announcements.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.workshop.explain.page import alert_in_words, indented, money, print_rows, signed, words
-from streams.workshop.explain.words import percent
+from streams.workshop.explain.sentences import percent
+from streams.workshop.explain.story_terminal import alert_in_words, indented, money, print_rows, signed, words
 
 NONE = "none"
 
 
 def print_what_if(console: Console, found: dict[str, Any]) -> None:
-    """One policy's answer."""
+    """Print the effect under one policy."""
     console.print(words(f"Customer {found['customer_id']} under {found['policy']}, at {found['at']}, with", "bold"))
     for one in found["events"]:
         verdict = {"counted": "", "repeat": " (came before: changes nothing)"}.get(one["verdict"])
@@ -40,7 +42,7 @@ def print_what_if(console: Console, found: dict[str, Any]) -> None:
 
 
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Per line of the table what it is about, without and with."""
+    """The rows of the table: name, value without and value with."""
     currency = found["currency"]
     pairs = [
         (_lines(seen, profile, currency, found["horizon"]))

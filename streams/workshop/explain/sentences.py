@@ -1,4 +1,4 @@
-"""Events and announcements as a person would say them: a line each."""
+"""Sentences for events and announcements, a line for each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from models.policy import Policy
 
 
 # ---------------------------------------------------------------- events
-def event_in_words(event: Event, said: dict[str, Any], policy: Policy) -> str:
-    """An event; `said` is its body as it was sent."""
+def event_in_words(event: Event, sent: dict[str, Any], policy: Policy) -> str:
+    """The sentence for an event; `sent` is its body as it was sent."""
     body = event.body
     if body is None:
-        return _money(event, said, policy)
+        return _purchase_or_refund(event, sent, policy)
     if isinstance(body, Complaint):
         parts = [f"complaint {body.complaint_id} {body.status}, {body.severity}"]
         parts += [f"about {body.category}"] if body.category else []
@@ -31,13 +31,13 @@ def event_in_words(event: Event, said: dict[str, Any], policy: Policy) -> str:
     return _command(body)
 
 
-def _money(event: Event, said: dict[str, Any], policy: Policy) -> str:
+def _purchase_or_refund(event: Event, sent: dict[str, Any], policy: Policy) -> str:
     amount = units.money_in_words(event.amount_minor, policy.currency)
-    if said.get("currency") != policy.currency:
-        amount = f"{said.get('amount')} {said.get('currency')}, {amount}"
+    if sent.get("currency") != policy.currency:
+        amount = f"{sent.get('amount')} {sent.get('currency')}, {amount}"
     what = ("full refund" if event.is_full else "refund") if event.is_refund else "purchase"
     of = f" of {units.format_time(event.booked_at_ms)[:10]}" if event.booked_at_ms != event.occurred_at_ms else ""
-    return f"{what} of {amount}{' for a purchase' + of if of else ''} (order {said.get('order_id')})"
+    return f"{what} of {amount}{' for a purchase' + of if of else ''} (order {sent.get('order_id')})"
 
 
 def _command(body: Command) -> str:
@@ -49,12 +49,17 @@ def _command(body: Command) -> str:
 
 # ---------------------------------------------------------------- announcements
 def announcement_in_words(topic: str, body: dict[str, Any]) -> str:
-    """What was announced."""
+    """The sentence for an announcement."""
     return IN_WORDS[topic](body)
 
 
+def with_text(topic: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The body of an announcement, with its topic and its sentence before its own fields."""
+    return {"topic": topic, "text": announcement_in_words(topic, body), **body}
+
+
 def percent(probability: float) -> str:
-    """A probability for people to read."""
+    """A probability in percent."""
     return f"{100 * probability:.1f} %"
 
 
@@ -87,7 +92,7 @@ def _life(body: dict[str, Any]) -> str:
 
 
 def _alert(body: dict[str, Any]) -> str:
-    after = body["after"]  # of which the serving view's story leaves out what is empty
+    after = body["after"]  # the serving view leaves out empty fields
     hold, owner, deadline, until = (after.get(name) for name in ("hold", "owner", "deadline", "until"))
     text = f"alert {after['number']} {body['change']}"
     if hold:

@@ -1,4 +1,4 @@
-"""Two policies over the same events: the report of `tierstream policy diff`, as an object with tables."""
+"""Compares two policies over the same events: the report of `tierstream policy diff`, as an object with tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct, field
 
 from models.policy import Policy
-from streams.library import columns, frames
-from streams.library.given import Events, instant_of, logs_of, policy_of
+from streams.library import columns, dataframes
+from streams.library.inputs import Events, instant_of, logs_of, policy_of
 from streams.workshop.compare import comparison
 from streams.workshop.compare.report import Report
 
@@ -37,27 +37,27 @@ class Move(_Customers, frozen=True, kw_only=True):
 
 
 class Cohort(_Customers, frozen=True, kw_only=True):
-    """Customers who began, or are, together."""
+    """Customers with the same month of first purchase, region or segment."""
 
     kind: str
     name: str
 
 
 class ByRegion(_Customers, frozen=True, kw_only=True):
-    """Customers of a region; None: of whom none is known."""
+    """Customers of a region; None for customers without a known region."""
 
     region: str | None
 
 
 class BySegment(_Customers, frozen=True, kw_only=True):
-    """Customers in a segment of one of the policies; None: in none of them."""
+    """Customers in a segment of one of the policies; None for customers in no segment."""
 
     policy: str
     segment: str | None
 
 
 class Moves(Struct, frozen=True, kw_only=True):
-    """How many went up and down in a month."""
+    """The number of upgrades and downgrades in a month."""
 
     upgrades: int
     downgrades: int
@@ -72,7 +72,7 @@ class Month(Struct, frozen=True, kw_only=True):
 
 
 class Why(Struct, frozen=True, kw_only=True):
-    """What lies between the two tiers, under each policy."""
+    """What separates the two tiers, under each policy."""
 
     a: str
     b: str
@@ -120,19 +120,21 @@ class Compared:
         return self.report.as_json()
 
     def to_arrow(self, name: str) -> Any:
-        """A part as an Arrow table: `movers` (the most valuable first), `moves`, `cohorts`, `by_month`, `by_region` or `by_segment`."""
+        """A table of the comparison, as an Arrow table: `movers` (the most valuable first), `moves`, `cohorts`,
+        `by_month`, `by_region` or `by_segment`.
+        """
         if name not in TABLES:
-            raise LookupError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+            raise LookupError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
         rows = [msgspec.convert(row, TABLES[name]) for row in self.as_json()[name]]
         return columns.arrow_table([TABLES[name]], rows, self.report.policies[0])
 
     def to_pandas(self, name: str) -> Any:
         """The same as a pandas DataFrame."""
-        return frames.to_pandas(self.to_arrow(name))
+        return dataframes.to_pandas(self.to_arrow(name))
 
     def to_polars(self, name: str) -> Any:
         """The same as a Polars DataFrame."""
-        return frames.to_polars(self.to_arrow(name))
+        return dataframes.to_polars(self.to_arrow(name))
 
 
 def compare(
@@ -145,10 +147,16 @@ def compare(
     top: int = 100,
     maps: Sequence[str] = (),
 ) -> Compared:
-    """What policy `b` instead of `a` would change, as `tierstream policy diff` tells it: who moves, why, and what it means.
+    """Compare policy `a` with policy `b`, as `tierstream policy diff` does: which customers move, why, and what it means.
 
-    Events and policies are given as to `replay`; `as_of` leaves out what came later. `agents` share the alerts; `top` of the most valuable movers are
-    listed. Raises ValueError with what is wrong and how to mend it.
+    Events and policies are given as to `replay`. Events later than `as_of` are left out. Alerts are counted per each of
+    `agents` agents; the `top` most valuable movers are listed. Raises ValueError that says what is wrong and what to
+    do.
+
+    >>> sales = [{"event_id": "1", "order_id": "1", "kind": "purchase", "customer_id": "ada", "amount": "150.00",
+    ...           "currency": "USD", "occurred_at": "2026-01-05T00:00:00Z"}]
+    >>> compare(sales, "annual-spend", "annual-spend").verdict[0]
+    'Nobody would be in another tier under annual-spend@1.'
     """
     policies = policy_of(a), policy_of(b)
     found, until_ms = comparison.compare(logs_of(events, maps), policies, instant_of(as_of), top, 1, False)

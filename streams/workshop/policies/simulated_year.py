@@ -1,7 +1,8 @@
-"""What a year under a policy would have been: who would have been in which tier, and how often tiers would have moved.
+"""Simulates the last year of a log under a policy: the customers in each tier, and the upgrades and downgrades per
+month.
 
-Purchases that a pass over the log kept are folded again, customer by customer, so that grace, hold and steps are those of
-the policy and not of a formula. What was bought within an hour is one purchase to it.
+The purchases in the spend history are folded customer by customer, so that grace, hold and steps have the effect that
+they have in the policy. All purchases of an hour are one purchase here.
 """
 
 from __future__ import annotations
@@ -17,49 +18,49 @@ from models.events import Event, Rejected
 from models.fold import advance_in_place, apply_in_place, new_customer
 from models.outputs import TIER_CHANGES, Output
 from models.policy import Policy
-from streams.workshop.policies.spend_log import KEEPING, YEAR_MS, Spend
+from streams.workshop.policies.spend_history import KEEPING, YEAR_MS, Spend
 
 MONTHS: Final = 12
 MOST_CUSTOMERS: Final = 20_000
-"""Of more, every so manyth is folded."""
+"""With more customers, only every n-th is folded."""
 MONTH_MS: Final = YEAR_MS // MONTHS
 
 
 @dataclass
 class Year:
-    """The last year of a log under a policy, or as much of one as there is."""
+    """The last year of a log under a policy, or less if the log is shorter."""
 
     months: int
     in_tier: Counter[str] = field(default_factory=Counter)
-    """Customers by tier, added up over the ends of months."""
+    """Customers by tier, summed over the ends of months."""
     moves: Counter[str] = field(default_factory=Counter)
-    """Upgrades and downgrades."""
+    """The numbers of upgrades and downgrades."""
 
     def share(self, tier: str) -> float:
-        """On average over the year, of the customers who had bought by then."""
+        """The share of customers in a tier, on average over the year, among those who had bought by then."""
         return self.in_tier[tier] / max(self.in_tier.total(), 1)
 
-    def a_month(self, change: str) -> float:
-        """How many such changes a month."""
+    def per_month(self, change: str) -> float:
+        """The number of such changes per month."""
         return self.moves[change] / self.months
 
 
-def year_under(policy: Policy, spend: Spend) -> Year:
-    """The last year of a log under a policy."""
+def simulate_year(policy: Policy, spend: Spend) -> Year:
+    """Simulate the last year of a log under a policy."""
     months = min(max(round((spend.ends_ms - spend.begins_ms) / MONTH_MS), 1), MONTHS)
     ends_ms = [spend.ends_ms - number * MONTH_MS for number in reversed(range(months))]
     begin_ms = spend.ends_ms - months * MONTH_MS
     every = -(-len(spend.customers) // MOST_CUSTOMERS)
     year = Year(months)
     for key in sorted(spend.customers)[::every]:
-        _live(year, policy, key, spend.customers[key], ends_ms, begin_ms)
+        _fold_customer(year, policy, key, spend.customers[key], ends_ms, begin_ms)
     for counted in (year.in_tier, year.moves):
         for name in counted:
             counted[name] *= every
     return year
 
 
-def _live(year: Year, policy: Policy, key: bytes, facts: Facts, ends_ms: list[int], begin_ms: int) -> None:
+def _fold_customer(year: Year, policy: Policy, key: bytes, facts: Facts, ends_ms: list[int], begin_ms: int) -> None:
     customer_id = key.decode()
     events = _events(facts, key, customer_id)
     event = next(events, None)
@@ -81,7 +82,7 @@ def _live(year: Year, policy: Policy, key: bytes, facts: Facts, ends_ms: list[in
 
 
 def _events(facts: Facts, key: bytes, customer_id: str) -> Iterator[Event]:
-    """What was bought, hour by hour."""
+    """The purchases and refunds in a customer's history, an event for each hour and kind."""
     for number, _, _, spend_minor in buckets.rows(facts.buckets):
         at_ms = number * KEEPING.bucket_ms
         event = Event("purchases", customer_id, key, str(number), at_ms, number.to_bytes(8, "big"))

@@ -1,4 +1,4 @@
-"""The packages that tables are made with, imported when a table is asked for; and Arrow tables as those of pandas and Polars."""
+"""Converts Arrow tables to those of pandas and Polars; the packages are imported when a table is asked for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 
 class MissingPackageError(ImportError):
-    """A table was asked for without the package that makes it; the message says what to install."""
+    """The package that a table needs is not installed; the message says what to install."""
 
 
-def package(name: str) -> Any:
-    """A package of the extra `notebook`. Raises MissingPackageError."""
+def require_package(name: str) -> Any:
+    """Import a package of the extra `notebook`. Raises MissingPackageError."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         raise MissingPackageError(
-            f"{name} makes this table, and is not installed: pip install 'tierstream[notebook]', or {name} alone"
+            f"this table needs {name}, which is not installed: pip install 'tierstream[notebook]', or {name} alone"
         ) from None
 
 
 def to_pandas(table: Any) -> Any:
-    """An Arrow table as a pandas DataFrame: money stays exact, and integers of which some are missing stay integers."""
-    pd, pa = package("pandas"), package("pyarrow")
+    """An Arrow table as a pandas DataFrame: money stays exact, and integers with missing values stay integers."""
+    pd, pa = require_package("pandas"), require_package("pyarrow")
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
     def kind_for(kind: Any) -> Any:
@@ -34,4 +34,4 @@ def to_pandas(table: Any) -> Any:
 
 def to_polars(table: Any) -> Any:
     """An Arrow table as a Polars DataFrame."""
-    return package("polars").from_arrow(table)
+    return require_package("polars").from_arrow(table)

@@ -1,4 +1,4 @@
-"""A record of somebody else's topic as a row for a mapping: the fields of its value, and what else there is to a record."""
+"""A record of another topic as a row for a mapping: the fields of its value, its key, headers, timestamp and place."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ TIMESTAMP: Final = "@timestamp"
 HEADER: Final = "@header."
 PLACE: Final = ("@topic", "@partition", "@offset")
 HEAD_BYTES: Final = 5
-"""The wire format of registries: a zero, which JSON never begins with, and the schema's id in four bytes."""
+"""The head of the wire format of registries: a zero byte, with which no JSON begins, and the schema's id in four bytes.
+"""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Read = Callable[[bytes], Any]
-"""What makes of a value in the wire format what it says. Raises whatever its library does."""
+"""Decodes a value in the wire format. Raises whatever its library raises."""
 Readers = Mapping[int, Read | Rejected]
-"""By schema id; or why there is none."""
+"""Readers by schema id, or the reason why there is none."""
 
 
-class Incoming(NamedTuple):
-    """A record as it came."""
+class SourceRecord(NamedTuple):
+    """A record as it was read from a source."""
 
     topic: str
     partition: int
@@ -37,8 +38,8 @@ class Incoming(NamedTuple):
     headers: list[tuple[str, bytes | None]] | None
 
     @classmethod
-    def of(cls, message: Any) -> Incoming:
-        """As librdkafka gives it."""
+    def of(cls, message: Any) -> SourceRecord:
+        """The record in a message of librdkafka."""
         kind, timestamp_ms = message.timestamp()
         return cls(
             message.topic(), message.partition(), message.offset(), message.key(), message.value(),
@@ -47,12 +48,12 @@ class Incoming(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """Where it lies: the id of its event, if it has no other."""
+        """The place of the record; it is the id of the event if the event has no id."""
         return f"{self.topic}/{self.partition}:{self.offset}"
 
 
 def schema_id_of(value: bytes | None) -> int | None:
-    r"""Of a value in a registry's wire format; None of any other.
+    r"""The schema id of a value in the wire format of registries; None for any other value.
 
     >>> schema_id_of(b"\x00\x00\x00\x01\x02..."), schema_id_of(b"{}")
     (258, None)
@@ -63,17 +64,19 @@ def schema_id_of(value: bytes | None) -> int | None:
 
 
 class Rows:
-    """Makes rows of one topic's records, with those columns beside the fields that are asked for."""
+    """Makes rows from the records of a topic: the fields of the value, and those of the other columns that are asked
+    for.
+    """
 
     def __init__(self, columns: set[str]) -> None:
         self._headers = {name: name.removeprefix(HEADER) for name in columns if name.startswith(HEADER)}
         self._wants_key = KEY in columns
         self.reads_key = any(name.startswith(f"{KEY}.") for name in columns)
-        """Whether keys are read like values, for their fields."""
+        """Whether keys are decoded like values, for their fields."""
         self._wants_timestamp = TIMESTAMP in columns
         self._wants_place = not columns.isdisjoint(PLACE)
 
-    def row(self, record: Incoming, readers: Readers) -> dict[str, Any] | Rejected:
+    def row(self, record: SourceRecord, readers: Readers) -> dict[str, Any] | Rejected:
         """The row of a record that has a value."""
         row = _read(record.value or b"", readers)
         if isinstance(row, Rejected):
@@ -91,9 +94,9 @@ class Rows:
         if self._wants_place:
             row.update(zip(PLACE, record[:3], strict=True))
         if self._headers:
-            # Of a header that is there several times the last counts, as Kafka's own clients have it.
-            there = dict(record.headers or ())
-            row.update((name, there.get(header)) for name, header in self._headers.items())
+            # If a header occurs several times the last one counts, as in Kafka's own clients.
+            headers = dict(record.headers or ())
+            row.update((name, headers.get(header)) for name, header in self._headers.items())
         return row
 
 
@@ -109,5 +112,5 @@ def _read(value: bytes, readers: Readers) -> Any:
         return read
     try:
         return read(value)
-    except Exception as error:  # whatever a library comes upon in bytes that anybody may have written
+    except Exception as error:  # a library may raise anything for bytes that anybody may have written
         return Rejected("unreadable", f"not as its schema {schema_id} says: {type(error).__name__}: {error}"[:1_000])

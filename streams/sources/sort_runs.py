@@ -1,7 +1,8 @@
-"""An external merge sort of byte strings: what does not fit into memory waits on disk in sorted runs.
+"""The sorted runs of an external merge sort of byte strings: what does not fit into memory is written to disk.
 
-A run is a file of blocks packed with Zstandard, each of frames with their lengths, and an empty block at its end. It gets its
-name when it is whole, so that what is there after a crash can be used.
+A run is a file of blocks compressed with Zstandard. A block is a sequence of frames, each with its length before it; an
+empty block is the end of the run. A run gets its final name when it is complete, so every run that exists after a crash
+can be used.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import zstandard
 from streams.sources.logs import LogError
 
 BLOCK_BYTES: Final = 256 * 1024
-MOST_AT_ONCE: Final = 64
-"""Runs merged at the same time; of each, a block is in memory."""
+MAX_MERGE_WIDTH: Final = 64
+"""How many runs are merged at once at the most; one block of each is in memory."""
 FRAME_OVERHEAD_BYTES: Final = 64
-"""What a frame takes in memory beside its content."""
+"""The memory that a frame takes besides its content."""
 LENGTH_BYTES: Final = 4
 
 
 class Frames:
-    """Frames that are collected until they take as much memory as they may."""
+    """Frames collected in memory until they take `memory_bytes`."""
 
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
@@ -37,33 +38,33 @@ class Frames:
         return len(self._frames)
 
     def add(self, frame: bytes) -> None:
-        """One more."""
+        """Add a frame."""
         self._frames.append(frame)
         self._bytes += len(frame) + FRAME_OVERHEAD_BYTES
 
     @property
     def is_full(self) -> bool:
-        """Whether they take as much memory as they may."""
+        """Whether the frames take as much memory as is allowed."""
         return self._bytes >= self._memory_bytes
 
     def take_sorted(self) -> list[bytes]:
-        """All of them in order; none are left."""
+        """Remove all frames and return them in order."""
         frames, self._frames, self._bytes = self._frames, [], 0
         frames.sort()
         return frames
 
 
 def write_run(path: Path, frames: Iterable[bytes]) -> None:
-    """Write sorted frames to a file, whole or not at all. Raises LogError, as when the disk is full."""
+    """Write sorted frames to a file, completely or not at all. Raises LogError, for example if the disk is full."""
     unfinished = path.with_suffix(".part")
-    packer = zstandard.ZstdCompressor(level=1)
+    compressor = zstandard.ZstdCompressor(level=1)
     try:
         with unfinished.open("wb") as file:
 
             def write(block: bytes) -> None:
-                packed = packer.compress(block) if block else b""
-                file.write(len(packed).to_bytes(LENGTH_BYTES, "big"))
-                file.write(packed)
+                compressed = compressor.compress(block) if block else b""
+                file.write(len(compressed).to_bytes(LENGTH_BYTES, "big"))
+                file.write(compressed)
 
             block = bytearray()
             for frame in frames:
@@ -84,22 +85,22 @@ def write_run(path: Path, frames: Iterable[bytes]) -> None:
 
 
 def disk_error(folder: Path, error: OSError) -> LogError:
-    """What is wrong with the folder of a sort, in words."""
+    """The LogError for a failure in the folder of a sort: what is wrong, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return LogError(
-            f"the disk of {folder} is full: a sort needs about as much room as the log takes with gzip, and for very large "
-            "ones twice that; name another folder by --sort-folder or TMPDIR"
+            f"the disk of {folder} is full: a sort needs about as much space as the log compressed with gzip, and "
+            "twice that for very large logs; name another folder by --sort-folder or TMPDIR"
         )
     return LogError(f"can't sort in {folder}: {error.strerror}; name another folder by --sort-folder or TMPDIR")
 
 
 def read_run(path: Path, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
-    """The frames of a run, a block of them in memory. Raises LogError if it is not whole."""
-    unpacker = zstandard.ZstdDecompressor()
+    """The frames of a run; one block is in memory at a time. Raises LogError if the run is not complete."""
+    decompressor = zstandard.ZstdDecompressor()
     try:
         with path.open("rb") as file:
             while length := int.from_bytes(_exactly(file.read(LENGTH_BYTES), LENGTH_BYTES), "big"):
-                block = unpacker.decompress(_exactly(file.read(length), length))
+                block = decompressor.decompress(_exactly(file.read(length), length))
                 on_bytes(LENGTH_BYTES + length)
                 begin = 0
                 while begin < len(block):
@@ -107,20 +108,20 @@ def read_run(path: Path, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
                     yield block[begin + LENGTH_BYTES : end]
                     begin = end
     except (OSError, EOFError, zstandard.ZstdError) as error:
-        raise LogError(f"{path}: {error}; this part of a sort is damaged: empty the folder and sort again") from None
+        raise LogError(f"{path}: {error}; this run of a sort is damaged: empty the folder and sort again") from None
 
 
 def _exactly(read: bytes, length: int) -> bytes:
     if len(read) < length:
-        raise EOFError("it ends too early")
+        raise EOFError("the file ends too early")
     return read
 
 
-def merged_runs(paths: Iterable[Path], on_bytes: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
-    """The frames of several runs in order."""
+def merge_runs(paths: Iterable[Path], on_bytes: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
+    """The frames of several runs, merged in order."""
     return heapq.merge(*(read_run(path, on_bytes) for path in paths))
 
 
-def most_at_once(memory_bytes: int) -> int:
-    """How many runs are merged at the same time in so much memory: frames of a block lie there packed and unpacked."""
-    return max(2, min(MOST_AT_ONCE, memory_bytes // (3 * BLOCK_BYTES)))
+def merge_width(memory_bytes: int) -> int:
+    """How many runs can be merged at once: each has a block in memory, compressed and decompressed."""
+    return max(2, min(MAX_MERGE_WIDTH, memory_bytes // (3 * BLOCK_BYTES)))

@@ -1,12 +1,11 @@
-"""A customer without a log: as the worker's table has them, or as the serving view shows them.
+"""A customer's story without a log, by the worker's table.
 
-The table has the whole state, so what a purchase would do is folded on it; the view has the profile. Neither has the events: what
-is told of the past is what was announced.
+The table has the whole state of a customer, so the effect of a purchase can be folded on it. It does not have the
+events: the past is shown by its announcements.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,7 +14,6 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from redis.exceptions import RedisError
 
 import models
 from models import story, units
@@ -28,35 +26,34 @@ from streams.broker.partitioner import partition_of
 from streams.engine.table import CUSTOMER, MARKER, NO_MARKER, Marker
 from streams.settings import Settings
 from streams.topics import changelog_topic
-from streams.view.customers import RedisView
-from streams.view.queue import AlertQueue
-from streams.workshop.explain.story import ExplainError, Story, Told
-from streams.workshop.explain.words import announcement_in_words
+from streams.workshop.explain.sentences import with_text
+from streams.workshop.explain.story import ExplainError, Story, StoryEntry
 
 MOST_ANNOUNCED: Final = 10_000
 
 
-# ---------------------------------------------------------------- the table
 class NotInTable(ExplainError):
     """The table has no such customer."""
 
 
 class TableTooLarge(ExplainError):
-    """The customer was not found in the time that there was."""
+    """The customer was not found before the deadline."""
 
 
-class Kept(NamedTuple):
-    """A customer as the table has them."""
+class StoredCustomer(NamedTuple):
+    """A customer as the table stores them."""
 
     partition: int
     customer: Customer
     marker: Marker
-    """How far the table goes, and under which policy."""
+    """The latest batch in the table, and its policy."""
 
     def story(
         self, settings: Settings, policy: Policy, customer_id: str, at_ms: int | None, announced: list[dict[str, Any]]
     ) -> Story:
-        """The customer advanced to an instant; now, without one. `policy` is the table's own. Raises ExplainError."""
+        """The story of the customer, advanced to an instant or to the present. `policy` is that of the table. Raises
+        ExplainError.
+        """
         customer, marker = self.customer, self.marker
         editions = Editions.from_wire(policy, marker.editions)
         if marker.policy not in ("", policy.ref) and editions.needs_table_policy:
@@ -67,36 +64,36 @@ class Kept(NamedTuple):
             at_ms = marker.clock_ms if settings.clock == "event" else max(time.time_ns() // 1_000_000, marker.clock_ms)
         if at_ms < customer.clock_ms:
             raise ExplainError(
-                f"something happened to {customer_id!r} at {units.format_time(customer.clock_ms)}, and the table knows "
+                f"something happened to {customer_id!r} at {units.format_time(customer.clock_ms)}, and the table has "
                 "nothing older: give a log, or a later --at"
             )
-        told: list[Told] = []
+        entries: list[StoryEntry] = []
         for before, edition in list(editions.steps_from(customer.edition)):
             moments = story.by_edition(customer, before, edition.policy, edition.effective_ms, customer_id)
             found, customer = story.collect(moments)
-            told += map(Told, found)
+            entries += map(StoryEntry, found)
         found, customer = story.collect(story.by_time(customer, at_ms, editions.current, customer_id))
-        told += map(Told, found)
-        return Story(customer_id, editions.current, at_ms, customer, told, announced)
+        entries += map(StoryEntry, found)
+        return Story(customer_id, editions.current, at_ms, customer, entries, announced)
 
 
-def story_of_table(settings: Settings, policy: Policy, customer_id: str, at_ms: int | None) -> Story:
-    """A customer out of the table's changelog, advanced to an instant; now, without one. Raises ExplainError."""
+def story_from_table(settings: Settings, policy: Policy, customer_id: str, at_ms: int | None) -> Story:
+    """A customer's story by the table's changelog, advanced to an instant or to the present. Raises ExplainError."""
     with _consumer(settings) as consumer:
         kept = _find(consumer, settings, customer_id, float("inf"))
         announced = _announced(consumer, settings, kept.partition, customer_id, kept.customer.seq)
     return kept.story(settings, policy, customer_id, at_ms, announced)
 
 
-def kept_in_table(settings: Settings, customer_id: str, seconds: float) -> Kept:
-    """A customer out of the table's changelog, if that takes no longer than this. Raises ExplainError."""
+def find_in_table(settings: Settings, customer_id: str, seconds: float) -> StoredCustomer:
+    """A customer in the table's changelog, found within so many seconds. Raises ExplainError."""
     with _consumer(settings) as consumer:
         return _find(consumer, settings, customer_id, time.monotonic() + seconds)
 
 
 @contextmanager
 def _consumer(settings: Settings) -> Iterator[Consumer]:
-    """Raises ExplainError where the broker does not answer."""
+    """A consumer. Raises ExplainError if the broker does not answer."""
     options = reader_options(settings, "tierstream-explain") | {"fetch.wait.max.ms": 50}
     with closing(Consumer(options, logger=silent_logger)) as consumer:
         try:
@@ -107,8 +104,10 @@ def _consumer(settings: Settings) -> Iterator[Consumer]:
             ) from None
 
 
-def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: float) -> Kept:
-    """The customer's partition, their state and how far the table goes, by the time that a monotonic clock shows `deadline`."""
+def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: float) -> StoredCustomer:
+    """Find the customer's partition, state and marker before `deadline`, a time of the monotonic clock. Raises
+    ExplainError.
+    """
     topic, key = changelog_topic(settings), CUSTOMER + customer_id.encode()
     customers = 0
     for number in likely_first(customer_id, _partitions(consumer, topic, deadline)):
@@ -118,23 +117,23 @@ def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: fl
                 staged = message.value()
             elif message.key() == MARKER and message.value():
                 of_batch = msgspec.json.decode(message.value(), type=Marker)
-                if of_batch.batch > marker.batch:  # as streams.engine.table restores it
+                if of_batch.batch > marker.batch:  # as streams.engine.table restores a batch
                     marker, state = of_batch, state if staged is None else staged
                 staged = None
         if state is not None:
-            return Kept(number, models.decode(state), marker)
+            return StoredCustomer(number, models.decode(state), marker)
         customers += max(marker.customers, 0)
     raise NotInTable(f"the table has no customer {customer_id!r}; it has {customers:,} others")
 
 
 def likely_first(customer_id: str, numbers: Sequence[int]) -> list[int]:
-    """Partitions, that which a producer of Kafka's own chooses for a customer first; another may have chosen any."""
+    """Partitions, first the one that Kafka's own partitioner chooses for a customer; other producers may choose any."""
     likely = partition_of(customer_id.encode(), len(numbers))
     return sorted(numbers, key=lambda one: one != likely)
 
 
 def _announced(consumer: Consumer, settings: Settings, number: int, customer_id: str, seq: int) -> list[dict[str, Any]]:
-    """What was announced of a customer, in the order of its numbers."""
+    """The announcements about a customer, in the order of their numbers."""
     key = customer_id.encode()
     found: dict[int, dict[str, Any]] = {}
     for name in ANNOUNCEMENTS:
@@ -144,14 +143,10 @@ def _announced(consumer: Consumer, settings: Settings, number: int, customer_id:
         for message in _messages(consumer, topic, number):
             if message.key() == key and message.value():
                 body = orjson.loads(message.value())
-                found[body["seq"]] = _in_words(name, body)
+                found[body["seq"]] = with_text(name, body)
             if len(found) == seq:
                 break
     return [found[one] for one in sorted(found)]
-
-
-def _in_words(topic: str, body: dict[str, Any]) -> dict[str, Any]:
-    return {"topic": topic, "text": announcement_in_words(topic, body), **body}
 
 
 def _partitions(consumer: Consumer, topic: str, deadline: float = float("inf")) -> list[int]:
@@ -165,12 +160,12 @@ def _partitions(consumer: Consumer, topic: str, deadline: float = float("inf")) 
 
 
 def _left(deadline: float) -> float:
-    """How long to wait for an answer."""
+    """The seconds to wait for an answer."""
     return max(min(PATIENCE_SECONDS, deadline - time.monotonic()), POLL_SECONDS)
 
 
 def _messages(consumer: Consumer, topic: str, number: int, deadline: float = float("inf")) -> Iterator[Any]:
-    """The records of a partition, up to where it ends now. Raises TableTooLarge at the deadline."""
+    """The records of a partition up to its present end. Raises TableTooLarge at the deadline."""
     first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_left(deadline))
     try:
         yield from read_records(consumer, topic, {number: (first, end)}, ExplainError, deadline=deadline)
@@ -178,36 +173,3 @@ def _messages(consumer: Consumer, topic: str, number: int, deadline: float = flo
         raise TableTooLarge(
             f"{topic}, partition {number} was not read to its end in time; it has {end - first:,} records"
         ) from None
-
-
-# ---------------------------------------------------------------- the view
-def seen_in_view(settings: Settings, url: str, customer_id: str) -> dict[str, Any]:
-    """A customer out of the serving view, in the form of a story: as of when something last happened. Raises ExplainError."""
-
-    async def look_up() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-        view = RedisView(url, settings.redis_prefix)
-        try:
-            return await view.customer(customer_id), await AlertQueue(view).story(customer_id, count=MOST_ANNOUNCED)
-        finally:
-            await view.redis.aclose()
-
-    try:
-        found, told = asyncio.run(look_up())
-    except (RedisError, OSError, ValueError) as error:
-        raise ExplainError(f"Redis does not answer: {error}; check TIERSTREAM_REDIS_URL") from None
-    if found is None or found["profile"] is None:
-        raise ExplainError(f"the view has no customer {customer_id!r}, or not their profile yet")
-    profile = found["profile"]
-    return {
-        "customer_id": customer_id,
-        "policy": profile["policy"],
-        "currency": profile["currency"],
-        "horizon": None,
-        "at": profile["as_of"],
-        "events": 0,
-        "moments": [],
-        "announced": [_in_words(one["topic"], one) for one in reversed(told)],
-        "now": profile,
-        "with_one_purchase": None,
-        "without_a_purchase": None,
-    }

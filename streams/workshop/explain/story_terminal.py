@@ -1,4 +1,4 @@
-"""A customer's story for a terminal: a line for what came, and under it what it changed and what was announced."""
+"""Prints a customer's story to a terminal: a line for each event, and below it the changes and the announcements."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rich.text import Text
 
 from models import units
 from streams.terminal import printable
-from streams.workshop.explain.words import percent
+from streams.workshop.explain.sentences import percent
 
-QUIET: Final = ("lifetime_spend", "lifetime_orders", "level", "probability", "log_odds", "value_at_stake", "alert", "tier", "downgrade_at", "locked")  # fmt: skip
-"""What of a change is told by an announcement, or by a line of its own."""
+SHOWN_ELSEWHERE: Final = ("lifetime_spend", "lifetime_orders", "level", "probability", "log_odds", "value_at_stake", "alert", "tier", "downgrade_at", "locked")  # fmt: skip
+"""Fields that are not listed among the changes, because an announcement or another line shows them."""
 BY_CLOCK: Final = "time alone"
 MONEY: Final = ("spend",)
 LEAST_SHOWN: Final = 0.005
-"""What would be rounded to nothing is not shown."""
+"""Smaller contributions would be rounded to 0, so they are not shown."""
 SHOWN_AHEAD: Final = 8
 
 
 def print_story(console: Console, story: dict[str, Any], last: int | None) -> None:
-    """The whole story, or its last moments, and how it goes on."""
+    """Print the whole story or its last moments, the present, and what is ahead."""
     console.print(words(f"Customer {story['customer_id']} under {story['policy']}, as of {story['at']}", "bold"))
     console.print()
     moments = story["moments"]
@@ -43,7 +43,7 @@ def print_story(console: Console, story: dict[str, Any], last: int | None) -> No
 
 
 def print_rows(console: Console, rows: Sequence[tuple[Text, RenderableType]]) -> None:
-    """Two columns, the second as wide as the terminal lets it be."""
+    """Print two columns, the second as wide as the terminal allows."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -71,12 +71,12 @@ def _rows(
 
 
 def words(text: str, style: str = "") -> Text:
-    """A text that may hold what others wrote."""
+    """A text that may contain what others wrote, made safe for a terminal."""
     return Text(printable(text), style)
 
 
 def indented(text: Text) -> RenderableType:
-    """A paragraph under what it is about."""
+    """A paragraph below what it is about."""
     return Padding(text, (0, 0, 0, 2))
 
 
@@ -94,26 +94,26 @@ def _verdict(moment: dict[str, Any]) -> str:
 
 def _changes(previous: dict[str, Any] | None, moment: dict[str, Any], story: dict[str, Any]) -> Iterator[str]:
     currency, changed, after = story["currency"], moment["changed"], moment["after"]
-    told = [
+    changes = [
         f"{name.replace('_', ' ')} {_value(name, was, currency) + ' → ' if was is not None else ''}{_value(name, now, currency)}"
         for name, (was, now) in changed.items()
-        if name not in QUIET and (was or now)
+        if name not in SHOWN_ELSEWHERE and (was or now)
     ]
-    if told:
-        yield "; ".join(told)
+    if changes:
+        yield "; ".join(changes)
     if moment["verdict"] == "counted" and after is not None and after["probability"] is not None:
-        way = _way(previous, moment)
-        if way:
-            yield f"no purchase in {story['horizon']}: {way}"
+        steps = _probability_steps(previous, moment)
+        if steps:
+            yield f"no purchase in {story['horizon']}: {steps}"
 
 
-def _way(previous: dict[str, Any] | None, moment: dict[str, Any]) -> str:
-    """How the probability came from what it was after the moment before to what it is after this one."""
+def _probability_steps(previous: dict[str, Any] | None, moment: dict[str, Any]) -> str | None:
+    """How the probability changed since the previous moment, by time and by this one; None if it did not."""
     before, after, moved = moment["before"], moment["after"], moment["moved"]
     was = None if previous is None or previous["after"] is None else previous["after"]["probability"]
     by_time, by_this = terms_in_words(moved["by_time"]), terms_in_words(moved["by_this"])
     if not (by_time or by_this or was is None):
-        return ""
+        return None
     steps = [] if was is None else [percent(was)]
     if before is not None and before["probability"] is not None and (by_time or was is None):
         steps.append(
@@ -131,24 +131,24 @@ def _value(name: str, value: Any, currency: str) -> str:
 
 
 def terms_in_words(moved: dict[str, float]) -> str:
-    """By how much terms of the score moved, those that moved by a hundredth or more."""
+    """The terms of the score that moved, and by how much; terms that moved by less than LEAST_SHOWN are left out."""
     large = {name: value for name, value in moved.items() if abs(value) >= LEAST_SHOWN}
     return ", ".join(f"{name.replace('_', ' ')} {signed(value, 2)}" for name, value in large.items())
 
 
 def signed(value: float, digits: int) -> str:
-    """A number with its sign, a minus as long as a plus."""
+    """A number with its sign; the minus sign is as wide as the plus sign."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def money(amount: str, currency: str) -> str:
-    """An amount as it is on the wire, for people to read."""
+    """An amount on the wire, as people read it."""
     return units.money_in_words(units.parse_minor(amount, units.currency_decimals(currency)), currency)
 
 
-# ---------------------------------------------------------------- how it is
+# ---------------------------------------------------------------- the present
 def print_now(console: Console, story: dict[str, Any]) -> None:
-    """The customer at the instant."""
+    """Print the customer as of the story's instant."""
     now, currency = story["now"], story["currency"]
     console.print(f"Now, at {story['at']}", style="bold")
     if now is None:
@@ -189,14 +189,14 @@ def _pending(now: dict[str, Any]) -> str:
 
 
 def alert_in_words(alert: dict[str, Any]) -> str:
-    """The ledger's alert of a customer."""
+    """The alert of a customer, in words."""
     text = f"{alert['number']}: {alert['state']} since {alert['since']}"
     if alert["owner"]:
         text += f", {alert['owner']} has it"
     return text + (f", deadline {alert['deadline']}" if alert["deadline"] else "")
 
 
-# ---------------------------------------------------------------- how it goes on
+# ---------------------------------------------------------------- what is ahead
 def _print_ahead(console: Console, story: dict[str, Any]) -> None:
     if story["without_a_purchase"] is None:
         console.print(

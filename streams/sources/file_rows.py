@@ -1,4 +1,4 @@
-"""The rows of files: CSV, and JSONL with names of its own; each row a dict, with the line or row it begins in."""
+"""Reads the rows of CSV and JSONL files: each row is a dict, with the number of the line that it begins in."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from typing import IO, Any
 import orjson
 
 from models.events import Rejected
+from streams.sources.compression import READ_ERRORS, open_decompressed
 from streams.sources.logs import LINES_AT_ONCE, LogError
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import WHITESPACE
-from streams.sources.packed import FAILURES, opened
 
 Rows = Iterator[tuple[int, dict[str, Any] | Rejected]]
-"""Line or row numbers from 1, and the rows, or why one can't be read."""
+"""Numbers of lines or rows, from 1, each with its row, or with the reason why the row can't be read."""
 
 
 def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
-    """The rows of a CSV file, by the line in which each begins. Raises LogError."""
+    """The rows of a CSV file, with the line in which each begins. Raises LogError."""
     file = mapping.file
-    # Spreadsheets write a mark before the first column's name.
+    # Spreadsheets write a byte order mark before the name of the first column.
     encoding = "utf-8-sig" if file.encoding.lower() in ("utf-8", "utf8") else file.encoding
     line = 0
     with ExitStack() as files:
         try:
-            content, raw = files.enter_context(opened(path))
+            content, raw = files.enter_context(open_decompressed(path))
             text = io.TextIOWrapper(content, encoding, newline="")
-            lines = csv.reader(text, delimiter=file.delimiter) if file.delimiter != WHITESPACE else _Words(text)
+            lines = (
+                csv.reader(text, delimiter=file.delimiter) if file.delimiter != WHITESPACE else _WhitespaceReader(text)
+            )
             header = file.header or next(iter(lines), [])
             check_columns(path, mapping, header, "line 1: ")
             read, line = 0, lines.line_num
@@ -53,12 +55,12 @@ def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> R
             raise LogError(f"{path}, after line {line}: {error}; is the encoding {file.encoding}?") from None
         except (csv.Error, UnicodeError) as error:
             raise LogError(f"{path}, after line {line}: {error}; is it a CSV file?") from None
-        except FAILURES as error:
+        except READ_ERRORS as error:
             raise LogError(f"{path}, after line {line}: {error}; is it a whole file?") from None
 
 
-class _Words:
-    """Cells that are parted by any number of spaces, as `csv.reader` gives them."""
+class _WhitespaceReader:
+    """Rows whose cells are separated by any number of spaces, with the interface of `csv.reader`."""
 
     def __init__(self, text: IO[str]) -> None:
         self._text = text
@@ -71,11 +73,11 @@ class _Words:
 
 
 def json_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
-    """The objects of a JSONL file, by line. Raises LogError."""
+    """The objects of a JSONL file, with their lines. Raises LogError."""
     number = 0
     with ExitStack() as files:
         try:
-            lines, raw = files.enter_context(opened(path))
+            lines, raw = files.enter_context(open_decompressed(path))
             read = 0
             for number, line in enumerate(lines, 1):
                 if number % LINES_AT_ONCE == 0:
@@ -84,7 +86,7 @@ def json_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> 
                 if line.strip():
                     yield number, _object(line)
             on_bytes(raw.tell() - read)
-        except FAILURES as error:
+        except READ_ERRORS as error:
             raise LogError(f"{path}, after line {number}: {error}; is it a whole file?") from None
 
 

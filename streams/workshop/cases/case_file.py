@@ -1,8 +1,8 @@
-"""Customers worked out by hand, as a file: what happens to each of them, and what they should be at some instants.
+"""Reads a file of test customers: the events of each, and what is expected of them at some instants.
 
-TOML or JSON. Events have a short form that says what it is by the one key it must have (`amount`, `refund`, `complaint`,
-`feedback`, `prospect` or `command`); in a customer's list they stand in the order in which they arrive. What is wrong in a file is told by
-line, before anything is run.
+The file is TOML or JSON. An event has a short form whose kind is given by the one key that it must have (`amount`,
+`refund`, `complaint`, `feedback`, `prospect` or `command`); the events of a customer are in the order of their arrival.
+Mistakes in a file are reported with their lines, before anything is run.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ from streams.workshop.cases.form import (
     EventForm,
     ExpectationForm,
     FileForm,
-    LinesForm,
+    ThresholdsForm,
 )
 from streams.workshop.cases.line_numbers import line_in
 
 NONE: Final = "none"
-"""What is written where there is nothing: no pending downgrade, no alert, no segment, nothing to keep."""
+"""The expected value where there is nothing: no pending downgrade, no alert, no segment, nothing to keep."""
 SCORE_DECIMALS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """An event of a customer: when it arrives, and the record."""
+    """An event of a customer: when it arrives, and its record."""
 
     line: int
     arrives_ms: int
-    """The latest time of the events up to it: one that is late arrives with the one before it."""
+    """The latest time of the events up to this one: an event that is late arrives together with the event before it."""
     record: Record
-    refused: str
-    """The reason code with which it should be refused; empty if it should be taken."""
+    refused: str | None
+    """The reason code with which it should be refused; None if it should be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a customer should be at an instant, as written out by models.outputs or units, so that texts can be compared."""
+    """What is expected of a customer at an instant, as the texts that models.outputs and units write."""
 
     line: int
     at_ms: int
     wanted: dict[str, str]
     announced: dict[str, tuple[str, ...]]
-    """By topic, the changes since the expectation before."""
+    """By topic, the changes that should have been announced since the previous expectation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A customer worked out by hand."""
+    """A test customer."""
 
     name: str
     customer_id: str
@@ -82,34 +82,34 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """A file of them."""
+    """The test customers of a file."""
 
     source: str
     cases: tuple[Case, ...]
-    lines: tuple[Record, ...]
-    """Editions that begin with lines given by hand; empty if there are none."""
+    thresholds: tuple[Record, ...]
+    """Commands that begin editions with the thresholds of the file; empty if it has none."""
 
 
 def shipped_cases(name: str) -> list[Path]:
-    """The file of customers that ships with a policy; none of a policy of one's own."""
+    """The file of test customers that ships with a policy; an empty list if the policy does not ship."""
     if name not in SHIPPED:
         return []
     return [Path(str(resources.files("models") / "policies" / "tests" / f"{name}.toml"))]
 
 
 def load_cases(path: Path, policy: Policy) -> Cases:
-    """The customers in a file. Raises PolicyError with every problem found."""
+    """The test customers in a file. Raises PolicyError with every problem found."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        problem = Problem(1, "", f"can't read it: {reason}", "Give a TOML or JSON file of customers worked out by hand")
+        problem = Problem(1, "", f"can't read it: {reason}", "Give a TOML or JSON file of test customers")
         raise PolicyError(str(path), [problem]) from None
     return parse_cases(text, str(path), policy, is_json=path.suffix == ".json")
 
 
 def parse_cases(text: str, source: str, policy: Policy, is_json: bool = False) -> Cases:
-    """The customers in a text. Raises PolicyError with every problem found."""
+    """The test customers in a text. Raises PolicyError with every problem found."""
     raw = _read_json(text, source) if is_json else read_toml(text, source)
     try:
         form = msgspec.convert(_with_times_as_text(raw), FileForm)
@@ -132,12 +132,12 @@ def _read_json(text: str, source: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise PolicyError(
-            source, [Problem(error.lineno, "", f"not JSON: {error.msg}", "Mend the syntax there")]
+            source, [Problem(error.lineno, "", f"not JSON: {error.msg}", "Fix the syntax there")]
         ) from None
 
 
 def _with_times_as_text(value: Any) -> Any:
-    """TOML has dates and times of its own: as text, so that all are read in one way."""
+    """The same with TOML's dates and times as text, so that TOML and JSON are read in one way."""
     if isinstance(value, dict):
         return {name: _with_times_as_text(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -146,7 +146,7 @@ def _with_times_as_text(value: Any) -> Any:
 
 
 class _Reader:
-    """From forms to records and expectations, collecting what is wrong on the way."""
+    """Converts a file's form to records and expectations, and collects the problems."""
 
     def __init__(self, text: str, source: str, policy: Policy, is_json: bool) -> None:
         self.problems: list[Problem] = []
@@ -157,29 +157,30 @@ class _Reader:
         self._decoder = policy.decoder()
 
     def read(self, form: FileForm) -> Cases:
-        """All customers; to be used only if there is no problem."""
+        """All customers; only to be used if no problem was found."""
         if not form.customers:
             self._problem("customers", "there is no customer", "Add [[customers]]")
         cases = tuple(self._case(number, one) for number, one in enumerate(form.customers))
-        if form.lines and self._policy.relative is None:
-            self._problem("lines", f"{self._policy.ref} draws no lines from its base", "Remove [[lines]]")
-        return Cases(self._source, cases, tuple(self._lines(number, one) for number, one in enumerate(form.lines)))
+        if form.thresholds and self._policy.relative is None:
+            self._problem("lines", f"{self._policy.ref} has no thresholds that follow its base", "Remove [[lines]]")
+        thresholds = tuple(self._thresholds(number, one) for number, one in enumerate(form.thresholds))
+        return Cases(self._source, cases, thresholds)
 
-    def _problem(self, path: str, what: str, mend: str) -> None:
-        self.problems.append(Problem(line_in(self._text, path, self._is_json), path, what, mend))
+    def _problem(self, path: str, what: str, fix: str) -> None:
+        self.problems.append(Problem(line_in(self._text, path, self._is_json), path, what, fix))
 
     def _read(self, path: str, parser: Callable[[Any], Any], value: Any, otherwise: Any = 0) -> Any:
         try:
             return parser(value)
         except ValueError as error:
-            what, _, mend = str(error).partition("; ")
-            self._problem(path, what, mend[:1].upper() + mend[1:] if mend else "Write a valid value")
+            what, _, fix = str(error).partition("; ")
+            self._problem(path, what, fix[:1].upper() + fix[1:] if fix else "Write a valid value")
             return otherwise
 
-    def _time(self, path: str, written: str | int) -> int:
-        at_ms: int = self._read(path, lambda value: units.parse_time(str(value)), written)
+    def _time(self, path: str, given: str | int) -> int:
+        at_ms: int = self._read(path, lambda value: units.parse_time(str(value)), given)
         if not 0 <= at_ms < units.LATEST_MS:
-            self._problem(path, f"{written} is not within 1970 and 2100", "Write a time such as 2026-01-31")
+            self._problem(path, f"{given} is not within 1970 and 2100", "Write a time such as 2026-01-31")
         return at_ms
 
     def _case(self, number: int, form: CustomerForm) -> Case:
@@ -205,17 +206,19 @@ class _Reader:
         given = {name for name in form.__struct_fields__ if getattr(form, name) is not None}
         kinds = given & KINDS.keys()
         if len(kinds) != 1:
-            what = "says not what happens" if not kinds else f"is {' and '.join(sorted(kinds))} in one"
+            what = "does not say what happens" if not kinds else f"has several kinds, {' and '.join(sorted(kinds))}"
             self._problem(path, what, f"Give it exactly one of {', '.join(KINDS)}")
             return None
         (kind,) = kinds
         topic, allowed = KINDS[kind]
         for name in sorted(given - allowed - OF_EVERY_KIND - {kind}):
             more = ", ".join(sorted(allowed)) or "nothing more"
-            self._problem(f"{path}.{name}", f"is nothing that {kind} has", f"Remove it; {kind} may have {more}")
+            self._problem(f"{path}.{name}", f"is not a key of {kind}", f"Remove it; {kind} may have {more}")
         if form.refused is not None and form.refused not in REASONS:
             self._problem(
-                f"{path}.refused", f"{form.refused!r} is no reason code", "docs/failures.md, Reason codes, has them"
+                f"{path}.refused",
+                f"{form.refused!r} is not a reason code",
+                "docs/failures.md, Reason codes, has them",
             )
         at_ms = self._time(f"{path}.on", form.on)
         body = {
@@ -228,11 +231,11 @@ class _Reader:
         decoded = self._decoder.decode(topic, value)
         if isinstance(decoded, Rejected) and decoded.code != form.refused and at_ms >= 0:
             self._problem(
-                path, f"{decoded.code}: {decoded.detail}", f'Mend it, or expect it: refused = "{decoded.code}"'
+                path, f"{decoded.code}: {decoded.detail}", f'Fix it, or expect it: refused = "{decoded.code}"'
             )
         line = line_in(self._text, path, self._is_json)
         record = Record(topic, 0, place, None, value, None, decoded)
-        return Happening(line, max(at_ms, arrives_ms), record, form.refused or "")
+        return Happening(line, max(at_ms, arrives_ms), record, form.refused)
 
     def _body(self, path: str, kind: str, form: EventForm) -> dict[str, Any]:
         if kind in ("amount", "refund"):
@@ -265,11 +268,11 @@ class _Reader:
         named = {name: getattr(form, name) for name in ("tier", "reason", "actor", "owner", "action", "number")}
         return {"command": form.command, "until": until_ms, **named}
 
-    def _lines(self, number: int, form: LinesForm) -> Record:
+    def _thresholds(self, number: int, form: ThresholdsForm) -> Record:
         path = f"lines[{number}]"
         money = lambda value: units.parse_minor(value, self._policy.decimals)  # noqa: E731
         at_ms = self._time(f"{path}.on", form.on)
-        drawn = Breakpoints(
+        breakpoints = Breakpoints(
             as_of_ms=at_ms,
             customers=1,
             top_spend_minor=[self._read(f"{path}.top_spend", money, value) for value in form.top_spend],
@@ -277,7 +280,7 @@ class _Reader:
             frequency=form.frequency,
             monetary_minor=[self._read(f"{path}.monetary", money, value) for value in form.monetary],
         )
-        body = edition_body(number + 1, at_ms, drawn)
+        body = edition_body(number + 1, at_ms, breakpoints)
         return Record("commands", 0, number, None, body, None, self._decoder.decode("commands", body))
 
     # ------------------------------------------------------------ expectations
@@ -292,7 +295,7 @@ class _Reader:
             self._one_of(f"{path}.announced", topic, ANNOUNCEMENTS)
         if form.score is not None and policy.ladder.score_card is None:
             self._problem(f"{path}.score", f"{policy.ref} has no score", "Remove it")
-        written: dict[str, Callable[[Any], str]] = {
+        formats: dict[str, Callable[[Any], str]] = {
             "downgrade_at": lambda value: NONE if value == NONE else units.format_time(units.parse_time(str(value))),
             "spend": lambda value: units.format_minor(units.parse_minor(value, policy.decimals), policy.decimals),
             "score": _score,
@@ -303,7 +306,7 @@ class _Reader:
         for name in form.__struct_fields__:
             value = getattr(form, name)
             if value is not None and name not in ("at", "announced"):
-                wanted[name] = self._read(f"{path}.{name}", written.get(name, str), value, "")
+                wanted[name] = self._read(f"{path}.{name}", formats.get(name, str), value, "")
         announced = {topic: tuple(changes) for topic, changes in form.announced.items()}
         if not wanted and not announced:
             self._problem(path, "expects nothing", "Say what the customer should be, such as tier")
@@ -320,5 +323,5 @@ def _score(value: Amount) -> str:
 
 
 def event_of(record: Record) -> Event | None:
-    """The event in a record; None if it can't be one under the policy."""
+    """The event in a record; None if the policy does not accept it."""
     return record.decoded if isinstance(record.decoded, Event) else None

@@ -1,4 +1,4 @@
-"""Reads logs for fitting and backtesting: into the columns of a history, and through the fold for what it would have announced."""
+"""What a policy would have announced over a log: the alerts and the tier changes that a backtest counts."""
 
 from __future__ import annotations
 
@@ -6,43 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from models.events import Event
 from models.fitting.alerts import CustomerAnnouncements
-from models.fitting.history import History, HistoryBuilder
 from models.outputs import CHURN_RISK, TIER_CHANGES, Output
 from models.policy import Policy
 from streams.engine.batch import Batch
-from streams.sources.logs import Log, LogError
-from streams.sources.progress import progress_over
+from streams.sources.logs import Log
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import fold_all
 
 TIER_MOVES: Final = ("upgrade", "downgrade")
 NEVER_CLOSED_MS: Final = 2**62
-RECORDS_A_REPORT: Final = 1_000
 
 
-def read_history(logs: Sequence[Log], policy: Policy, shown: bool) -> tuple[History, int]:
-    """The history in some logs, and how many of their records could not be used. Raises LogError."""
-    builder, unusable = HistoryBuilder(), 0
-    with progress_over(logs, shown, "reading") as reading:
-        for log in logs:
-            for stream in log.streams(policy.decoder(), reading.on_bytes):
-                for number, record in enumerate(stream, 1):
-                    if number % RECORDS_A_REPORT == 0:
-                        reading.on_events(RECORDS_A_REPORT)
-                    if isinstance(record.decoded, Event):
-                        builder.add(record.decoded)
-                    else:
-                        unusable += 1
-    try:
-        return builder.build(), unusable
-    except ValueError as error:
-        raise LogError(f"{error}: is it the log that you meant?") from None
-
-
-def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, CustomerAnnouncements]:
-    """What a policy announces over some logs, by customer. Raises LogError."""
+def collect_announcements(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, CustomerAnnouncements]:
+    """The announcements of a policy over some logs, by customer. Raises LogError."""
     found: dict[str, _Collected] = {}
 
     def collect(batch: Batch) -> None:
@@ -56,14 +33,14 @@ def announced_by(logs: Sequence[Log], policy: Policy, shown: bool) -> dict[str, 
     return {name: one.announced() for name, one in found.items()}
 
 
-def without_patience(policy: Policy) -> Policy:
-    """The policy with no grace, no minimum hold and no hysteresis: what every line crossed would announce at once."""
+def without_damping(policy: Policy) -> Policy:
+    """The policy without grace, minimum hold and hysteresis: every threshold that is crossed is announced at once."""
     levels = tuple(replace(level, ease_below=level.raise_at) for level in policy.risk.levels)
     return replace(policy, grace_ms=0, min_hold_ms=0, risk=replace(policy.risk, levels=levels))
 
 
 class _Collected:
-    """The announcements about one customer as they come."""
+    """Collects the announcements about one customer."""
 
     def __init__(self) -> None:
         self.alerts_ms: list[int] = []

@@ -1,4 +1,4 @@
-"""How days and numbers are written in reports."""
+"""The formats of dates and numbers in reports."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from models import units
 
 
 def date(at_ms: int) -> str:
-    """The day, in UTC."""
+    """The date of an instant, in UTC."""
     return units.format_time(at_ms)[:10]
 
 
 def number(value: float, form: str) -> str:
-    """A number as it is shown, a dash where there is none."""
+    """A number in a format; a dash for not a number."""
     return "–" if np.isnan(value) else form.format(value)

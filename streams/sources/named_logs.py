@@ -1,4 +1,4 @@
-"""Which logs a command reads: files, folders and globs of them, or the topics of a broker."""
+"""The logs that the arguments of a command name: files, folders, globs, or the topics of a broker."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from streams.sources.kafka_span import Offsets
+from streams.sources.compression import COMPRESSED_ENDINGS, uncompressed_name
+from streams.sources.file_rows import csv_rows, json_rows
+from streams.sources.kafka_span import SCHEME, Offsets
 from streams.sources.logs import JSONL, Log, LogError, LogFile
 from streams.sources.mapped_log import MappedLog
 from streams.sources.mapping import Mapping
-from streams.sources.packed import PACKED, plain_name
 from streams.sources.sorting import SortedLog
-from streams.sources.tables import csv_rows, json_rows
 
 CSV: Final = (".csv", ".tsv", ".txt")
 PARQUET: Final = (".parquet", ".pq")
 SUPPORTED: Final = (
-    f"files ending in {', '.join((*JSONL, *CSV))} (these also packed: {', '.join(PACKED)}) or {', '.join(PARQUET)}, folders "
+    f"files ending in {', '.join((*JSONL, *CSV))} (also compressed: {', '.join(COMPRESSED_ENDINGS)}) or "
+    f"{', '.join(PARQUET)}, folders "
     'and quoted globs of them ("2026/*.csv.gz"), and kafka://HOST:PORT'
 )
 
@@ -37,8 +38,8 @@ class Sorting(NamedTuple):
     folder: Path | None
 
     @classmethod
-    def of(cls, sort: bool, memory: str, folder: Path | None) -> Sorting | None:
-        """What the options say; None if logs are read as they are. Raises ValueError."""
+    def from_options(cls, sort: bool, memory: str, folder: Path | None) -> Sorting | None:
+        """The options --sort, --sort-memory and --sort-folder; None if logs are read unsorted. Raises ValueError."""
         memory_bytes = parse_size(memory)
         return cls(memory_bytes, folder) if sort or folder is not None else None
 
@@ -51,7 +52,10 @@ def open_logs(
     progress: bool = False,
     next_offsets: Offsets | None = None,
 ) -> Iterator[list[Log]]:
-    """The logs of some names, sorted into one if that is wanted; topics from `next_offsets` on. Raises LogError or SettingsError."""
+    """The named logs, or with `sorting` one log of all of them; topics are read from `next_offsets` on.
+
+    Raises LogError or SettingsError.
+    """
     logs = find_logs(names, maps, next_offsets)
     if sorting is None:
         yield logs
@@ -75,7 +79,7 @@ def parse_size(text: str) -> int:
 
 
 def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets | None = None) -> list[Log]:
-    """The logs of some names, as they are. Raises LogError or SettingsError."""
+    """The named logs, unsorted. Raises LogError or SettingsError."""
     logs: list[Log] = []
     mappings = _Mappings(maps)
     for name in names:
@@ -83,7 +87,7 @@ def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets |
             raise LogError(
                 f"{name.partition('@')[2] or name}: Redis holds profiles, no events; read them from kafka://HOST:PORT"
             )
-        if name.startswith("kafka://"):
+        if name.startswith(SCHEME):
             from streams.sources.kafka_log import log_at
 
             logs.append(log_at(name, next_offsets))
@@ -95,7 +99,7 @@ def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets |
 
 
 def _paths(name: str) -> list[Path]:
-    """The files that a name means. Raises LogError if there are none."""
+    """The files that a name stands for. Raises LogError if there are none."""
     path = Path(name)
     if path.is_dir():
         found = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) is not None)
@@ -104,14 +108,14 @@ def _paths(name: str) -> list[Path]:
     else:
         return [path]
     if not found:
-        raise LogError(f"{name}: there is nothing to read in it; it takes {SUPPORTED}")
+        raise LogError(f"{name}: there is nothing to read in it; logs are {SUPPORTED}")
     return found
 
 
 def _kind(path: Path) -> tuple[str, ...] | None:
-    ending = Path(plain_name(path)).suffix
+    ending = Path(uncompressed_name(path)).suffix
     kind = next((kind for kind in (JSONL, CSV, PARQUET) if ending in kind), None)
-    return None if kind is PARQUET and path.suffix in PACKED else kind
+    return None if kind is PARQUET and path.suffix in COMPRESSED_ENDINGS else kind
 
 
 def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
@@ -133,7 +137,7 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
 
 
 class _Mappings:
-    """The mappings that were given, each for all files or for those whose names match."""
+    """The mappings of --map, each for all files or for the files whose names match its glob."""
 
     def __init__(self, given: Sequence[str]) -> None:
         self._by_pattern: dict[str, Mapping] = {}
@@ -146,7 +150,7 @@ class _Mappings:
         self._used: set[str] = set()
 
     def of(self, path: Path) -> Mapping | None:
-        """The mapping for a file; what matches its name goes before what is for all."""
+        """The mapping of a file: the first whose glob matches its name, else the one for all files."""
         fits = [one for one in self._by_pattern if one != "*" and (fnmatch(path.name, one) or fnmatch(str(path), one))]
         for pattern in (*fits, "*"):
             if pattern in self._by_pattern:
@@ -155,20 +159,20 @@ class _Mappings:
         return None
 
     def check_all_used(self) -> None:
-        """Raises LogError if one is for nothing, as when its glob is misspelt."""
+        """Raises LogError if no file is read with a mapping, for example because its glob is misspelt."""
         for pattern in self._by_pattern:
             if pattern not in self._used:
                 raise LogError(
-                    f"--map: no file is for {pattern!r}" if pattern != "*" else "--map: no file is read with it"
+                    f"--map: no file matches {pattern!r}" if pattern != "*" else "--map: no file is read with it"
                 )
 
 
 def _check_names(logs: Sequence[Log]) -> None:
-    """Refuse files whose rows would have the same event ids. Raises LogError."""
-    called = [log for log in logs if isinstance(log, MappedLog) and log.mapping.needs_event_ids]
-    for name, count in Counter(log.path.name for log in called).items():
+    """Raises LogError if rows of two files would get the same event ids."""
+    without_ids = [log for log in logs if isinstance(log, MappedLog) and log.mapping.needs_event_ids]
+    for name, count in Counter(log.path.name for log in without_ids).items():
         if count > 1:
             raise LogError(
-                f"{count} files are called {name}, and their events are called after file and line: map event_id, "
-                "or give them other names"
+                f"{count} files have the name {name}, and the ids of their events are made from file name and line: "
+                "map event_id, or rename the files"
             )

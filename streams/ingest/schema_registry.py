@@ -1,6 +1,7 @@
-"""Schemas of a registry (Confluent's interface), and what reads records by them: Avro, Protobuf, JSON Schema.
+"""The schemas of a registry (Confluent's interface), and readers of records by them: Avro, Protobuf, JSON Schema.
 
-The libraries for it are the extra `registry`; who has JSON alone does without.
+The libraries for it are the extra `registry`. They are imported only if a registry is named, so JSON works without
+them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from models.events import Rejected
-from streams.ingest.rows import HEAD_BYTES, Read
+from streams.ingest.record_rows import HEAD_BYTES, Read
 from streams.settings import RegistrySettings, SettingsError
 
 if TYPE_CHECKING:
@@ -25,51 +26,51 @@ EXTRA: Final = "a schema registry needs more libraries: pip install 'tierstream[
 NOT_FOUND: Final = 404
 SCHEMA_NOT_FOUND: Final = 40403
 UNKNOWN_SECONDS: Final = 60.0
-"""How long a schema that the registry did not know is not asked for again."""
+"""How long to wait before asking again for a schema that the registry did not know."""
 ANSWER_SECONDS: Final = 10.0
 
 log = logging.getLogger(__name__)
 
 
-class RegistryAway(Exception):
-    """The registry does not answer as it should; the message says how. It may pass."""
+class RegistryUnavailable(Exception):
+    """The registry does not answer, or refuses; the message says how. It may answer later."""
 
 
 class Schemas(dict[int, Read | Rejected]):
-    """What reads the records of each schema, as far as they were asked for (`learn`)."""
+    """The readers of records by schema id, for the schemas that `learn` has fetched."""
 
     def __init__(self, settings: RegistrySettings) -> None:
         super().__init__()
         self._url = settings.url
         self._client = None if settings.url is None else _client(settings)
-        self._ask_again_at: dict[int, float] = {}
+        self._retry_at: dict[int, float] = {}
 
     def learn(self, schema_ids: Collection[int]) -> None:
-        """Get these schemas, if they are not here. Raises RegistryAway; then the same can be asked again."""
+        """Fetch the schemas that are not known yet. Raises RegistryUnavailable; then the call can be repeated."""
         now = time.monotonic()
         for schema_id in schema_ids:
-            if schema_id in self and now < self._ask_again_at.get(schema_id, now + 1):
+            if schema_id in self and now < self._retry_at.get(schema_id, now + 1):
                 continue
             self[schema_id] = found = self._reader(schema_id)
             if isinstance(found, Rejected):
-                self._ask_again_at[schema_id] = now + UNKNOWN_SECONDS
+                self._retry_at[schema_id] = now + UNKNOWN_SECONDS
                 log.warning("schema %d can't be used: %s", schema_id, found.detail)
             else:
-                self._ask_again_at.pop(schema_id, None)
+                self._retry_at.pop(schema_id, None)
 
     def _reader(self, schema_id: int) -> Read | Rejected:
         if self._client is None:
             return Rejected(
                 "unknown_schema", f"it needs schema {schema_id}, and no registry is named; give --registry URL"
             )
-        schema = self._asked(self._client.get_schema, schema_id)
+        schema = self._ask(self._client.get_schema, schema_id)
         if schema is None:
             return Rejected("unknown_schema", f"the registry does not know its schema {schema_id}")
         try:
             return self._reader_of(schema)
-        except RegistryAway:
+        except RegistryUnavailable:
             raise
-        except Exception as error:  # whatever a library has against a schema that anybody may have written
+        except Exception as error:  # a library may raise anything for a schema that anybody may have written
             return Rejected("unknown_schema", f"its schema {schema_id} is of no use: {error}"[:1_000])
 
     def _reader_of(self, schema: Schema) -> Read:
@@ -82,14 +83,17 @@ class Schemas(dict[int, Read | Rejected]):
         return avro_reader(schema.schema_str or "", self._references(schema))
 
     def _references(self, schema: Schema) -> list[tuple[str, str]]:
-        """Names and texts of the schemas that one refers to, and those that these do, first of all those without any."""
-        found: dict[str, str] = {}
+        """Names and texts of the schemas that a schema refers to, directly or not; a schema is after those that it
+        refers to.
+        """
+        client, found = self._client, dict[str, str]()
+        assert client is not None, "a schema was fetched with it"
 
         def collect(one: Schema) -> None:
             for reference in one.references or ():
                 if reference.name in found:
                     continue
-                version = self._asked(self._client.get_version, reference.subject, reference.version)  # type: ignore[union-attr]
+                version = self._ask(client.get_version, reference.subject, reference.version)
                 if version is None:
                     raise ValueError(
                         f"it refers to {reference.subject}, version {reference.version}, which is not there"
@@ -100,8 +104,8 @@ class Schemas(dict[int, Read | Rejected]):
         collect(schema)
         return list(found.items())
 
-    def _asked(self, get: Any, *what: Any) -> Any:
-        """The registry's answer; None if it does not have it. Raises RegistryAway."""
+    def _ask(self, get: Any, *what: Any) -> Any:
+        """The answer of the registry; None if it does not have what is asked for. Raises RegistryUnavailable."""
         import httpx2
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
@@ -110,14 +114,14 @@ class Schemas(dict[int, Read | Rejected]):
         except SchemaRegistryError as error:
             if error.http_status_code == NOT_FOUND and error.error_code // 100 == SCHEMA_NOT_FOUND // 100:
                 return None
-            # A 404 without such a code is of a server that is no registry, or not at this path.
-            raise RegistryAway(f"the registry at {self._url} refused: {error}") from None
+            # A 404 without such a code is from a server that is not a registry, or not one at this path.
+            raise RegistryUnavailable(f"the registry at {self._url} refused: {error}") from None
         except httpx2.HTTPError as error:
-            raise RegistryAway(f"the registry at {self._url} does not answer: {error}") from None
+            raise RegistryUnavailable(f"the registry at {self._url} does not answer: {error}") from None
 
 
 def _client(settings: RegistrySettings) -> Any:
-    """Raises SettingsError."""
+    """The client of the registry. Raises SettingsError."""
     try:
         import fastavro  # noqa: F401
         import google.protobuf  # noqa: F401
@@ -125,7 +129,7 @@ def _client(settings: RegistrySettings) -> Any:
         from confluent_kafka.schema_registry import SchemaRegistryClient
     except ImportError as error:
         raise SettingsError(f"{EXTRA} ({error})") from None
-    # The batch is tried again by who has it, who stays in the consumer group meanwhile.
+    # The client does not retry: the pipeline does, because it has to stay in the consumer group meanwhile.
     options: dict[str, Any] = {"url": settings.url, "max.retries": 0, "timeout": ANSWER_SECONDS}
     if settings.username is not None and settings.password is not None:
         options["basic.auth.user.info"] = f"{settings.username}:{settings.password.get_secret_value()}"
@@ -140,7 +144,7 @@ def _client(settings: RegistrySettings) -> Any:
 
 
 def avro_reader(text: str, references: list[tuple[str, str]]) -> Read:
-    """What reads the records of a schema, given what it refers to. Raises whatever its library does."""
+    """A function that reads records of an Avro schema, given the schemas it refers to. Raises what fastavro raises."""
     from fastavro import parse_schema, schemaless_reader
 
     named: dict[str, Any] = {}

@@ -1,4 +1,6 @@
-"""A policy in words and small tables, for people who don't read TOML: what earns a tier, what loses it, what makes a risk."""
+"""Describes a policy in sentences and small tables, for people who don't read TOML: tiers, downgrades, risk, value and
+alerts.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _UNITS: Final = (("w", units.WEEK_MS, "week"), ("d", units.DAY_MS, "day"), ("h",
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the policy: sentences, and a table under them if `columns` are given."""
+    """A section of the description: sentences, and a table below them if `columns` are given."""
 
     title: str
     sentences: tuple[str, ...]
@@ -30,8 +32,8 @@ class Section:
 
 
 def sections(policy: Policy) -> list[Section]:
-    """The whole policy."""
-    return [*_found(policy)]
+    """The sections of the whole policy."""
+    return [*_sections(policy)]
 
 
 def duration(duration_ms: int) -> str:
@@ -46,10 +48,10 @@ def duration(duration_ms: int) -> str:
     return units.format_duration(duration_ms)
 
 
-def _found(policy: Policy) -> Iterator[Section]:
+def _sections(policy: Policy) -> Iterator[Section]:
     yield Section("What counts", tuple(_what_counts(policy)))
     yield _tiers(policy)
-    yield Section("On the way down", tuple(_on_the_way_down(policy)))
+    yield Section("Downgrades", tuple(_downgrades(policy)))
     if policy.ladder.score_card is not None:
         yield _score(policy)
     if policy.segments:
@@ -71,14 +73,14 @@ def _what_counts(policy: Policy) -> Iterator[str]:
     at = "UTC" if not window.utc_offset_ms else f"UTC{_offset(window.utc_offset_ms)}"
     if window.kind == "trailing":
         yield (
-            f"Purchases of the last {duration(window.length_ms)}, less what was given back of them. Each drops out by itself "
+            f"Purchases of the last {duration(window.length_ms)}, less refunds. Each drops out by itself "
             f"when it is as old as that, to the {_grain(window.bucket_ms)}."
         )
     elif window.kind == "calendar-year":
-        yield f"Purchases since 1 January, less what was given back of them. Every year begins at nothing, at midnight {at}."
+        yield f"Purchases since 1 January, less refunds. Every year begins at nothing, at midnight {at}."
     else:
         yield (
-            "Purchases since the last anniversary of the customer's first purchase, less what was given back of them. "
+            "Purchases since the last anniversary of the customer's first purchase, less refunds. "
             f"Every customer's year begins at nothing, at midnight {at}."
         )
     for currency, (numerator, denominator) in policy.rates.items():
@@ -89,11 +91,11 @@ def _what_counts(policy: Policy) -> Iterator[str]:
     yield f"An event that comes more than {duration(window.lateness_ms)} late is refused."
     if any(tier.min_satisfaction is not None for tier in policy.ladder.tiers):
         assumed = policy.satisfaction_assumed
-        asked = "counts for nothing" if assumed is None else f"is taken for {assumed}"
-        yield f"An answer to a survey is valid for {duration(policy.satisfaction_valid_for_ms)}; who gave none {asked}."
+        assumption = "meets no requirement" if assumed is None else f"counts as {assumed}"
+        yield f"An answer to a survey is valid for {duration(policy.satisfaction_valid_for_ms)}; a missing answer {assumption}."
     if policy.relative is not None:
         yield (
-            "Lines by shares and quintiles follow the base: they are drawn anew every "
+            "Thresholds by shares and quintiles follow the base: they are computed again every "
             f"{_grain(policy.relative.every_ms)}, from all customers with an order in the window."
         )
 
@@ -112,34 +114,37 @@ def _tiers(policy: Policy) -> Section:
     used = [(name, of) for name, of in measures if any(of(tier) is not None for tier in tiers)]
     rows = [(tier.name, *(of(tier) or NOTHING for _, of in used)) for tier in reversed(tiers[1:])]
     everybody = (tiers[0].name, *(NOTHING for _ in used))
-    sentence = f"A tier is reached at once, when all that it asks for holds. Everybody else is {tiers[0].name}."
+    sentence = f"A tier is reached at once when all its requirements are met. All other customers are {tiers[0].name}."
     return Section("Tiers", (sentence,), ("tier", *(name for name, _ in used)), (*rows, everybody))
 
 
 def _spend(policy: Policy, tier: Tier, shares: dict[int, float]) -> str | None:
     if tier.rank in shares:
         share = f"the top {_percent(shares[tier.rank])}"
-        drawn = tier.min_spend_minor is not None and tier.min_spend_minor != THRESHOLD_UNKNOWN_MINOR
-        return f"{share} (now {_money(policy, tier.min_spend_minor or 0)})" if drawn else share
+        is_known = tier.min_spend_minor is not None and tier.min_spend_minor != THRESHOLD_UNKNOWN_MINOR
+        return f"{share} (now {_money(policy, tier.min_spend_minor or 0)})" if is_known else share
     return None if tier.min_spend_minor is None else _money(policy, tier.min_spend_minor)
 
 
-def _on_the_way_down(policy: Policy) -> Iterator[str]:
+def _downgrades(policy: Policy) -> Iterator[str]:
     if policy.grace_ms is None:
         yield (
-            "Who no longer has what the tier asks for keeps it until the end of the window's year: so a tier earned in one "
-            "year lasts to the end of the next."
+            "A customer who no longer meets the requirements of a tier keeps it until the end of the window's year: so a tier "
+            "earned in one year lasts to the end of the next."
         )
     elif policy.grace_ms:
-        yield f"Who no longer has what the tier asks for keeps it for {duration(policy.grace_ms)}, and for good if they have it again by then."
+        yield (
+            f"A customer who no longer meets the requirements of a tier keeps it for {duration(policy.grace_ms)}, and beyond "
+            "that if they meet them again by then."
+        )
     else:
-        yield "Who no longer has what the tier asks for loses it at once."
+        yield "A customer who no longer meets the requirements of a tier loses it at once."
     if policy.min_hold_ms:
         yield f"A tier is held for at least {duration(policy.min_hold_ms)}."
     if policy.one_step:
-        yield "A tier is lost one step at a time; the next step down takes the same time again."
+        yield "A downgrade is one step at a time; the next step down takes the same time again."
     else:
-        yield "A tier is lost straight to the one that the customer still qualifies for."
+        yield "A downgrade is directly to the tier that the customer still qualifies for."
 
 
 def _score(policy: Policy) -> Section:
@@ -155,7 +160,7 @@ def _score(policy: Policy) -> Section:
         better = "last purchase within" if name == "recency" else "orders from" if name == "frequency" else "spend from"
         points = ", ".join(written(one) for one in term.breakpoints)
         rows.append((name, _points(term.weight_milli), f"{better} {points}" if points else "by quintiles of the base"))
-    sentence = "Each term gives one point, and one more for each line reached; the score is their weighted sum."
+    sentence = "Each term gives one point, and one more for each threshold reached; the score is their weighted sum."
     return Section("Score", (sentence,), ("term", "weight", "a point for each of"), tuple(rows))
 
 
@@ -164,7 +169,7 @@ def _segments(policy: Policy) -> Section:
         (one.name, *(_range(low, high) for low, high in (one.recency, one.frequency, one.monetary)))
         for one in policy.segments
     )
-    sentence = "Names for customers by their points, shown in profiles; the first that matches."
+    sentence = "A segment names customers by their points, and is shown in profiles; the first that matches is used."
     return Section("Segments", (sentence,), ("segment", "recency", "frequency", "monetary"), rows)
 
 
@@ -222,8 +227,8 @@ def _value(policy: Policy) -> Iterator[str]:
     value = policy.value
     margin = "all of it margin" if value.margin == 1 else f"{_percent(value.margin)} of it margin"
     discount = f", discounted by {_percent(value.annual_discount)} a year" if value.annual_discount else ""
-    spend = "the customer's own mean" if value.spend is None else "what Gamma-Gamma expects of them"
-    yield f"What is to be expected of a customer within {duration(value.horizon_ms)}: purchases at {spend}, {margin}{discount}."
+    spend = "the customer's own mean" if value.spend is None else "the mean that Gamma-Gamma expects"
+    yield f"The value of a customer is what is expected within {duration(value.horizon_ms)}: purchases at {spend}, {margin}{discount}."
     for what, names, costs in (
         ("Serving costs", policy.ladder.tier_names, value.cost_to_serve_minor),
         ("A complaint costs", SEVERITIES, value.complaint_cost_minor),
@@ -237,12 +242,12 @@ def _value(policy: Policy) -> Iterator[str]:
 def _alerts(policy: Policy) -> Iterator[str]:
     rules = policy.alerts
     assert rules is not None
-    yield f"One open alert a customer at the most, from the risk level {policy.risk.levels[rules.rank - 1].name} on."
-    yield f"After one was closed none for {duration(rules.cool_down_ms)}, unless it is worse."
+    yield f"One open alert per customer at the most, from the risk level {policy.risk.levels[rules.rank - 1].name} on."
+    yield f"After an alert was closed there is none for {duration(rules.cool_down_ms)}, unless the risk is worse."
     if rules.hold_silence:
         yield "An alert about silence waits while a complaint is open."
     if rules.budget:
-        yield f"An agent takes {rules.budget} a day; what is beyond waits for tomorrow."
+        yield f"An agent handles {rules.budget} per day; further alerts wait for the next day."
     yield (
         f"{rules.incident_customers} alerts about one category of complaint, each within "
         f"{duration(rules.incident_within_ms)} of the one before, are one incident."
@@ -254,7 +259,9 @@ def _actions(policy: Policy) -> Section:
     rows = tuple(
         (one.tier or ANY, one.cause or ANY, one.level or ANY, one.do, duration(one.within_ms)) for one in policy.actions
     )
-    return Section("Actions", ("The first row that matches.",), ("tier", "cause", "level", "do", "within"), rows)
+    return Section(
+        "Actions", ("The first row that matches is used.",), ("tier", "cause", "level", "do", "within"), rows
+    )
 
 
 def _life_cycle(policy: Policy) -> Section:
@@ -262,7 +269,7 @@ def _life_cycle(policy: Policy) -> Section:
     assert life is not None
     gaps = ", ".join(f"{name} up to {duration(most_ms)}" for name, most_ms in life.gaps)
     rows = (
-        ("prospect", "said to be one, and has not bought yet"),
+        ("prospect", "reported as one, and has not bought yet"),
         ("new", "bought on one day"),
         ("active", "bought on more than one day"),
         ("loyal", f"bought on {life.loyal_days} days or more, over {duration(life.loyal_after_ms)} or longer"),
@@ -313,7 +320,7 @@ def _grain(bucket_ms: int) -> str:
 
 
 def as_wire(policy: Policy, found: Sequence[Section]) -> dict[str, Any]:
-    """The sections for machines: each table as rows by column."""
+    """The sections for programs: each table as rows by column."""
     return {
         "policy": policy.ref,
         "title": policy.title,

@@ -1,4 +1,4 @@
-"""How the values of exports are written: numbers and times, as a mapping says."""
+"""Reads the numbers and times of exports, in the formats that a mapping names."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from models import units
 from models.events import Rejected
 from streams.sources.mapping_file import MappingFile
 
-MOST_TIMES_KEPT: Final = 65_536
+TIMES_CACHED: Final = 65_536
 EXACT: Final = Context(prec=units.MAX_AMOUNT_CHARACTERS, traps=[Inexact, InvalidOperation, Overflow])
-"""What does not fit is an error, never rounded."""
+"""A result that does not fit is an error; nothing is rounded."""
 NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,2})?", re.ASCII)
-# Three digits at the end; before them three, or two as in India.
+# The last group has three digits; the groups before it have three, or two as in India.
 _GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d+)?", re.ASCII)
 
 
 class Unmappable(ValueError):
-    """A row that gives no event; `code` is the reason code of models.events."""
+    """A row from which no event can be made; `code` is a reason code of models.events."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
 
     def as_rejected(self) -> Rejected:
-        """The same as a value."""
+        """The exception as a value."""
         return Rejected(self.code, str(self))
 
 
-class Numbers:
-    """How numbers are written."""
+class NumberFormat:
+    """The format of the numbers in an export."""
 
     def __init__(self, file: MappingFile) -> None:
         self._thousands = file.thousands
         self._ignored = str.maketrans("", "", file.ignore)
-        # A mark that the mapping does not name may be either: it makes a number unreadable.
+        # A mark that the mapping does not name is ambiguous, so it makes a number unreadable.
         marks = {",": "?", ".": "?"} | ({file.thousands: ","} if file.thousands else {}) | {file.decimal: "."}
         self._marks = {ord(mark): meaning for mark, meaning in marks.items()}
-        self.are_plain = file.decimal == "." and not file.thousands and not file.ignore
-        """Whether they are as the contract has them, which says itself what is wrong with one."""
+        self.is_plain = file.decimal == "." and not file.thousands and not file.ignore
+        """Whether the format is that of event bodies; then the decoder reports what is wrong with a number."""
 
     def read(self, value: Any) -> Decimal:
-        """A number, exactly; a float at its shortest decimal form. Raises Unmappable."""
+        """The exact number of a value; of a float its shortest decimal form. Raises Unmappable."""
         if isinstance(value, Decimal) and value.is_finite():
             return value
         if isinstance(value, int | float) and not isinstance(value, bool):
             return self._exactly(repr(value), value)
-        if self.are_plain and isinstance(value, str) and NUMBER.fullmatch(value):
+        if self.is_plain and isinstance(value, str) and NUMBER.fullmatch(value):
             return self._exactly(value, value)
         text = as_text(value).translate(self._ignored).strip()
         if text[:1] == "(" and text[-1:] == ")":
-            text = f"-{text[1:-1]}"  # as bookkeepers write it
+            text = f"-{text[1:-1]}"  # as bookkeepers write a negative amount
         plain = text.translate(self._marks)
         if self._thousands and _GROUPED.fullmatch(plain):
             plain = plain.replace(",", "")
@@ -65,12 +65,12 @@ class Numbers:
     @staticmethod
     def _exactly(plain: str, value: Any) -> Decimal:
         if len(plain) > units.MAX_AMOUNT_CHARACTERS or not NUMBER.fullmatch(plain):
-            raise Unmappable("bad_amount", f"{shown(value)} is not a number as the mapping says they are written")
+            raise Unmappable("bad_amount", f"{quoted(value)} is not a number as the mapping says they are written")
         return EXACT.create_decimal(plain)
 
 
 def time_reader(file: MappingFile) -> Callable[[Any], str]:
-    """What makes RFC 3339 of a time as the file has it; it raises Unmappable."""
+    """A function that converts a time in one of the file's formats to RFC 3339. It raises Unmappable."""
     formats = [file.time_format] if isinstance(file.time_format, str) else file.time_format
     zone: tzinfo = (
         ZoneInfo(file.zone)
@@ -78,36 +78,36 @@ def time_reader(file: MappingFile) -> Callable[[Any], str]:
         else timezone(timedelta(milliseconds=units.parse_utc_offset(file.utc_offset)))
     )
 
-    def written(at_ms: int, value: Any) -> str:
+    def as_rfc3339(at_ms: int, value: Any) -> str:
         if not 0 <= at_ms < units.LATEST_MS:
-            raise Unmappable("bad_time", f"{shown(value)} is not within 1970 and 2100")
+            raise Unmappable("bad_time", f"{quoted(value)} is not within 1970 and 2100")
         return units.format_time(at_ms)
 
-    def instant(at: datetime) -> int:
-        # Of an hour that comes twice, where clocks are set back, the first is meant.
+    def to_ms(at: datetime) -> int:
+        # Of an hour that occurs twice, when clocks are set back, the first is used.
         return units.ms_from_datetime(at if at.tzinfo else at.replace(tzinfo=zone))
 
-    @lru_cache(MOST_TIMES_KEPT)
-    def fromas_text(text: str) -> str:
+    @lru_cache(TIMES_CACHED)
+    def read_text(text: str) -> str:
         for one in formats:
             try:
                 if one == "rfc3339":
-                    return written(instant(datetime.fromisoformat(text)), text)
+                    return as_rfc3339(to_ms(datetime.fromisoformat(text)), text)
                 if one in ("epoch-s", "epoch-ms"):
-                    return written(_epoch_ms(text, one), text)
-                return written(instant(datetime.strptime(text, one)), text)  # noqa: DTZ007
+                    return as_rfc3339(_epoch_ms(text, one), text)
+                return as_rfc3339(to_ms(datetime.strptime(text, one)), text)  # noqa: DTZ007
             except Unmappable:
                 raise
             except (ValueError, OverflowError, InvalidOperation):
                 continue
-        raise Unmappable("bad_time", f"{shown(text)} is not a time written as {' or '.join(formats)}")
+        raise Unmappable("bad_time", f"{quoted(text)} is not a time written as {' or '.join(formats)}")
 
     def read(value: Any) -> str:
         if isinstance(value, datetime):
-            return written(instant(value), value)
+            return as_rfc3339(to_ms(value), value)
         if isinstance(value, date):
-            return written(instant(datetime.combine(value, time.min)), value)
-        return fromas_text(as_text(value).strip())
+            return as_rfc3339(to_ms(datetime.combine(value, time.min)), value)
+        return read_text(as_text(value).strip())
 
     return read
 
@@ -122,14 +122,14 @@ def _epoch_ms(text: str, unit: str) -> int:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a cell has nothing in it."""
+    """Whether a cell is empty: None, an empty text, or not a number (pandas' missing value)."""
     if isinstance(value, str):
         return not value
     return value is None or (isinstance(value, float) and value != value)  # noqa: PLR0124
 
 
 def as_text(value: Any) -> str:
-    """A value as CSV would have it."""
+    """A value as a CSV file would contain it."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -143,7 +143,7 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def shown(value: Any) -> str:
-    """A value as a sentence quotes it."""
+def quoted(value: Any) -> str:
+    """A value as messages quote it, at most 60 characters of it."""
     text = repr(as_text(value))
     return text if len(text) <= 60 else f"{text[:60]}…"

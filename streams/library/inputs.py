@@ -1,4 +1,4 @@
-"""What users give, in whichever form they have it: events as logs, a policy, an instant."""
+"""Converts what users pass, in any of its forms: events to logs, policies, and instants."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from models.events import Rejected
 from models.policy import Policy, parse
 from streams.engine.merge import Record
 from streams.sources.logs import Decodes, Log, LogError, file_partition
-from streams.sources.opening import find_logs
+from streams.sources.named_logs import find_logs
 
 Events = Any
-"""Dicts or JSON (`bytes`, `str`), one an event; a path, or several; a table of pandas, Polars or Arrow; or a mapping from topics to these."""
+"""Dicts or JSON (`bytes`, `str`), one for each event; a path, or several; a table of pandas, Polars or Arrow; or a
+mapping from topics to dicts, JSON or tables."""
 Wire = Mapping[str, Any] | bytes | str
 
 ROWS_A_CHUNK: Final = 10_000
 WHOLE_FLOATS_BELOW: Final = 2.0**53
-WRITING: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_SERIALIZE_NUMPY
+JSON_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_SERIALIZE_NUMPY
 _FIELDS: Final = {
     topic: {field.encode_name for field in msgspec.structs.fields(body)} for topic, body in TOPIC_BODIES.items()
 }
 _HOW_OFTEN: Final = Counter(chain.from_iterable(_FIELDS.values()))
 OWN_FIELDS: Final = {topic: {name for name in names if _HOW_OFTEN[name] == 1} for topic, names in _FIELDS.items()}
-"""The fields that only one topic's events have."""
+"""For each topic, the fields that no other topic has."""
 
 
 class _Topic(msgspec.Struct):
@@ -43,7 +44,7 @@ class _Topic(msgspec.Struct):
 
 
 def topic_of(event: Mapping[str, Any]) -> str | None:
-    """The topic that an event names, or else the only one with such fields; None if that is not one.
+    """The topic that an event names, else the only topic whose own fields it has; None if there is not exactly one.
 
     >>> topic_of({"customer_id": "ada", "amount": "12.00"}), topic_of({"customer_id": "ada"})
     ('purchases', None)
@@ -55,8 +56,8 @@ def topic_of(event: Mapping[str, Any]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-class GivenLog:
-    """Events that are at hand, one stream in the order given: they are read as the lines of a file would be."""
+class InMemoryLog:
+    """Events in memory, as one stream in the given order. They are read like the lines of a file."""
 
     bytes = None
 
@@ -66,8 +67,8 @@ class GivenLog:
         self.files = {file_partition(number): topic or "events"}
 
     def identity(self) -> list[dict[str, Any]]:
-        """They are given once."""
-        raise LogError("events at hand are given once; what goes on later is for files")
+        """Events in memory have no identity that a later run could check. Raises LogError."""
+        raise LogError("events in memory have no identity: use files, or leave out what needs one")
 
     def streams(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> list[Iterator[Record]]:
         """The events, decoded; an event's number, from 1, is its offset."""
@@ -76,7 +77,7 @@ class GivenLog:
     def _records(self, decoder: Decodes) -> Iterator[Record]:
         (partition,) = self.files
         for number, event in enumerate(self._events, 1):
-            value = written(event)
+            value = encode_event(event)
             topic = self._topic or _topic_of(event, value)
             if topic in TOPIC_BODIES:
                 decoded = decoder.decode(topic, value)
@@ -89,25 +90,25 @@ class GivenLog:
             yield Record(topic or "", partition, number, None, value, None, decoded)
 
 
-def written(event: Wire) -> bytes:
+def encode_event(event: Wire) -> bytes:
     """An event as JSON. Raises LogError."""
     if isinstance(event, bytes | str):
         return (event if isinstance(event, bytes) else event.encode()).rstrip(b"\r\n")
     try:
-        return orjson.dumps(dict(event), _plain, WRITING)
+        return orjson.dumps(dict(event), _plain, JSON_OPTIONS)
     except (TypeError, ValueError) as error:
         raise LogError(f"an event is not a dict of plain values, or JSON: {error}") from None
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it. Times without an offset are UTC; a date is its midnight."""
+    """A value in the form of JSON. Times without an offset are UTC; a date is its midnight."""
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat(timespec="milliseconds")
     if isinstance(value, date):
         return datetime.combine(value, time(), UTC).isoformat()
     if isinstance(value, Decimal):
         return str(value)
-    raise TypeError(f"{value!r} is of no kind that JSON has")
+    raise TypeError(f"{value!r} has a type that JSON does not have")
 
 
 def _topic_of(event: Wire, value: bytes) -> str | None:
@@ -122,16 +123,16 @@ def _topic_of(event: Wire, value: bytes) -> str | None:
 
 # ---------------------------------------------------------------- events
 def logs_of(events: Events, maps: Sequence[str] = ()) -> list[Log]:
-    """The logs in what was given for events. Raises LogError or SettingsError."""
+    """The logs of `events`. Raises LogError or SettingsError."""
     if isinstance(events, Mapping):
         unknown = [topic for topic in events if topic not in TOPIC_BODIES]
         if unknown:
             raise LogError(f"there is no topic {unknown[0]!r}; the topics are {', '.join(TOPIC_BODIES)}")
-        return [_at_hand(source, topic, number) for number, (topic, source) in enumerate(events.items())]
+        return [_in_memory(source, topic, number) for number, (topic, source) in enumerate(events.items())]
     if _is_path(events):
-        return _found([str(events)], maps)
+        return _files([str(events)], maps)
     if isinstance(events, bytes | str) or _is_table(events):
-        return [_at_hand(events)]
+        return [_in_memory(events)]
     try:
         several = iter(events)
     except TypeError:
@@ -141,28 +142,30 @@ def logs_of(events: Events, maps: Sequence[str] = ()) -> list[Log]:
         paths = [first, *several]
         strange = next((one for one in paths if not _is_path(one)), None)
         if strange is not None:
-            raise LogError(f"{strange!r} stands among paths; {_expected()}")
-        return _found([str(one) for one in paths], maps)
-    return [GivenLog(() if first is None else chain([first], several))]
+            raise LogError(f"{strange!r} is not a path, but other elements are; {_expected()}")
+        return _files([str(one) for one in paths], maps)
+    return [InMemoryLog(() if first is None else chain([first], several))]
 
 
-def _at_hand(source: Any, topic: str | None = None, number: int = 0) -> GivenLog:
+def _in_memory(source: Any, topic: str | None = None, number: int = 0) -> InMemoryLog:
     if _is_table(source):
-        return GivenLog(_rows(source, topic), topic, number)
+        return InMemoryLog(_rows(source, topic), topic, number)
     if _is_path(source):
-        raise LogError(f"{source}: a path names its topic itself, by its name or line by line; give a list of paths")
+        raise LogError(
+            f"{source}: the topic of a path is in its name or in its lines, so it can't be given; give a list of paths"
+        )
     if isinstance(source, bytes | str):
         text = source if isinstance(source, bytes) else source.encode()
         source = [line for line in text.split(b"\n") if line.strip()]
-    return GivenLog(source, topic, number)
+    return InMemoryLog(source, topic, number)
 
 
 def _is_path(source: object) -> bool:
-    """A text is one unless it is JSON."""
+    """Whether this is a path: a text is one, unless it is JSON."""
     return isinstance(source, Path) or (isinstance(source, str) and not source.lstrip().startswith("{"))
 
 
-def _found(names: list[str], maps: Sequence[str]) -> list[Log]:
+def _files(names: list[str], maps: Sequence[str]) -> list[Log]:
     return find_logs(names, maps)
 
 
@@ -180,7 +183,7 @@ def _is_table(source: object) -> bool:
 
 
 def _rows(table: Any, topic: str | None) -> Iterator[dict[str, Any]]:
-    """The rows of a table as events: what is missing is left out, and without an event_id the row's number is it."""
+    """The rows of a table as events, without missing values; an event without an id gets the number of its row."""
     for number, row in enumerate(_plain_rows(table), 1):
         event = {name: _whole(value) for name, value in row.items() if value is not None}
         event.setdefault("event_id", f"{topic or topic_of(event) or 'row'}:{number}")
@@ -188,7 +191,7 @@ def _rows(table: Any, topic: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _whole(value: Any) -> Any:
-    """A column of integers in which some are missing has floats: 85.0 for 85."""
+    """A whole number as an integer: a column of integers with missing values has floats, 85.0 for 85."""
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < WHOLE_FLOATS_BELOW
     return int(value) if is_whole else value
 
@@ -211,7 +214,7 @@ def _plain_rows(table: Any) -> Iterator[dict[str, Any]]:
 
 # ---------------------------------------------------------------- policies and instants
 def policy_of(given: Policy | Mapping[str, Any] | str | Path) -> Policy:
-    """A policy, a shipped one by its id, that in a file, in a TOML text, or in the tables of one. Raises PolicyError."""
+    """The policy that a Policy, the id of a shipped one, a path, a TOML text or its tables give. Raises PolicyError."""
     if isinstance(given, Policy):
         return given
     if isinstance(given, Mapping):
@@ -235,7 +238,10 @@ def _toml(value: Any) -> str:
 
 
 def instant_of(given: str | int | date | None) -> int | None:
-    """Milliseconds since the epoch of an instant; a date is its midnight, a datetime without an offset is UTC. Raises ValueError."""
+    """An instant in milliseconds since the epoch; a date is its midnight, a datetime without an offset is UTC.
+
+    Raises ValueError.
+    """
     if given is None or isinstance(given, int):
         return given
     return units.parse_time(given if isinstance(given, str) else _plain(given))
