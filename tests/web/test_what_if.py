@@ -80,7 +80,7 @@ def test_a_purchase_refund_complaint_or_answer_is_folded_on_the_table(browse: Br
 def test_a_wrong_amount_is_reported_in_both_languages_without_a_read(
     browse: Browse, monkeypatch: pytest.MonkeyPatch, amount: str
 ) -> None:
-    monkeypatch.setattr(table_reader, "kept_in_table", None)
+    monkeypatch.setattr(table_reader, "find_in_table", None)
 
     async def ask(client: Any) -> None:
         asked = f"what=purchase&amount={amount}"
@@ -121,8 +121,8 @@ def test_the_table_is_read_once_for_each_state_that_the_view_shows(
         reads.append(customer_id)
         return find_in_table(settings, customer_id, seconds)
 
-    kept_in_table = table_reader.kept_in_table
-    monkeypatch.setattr(table_reader, "kept_in_table", counted)
+    find_in_table = table_reader.find_in_table
+    monkeypatch.setattr(table_reader, "find_in_table", counted)
 
     async def ask(client: Any) -> None:
         for amount in (5, 6, 7):
