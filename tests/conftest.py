@@ -40,7 +40,7 @@ class DurationRecorder:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Record durations, once: a process that pytest-xdist started leaves that to the one that started it."""
-    if config.cache is not None and not hasattr(config, "workerinput"):
+    if getattr(config, "cache", None) is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(DurationRecorder(config.cache))
 
 
