@@ -320,7 +320,7 @@ class Known:
         return of_card + sum(self.complaints_score(t)) + self.satisfaction_score(t)
 
     def main_cause(self, t: int) -> str:
-        """What came on top of the base; sizes that the last bits tell apart are the same."""
+        """The largest term on top of the base; terms that differ only in the last bits count as equal."""
         assert self.first is not None
         x, t_x, age = self.x_and_t_x(t)
         card, satisfaction = self.rules.card, self.satisfaction_score(t)

@@ -11,7 +11,7 @@ from tests.builders import policy_text, shipped_text
 
 ANNUAL, RHYTHM, PYRAMID, QUINTILES = "annual-spend", "subscription-like", "pyramid", "rfm-quintiles"
 
-# (shipped policy, what stands there, what is written instead, the setting named, what is said, how to mend it)
+# (shipped policy, text in it, its replacement, the setting named, the problem, how to fix it)
 SLIPS = [
     (RHYTHM, "[window]", "[window", "", "not TOML", "Mend the syntax"),
     (RHYTHM, 'id = "subscription-like"', 'id = "Sub Like"', "id", "is not an id", "Use lower-case letters"),
@@ -89,13 +89,13 @@ SLIPS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "there", "instead", "where", "what", "mend"), SLIPS)
+@pytest.mark.parametrize(("name", "there", "instead", "where", "what", "fix"), SLIPS)
 def test_a_slip_is_reported_with_its_line_and_a_way_to_fix_it(
-    name: str, there: str, instead: str, where: str, what: str, mend: str
+    name: str, there: str, instead: str, where: str, what: str, fix: str
 ) -> None:
     problem = first_problem(shipped_text(name), there, instead, where)
     assert what in problem.what
-    assert mend in problem.fix
+    assert fix in problem.fix
     assert f"line {problem.line}: {where}" in str(problem)
 
 

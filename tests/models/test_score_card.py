@@ -107,12 +107,12 @@ def test_calibration_matches_the_mean_outcome_and_keeps_order_and_defaults() -> 
     design = customers(20_000, 11)
     churned = outcomes(design, TRUE, 12)
     wrong = replace(TRUE, card=TRUE.card * 2 + np.eye(6)[0], kept_defaults=("complaints", "satisfaction"))
-    mended = wrong.calibrated(design, churned)
-    predicted = expit(design.log_odds(mended))
+    recalibrated = wrong.calibrated(design, churned)
+    predicted = expit(design.log_odds(recalibrated))
     assert predicted.mean() == pytest.approx(churned.mean(), abs=0.005)
-    assert mended.card == pytest.approx(TRUE.card, abs=0.12)
-    assert (mended.severity == wrong.severity).all()
-    assert mended.per_ten_points == wrong.per_ten_points
+    assert recalibrated.card == pytest.approx(TRUE.card, abs=0.12)
+    assert (recalibrated.severity == wrong.severity).all()
+    assert recalibrated.per_ten_points == wrong.per_ten_points
 
 
 def test_a_logistic_fit_never_slopes_down() -> None:
