@@ -1,7 +1,8 @@
-"""For programs of others: following the output topics (`tier_changes` and the like), looking customers up (`Lookups`).
+"""For other programs: following the output topics (`tier_changes` and the like), looking customers up (`Lookups`).
 
-Also built as a small distribution of its own, `tierstream-client`, whose package is `tierstream_client` (scripts/build-client): so
-modules here import each other relatively, and of the core only the contracts.
+Public is what `__all__` names. The room is also built as a small distribution of its own, `tierstream-client`, whose package
+is `tierstream_client` (scripts/build-client): so its modules import each other relatively, and of the core only the
+contracts.
 """
 
 from models.contracts import (

@@ -1,4 +1,4 @@
-"""For notebooks and scripts: fold events under a policy, here and now, and have what comes of it as objects or tables.
+"""For notebooks and scripts: fold events under a policy, here and now, and get the results as objects or tables.
 
     from streams.library import compare, replay
 
@@ -6,8 +6,9 @@
     result.tier_changes[0].after.tier
     result.to_pandas("profiles")
 
-The same fold as everywhere: the bytes are those of `tierstream replay`. Nothing here needs a broker, or imports a client of one;
-tables need the packages of the extra `notebook`, and only when one is asked for. docs/tutorial.ipynb shows it at work.
+It is the same fold as everywhere: the bytes are those of `tierstream replay`. Public is what `__all__` names. Nothing here
+needs a broker, or imports a client of one; tables need the packages of the extra `notebook`, and only when one is asked
+for. docs/tutorial.ipynb is an example.
 """
 
 from importlib import import_module
