@@ -41,7 +41,7 @@ def main() -> int:
     only = set(args.faults.split(",")) if args.faults else None
     if only and only - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(only - set(FAULTS)))}")
-    # Told to end, it takes its workers, brokers and Redis with it, as with Ctrl-C.
+    # On SIGTERM its workers, brokers and Redis end with it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="tierstream-chaos-"))

@@ -42,14 +42,14 @@ class Slot:
         self._starts = 0
         self._clock = crew.folder / f"clock-{number}.ms"
         self._armed: str | None = None
-        """Where the worker has been told to kill itself; None once somebody else has killed it."""
+        """The point at which the worker is to kill itself; None once it was killed otherwise."""
         self.worker: Worker | None = None
         self.restart_at = 0.0
         self.is_frozen = False
         self.look_at = self.well_at = 0.0
         """When to look next whether it is alive, and when it last was."""
         self.is_held = False
-        """Whether the supervisor leaves it alone, because a fault has it in hand."""
+        """Whether the supervisor leaves it alone, because a fault is using it."""
         self.shift_clock(0)
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Slot:
 
     @property
     def runs(self) -> bool:
-        """Whether there is a process, be it frozen."""
+        """Whether there is a process, even if frozen."""
         return self.worker is not None and self.worker.process.poll() is None
 
     def start(self, kill: str | None = None, **settings: Any) -> Worker:
@@ -119,7 +119,7 @@ class Slot:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the supervisor's hands off."""
+        """Have the supervisor leave it alone."""
         self.is_held = True
         try:
             yield
@@ -134,7 +134,7 @@ class Slot:
         fresh.replace(self._clock)
 
     def note_exit(self, expected: set[int] = EXPECTED_STATUSES) -> None:
-        """Take down how the worker ended, if it did and nobody has yet."""
+        """Record how the worker ended, if it did and that is not recorded yet."""
         if self.worker is None or self.runs:
             return
         status = self.worker.process.returncode
@@ -177,7 +177,7 @@ class Slot:
 
 
 class Crew:
-    """All workers, and what became of them."""
+    """All workers, and how each of them ended."""
 
     def __init__(self, settings: Settings, folder: Path, size: int, say: Callable[[str], None]) -> None:
         self.settings = settings
@@ -190,7 +190,7 @@ class Crew:
         self.slots = [Slot(self, number) for number in range(size)]
 
     def tick(self) -> None:
-        """Note who exited; start whom nobody holds."""
+        """Record workers that have exited, and start them again unless a fault is using them."""
         for slot in self.slots:
             slot.note_exit()
             slot.look()
@@ -198,7 +198,7 @@ class Crew:
                 slot.start()
 
     def pick(self, chance: random.Random) -> Slot:
-        """One of those that run, if any does."""
+        """One of the running workers, if there is one."""
         return chance.choice([slot for slot in self.slots if slot.runs] or self.slots)
 
     def join(self) -> Slot | None:
@@ -209,7 +209,7 @@ class Crew:
         return self.slots[-1]
 
     def unexpected(self, slot: Slot, what: str) -> None:
-        """Remember what should not have happened."""
+        """Record something that should not have happened."""
         log = slot.worker.log.name if slot.worker else ""
         tracebacks = slot.tracebacks()
         self.unexpected_exits.append(

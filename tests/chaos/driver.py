@@ -83,7 +83,7 @@ class Writer:
         self._producer.poll(0)
 
     def _begin_edition(self, number: int) -> None:
-        """Other parameters, in every partition; every other time twice, as after a crash of who sends them."""
+        """Other parameters, in every partition; every other time twice, as after a crash of their sender."""
         body = edition_body(number, time.time_ns() // 1_000_000, parameters=parameters_of(number))
         for partition in [*range(PARTITIONS)] * (1 + number % 2):
             topic = self._settings.topic("commands")
@@ -180,9 +180,9 @@ class Injector:
 
     def _begin(self, fault: Fault) -> None:
         self.counts[fault.name] += 1
-        tell: Say = lambda detail: self._say(f"{fault.name:22} {detail}")  # noqa: E731
+        report: Say = lambda detail: self._say(f"{fault.name:22} {detail}")  # noqa: E731
         # Chance of its own: how often a fault asks does not change which faults come after it.
-        steps = fault.do(self._stage, random.Random(self._chance.random()), tell)
+        steps = fault.do(self._stage, random.Random(self._chance.random()), report)
         self._active.append(Active(fault, steps, time.monotonic()))
 
     def _draw(self) -> None:

@@ -20,7 +20,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.worker import POINTS
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 WORKERS, KAFKA, REDIS = "workers", "kafka", "redis"
 RECOVERY_POINTS = ("fenced", "restore")
@@ -42,10 +42,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of fault; `do` takes the stage, chance, and a function that tells the detail."""
+    """A kind of fault; `do` takes the stage, chance, and a function that reports the detail."""
 
     name: str
-    do: Callable[[Stage, random.Random, Tell], Steps]
+    do: Callable[[Stage, random.Random, Report], Steps]
     touches: str
     """Two faults may overlap unless they touch the same."""
     is_alone: bool
@@ -58,7 +58,7 @@ FAULTS: dict[str, Fault] = {}
 def fault(touches: str, is_alone: bool = False) -> Callable[[Any], Any]:
     """Enter a function into FAULTS under its name."""
 
-    def enter(do: Callable[[Stage, random.Random, Tell], Steps]) -> Callable[[Stage, random.Random, Tell], Steps]:
+    def enter(do: Callable[[Stage, random.Random, Report], Steps]) -> Callable[[Stage, random.Random, Report], Steps]:
         FAULTS[do.__name__] = Fault(do.__name__, do, touches, is_alone)
         return do
 
@@ -67,58 +67,60 @@ def fault(touches: str, is_alone: bool = False) -> Callable[[Any], Any]:
 
 # ---------------------------------------------------------------- workers
 @fault(WORKERS)
-def kill(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def kill(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """A worker dies and comes back after a while."""
     slot, seconds = stage.crew.pick(chance), chance.uniform(0, 8)
-    tell(f"{slot}, back after {seconds:.1f} s")
+    report(f"{slot}, back after {seconds:.1f} s")
     with slot.held():
         slot.kill()
         yield seconds
 
 
 @fault(WORKERS)
-def kill_at(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def kill_at(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """A worker dies at a chosen point of its work."""
     point = chance.choice(sorted(set(POINTS) - set(RECOVERY_POINTS)))
-    yield from _die_at(stage.crew.pick(chance), f"{point}:{chance.randint(1, 20)}", tell)
+    yield from _die_at(stage.crew.pick(chance), f"{point}:{chance.randint(1, 20)}", report)
 
 
 @fault(WORKERS)
-def kill_during_recovery(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def kill_during_recovery(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """A worker dies, and the one that takes its place dies while it takes over."""
-    yield from _die_at(stage.crew.pick(chance), f"{chance.choice(RECOVERY_POINTS)}:{chance.randint(1, 4)}", tell)
+    yield from _die_at(stage.crew.pick(chance), f"{chance.choice(RECOVERY_POINTS)}:{chance.randint(1, 4)}", report)
 
 
-def _die_at(slot: Slot, order: str, tell: Tell) -> Steps:
-    tell(f"{slot} at {order}")
+def _die_at(slot: Slot, order: str, report: Report) -> Steps:
+    report(f"{slot} at {order}")
     slot.kill()
     armed = slot.start(kill=order)
     deadline = time.monotonic() + ARMED_SECONDS
     while armed.process.poll() is None and time.monotonic() < deadline:
         yield 0.2
-    tell(f"{slot} {'lives on' if armed.process.poll() is None else 'died'}")
+    report(f"{slot} {'lives on' if armed.process.poll() is None else 'died'}")
 
 
 @fault(WORKERS)
-def zombie(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def zombie(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """A worker hangs until the group has long gone on without it, then believes that nothing happened."""
-    yield from _freeze(stage, stage.settings.session_timeout / 1000 + chance.uniform(1, 8), chance, tell)
+    yield from _freeze(stage, stage.settings.session_timeout / 1000 + chance.uniform(1, 8), chance, report)
 
 
 @fault(WORKERS)
-def pause(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def pause(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """A worker hangs, but not for so long that the group would notice."""
-    yield from _freeze(stage, stage.settings.session_timeout / 1000 * chance.uniform(0.1, 0.7), chance, tell)
+    yield from _freeze(stage, stage.settings.session_timeout / 1000 * chance.uniform(0.1, 0.7), chance, report)
 
 
-def _freeze(stage: Stage, seconds: float, chance: random.Random, tell: Tell) -> Steps:
+def _freeze(stage: Stage, seconds: float, chance: random.Random, report: Report) -> Steps:
     slot = stage.crew.pick(chance)
-    yield from _for_a_while(slot.freeze, slot.thaw, seconds, tell, f"{slot} ")
+    yield from _for_a_while(slot.freeze, slot.thaw, seconds, report, f"{slot} ")
 
 
-def _for_a_while(do: Callable[[], None], undo: Callable[[], None], seconds: float, tell: Tell, what: str = "") -> Steps:
+def _for_a_while(
+    do: Callable[[], None], undo: Callable[[], None], seconds: float, report: Report, what: str = ""
+) -> Steps:
     """Do something, and undo it after some seconds, or earlier when given up."""
-    tell(f"{what}for {seconds:.1f} s")
+    report(f"{what}for {seconds:.1f} s")
     do()
     try:
         yield seconds
@@ -127,13 +129,13 @@ def _for_a_while(do: Callable[[], None], undo: Callable[[], None], seconds: floa
 
 
 @fault(WORKERS, is_alone=True)
-def join(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def join(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """One more worker comes, and goes again."""
     slot, seconds = stage.crew.join(), chance.uniform(6, 15)
     if slot is None:
-        tell("no room")
+        report("no room")
         return
-    tell(f"{slot} for {seconds:.1f} s")
+    report(f"{slot} for {seconds:.1f} s")
     slot.start()
     yield seconds
     # Given up before this, it stays.
@@ -143,20 +145,20 @@ def join(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 
 
 @fault(WORKERS, is_alone=True)
-def leave(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def leave(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """A worker is asked to stop, and comes back after a while."""
     slot, seconds = stage.crew.pick(chance), chance.uniform(0, 8)
-    tell(f"{slot}, back after {seconds:.1f} s")
+    report(f"{slot}, back after {seconds:.1f} s")
     with slot.held():
         yield from slot.stopping()
         yield seconds
 
 
 @fault(WORKERS, is_alone=True)
-def rolling_restart(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def rolling_restart(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """All workers are stopped and started, one after the other."""
     seconds = chance.uniform(0, 4)
-    tell(f"{seconds:.1f} s between them")
+    report(f"{seconds:.1f} s between them")
     for slot in list(stage.crew.slots):
         with slot.held():
             yield from slot.stopping()
@@ -166,10 +168,10 @@ def rolling_restart(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 
 
 @fault(WORKERS)
-def all_down(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def all_down(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """All workers die at once."""
     seconds = chance.uniform(0, 10)
-    tell(f"for {seconds:.1f} s")
+    report(f"for {seconds:.1f} s")
     with ExitStack() as stack:
         for slot in stage.crew.slots:
             stack.enter_context(slot.held())
@@ -178,46 +180,46 @@ def all_down(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 
 
 @fault(WORKERS)
-def clock_step(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def clock_step(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """A worker's clock is wrong for some seconds."""
     slot, seconds = stage.crew.pick(chance), chance.uniform(2, 10)
     shift_ms = chance.choice((-1, 1)) * chance.randint(1_000, 30_000)
     what = f"{slot} by {shift_ms / 1000:+.1f} s "
-    yield from _for_a_while(lambda: slot.shift_clock(shift_ms), lambda: slot.shift_clock(0), seconds, tell, what)
+    yield from _for_a_while(lambda: slot.shift_clock(shift_ms), lambda: slot.shift_clock(0), seconds, report, what)
 
 
 # ---------------------------------------------------------------- the broker, and the way to it
 @fault(KAFKA)
-def broker_restart(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def broker_restart(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """The broker is stopped in an orderly way, and started again."""
     seconds = chance.uniform(0, 10)
-    tell(f"down for {seconds:.1f} s")
+    report(f"down for {seconds:.1f} s")
     yield from stage.broker.going_down()
     yield seconds
     yield from stage.broker.coming_up()
 
 
 @fault(KAFKA)
-def broker_kill(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def broker_kill(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """The broker dies, and is started again."""
     seconds = chance.uniform(0, 5)
-    tell(f"down for {seconds:.1f} s")
+    report(f"down for {seconds:.1f} s")
     stage.broker.kill()
     yield seconds
     yield from stage.broker.coming_up()
 
 
 @fault(KAFKA)
-def broker_freeze(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def broker_freeze(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """The broker hangs."""
-    yield from _for_a_while(stage.broker.freeze, stage.broker.thaw, chance.uniform(1, 8), tell)
+    yield from _for_a_while(stage.broker.freeze, stage.broker.thaw, chance.uniform(1, 8), report)
 
 
 @fault(KAFKA)
-def changelog_refused(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def changelog_refused(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """The broker takes no more batches for the changelog: workers have to stop, and say why."""
     seconds = chance.uniform(2, 6)
-    tell(f"for {seconds:.1f} s")
+    report(f"for {seconds:.1f} s")
     name = changelog_topic(stage.settings)
     resource = ConfigResource(ConfigResourceType.TOPIC, name, {LIMIT: NO_BATCH_FITS_BYTES})
     admin = KafkaAdminClient(**kafka_python_options(stage.settings))
@@ -231,43 +233,43 @@ def changelog_refused(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
 
 
 @fault(KAFKA)
-def connections_cut(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def connections_cut(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """All connections to the broker break, and may be opened again at once."""
     times = chance.randint(1, 4)
-    tell(f"{times} times")
+    report(f"{times} times")
     for _ in range(times):
         stage.proxy.cut()
         yield chance.uniform(0.1, 2)
 
 
 @fault(KAFKA)
-def connections_refused(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def connections_refused(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """All connections to the broker break, and nobody gets a new one."""
-    yield from _for_a_while(stage.proxy.refuse, stage.proxy.resume, chance.uniform(1, 10), tell)
+    yield from _for_a_while(stage.proxy.refuse, stage.proxy.resume, chance.uniform(1, 10), report)
 
 
 @fault(KAFKA)
-def connections_stalled(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def connections_stalled(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """Nothing gets through to the broker or back, but connections stay open."""
-    yield from _for_a_while(stage.proxy.stall, stage.proxy.resume, chance.uniform(1, 10), tell)
+    yield from _for_a_while(stage.proxy.stall, stage.proxy.resume, chance.uniform(1, 10), report)
 
 
 # ---------------------------------------------------------------- Redis
 @fault(REDIS)
-def redis_stop(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def redis_stop(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """Redis dies with all it held, and comes back empty."""
-    yield from _for_a_while(stage.redis.stop, stage.redis.start, chance.uniform(0, 10), tell)
+    yield from _for_a_while(stage.redis.stop, stage.redis.start, chance.uniform(0, 10), report)
 
 
 @fault(REDIS)
-def redis_flush(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def redis_flush(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """Somebody empties Redis."""
-    tell("")
+    report("")
     stage.redis.flush()
     yield 0
 
 
 @fault(REDIS)
-def redis_freeze(stage: Stage, chance: random.Random, tell: Tell) -> Steps:
+def redis_freeze(stage: Stage, chance: random.Random, report: Report) -> Steps:
     """Redis hangs."""
-    yield from _for_a_while(stage.redis.freeze, stage.redis.thaw, chance.uniform(1, 8), tell)
+    yield from _for_a_while(stage.redis.freeze, stage.redis.thaw, chance.uniform(1, 8), report)

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of the broker, which can be told to misbehave as networks do."""
+"""A TCP proxy in front of the broker, which can misbehave as networks do."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def real_kafka() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("real_kafka")
 @pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
-def test_whatever_goes_wrong_nothing_is_lost_and_nothing_told_wrongly(delivery: str, tmp_path: Path) -> None:
+def test_whatever_goes_wrong_nothing_is_lost_and_nothing_is_announced_wrongly(delivery: str, tmp_path: Path) -> None:
     found = run(
         3, SEED, tmp_path, 2, delivery, only=FAULTS, max_faults=len(FAULTS), calm_seconds=1, with_editions=False
     )
@@ -40,7 +40,7 @@ def test_whatever_goes_wrong_nothing_is_lost_and_nothing_told_wrongly(delivery: 
 
 @pytest.mark.kafka
 @pytest.mark.usefixtures("real_kafka")
-def test_a_worker_that_is_told_to_stop_while_the_broker_is_away_stops(tmp_path: Path) -> None:
+def test_a_worker_stops_when_asked_to_while_the_broker_is_away(tmp_path: Path) -> None:
     with staged(tmp_path, 1, "exactly-once", print) as stage:
         slot = stage.crew.slots[0]
         worker = slot.start()

@@ -1,4 +1,4 @@
-"""The story tells the truth about itself, and under the chaos policy everything happens that can happen."""
+"""What the story says about itself is true, and under the chaos policy everything happens that can happen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEP_MS = 100
 SECONDS = 120
 
 
-def told(story: Story) -> Iterator[tuple[int, list[Record]]]:
+def records_of(story: Story) -> Iterator[tuple[int, list[Record]]]:
     """The story at 150 events a second, without waiting for them."""
     for now_ms in range(START_MS, START_MS + SECONDS * 1_000, STEP_MS):
         yield now_ms, story.records(15, now_ms, now_ms - STEP_MS)
@@ -28,13 +28,13 @@ def facts_of(customer: models.Customer) -> Facts:
     return Facts(facts.orders, facts.spend_minor, *times)
 
 
-def test_what_the_story_knows_is_what_the_fold_makes_of_it_and_every_change_occurs() -> None:
+def test_the_fold_gives_what_the_story_knows_and_every_change_occurs() -> None:
     policy, story = models.load(str(POLICY)), Story(seed=12, customers=300)
     decoder = policy.decoder()
     customers: dict[str, models.Customer] = {}
     changes, garbage = Counter[str](), Counter[tuple[str, bytes]]()
     reasons = set()
-    for now_ms, records in told(story):
+    for now_ms, records in records_of(story):
         for record in records:
             event = decoder.decode(record.topic, record.value, record.key, now_ms)
             if isinstance(event, Rejected):
@@ -69,6 +69,6 @@ def test_what_the_story_knows_is_what_the_fold_makes_of_it_and_every_change_occu
     assert min(changes.values()) >= 3, changes
 
 
-def test_the_same_seed_tells_the_same_story() -> None:
-    first, second = ([records for _, records in told(Story(seed=1))] for _ in range(2))
+def test_the_same_seed_gives_the_same_story() -> None:
+    first, second = ([records for _, records in records_of(Story(seed=1))] for _ in range(2))
     assert first == second

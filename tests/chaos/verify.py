@@ -58,19 +58,19 @@ class Findings:
             self.examples.append(what[:1_000])
 
 
-class Told:
-    """What the replay of inputs and journal tells."""
+class Replayed:
+    """The results of replaying inputs and journal."""
 
     def __init__(self, settings: Settings, policy: Policy) -> None:
         self.events = 0
         self.bodies: dict[str, dict[str, list[bytes]]] = {topic: defaultdict(list) for topic in ANNOUNCEMENTS}
-        self.letters: dict[Letter, tuple[str, bytes | None]] = {}
+        self.dead_letters: dict[Letter, tuple[str, bytes | None]] = {}
         self.customers: dict[str, bytes] = {}
         self.of_partition: dict[int, dict[bytes, bytes]] = {}
         self.policies: dict[int, Policy] = {}
         """By edition, the policy that is in force in some partition at the end."""
         self.unreviewed = 0
-        """Customers who are not under it."""
+        """How many customers are not under it."""
         log = KafkaLog(settings)
         log.begin((*INPUTS, JOURNAL))
         for number in range(settings.partitions):
@@ -89,13 +89,13 @@ class Told:
             self.bodies[output.topic][output.customer_id].append(output.body)
         for letter in batch.dead_letters:
             record = letter.record
-            self.letters[record.topic, record.partition, record.offset] = (letter.code, record.value)
+            self.dead_letters[record.topic, record.partition, record.offset] = (letter.code, record.value)
 
 
 def verify(*, settings: Settings, story: Story, folder: Path, redis_url: str, policy: Policy) -> dict[str, Any]:
     """What is wrong after a run; nothing, if `lost` and `mismatches` are 0."""
-    found, site, told = Findings(), Site(settings, folder), Told(settings, policy)
-    # What the broker has, which may be more than the story tells: a killed broker forgets what an idempotent producer sent.
+    found, site, replayed = Findings(), Site(settings, folder), Replayed(settings, policy)
+    # What the broker has may be more than the story's records: a killed broker forgets what an idempotent producer sent.
     written = Counter(
         (topic, message.value())
         for topic in INPUTS
@@ -103,18 +103,18 @@ def verify(*, settings: Settings, story: Story, folder: Path, redis_url: str, po
         if message.key() != EVERYBODY.encode()
     )
     found.lose(story.total - written.total(), "records that were produced and acknowledged")
-    found.lose(written.total() - told.events, "records that were written and never folded")
-    check_states(found, site, told)
-    check_announcements(found, site, told)
-    dead_letters = check_dead_letters(found, site, told, story, written)
-    check_facts(found, told, story)
-    found.check(len(told.policies) == 1, f"partitions are under different editions: {sorted(told.policies)}")
-    found.check(not told.unreviewed, f"{told.unreviewed} customers were not judged under the last edition")
-    check_profiles(found, site, told, max(told.policies.items())[1], redis_url)
+    found.lose(written.total() - replayed.events, "records that were written and never folded")
+    check_states(found, site, replayed)
+    check_announcements(found, site, replayed)
+    dead_letters = check_dead_letters(found, site, replayed, story, written)
+    check_facts(found, replayed, story)
+    found.check(len(replayed.policies) == 1, f"partitions are under different editions: {sorted(replayed.policies)}")
+    found.check(not replayed.unreviewed, f"{replayed.unreviewed} customers were not judged under the last edition")
+    check_profiles(found, site, replayed, max(replayed.policies.items())[1], redis_url)
     found.check(site.committed_equals_ends(INPUTS), "committed offsets are not where the inputs end")
     return {
-        "announcements": sum(len(bodies) for topic in told.bodies.values() for bodies in topic.values()),
-        "customers": len(told.customers),
+        "announcements": sum(len(bodies) for topic in replayed.bodies.values() for bodies in topic.values()),
+        "customers": len(replayed.customers),
         "written_twice": written.total() - story.total,
         "repeats": found.repeats,
         "lost": found.lost,
@@ -124,7 +124,7 @@ def verify(*, settings: Settings, story: Story, folder: Path, redis_url: str, po
     }
 
 
-def check_states(found: Findings, site: Site, told: Told) -> None:
+def check_states(found: Findings, site: Site, replayed: Replayed) -> None:
     """The changelog's states are the replay's, byte for byte."""
     states: dict[int, dict[bytes, bytes]] = defaultdict(dict)
     staged: dict[int, dict[bytes, bytes]] = defaultdict(dict)
@@ -134,27 +134,27 @@ def check_states(found: Findings, site: Site, told: Told) -> None:
         if key != b"m":
             staged[number][key[1:]] = value
             continue
-        # What a former owner wrote too late is not state.
+        # A batch that an earlier owner wrote too late does not count.
         if (batch := orjson.loads(value)["batch"]) > batches[number]:
             batches[number] = batch
             states[number] |= staged[number]
         staged[number].clear()
-    for number, expected in told.of_partition.items():
+    for number, expected in replayed.of_partition.items():
         found.lose(len(expected.keys() - states[number].keys()), f"customers of partition {number} in the changelog")
         for key, state in states[number].items():
             same = expected.get(key) == state
             found.check(same, same or f"state of {key!r}: {_state(state)}, replayed {_state(expected.get(key))}")
 
 
-def check_announcements(found: Findings, site: Site, told: Told) -> None:
-    """What was announced is what the replay tells, per customer in order, numbered without a gap.
+def check_announcements(found: Findings, site: Site, replayed: Replayed) -> None:
+    """The announcements are those of the replay, per customer in order, numbered without a gap.
 
     A consumer of exactly-once outputs need not de-duplicate; any other sees repeats that are the same bytes.
     """
     numbers: dict[str, list[int]] = defaultdict(list)
     for topic in ANNOUNCEMENTS:
         seen = site.by_customer(topic)
-        for customer in told.bodies[topic].keys() | seen.keys():
+        for customer in replayed.bodies[topic].keys() | seen.keys():
             bodies = seen.get(customer, [])
             once = list(dict.fromkeys(bodies))
             found.repeats += len(bodies) - len(once)
@@ -162,7 +162,7 @@ def check_announcements(found: Findings, site: Site, told: Told) -> None:
                 found.check(len(bodies) == len(once), f"{topic} of {customer} has repeats")
             ids = Counter(orjson.loads(body)["id"] for body in once)
             found.check(len(ids) == len(once), f"{topic} of {customer} has another body under the same id")
-            expected = told.bodies[topic].get(customer, [])
+            expected = replayed.bodies[topic].get(customer, [])
             found.lose(len(set(expected) - set(once)), f"announcements of {customer} on {topic}")
             found.check(once == expected, f"{topic} of {customer}: {len(once)} announced, {len(expected)} replayed")
             numbers[customer] += [orjson.loads(body)["seq"] for body in once]
@@ -171,7 +171,9 @@ def check_announcements(found: Findings, site: Site, told: Told) -> None:
         found.check(gapless, f"the announcements of {customer} are numbered {sorted(sequence)}")
 
 
-def check_dead_letters(found: Findings, site: Site, told: Told, story: Story, written: Counter[tuple[str, Any]]) -> int:
+def check_dead_letters(
+    found: Findings, site: Site, replayed: Replayed, story: Story, written: Counter[tuple[str, Any]]
+) -> int:
     """Every record that can't be used is in the dead letters, once after de-duplication; returns how many."""
     letters: dict[Letter, tuple[str, bytes | None]] = {}
     for message in site.read(DEAD_LETTERS):
@@ -183,8 +185,8 @@ def check_dead_letters(found: Findings, site: Site, told: Told, story: Story, wr
             found.check(site.settings.delivery == "at-least-once", f"the dead letter of {where} comes twice")
             found.check(letters[where] == letter, f"the dead letter of {where} comes twice and differs")
         letters[where] = letter
-    found.lose(len(told.letters.keys() - letters.keys()), "dead letters")
-    found.check(letters == told.letters, "the dead letters are not those of the replay")
+    found.lose(len(replayed.dead_letters.keys() - letters.keys()), "dead letters")
+    found.check(letters == replayed.dead_letters, "the dead letters are not those of the replay")
     rejected = Counter((topic, value) for (topic, _, _), (_, value) in letters.items())
     garbage = Counter({one: max(count, written[one]) for one, count in story.garbage.items()})
     for one, count in garbage.items():
@@ -195,11 +197,11 @@ def check_dead_letters(found: Findings, site: Site, told: Told, story: Story, wr
     return len(letters)
 
 
-def check_facts(found: Findings, told: Told, story: Story) -> None:
+def check_facts(found: Findings, replayed: Replayed, story: Story) -> None:
     """What every customer bought is what the story counted."""
     counted = story.facts()
     for customer_id, wanted in counted.items():
-        state = told.customers.get(customer_id)
+        state = replayed.customers.get(customer_id)
         if state is None:
             found.lose(1, f"customer {customer_id}")
             continue
@@ -207,13 +209,15 @@ def check_facts(found: Findings, told: Told, story: Story) -> None:
         first_ms, last_ms = facts.first_purchase_ms, facts.last_purchase_ms
         have = (facts.orders, facts.spend_minor, None if first_ms < 0 else first_ms, None if last_ms < 0 else last_ms)
         found.check(have == tuple(wanted), f"facts of {customer_id}: {have}, counted {tuple(wanted)}")
-    for customer_id in story.erased & told.customers.keys():
-        found.check(models.decode(told.customers[customer_id]).facts.orders == 0, f"{customer_id} was not forgotten")
+    for customer_id in story.erased & replayed.customers.keys():
+        found.check(
+            models.decode(replayed.customers[customer_id]).facts.orders == 0, f"{customer_id} was not forgotten"
+        )
 
 
-def check_profiles(found: Findings, site: Site, told: Told, policy: Policy, redis_url: str) -> None:
+def check_profiles(found: Findings, site: Site, replayed: Replayed, policy: Policy, redis_url: str) -> None:
     """The latest profiles are those of the states, and Redis says the same."""
-    made = {key: models.profile(models.decode(state), key, policy) for key, state in told.customers.items()}
+    made = {key: models.profile(models.decode(state), key, policy) for key, state in replayed.customers.items()}
     wanted = {key: body for key, body in made.items() if body is not None}
     latest = site.latest(PROFILES)
     found.lose(len(wanted.keys() - latest.keys()), "profiles")

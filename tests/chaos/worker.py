@@ -28,13 +28,13 @@ POINTS = {
     "fenced": ("streams.worker.delivery", "Delivery.open"),
     "restore": ("streams.worker.partition", "PartitionWorker._restore"),
 }
-"""Where a worker may be told to die: module and async method, which may be overridden in subclasses."""
+"""Where a worker can be made to die: module and async method, which may be overridden in subclasses."""
 
 CLOCK_READ_SECONDS = 0.05
 
 
 class PointError(RuntimeError):
-    """A fault point that is not there, or an order that can't be read."""
+    """A fault point that does not exist, or an order that can't be read."""
 
 
 def arm(order: str) -> None:

@@ -1,8 +1,8 @@
-"""What the way of an event costs: so many times what it costs just to read a purchase, and no more for a long history.
+"""The cost of the hot path: a multiple of the cost of reading a purchase's JSON, and no more for a long history.
 
-Counted are instructions, which neither a busy machine nor a slow one changes; where the kernel does not count them for us,
-seconds of this process, with wider bounds. The measure of all is one typed JSON decode of the same records by msgspec,
-which no change of this program makes quicker or slower.
+Counted are instructions, which neither a busy machine nor a slow one changes; where the kernel does not count them for
+us, seconds of this process, with wider bounds. The measure of all is one typed JSON decode of the same records by
+msgspec, which no change of this program makes quicker or slower.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ ATTR_BYTES = 128
 
 @dataclass(frozen=True)
 class Bound:
-    """How many times as much something may cost: for the reference, about 1.6 times what it was when this was written."""
+    """How many times as much something may cost: about 1.6 times what it cost on the reference machine when this was
+    written.
+    """
 
     compiled: float
     pure: float
@@ -73,13 +75,13 @@ LONG_HISTORY = Bound(compiled=3.4, pure=1.5)
 """A purchase copies the bytes of the buckets, 60 kB for 5,000, and looks at few of them."""
 MANY_CUSTOMERS = Bound(compiled=1.5, pure=1.5)
 COUNTS_A_BATCH = Bound(compiled=70.0, pure=70.0)
-"""What /metrics and /stats tell of a batch, whatever its size."""
+"""The cost of counting a batch for /metrics and /stats, whatever its size."""
 MANY_RECORDS = Bound(compiled=1.5, pure=1.5)
 
 
 @dataclass(frozen=True)
 class Meter:
-    """What is counted, and how far a bound is stretched because it is counted no better."""
+    """What is counted, and by which factor bounds are relaxed because the count is inexact."""
 
     counts: str
     read: Callable[[], float]
@@ -89,7 +91,7 @@ class Meter:
 
 @cache
 def meter() -> Meter:
-    """Instructions if the kernel counts them for us, else seconds."""
+    """Counts instructions if the kernel allows it, else seconds."""
     descriptor = _instruction_counter()
     if descriptor is None:
         return Meter("seconds", time.process_time, stretch=3.0, rounds=40)
@@ -97,7 +99,7 @@ def meter() -> Meter:
 
 
 def _instruction_counter() -> int | None:
-    """A descriptor that tells how many instructions of its own this thread has run; None where there is none."""
+    """A descriptor for the number of user-space instructions of this thread; None where the kernel offers none."""
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.maxsize < 2**32:
         return None
     attr = bytearray(ATTR_BYTES)
@@ -120,7 +122,7 @@ def _instruction_counter() -> int | None:
 
 
 def _count(descriptor: int) -> int:
-    """What it has counted so far."""
+    """The count so far."""
     return int.from_bytes(os.read(descriptor, 8), sys.byteorder)
 
 
@@ -158,7 +160,7 @@ def bought(count: int, from_ms: int, every_ms: int) -> list[Wire]:
 
 
 def values_of(wires: list[Wire]) -> list[bytes]:
-    """As they are in the topic."""
+    """Events as the bytes in the topic."""
     return [json.dumps({name: value for name, value in wire.items() if name != "topic"}).encode() for wire in wires]
 
 
@@ -185,13 +187,13 @@ def fold_all(policy: Policy, customer: Customer, events: list[Event]) -> None:
 
 
 def fold_cost(policy: Policy, state: bytes, events: list[Event]) -> float:
-    """What it costs to fold a purchase into a customer who is at hand."""
+    """The cost of folding a purchase into a decoded customer."""
     return cost(lambda: decode(state), lambda customer: fold_all(policy, customer, events))
 
 
 @cache
 def reference() -> float:
-    """What it costs msgspec to read a purchase."""
+    """The cost for msgspec of reading a purchase."""
     read = msgspec.json.Decoder(Purchase).decode
 
     def work(values: list[bytes]) -> None:
@@ -212,9 +214,9 @@ def assert_grows_within(times: float, bound: Bound, what: str) -> None:
 def assert_at_most(times: float, bound: Bound, what: str) -> None:
     form = "compiled" if _compiled.is_in_use() else "pure"
     most = bound.times * meter().stretch
-    told = f"{what.format(times=f'{times:.2f}')}; it may be {most:.2f} ({form}, by {meter().counts})"
-    print(told)
-    assert times <= most, told
+    message = f"{what.format(times=f'{times:.2f}')}; it may be {most:.2f} ({form}, by {meter().counts})"
+    print(message)
+    assert times <= most, message
 
 
 # ---------------------------------------------------------------- tests
@@ -257,7 +259,7 @@ def test_a_purchase_of_a_customer_with_a_long_history_costs_hardly_more() -> Non
     assert_grows_within(many / few, LONG_HISTORY, "apply_in_place with 5,000 buckets instead of 50")
 
 
-def test_looking_who_is_due_costs_the_same_whether_there_are_few_customers_or_many() -> None:
+def test_a_look_for_due_customers_costs_the_same_with_few_customers_or_many() -> None:
     now_ms = START_MS
 
     def costs(customers: int) -> float:
@@ -275,7 +277,9 @@ def test_looking_who_is_due_costs_the_same_whether_there_are_few_customers_or_ma
         return cost(lambda: None, work)
 
     few, many = costs(1_000), costs(100_000)
-    assert_grows_within(many / few, MANY_CUSTOMERS, "a look at who is due, with 100,000 customers instead of 1,000,")
+    assert_grows_within(
+        many / few, MANY_CUSTOMERS, "a look for due customers, with 100,000 customers instead of 1,000,"
+    )
 
 
 def folded(count: int) -> tuple[Batch, Plan]:
@@ -292,7 +296,7 @@ def folded(count: int) -> tuple[Batch, Plan]:
 
 
 def counting_cost(stats: Stats, records: int) -> float:
-    """What it costs to count a batch of so many records."""
+    """The cost of counting a batch of so many records."""
     batch, plan = folded(records)
     seconds = dict.fromkeys(STEPS, 0.01)
 
@@ -303,7 +307,7 @@ def counting_cost(stats: Stats, records: int) -> float:
     return cost(lambda: {"purchases": records, "complaints": 0}, work)
 
 
-def test_counting_a_batch_costs_the_same_whether_it_has_few_events_or_many_and_little_at_that() -> None:
+def test_counting_a_batch_costs_little_whatever_its_number_of_events() -> None:
     stats = Stats()
     few, many = counting_cost(stats, 10), counting_cost(stats, 4_000)
     assert_within(many, COUNTS_A_BATCH, "Stats.count of a batch of 4,000 purchases")

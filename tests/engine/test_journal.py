@@ -1,4 +1,4 @@
-"""The journal: what a plan says, and which of several entries is what happened."""
+"""The journal: the entry of a plan, and which of several entries for a batch counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def entry(batch: int, generation: int = 1, until_ms: int = 0) -> Entry:
     return Entry(batch, generation, "p@1", until_ms, 0, [])
 
 
-def test_an_entry_tells_records_as_runs_in_the_order_in_which_they_are_folded() -> None:
+def test_an_entry_has_records_as_runs_in_the_order_of_folding() -> None:
     plan = Plan(
         99,
         [b"ada"],
@@ -35,9 +35,9 @@ def test_an_entry_tells_records_as_runs_in_the_order_in_which_they_are_folded() 
     assert decode_entry(made.encode(), "journal") == made
 
 
-def test_of_several_entries_of_a_batch_that_of_the_latest_generation_counts() -> None:
+def test_of_several_entries_of_a_batch_the_latest_generation_counts() -> None:
     late = entry(2, generation=4, until_ms=44)
-    told = [
+    entries = [
         entry(1),
         entry(2, generation=3),
         late,
@@ -45,7 +45,7 @@ def test_of_several_entries_of_a_batch_that_of_the_latest_generation_counts() ->
         entry(3, generation=4),
         entry(2, generation=3),
     ]
-    assert list(one_entry_a_batch(told)) == [entry(1), late, entry(3, generation=4)]
+    assert list(one_entry_a_batch(entries)) == [entry(1), late, entry(3, generation=4)]
 
 
 def test_entries_that_the_table_already_holds_are_left_out() -> None:
@@ -64,7 +64,7 @@ def test_an_entry_that_does_not_decode_says_where_it_is() -> None:
         decode_entry(b"{", "journal, partition 0, offset 4")
 
 
-def test_a_plan_takes_who_is_due_first_and_then_records_as_many_as_fit() -> None:
+def test_a_plan_has_due_customers_first_then_as_many_records_as_fit() -> None:
     kept = encode(Customer(5, 0, 0, 1, b"", Facts(), Standing("none", 0)))
     later = encode(Customer(NEVER_MS, 0, 0, 1, b"", Facts(), Standing("none", 0)))
     customers = {b"ada": kept, b"bob": kept, b"cy": later}

@@ -1,4 +1,4 @@
-"""One order out of several inputs."""
+"""Several inputs are merged into one order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def taken(merge: Merge, now: float = 0.0) -> list[tuple[str, int]]:
     return [(one.topic, one.offset) for one in merge.take(now)]
 
 
-def test_the_earlier_event_goes_first_and_of_equal_times_the_first_topics() -> None:
+def test_the_earlier_event_comes_first_and_at_equal_times_the_first_topic() -> None:
     merge = merge_of(at_end=set(TOPICS))
     merge.offer("purchases", records("purchases", 10, 20, 30))
     merge.offer("complaints", records("complaints", 5, 20, 40))
@@ -44,14 +44,14 @@ def test_a_topic_keeps_its_own_order_even_when_its_times_go_back() -> None:
     assert taken(merge) == [("complaints", 0), ("purchases", 0), ("purchases", 1)]
 
 
-def test_a_record_without_a_time_holds_nobody_up() -> None:
+def test_a_record_without_a_time_holds_up_no_topic() -> None:
     merge = merge_of(at_end=set(TOPICS))
     merge.offer("purchases", records("purchases", None, 10))
     merge.offer("complaints", records("complaints", 5))
     assert taken(merge) == [("purchases", 0), ("complaints", 0), ("purchases", 1)]
 
 
-def test_an_input_that_is_behind_holds_the_others_up_for_a_bounded_time() -> None:
+def test_an_input_that_is_behind_holds_up_the_others_for_a_bounded_time() -> None:
     merge = merge_of(at_end={"purchases"}, max_idle=5.0)
     merge.offer("purchases", records("purchases", 10, 20))
     assert taken(merge, now=100.0) == []
@@ -60,7 +60,7 @@ def test_an_input_that_is_behind_holds_the_others_up_for_a_bounded_time() -> Non
     assert taken(merge, now=105.0) == [("purchases", 0), ("purchases", 1)]
 
 
-def test_an_input_at_its_end_holds_nobody_up() -> None:
+def test_an_input_at_its_end_holds_up_no_other() -> None:
     merge = merge_of(at_end={"complaints"})
     merge.offer("purchases", records("purchases", 10))
     assert taken(merge) == [("purchases", 0)]
@@ -95,7 +95,7 @@ def test_batches_of_any_size_give_the_same_order(bought: list[int], complained: 
     whole.offer("complaints", records("complaints", *sorted(complained)))
     expected = taken(whole)
 
-    # Fed piece by piece, with both inputs behind until all is there.
+    # Fed piece by piece, with both inputs behind until all records are buffered.
     at_end: set[str] = set()
     merge = Merge(TOPICS, at_end.__contains__, 5.0)
     got: list[tuple[str, int]] = []

@@ -1,4 +1,4 @@
-"""Who is due when: never late, never twice, in one order, and no cost for those who are not due."""
+"""When customers are due: never late, never twice, in one order, and without cost for customers that are not due."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ moves = st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.integers(0, 1
 
 
 def due_at(due_at_ms: int) -> bytes:
-    """As much of a customer's state as a schedule looks at."""
+    """A state with only the fields that a schedule reads."""
     return struct.pack(">Bq", 2, due_at_ms)
 
 
 def replace(
     customers: dict[bytes, bytes], schedule: Schedule, states: dict[bytes, bytes], advanced: Iterable[bytes] = ()
 ) -> None:
-    """Do with customers and schedule what a batch does."""
+    """Change customers and schedule as a batch does."""
     changes = Changes(customers, advanced)
     for key, state in states.items():
         changes.add(key, state)
@@ -32,9 +32,7 @@ def replace(
 
 
 @given(moves, st.lists(st.integers(0, 120), max_size=6))
-def test_everybody_due_is_found_at_every_look_in_the_order_of_due_time_and_id(
-    moved: list[tuple[str, int]], looks: list[int]
-) -> None:
+def test_every_look_finds_all_due_customers_by_due_time_and_id(moved: list[tuple[str, int]], looks: list[int]) -> None:
     customers: dict[bytes, bytes] = {}
     schedule, due = Schedule(customers), dict[bytes, int]()
 
@@ -52,7 +50,7 @@ def test_everybody_due_is_found_at_every_look_in_the_order_of_due_time_and_id(
             wanted = sorted((at, key) for key, at in due.items() if at <= until_ms)
             found = list(schedule.due(until_ms))
             assert found == [key for _, key in wanted]
-            # Some fall due again beyond the look, some never.
+            # Some are due again after the time looked at, some never.
             move({key: until_ms + 1 + n if n % 2 else NEVER_MS for n, key in enumerate(found)}, found)
     assert list(schedule.due(NEVER_MS - 1)) == [
         key for at, key in sorted((at, key) for key, at in due.items()) if at != NEVER_MS
@@ -60,7 +58,7 @@ def test_everybody_due_is_found_at_every_look_in_the_order_of_due_time_and_id(
 
 
 @given(moves)
-def test_a_schedule_made_anew_gives_the_same_order_as_one_that_was_kept_up(moved: list[tuple[str, int]]) -> None:
+def test_a_rebuilt_schedule_gives_the_same_order_as_one_kept_up_to_date(moved: list[tuple[str, int]]) -> None:
     customers: dict[bytes, bytes] = {}
     kept_up = Schedule(customers)
     for name, due_at_ms in moved:
@@ -79,7 +77,7 @@ def test_a_customer_whose_due_time_moves_later_again_and_again_takes_one_place()
 
 
 @given(moves, st.integers(0, 120), st.integers(0, 120))
-def test_who_is_due_and_not_advanced_is_counted_without_anybody_being_taken(
+def test_due_customers_are_counted_without_being_taken(
     moved: list[tuple[str, int]], looked_ms: int, until_ms: int
 ) -> None:
     customers = {name.encode(): due_at(due_at_ms) for name, due_at_ms in moved}
@@ -90,7 +88,7 @@ def test_who_is_due_and_not_advanced_is_counted_without_anybody_being_taken(
     assert not schedule.count_due(until_ms, 1_000)
 
 
-def test_of_the_hour_in_hand_no_more_are_counted_than_asked_for_and_of_hours_that_wait_all() -> None:
+def test_the_count_of_due_customers_is_limited_only_in_the_open_hour() -> None:
     hour_ms = 3_600_000
     customers = {b"early-%d" % number: due_at(number) for number in range(50)}
     customers |= {b"late-%d" % number: due_at(2 * hour_ms + number) for number in range(300)}

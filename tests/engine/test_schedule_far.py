@@ -1,4 +1,4 @@
-"""The schedule at the times of the real world: months lie ahead by the hour, and hours and months pass at once."""
+"""The schedule with realistic times: entries months ahead are kept by the hour, and hours or months pass at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSED_MS = st.one_of(
 
 
 class Kept:
-    """Customers, their schedule and, by brute force, who is due when."""
+    """Customers, their schedule and, by brute force, when each customer is due."""
 
     def __init__(self, due: dict[bytes, int] | None = None) -> None:
         self.due: dict[bytes, int] = dict(due or {})
@@ -44,7 +44,7 @@ class Kept:
         return [key for at_ms, key in sorted((at_ms, key) for key, at_ms in self.due.items()) if at_ms <= until_ms]
 
     def look(self, until_ms: int) -> None:
-        """Everybody due is found, and waits from then on for the time that `again` gives."""
+        """Every due customer is found, and is then due again at the time that `again` gives."""
         found = list(self.schedule.due(until_ms))
         assert found == self.wanted(until_ms)
         self.move(
@@ -116,7 +116,7 @@ TestAScheduleKeptUp = AScheduleKeptUp.TestCase
 
 
 @given(st.dictionaries(NAMES, AHEAD_MS, min_size=1), st.lists(PASSED_MS, min_size=1, max_size=8))
-def test_a_look_at_a_time_finds_the_same_as_many_looks_on_the_way(ahead: dict[bytes, int], passed: list[int]) -> None:
+def test_one_look_finds_the_same_customers_as_many_looks(ahead: dict[bytes, int], passed: list[int]) -> None:
     due = {key: NOW_MS + ahead_ms for key, ahead_ms in ahead.items()}
     at_once, on_the_way = Kept(due), Kept(due)
     now_ms, found = NOW_MS, []
@@ -142,7 +142,7 @@ def near(schedule: Schedule) -> int:
     return len(schedule._near)
 
 
-def test_far_entries_lie_by_the_hour_and_not_in_the_heap() -> None:
+def test_far_entries_are_kept_by_the_hour_and_not_in_the_heap() -> None:
     hours = 50
     kept = Kept({f"{number:05d}".encode(): NOW_MS + (2 + number % hours) * HOUR for number in range(10_000)})
     assert list(kept.schedule.due(NOW_MS)) == []
@@ -151,7 +151,7 @@ def test_far_entries_lie_by_the_hour_and_not_in_the_heap() -> None:
     assert len(kept.schedule._far) == len(kept.schedule._far_slots) == hours
 
 
-def test_who_has_moved_later_does_not_get_into_the_heap_when_their_former_hour_is_opened() -> None:
+def test_a_customer_that_moved_later_is_not_put_into_the_heap_at_the_former_hour() -> None:
     kept = Kept({f"{number:05d}".encode(): NOW_MS + 2 * HOUR + number for number in range(1_000)})
     kept.move(dict.fromkeys(kept.due, NOW_MS + 10 * DAY))
     for hours in range(12):
@@ -189,12 +189,12 @@ def test_the_next_hour_is_opened_by_a_few_entries_a_look() -> None:
     kept.look(next_hour_ms + HOUR)
 
 
-def test_an_hour_that_was_opened_in_part_is_found_whole_when_it_comes() -> None:
+def test_an_hour_that_was_opened_in_part_is_complete_when_it_is_due() -> None:
     next_hour_ms = NOW_MS - NOW_MS % HOUR + HOUR
     due = {f"{number:06d}".encode(): next_hour_ms + number * 997 % HOUR for number in range(3 * ENTRIES_AHEAD)}
     kept = Kept(due)
     kept.look(NOW_MS)
-    # Meanwhile some move within the hour, out of it and into it, some of them already in the heap.
+    # In the meantime some customers move within the hour, out of it and into it; some are already in the heap.
     keys = sorted(due)
     kept.move({key: next_hour_ms + number for number, key in enumerate(keys[::3])})
     kept.move({key: next_hour_ms + 3 * HOUR + number for number, key in enumerate(keys[1::9])})
@@ -211,5 +211,5 @@ def test_an_hour_that_was_opened_in_part_is_found_whole_when_it_comes() -> None:
         assert list(kept.schedule.due(now_ms)) == []
         kept.move({b"busy": now_ms + 60 * DAY})
         kept.move({b"busy": now_ms + 40 * DAY})
-    # One outdated entry a day at the most may wait for an hour that will find it outdated.
+    # At most one outdated entry a day may wait for the hour in which it is found to be outdated.
     assert len(kept.schedule) <= 2 * 60

@@ -1,4 +1,6 @@
-"""Restoring the table: what has a marker is state, what has none is not, and what is damaged is refused."""
+"""Restoring the table: customers with a marker count, customers without one do not, and a damaged changelog is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ Written = tuple[bytes, bytes | None]
 
 
 def marker(batch: int, profiled: bool = True, **changed: Any) -> Written:
-    """A marker as version 0.1 wrote it: it does not say what the customers add up to."""
+    """A marker as version 0.1 wrote it: without a count and a checksum."""
     values = Marker(batch, {"purchases": 10 * batch}, 7, "p@1", profiled, **changed)
     return MARKER, msgspec.json.encode(values)
 
@@ -43,7 +45,7 @@ def restored(*records: Written) -> RestoredTable:
     return restoring.finish()
 
 
-def test_customers_are_state_once_their_marker_came() -> None:
+def test_customers_count_once_their_marker_was_read() -> None:
     assert restored((CUSTOMER + b"ada", STATE)).customers == {}
     partition = restored((CUSTOMER + b"ada", STATE), marker(1))
     assert partition.customers == {b"ada": STATE}
@@ -56,12 +58,12 @@ def test_the_latest_state_of_a_customer_counts_and_is_in_the_schedule() -> None:
     assert list(Table(partition, EDITIONS).schedule.due(5)) == [b"ada"]
 
 
-def test_customers_without_a_marker_are_not_state() -> None:
+def test_customers_without_a_marker_do_not_count() -> None:
     partition = restored((CUSTOMER + b"ada", STATE), marker(1), (CUSTOMER + b"ada", NEWER))
     assert partition.customers == {b"ada": STATE}
 
 
-def test_a_batch_that_a_former_owner_wrote_too_late_is_left_out() -> None:
+def test_a_batch_that_an_earlier_owner_wrote_too_late_is_skipped() -> None:
     partition = restored(
         (CUSTOMER + b"ada", NEWER),
         marker(1),
@@ -81,7 +83,7 @@ def test_customers_changed_since_the_last_profiles_are_published_again() -> None
 
 
 def written_by_a_worker() -> tuple[Table, list[Written]]:
-    """Two batches as a worker writes them, with what their markers add up to."""
+    """Two batches as a worker writes them, with count and checksum in their markers."""
     table, written = Table(RestoredTable(), EDITIONS), list[Written]()
     for changed in ({b"ada": STATE, b"bob": STATE}, {b"ada": NEWER, b"cy": STATE}):
         changes = Changes(table.customers)
@@ -111,7 +113,7 @@ def test_what_a_worker_writes_is_what_is_restored() -> None:
         lambda written: [one for one in written if one != (CUSTOMER + b"ada", NEWER)],
         lambda written: [*written[:-1], (CUSTOMER + b"dan", STATE), written[-1]],
     ],
-    ids=["a customer is missing", "a customer's last state is missing", "somebody else's customer is there"],
+    ids=["a customer is missing", "a customer's last state is missing", "a customer of another table"],
 )
 def test_a_changelog_that_lost_or_gained_something_is_refused_with_what_to_do(damage: Any) -> None:
     _, written = written_by_a_worker()

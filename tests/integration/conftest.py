@@ -1,4 +1,4 @@
-"""The broker and the Redis of the integration tests: the best that can be had, and said aloud.
+"""The broker and the Redis of the integration tests: the best that this machine offers; the run says which.
 
 TIERSTREAM_KAFKA if set, else testcontainers where a Docker engine answers, else a real Kafka by scripts/kafka; only if
 none of them can run, the embedded broker. Under CI a missing real Kafka is a failure.

@@ -15,11 +15,11 @@ from typing import Any
 from streams.client.changes import Changes, tier_changes
 
 QUICK = {"session.timeout.ms": 6_000}
-"""So that the partitions of one who was killed are soon given to another."""
+"""Short, so that the partitions of a killed consumer are soon assigned to another."""
 
 
 def with_a_group(folder: Path, seconds: float, **options: Any) -> None:
-    """Notes what it gets in a file; positions are Kafka's."""
+    """Writes what it gets to a file; Kafka keeps the positions."""
     with tier_changes(group="app", kafka=QUICK, **options) as changes, (folder / "got").open("a", buffering=1) as got:
         signal.signal(signal.SIGTERM, lambda *_: changes.stop())
         for change in changes:
@@ -29,7 +29,7 @@ def with_a_group(folder: Path, seconds: float, **options: Any) -> None:
 
 
 def with_positions(folder: Path, seconds: float, **options: Any) -> None:
-    """Notes what it gets in a database, together with the position."""
+    """Writes what it gets to a database, together with the position."""
     kept = sqlite3.connect(folder / "kept.db")
     with kept:
         kept.execute("create table if not exists got (customer_id, seq)")

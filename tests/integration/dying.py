@@ -1,4 +1,6 @@
-"""The command line, killed (as by `kill -9`) when it comes to a call for the nth time: DIE_AT=module:name:n, before it is done."""
+"""The command line, killed (as by `kill -9`) at the nth call of a function, before that is done:
+DIE_AT=module:name:n.
+"""
 
 from __future__ import annotations
 

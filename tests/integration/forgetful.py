@@ -1,11 +1,12 @@
-"""A worker whose broker forgets how a transaction ended: it stops before its partitions are told (KAFKA-20734).
+"""A worker whose broker forgets how a transaction ended: it stops before it writes the end into the partitions
+(KAFKA-20734).
 
     FORGET_AFTER=state:3   from its third batch on; right after this point of Delivery, in that batch, the worker dies
     FORGET_ONLY=3          what its third batch, and that one only, writes into the changelog; it dies in the fourth, after
                            the changelog
 
-The coordinator of such a transaction never hears of a partition, so it has nothing to end there. The broker has to accept
-that: transaction.partition.verification.enable=false.
+The coordinator of such a transaction never hears of a partition, so it has nothing to end there. The broker has to
+accept that: transaction.partition.verification.enable=false.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ END_SECONDS = 2.0
 
 
 def forget(order: str) -> None:
-    """Have what happens from the given batch on be forgotten, and die in it."""
+    """Have the broker forget what happens from the given batch on, and die in that batch."""
     point, _, number = order.partition(":")
     left = int(number)
     begin, complete = Delivery._begin, getattr(Delivery, f"append_{point}")
@@ -40,7 +41,7 @@ def forget(order: str) -> None:
         nonlocal left
         left -= topics == BATCH_TOPICS
         if left == 0:
-            # What tells that a transaction may begin, the end of the one before it, is among what is not heard of any more.
+            # The end of the transaction before, after which another one may begin, is forgotten as well.
             await asyncio.sleep(END_SECONDS)
             TransactionManager.maybe_add_partition_to_txn = pretend
         await begin(self, topics)
@@ -56,7 +57,7 @@ def forget(order: str) -> None:
 
 
 def forget_only(the_batch: int) -> None:
-    """Have what one batch writes into the changelog be forgotten, and die in the next."""
+    """Have the broker forget what one batch writes to the changelog, and die in the next batch."""
     number, forgets = 0, False
     begin, append, announce = Delivery._begin, Delivery.append_state, TransactionManager.maybe_add_partition_to_txn
 

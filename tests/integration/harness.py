@@ -28,11 +28,11 @@ from streams.topics import topics_of
 
 ROOT = Path(__file__).parents[2]
 Line = tuple[str, dict[str, Any] | bytes]
-"""Topic and body, or the bytes of something that is none."""
+"""Topic and body; or bytes that are no valid body."""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
-    """Look again and again until it holds; fail with `what` if it does not within `seconds`."""
+    """Wait until a condition holds; fail with `what` if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"still not after {seconds} s: {what() if callable(what) else what}"
@@ -127,14 +127,14 @@ class Site:
         producer = confluent_kafka.Producer(
             {"bootstrap.servers": self.settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}
         )
-        given = iter(keys) if keys is not None else None
+        keys_left = iter(keys) if keys is not None else None
         for topic, body in lines:
             if isinstance(body, bytes):
                 key, value = "0001", body
             else:
                 key, value = body["customer_id"], json.dumps(body).encode()
-            if given is not None:
-                key = next(given) or key
+            if keys_left is not None:
+                key = next(keys_left) or key
             while True:
                 try:
                     producer.produce(self.settings.topic(topic), key=key, value=value)
@@ -154,7 +154,7 @@ class Site:
         return worker
 
     def wait_until_drained(self, events: int, seconds: float = 120) -> None:
-        """Until the running workers have folded so many events, announced and published everything."""
+        """Wait until the running workers have folded so many events, and have announced and published everything."""
         running = [worker for worker in self.workers if worker.process.poll() is None]
 
         def drained() -> bool:
@@ -209,7 +209,7 @@ class Site:
         return dict(found)
 
     def latest(self, name: str) -> dict[str, bytes]:
-        """The last body of each key; tombstones take theirs away."""
+        """The last body of each key; without keys whose last record is a tombstone."""
         found: dict[str, bytes] = {}
         for message in self.read(name):
             found[message.key().decode()] = message.value()

@@ -23,7 +23,7 @@ from streams.web.signin.people import set_user
 from tests.builders import ms, shipped_text
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
-from tests.integration.test_recovery import announced, replayed_by_journal
+from tests.integration.test_recovery import replayed_by_journal
 from tests.integration.test_worker import purchase
 from tests.web.people import PASSWORD
 
@@ -112,7 +112,7 @@ def test_a_policy_is_activated_under_load_and_rolled_back(
         first = here.start()
         wait_until(lambda: first.stats().get("events", 0) > 600, 60, "some events")
 
-        # With what it would change, asked for first; nobody is there to say yes.
+        # It shows what it would change and asks; without a terminal nobody can confirm.
         refused = tierstream(here, "activate", str(new))
         assert refused.exit_code == 2
         assert "nobody can confirm; give --yes" in refused.output
@@ -127,12 +127,12 @@ def test_a_policy_is_activated_under_load_and_rolled_back(
         first.process.wait()
         second = here.start()
         wait_until(lambda: policies(here) == {f"{NEW}/1"}, 60, "everybody is judged under the new one")
-        # The console goes by it too, and was not started again.
+        # The console uses it too, without a restart.
         wait_until(lambda: "of 7 more today" in queue(), 60, "the console to go by the new one")
         sold = shop.close()
         here.wait_until_drained(0)
-        told = check(here, sold, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1))])
-        assert {one["cause"] for one in told} >= {"edition-1"}
+        announced = check(here, sold, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1))])
+        assert {one["cause"] for one in announced} >= {"edition-1"}
         assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
         assert second.stats()["policies_in_force"] == [NEW]
 
@@ -180,23 +180,24 @@ def activated_at(here: Site, number: int) -> str:
 
 
 def check(here: Site, sold: int, in_force: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Every event is counted once. In each partition, announcements are under one policy after the other: under none before the
-    instant from which it is in force, and once one is, what is still told under an older one happened until that instant.
+    """Every event is counted once. In each partition, announcements are under one policy after the other: under none
+    before the instant from which it is in force, and once one is, what is still announced under an older one happened
+    until that instant.
     """
     profiles = [json.loads(one) for one in here.latest("profiles").values()]
     assert sum(one["lifetime"]["orders"] for one in profiles) == sold
     names, since_ms = [name for name, _ in in_force], [ms(at) if at else 0 for _, at in in_force]
-    told: list[dict[str, Any]] = []
+    announced: list[dict[str, Any]] = []
     for topic in ("tier-changes", "churn-risk", "alerts"):
         latest: dict[int, int] = {}
         for record in here.read(topic):
             body = json.loads(record.value() or b"")
-            told.append(body)
+            announced.append(body)
             place, at_ms = names.index(body["policy"]), ms(body["occurred_at"])
             seen = latest[record.partition()] = max(latest.get(record.partition(), 0), place)
             assert at_ms >= since_ms[place], body
             assert place == seen or at_ms <= since_ms[place + 1], body
-    return told
+    return announced
 
 
 def test_what_can_not_follow_is_refused_before_anything_is_sent(broker: Broker, tmp_path: Path) -> None:

@@ -33,15 +33,15 @@ from tests.integration.test_worker import purchase
 from tests.outputs import bodies
 from tests.running import Fold, policy_of
 
-Told = tuple[str, str, bytes]
+Announced = tuple[str, str, bytes]
 """Topic, customer, body."""
 IDLE = 1.0
-"""Counted from when the group has come together. What is on its way longer is waited for by `given`."""
+"""Counted from when the group has come together. What is on its way longer is waited for by `collect`."""
 PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
-def told() -> list[Told]:
+def all_announcements() -> list[Announced]:
     """What a policy announces of two hundred customers, in order of time; one is erased."""
     log = cdnow()
     customers = sorted({wire["customer_id"] for wire in log})[:200]
@@ -65,7 +65,7 @@ def here(real_broker: Broker, tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
-def announce(here: Site, announcements: Iterable[Told], **options: Any) -> None:
+def announce(here: Site, announcements: Iterable[Announced], **options: Any) -> None:
     """As a worker would."""
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": here.settings.broker, "partitioner": "murmur2_random"} | options
@@ -75,11 +75,11 @@ def announce(here: Site, announcements: Iterable[Told], **options: Any) -> None:
     assert producer.flush(30) == 0
 
 
-def on(topic: str, announcements: Iterable[Told]) -> list[Told]:
+def on(topic: str, announcements: Iterable[Announced]) -> list[Announced]:
     return [one for one in announcements if one[0] == topic]
 
 
-def seqs(announcements: Iterable[Told]) -> dict[str, list[int]]:
+def seqs(announcements: Iterable[Announced]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
     for _, customer_id, body in announcements:
         found[customer_id].append(json.loads(body)["seq"])
@@ -93,8 +93,8 @@ def got(changes: Iterable[Any]) -> dict[str, list[int]]:
     return dict(found)
 
 
-def given(changes: Iterable[Any], count: int) -> list[Any]:
-    """What is given until there are so many and then nothing more for a while; asked again if the broker takes its time."""
+def collect(changes: Iterable[Any], count: int) -> list[Any]:
+    """Collect changes until there are so many and no more come for a while; ask again if the broker is slow."""
     found: list[Any] = []
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -108,51 +108,57 @@ def options(here: Site, **more: Any) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- reading
-def test_announcements_come_as_their_classes_once_and_in_order_per_customer(here: Site, told: list[Told]) -> None:
-    announce(here, told)
+def test_announcements_come_as_their_classes_once_and_in_order_per_customer(
+    here: Site, all_announcements: list[Announced]
+) -> None:
+    announce(here, all_announcements)
     with tier_changes(group="app", **options(here)) as changes:
-        tiers = given(changes, len(on("tier-changes", told)))
+        tiers = collect(changes, len(on("tier-changes", all_announcements)))
     with churn_risk(**options(here)) as risks:
-        levels = given(risks, len(on("churn-risk", told)))
-    assert got(tiers) == seqs(on("tier-changes", told))
-    assert got(levels) == seqs(on("churn-risk", told))
+        levels = collect(risks, len(on("churn-risk", all_announcements)))
+    assert got(tiers) == seqs(on("tier-changes", all_announcements))
+    assert got(levels) == seqs(on("churn-risk", all_announcements))
     assert Counter(map(type, tiers)) == {TierChange: len(tiers) - 1, Erasure: 1}
     assert {type(one) for one in levels} == {RiskChange}
     assert all(one.value_at_stake >= 0 for one in levels)
 
 
-def test_what_a_worker_repeats_after_crashes_is_given_once(here: Site, told: list[Told]) -> None:
+def test_what_a_worker_repeats_after_crashes_is_given_once(here: Site, all_announcements: list[Announced]) -> None:
     chance = random.Random(4)
-    log: list[Told] = []
-    for first in range(0, len(told), 50):
-        batch = told[first : first + 50]
+    log: list[Announced] = []
+    for first in range(0, len(all_announcements), 50):
+        batch = all_announcements[first : first + 50]
         for _ in range(chance.randrange(3)):
             log += batch[: chance.randrange(len(batch) + 1)]
         log += batch
-    assert len(log) > len(told) * 1.3
+    assert len(log) > len(all_announcements) * 1.3
     announce(here, log)
     with tier_changes(group="app", on_gap=raise_gap, **options(here)) as changes:
-        assert got(given(changes, len(on("tier-changes", told)))) == seqs(on("tier-changes", told))
+        assert got(collect(changes, len(on("tier-changes", all_announcements)))) == seqs(
+            on("tier-changes", all_announcements)
+        )
 
 
-def test_what_a_worker_repeats_while_the_client_is_away_is_not_given_again(here: Site, told: list[Told]) -> None:
-    tiers = on("tier-changes", told)
+def test_what_a_worker_repeats_while_the_client_is_away_is_not_given_again(
+    here: Site, all_announcements: list[Announced]
+) -> None:
+    tiers = on("tier-changes", all_announcements)
     announce(here, tiers[:100])
     with tier_changes(group="app", **options(here)) as changes:
-        before = given(changes, 100)
+        before = collect(changes, 100)
     keeping = tier_changes(**options(here))
-    assert got(given(keeping, 100)) == got(before)
+    assert got(collect(keeping, 100)) == got(before)
     announce(here, [*tiers[50:100], *tiers[100:]])
     with tier_changes(group="app", on_gap=raise_gap, **options(here)) as changes:
-        assert got(given(changes, len(tiers) - 100)) == seqs(tiers[100:])
+        assert got(collect(changes, len(tiers) - 100)) == seqs(tiers[100:])
     position = json.loads(json.dumps(keeping.position))
     with tier_changes(from_position=position, on_gap=raise_gap, **options(here)) as changes:
-        assert got(given(changes, len(tiers) - 100)) == seqs(tiers[100:])
-    assert got(given(keeping, len(tiers) - 100)) == seqs(tiers[100:])  # it may be asked again, too
+        assert got(collect(changes, len(tiers) - 100)) == seqs(tiers[100:])
+    assert got(collect(keeping, len(tiers) - 100)) == seqs(tiers[100:])  # it may be asked again, too
     keeping.close()
 
 
-def test_what_a_real_worker_tells_although_it_is_killed_after_its_outputs_is_given_once_and_without_a_gap(
+def test_announcements_of_a_worker_killed_after_its_outputs_are_given_once(
     real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every customer rises step by step, one after another, so that each batch announces something.
@@ -178,7 +184,7 @@ def test_what_a_real_worker_tells_although_it_is_killed_after_its_outputs_is_giv
         here.start()
         here.wait_until_drained(0)
         with tier_changes(**reading) as changes:
-            for change in given(changes, len(lines) // 2 - sum(map(len, found.values()))):
+            for change in collect(changes, len(lines) // 2 - sum(map(len, found.values()))):
                 found[change.customer_id].append(change.seq)
         raw = here.by_customer("tier-changes")
         ids = [json.loads(body)["id"] for one in raw.values() for body in one]
@@ -187,8 +193,8 @@ def test_what_a_real_worker_tells_although_it_is_killed_after_its_outputs_is_giv
         assert len(ids) > len(set(ids)) + 30, "hardly anything was repeated"
 
 
-def test_what_was_aborted_is_not_seen(here: Site, told: list[Told]) -> None:
-    tiers = on("tier-changes", told)
+def test_what_was_aborted_is_not_seen(here: Site, all_announcements: list[Announced]) -> None:
+    tiers = on("tier-changes", all_announcements)
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": here.settings.broker, "transactional.id": here.settings.app_id}
     )
@@ -200,13 +206,13 @@ def test_what_was_aborted_is_not_seen(here: Site, told: list[Told]) -> None:
         assert producer.flush(30) == 0
         (producer.commit_transaction if is_committed else producer.abort_transaction)(30)
     with tier_changes(on_gap=raise_gap, **options(here)) as changes:
-        assert got(given(changes, len(tiers))) == seqs(tiers)
+        assert got(collect(changes, len(tiers))) == seqs(tiers)
 
 
 # ---------------------------------------------------------------- gaps
-def with_one_missing(told: list[Told]) -> tuple[list[Told], Told, int]:
+def with_one_missing(all_announcements: list[Announced]) -> tuple[list[Announced], Announced, int]:
     """Tier changes without one that has a follower; the one, and the follower's seq."""
-    tiers = on("tier-changes", told)
+    tiers = on("tier-changes", all_announcements)
     for number, one in enumerate(tiers):
         after = [json.loads(body) for _, customer_id, body in tiers[number + 1 :] if customer_id == one[1]]
         if after and json.loads(one[2])["previous_seq"]:
@@ -215,24 +221,24 @@ def with_one_missing(told: list[Told]) -> tuple[list[Told], Told, int]:
 
 
 def test_a_gap_is_logged_and_the_announcement_given_all_the_same(
-    here: Site, told: list[Told], caplog: pytest.LogCaptureFixture
+    here: Site, all_announcements: list[Announced], caplog: pytest.LogCaptureFixture
 ) -> None:
-    log, (_, customer_id, body), _ = with_one_missing(told)
+    log, (_, customer_id, body), _ = with_one_missing(all_announcements)
     announce(here, log)
     with caplog.at_level(logging.WARNING, "streams.client.changes"), tier_changes(**options(here)) as changes:
-        assert got(given(changes, len(log))) == seqs(log)
+        assert got(collect(changes, len(log))) == seqs(log)
     (said,) = [record.getMessage() for record in caplog.records if record.name == "streams.client.changes"]
     missing = json.loads(body)
     assert f"of customer {customer_id!r} announcement {missing['seq']} should have come before" in said
     assert f"the latest seen is {missing['previous_seq']}" in said
 
 
-def test_a_gap_may_be_raised_and_the_next_one_asked_for(here: Site, told: list[Told]) -> None:
-    log, (_, customer_id, body), after = with_one_missing(told)
+def test_a_gap_may_be_raised_and_skipped(here: Site, all_announcements: list[Announced]) -> None:
+    log, (_, customer_id, body), after = with_one_missing(all_announcements)
     announce(here, log)
     with tier_changes(on_gap=raise_gap, **options(here)) as changes:
         with pytest.raises(Gap) as raised:
-            given(changes, len(log))
+            collect(changes, len(log))
         gap = raised.value
         assert (gap.customer_id, gap.previous_seq, gap.change.seq) == (customer_id, json.loads(body)["seq"], after)
         assert gap.seen == json.loads(body)["previous_seq"]
@@ -240,23 +246,23 @@ def test_a_gap_may_be_raised_and_the_next_one_asked_for(here: Site, told: list[T
         assert all(one.id != gap.change.id for one in rest)
 
 
-def test_a_gap_across_a_restart_is_noticed(here: Site, told: list[Told]) -> None:
-    log, (_, customer_id, _), after = with_one_missing(told)
+def test_a_gap_across_a_restart_is_noticed(here: Site, all_announcements: list[Announced]) -> None:
+    log, (_, customer_id, _), after = with_one_missing(all_announcements)
     at = next(number for number, one in enumerate(log) if one[1] == customer_id and json.loads(one[2])["seq"] == after)
     announce(here, log[:at])
     with tier_changes(group="app", on_gap=raise_gap, **options(here)) as changes:
-        given(changes, at)
+        collect(changes, at)
     announce(here, log[at:])
     gaps: list[Gap] = []
     with tier_changes(group="app", on_gap=gaps.append, **options(here)) as changes:
-        assert got(given(changes, len(log) - at)) == seqs(log[at:])
+        assert got(collect(changes, len(log) - at)) == seqs(log[at:])
     assert [(gap.customer_id, gap.change.seq) for gap in gaps] == [(customer_id, after)]
 
 
-def test_a_record_that_breaks_the_contract_is_named_and_the_next_one_may_be_asked_for(
-    here: Site, told: list[Told]
+def test_a_record_that_breaks_the_contract_is_named_and_can_be_skipped(
+    here: Site, all_announcements: list[Announced]
 ) -> None:
-    first, second = on("tier-changes", told)[:2]
+    first, second = on("tier-changes", all_announcements)[:2]
     body = json.loads(first[2])
     del body["previous_seq"]
     announce(here, [(first[0], "ada", json.dumps(body).encode()), (*second[:1], "ada", second[2])])
@@ -282,7 +288,7 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def noted(here: Site) -> list[tuple[str, int]]:
+def recorded(here: Site) -> list[tuple[str, int]]:
     path = here.folder / "got"
     if not path.exists():
         return []
@@ -299,35 +305,39 @@ def kept(here: Site) -> list[tuple[str, int]]:
         return database.execute("select customer_id, seq from got").fetchall() if is_there else []
 
 
-def everything(told: list[Told]) -> list[tuple[str, int]]:
-    return sorted((customer_id, seq) for customer_id, of_one in seqs(told).items() for seq in of_one)
+def everything(all_announcements: list[Announced]) -> list[tuple[str, int]]:
+    return sorted((customer_id, seq) for customer_id, of_one in seqs(all_announcements).items() for seq in of_one)
 
 
-def test_after_kills_at_any_moment_nothing_is_missing_with_a_group(here: Site, told: list[Told]) -> None:
-    tiers = on("tier-changes", told)
+def test_after_kills_at_any_moment_nothing_is_missing_with_a_group(
+    here: Site, all_announcements: list[Announced]
+) -> None:
+    tiers = on("tier-changes", all_announcements)
     announce(here, tiers)
     for reached in (len(tiers) // 3, 2 * len(tiers) // 3):
         process = consumer(here, "group", 0.01)
         try:
-            wait_until(lambda reached=reached: len(set(noted(here))) >= reached, 60, "items")  # type: ignore[misc]
+            wait_until(lambda reached=reached: len(set(recorded(here))) >= reached, 60, "items")  # type: ignore[misc]
         finally:
             process.kill()
             ended(process)
     process = consumer(here, "group")
     try:
-        wait_until(lambda: len(set(noted(here))) >= len(tiers), 60, lambda: f"{len(set(noted(here)))} of {len(tiers)}")
+        wait_until(
+            lambda: len(set(recorded(here))) >= len(tiers), 60, lambda: f"{len(set(recorded(here)))} of {len(tiers)}"
+        )
         process.terminate()
         assert ended(process) == (0, "")
     finally:
         process.kill()
     assert (here.folder / "ended").exists()
-    assert sorted(set(noted(here))) == everything(tiers)
+    assert sorted(set(recorded(here))) == everything(tiers)
 
 
-def test_after_kills_at_any_moment_everything_is_there_exactly_once_with_positions_of_one_s_own(
-    here: Site, told: list[Told]
+def test_after_kills_at_any_moment_own_positions_give_everything_exactly_once(
+    here: Site, all_announcements: list[Announced]
 ) -> None:
-    tiers = on("tier-changes", told)
+    tiers = on("tier-changes", all_announcements)
     announce(here, [*tiers[:200], *tiers[150:200], *tiers[200:]])
     for reached in (0, 100, 170, len(tiers) // 2, len(tiers)):
         process = consumer(here, "position", 0.002)
@@ -340,38 +350,40 @@ def test_after_kills_at_any_moment_everything_is_there_exactly_once_with_positio
     assert sorted(kept(here)) == everything(tiers)
 
 
-def test_ctrl_c_ends_at_once_and_what_was_in_hand_comes_again(here: Site, told: list[Told]) -> None:
-    tiers = on("tier-changes", told)
+def test_ctrl_c_ends_at_once_and_the_announcement_in_progress_is_given_again(
+    here: Site, all_announcements: list[Announced]
+) -> None:
+    tiers = on("tier-changes", all_announcements)
     announce(here, tiers)
     process = consumer(here, "group", 0.5)
     try:
-        wait_until(lambda: len(noted(here)) >= 3, 60, "items")
+        wait_until(lambda: len(recorded(here)) >= 3, 60, "items")
         process.send_signal(signal.SIGINT)
         status, said = ended(process)
     finally:
         process.kill()
     assert status in (130, -signal.SIGINT)
     assert said.count("Traceback") == 1, said  # Python's own, of the interrupt
-    first = noted(here)
+    first = recorded(here)
     with tier_changes(group="app", **options(here)) as changes:
-        second = [(change.customer_id, change.seq) for change in given(changes, len(tiers) - len(first))]
-    assert sorted(first + second) == everything(tiers)  # the one in hand was not noted, and is not lost
+        second = [(change.customer_id, change.seq) for change in collect(changes, len(tiers) - len(first))]
+    assert sorted(first + second) == everything(tiers)  # the one in progress was not recorded, and is not lost
 
 
-def test_whoever_starts_at_the_end_misses_nothing_after_that(here: Site, told: list[Told]) -> None:
-    tiers = on("tier-changes", told)
+def test_a_reader_that_starts_at_the_end_misses_nothing_after_that(
+    here: Site, all_announcements: list[Announced]
+) -> None:
+    tiers = on("tier-changes", all_announcements)
     announce(here, tiers[:50])
     with tier_changes(group="app", start="end", **options(here)) as changes:
         assert list(changes) == []
     announce(here, tiers[50:60])
     with tier_changes(group="app", start="end", **options(here)) as changes:
-        assert got(given(changes, 10)) == seqs(tiers[50:60])
+        assert got(collect(changes, 10)) == seqs(tiers[50:60])
 
 
-def test_records_that_were_deleted_before_they_were_read_are_not_passed_over_in_silence(
-    here: Site, told: list[Told]
-) -> None:
-    tiers = on("tier-changes", told)
+def test_records_deleted_before_they_were_read_are_reported(here: Site, all_announcements: list[Announced]) -> None:
+    tiers = on("tier-changes", all_announcements)
     announce(here, tiers[:100])
     changes: Changes[Any] = tier_changes(**options(here))
     next(changes)
@@ -392,14 +404,16 @@ def test_records_that_were_deleted_before_they_were_read_are_not_passed_over_in_
         tier_changes(from_position=dict.fromkeys(position, 10_000), **options(here))
 
 
-def test_a_topic_that_is_not_there_is_named(here: Site) -> None:
+def test_a_missing_topic_is_named(here: Site) -> None:
     with pytest.raises(ClientError, match=r"there is no topic nowhere-tier-changes .*TIERSTREAM_TOPIC_PREFIX"):
         tier_changes(broker=here.settings.broker, topic_prefix="nowhere-", group="app")
 
 
 # ---------------------------------------------------------------- groups and brokers
-def test_members_share_the_partitions_and_together_get_everything_once(here: Site, told: list[Told]) -> None:
-    tiers = on("tier-changes", told)
+def test_members_share_the_partitions_and_together_get_everything_once(
+    here: Site, all_announcements: list[Announced]
+) -> None:
+    tiers = on("tier-changes", all_announcements)
     announce(here, tiers[: len(tiers) // 2])
     found: list[list[tuple[str, int]]] = [[], []]
     members: list[Changes[Any]] = []
@@ -440,9 +454,9 @@ def test_members_share_the_partitions_and_together_get_everything_once(here: Sit
 
 
 def test_a_broker_that_goes_away_is_waited_for(
-    tmp_path: Path, told: list[Told], caplog: pytest.LogCaptureFixture, real_broker: Broker
+    tmp_path: Path, all_announcements: list[Announced], caplog: pytest.LogCaptureFixture, real_broker: Broker
 ) -> None:
-    tiers = on("tier-changes", told)
+    tiers = on("tier-changes", all_announcements)
     found: list[tuple[str, int]] = []
     troubles: list[BaseException] = []
     with Proxy(low_port()) as proxy:
@@ -464,7 +478,7 @@ def test_a_broker_that_goes_away_is_waited_for(
                 try:
                     wait_until(lambda: len(found) == 100 or bool(troubles), 60, "what there is")
                     own_broker.finish(broker.going_down())
-                    wait_until(lambda: "waiting for it" in caplog.text or bool(troubles), 60, "it is told")
+                    wait_until(lambda: "waiting for it" in caplog.text or bool(troubles), 60, "it is logged")
                     own_broker.finish(broker.coming_up())
                     announce(here, tiers[100:])
                     wait_until(lambda: len(found) >= len(tiers) or bool(troubles), 90, lambda: f"{len(found)}")

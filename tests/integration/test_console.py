@@ -1,4 +1,6 @@
-"""The console on a real broker: an action is a command there before it counts as done, and the trail says who did it."""
+"""The console on a real broker: an action is a command there before it counts as done, and the trail says who did
+it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ async def console(here: Site, folder: Path) -> AsyncIterator[Any]:
         yield client
 
 
-def test_an_act_is_on_the_broker_when_it_is_answered_and_the_trail_has_everything(
+def test_an_action_is_on_the_broker_when_it_is_answered_and_is_audited(
     real_broker: Broker, redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
     set_user(tmp_path / "users.toml", "lin", "agent", PASSWORD)
@@ -57,19 +59,19 @@ def test_an_act_is_on_the_broker_when_it_is_answered_and_the_trail_has_everythin
 
     with site(real_broker.address, tmp_path, redis_url=redis.url) as here:
         event_id = asyncio.run(work(here))
-        told = [(message.key(), json.loads(message.value())) for message in here.read(AUDIT)]
+        trail = [(message.key(), json.loads(message.value())) for message in here.read(AUDIT)]
 
-    assert {key for key, _ in told} == {b"lin"}
-    assert [body["what"] for _, body in told] == [
+    assert {key for key, _ in trail} == {b"lin"}
+    assert [body["what"] for _, body in trail] == [
         "sign_in_refused",
         "signed_in",
         "customer_seen",
         "acted",
         "signed_out",
     ]
-    acted = told[3][1]
+    acted = trail[3][1]
     assert acted["command"]["event_id"] == event_id
     assert acted["command"]["reason"] == "moved away"
     assert (acted["user"], acted["role"], acted["customer_id"]) == ("lin", "agent", "ada")
-    assert told[2][1]["customer_id"] == "ada"
-    assert PASSWORD not in str(told) and "wrong wrong" not in str(told)
+    assert trail[2][1]["customer_id"] == "ada"
+    assert PASSWORD not in str(trail) and "wrong wrong" not in str(trail)

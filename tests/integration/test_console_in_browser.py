@@ -175,7 +175,7 @@ def test_an_alert_from_the_queue_to_saved_by_the_keyboard(desk: Desk) -> None:
     expect(page.locator(".facts")).to_contain_text("100 %")
 
 
-def test_of_two_who_want_the_last_alert_one_gets_it_and_the_other_is_told(desk: Desk) -> None:
+def test_of_two_people_that_claim_the_last_alert_one_gets_it(desk: Desk) -> None:
     desk.happens(*complaining("eva", category="race"))
     mia, kim = (desk.sign_in(name, "/queue%3Fcategory=race") for name in ("mia", "kim"))
     for page in (mia, kim):
@@ -193,7 +193,7 @@ def test_of_two_who_want_the_last_alert_one_gets_it_and_the_other_is_told(desk: 
     desk.problems = [one for one in desk.problems if "404" not in one]  # that answer, in the browser's own log
 
 
-def test_what_happens_comes_to_who_looks_without_being_asked(desk: Desk) -> None:
+def test_the_queue_page_shows_news_without_a_reload(desk: Desk) -> None:
     page = desk.sign_in("mia", "/queue%3Fcategory=live")
     expect(page.locator(".empty")).to_have_text("No alert fits these filters. Choose fewer.")
     expect(page.locator("#rows[data-live=yes]")).to_be_attached()
@@ -205,7 +205,7 @@ def test_what_happens_comes_to_who_looks_without_being_asked(desk: Desk) -> None
 
 
 @pytest.mark.parametrize("path", ["/queue%3Fcategory={0}", "/customers/{0}"])
-def test_what_happens_between_the_page_and_its_line_is_not_missed(desk: Desk, path: str) -> None:
+def test_what_happens_between_the_page_and_its_live_updates_is_not_missed(desk: Desk, path: str) -> None:
     who = "between-" + path[1:2]
     desk.happens(*complaining(who, category=who))
     page = desk.sign_in("mia", "/overview")

@@ -1,4 +1,4 @@
-"""Dead letters on a real Kafka: set aside by a real worker, or by hand; seen, repaired and sent again by the commands."""
+"""Dead letters on a real Kafka: written by a worker or by the test; listed, repaired and resent by the commands."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def notes(here: Site) -> list[dict[str, str]]:
 
 
 def set_aside(here: Site, letters: Iterable[tuple[bytes | None, dict[str, str]]], key: str = "ada") -> None:
-    """Dead letters made by hand: value, and headers on top of those of a bad amount in `purchases`, partition 0."""
+    """Write dead letters: value, and headers on top of those of a bad amount in `purchases`, partition 0."""
     producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker})
     for number, (value, changed) in enumerate(letters):
         headers = {"topic": "purchases", "partition": "0", "offset": str(number), "reason": "bad_amount", "detail": "d"}
@@ -68,9 +68,7 @@ def lifetime(here: Site, customer_id: str) -> tuple[int, str]:
 
 
 @pytest.mark.kafka
-def test_a_record_that_a_worker_refused_is_shown_repaired_and_folded_and_its_letter_is_settled(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_a_rejected_record_is_shown_repaired_folded_and_settled(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=2, clock="event") as here:
         bad = purchase(2, "grace", amount="12.505", channel="shop\x1b[31m")
         here.produce([("purchases", purchase(1, "grace")), ("purchases", bad)])
@@ -118,9 +116,7 @@ def test_a_record_that_a_worker_refused_is_shown_repaired_and_folded_and_its_let
 
 
 @pytest.mark.kafka
-def test_what_a_policy_learned_to_accept_is_resent_and_counted_once_however_often_it_is_sent(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_records_that_a_new_policy_accepts_are_resent_and_counted_once(real_broker: Broker, tmp_path: Path) -> None:
     policy = tmp_path / "quick.toml"
     policy.write_text(QUICK_POLICY)
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=str(policy)) as here:
@@ -146,9 +142,7 @@ def test_what_a_policy_learned_to_accept_is_resent_and_counted_once_however_ofte
 
 
 @pytest.mark.kafka
-def test_a_letter_that_was_cut_is_read_whole_from_where_it_came_as_long_as_it_is_there(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_a_cut_dead_letter_is_read_whole_from_its_source_while_that_exists(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
         long = purchase(1, channel="x" * BYTES_BEYOND_A_LETTER)
         here.produce([("purchases", long)])
@@ -178,7 +172,7 @@ def test_a_letter_that_was_cut_is_read_whole_from_where_it_came_as_long_as_it_is
 
 
 @pytest.mark.kafka
-def test_a_false_key_is_mended_by_naming_the_right_one(real_broker: Broker, tmp_path: Path) -> None:
+def test_a_wrong_key_is_repaired_by_naming_the_right_one(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=2) as here:
         set_aside(here, [(body(1), {"reason": "key_mismatch"})] * 1, key="grace")
         refused = run(here, "repair", "0:0", "--set", "channel=shop", "--yes", status=1)
@@ -193,9 +187,7 @@ def test_a_false_key_is_mended_by_naming_the_right_one(real_broker: Broker, tmp_
 
 
 @pytest.mark.kafka
-def test_a_letter_that_is_there_twice_is_one_and_dismissed_by_either_address(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_a_dead_letter_that_exists_twice_is_one_with_two_addresses(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1) as here:
         set_aside(here, [(b"nonsense \x1b[2J\xff", {"offset": offset}) for offset in ("7", "8", "7")])
         assert [one["address"] for one in listed(here)] == ["0:0", "0:1"]
@@ -218,9 +210,7 @@ def test_a_letter_that_is_there_twice_is_one_and_dismissed_by_either_address(
 
 
 @pytest.mark.kafka
-def test_many_letters_are_resent_in_their_order_and_those_that_would_come_back_stay_open(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_many_dead_letters_are_resent_in_order_except_those_still_rejected(real_broker: Broker, tmp_path: Path) -> None:
     count = 1_200
     with site(real_broker.address, tmp_path, partitions=2) as here:
         values = [b"broken" if number % 100 == 0 else body(number) for number in range(count)]
@@ -240,6 +230,6 @@ def test_many_letters_are_resent_in_their_order_and_those_that_would_come_back_s
 
 
 @pytest.mark.kafka
-def test_an_installation_without_the_topic_is_told_how_to_make_or_name_it(real_broker: Broker, tmp_path: Path) -> None:
+def test_without_the_topic_the_command_says_how_to_create_or_name_it(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, embedded=True) as here:
         assert "TIERSTREAM_TOPIC_PREFIX" in run(here, "list", status=1)

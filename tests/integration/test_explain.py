@@ -20,7 +20,7 @@ POLICY = "annual-spend"
 CUSTOMERS = ("0499", "1516", "1901", "2149", "0001")
 
 
-def told(here: Site, *arguments: str) -> Any:
+def explained(here: Site, *arguments: str) -> Any:
     result = CliRunner().invoke(app, [*arguments, "--json"], env=here.settings.environment())
     assert result.exit_code == 0, result.output
     return orjson.loads(result.output)
@@ -42,22 +42,25 @@ def test_what_the_workers_table_says_of_a_customer_is_what_the_log_says(real_bro
         here.wait_until_drained(len(lines))
         at, event = ("--at", UNTIL), ("--event", '{"amount": "30"}')
         for who in CUSTOMERS:
-            by_table, by_log = told(here, "explain", who, *at), told(here, "explain", who, str(file), "-p", POLICY, *at)
+            by_table, by_log = (
+                explained(here, "explain", who, *at),
+                explained(here, "explain", who, str(file), "-p", POLICY, *at),
+            )
             for name in ("now", "with_one_purchase", "without_a_purchase"):
                 assert by_table[name] == by_log[name], (who, name)
             assert by_table["moments"] == []
             assert by_table["announced"] == [body for one in by_log["moments"] for body in one["announcements"]]
-            with_it = told(here, "explain", who, str(file), "-p", POLICY, *at, *event)
-            assert told(here, "explain", who, *at, *event) == with_it
+            with_it = explained(here, "explain", who, str(file), "-p", POLICY, *at, *event)
+            assert explained(here, "explain", who, *at, *event) == with_it
         topics = f"kafka://{here.settings.broker}"
-        by_topics = told(here, "explain", CUSTOMERS[-1], topics, "-p", POLICY, *at)
+        by_topics = explained(here, "explain", CUSTOMERS[-1], topics, "-p", POLICY, *at)
         for one in (*by_log["moments"], *by_topics["moments"]):
             (one["event"] or {}).pop("body", None)  # a line of a file names its topic
         assert by_topics == by_log
 
 
 @pytest.mark.kafka
-def test_by_the_journal_the_story_is_the_worker_s_own_and_not_that_of_a_sorted_log(
+def test_with_the_journal_the_story_is_the_worker_s_and_not_that_of_a_sorted_log(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     lines = shuffled_purchases(400)
@@ -69,7 +72,7 @@ def test_by_the_journal_the_story_is_the_worker_s_own_and_not_that_of_a_sorted_l
         on_topics = announced(here)
         sorted_otherwise = set()
         for who in ("c1", "c2", "c17"):
-            by_journal = told(here, "explain", who, "--journal")
+            by_journal = explained(here, "explain", who, "--journal")
             bodies = [one for moment in by_journal["moments"] for one in moment["announcements"]]
             for topic, by_customer in on_topics.items():
                 ours = [_as_sent(one) for one in bodies if one["topic"] == topic]
@@ -77,14 +80,14 @@ def test_by_the_journal_the_story_is_the_worker_s_own_and_not_that_of_a_sorted_l
             assert by_journal["events"] == 10
             assert any(moment["late"] for moment in by_journal["moments"])
             topics = f"kafka://{here.settings.broker}"
-            assert told(here, "explain", who, topics, "-p", POLICY, "--journal") == by_journal
-            by_time = told(here, "explain", who, topics, "-p", POLICY)
+            assert explained(here, "explain", who, topics, "-p", POLICY, "--journal") == by_journal
+            by_time = explained(here, "explain", who, topics, "-p", POLICY)
             sorted_otherwise.add(
                 [one["cause"] for one in by_time["moments"]] != [one["cause"] for one in by_journal["moments"]]
             )
             # As far as the worker had come at an instant, of a customer whom it knew by then.
             at = by_journal["moments"][2]["at"]
-            until = told(here, "explain", who, "--journal", "--at", at)
+            until = explained(here, "explain", who, "--journal", "--at", at)
             assert until["moments"] == by_journal["moments"][: len(until["moments"])]
             assert until["at"] == at
         assert True in sorted_otherwise

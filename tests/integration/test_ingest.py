@@ -1,4 +1,4 @@
-"""Somebody else's topics on a real Kafka, and what `tierstream ingest` makes of them."""
+"""Foreign topics on a real Kafka, and the events that `tierstream ingest` computes from them."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def assert_as_replayed(here: Site, outputs: Path) -> None:
 
 
 @pytest.mark.kafka
-def test_each_record_is_carried_once_and_in_order_though_the_ingest_is_killed_twice_and_tiers_are_those_of_a_replay(
+def test_each_record_is_ingested_once_in_order_though_the_ingest_is_killed_twice(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     records = orders(6_000)
@@ -181,9 +181,7 @@ def assert_each_customer_in_order(here: Site, topic: str) -> None:
 
 
 @pytest.mark.kafka
-def test_a_worker_with_a_map_ingests_beside_itself_and_neither_goes_on_without_the_other(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_a_worker_and_the_ingest_beside_it_stop_together(real_broker: Broker, tmp_path: Path) -> None:
     records = orders(400)
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here:
         topic, mapping = topic_of(here), map_file(tmp_path)
@@ -314,9 +312,7 @@ def in_json_schema(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]
 
 @pytest.mark.timeout(900)  # the registry may have to be fetched
 @pytest.mark.kafka
-def test_avro_protobuf_and_json_schema_give_the_tiers_that_the_same_orders_in_a_file_give(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_avro_protobuf_and_json_schema_give_the_same_tiers_as_a_file(real_broker: Broker, tmp_path: Path) -> None:
     if not registry.can_run():
         pytest.skip("needs Java and Maven for a schema registry")
     from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -349,9 +345,7 @@ def test_avro_protobuf_and_json_schema_give_the_tiers_that_the_same_orders_in_a_
 
 
 @pytest.mark.kafka
-def test_while_the_registry_is_away_nothing_is_committed_and_then_it_goes_on(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_nothing_is_committed_while_the_registry_is_away(real_broker: Broker, tmp_path: Path) -> None:
     port = free_port()
     with site(real_broker.address, tmp_path, partitions=2) as here:
         topic, mapping = topic_of(here, partitions=1), map_file(tmp_path)

@@ -21,9 +21,7 @@ def lines_of(worker: Worker) -> list[dict[str, object]]:
 
 
 @pytest.mark.kafka
-def test_no_line_holds_a_customer_even_when_everything_is_logged_and_the_worker_fails(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_no_log_line_has_a_customer_id_even_when_the_worker_fails(real_broker: Broker, tmp_path: Path) -> None:
     policy = tmp_path / "small.toml"
     policy.write_text(policy_text())
     wires = [purchase(who, 200, on="2026-01-01") for who in CUSTOMERS]

@@ -74,8 +74,8 @@ def test_the_metrics_say_what_was_folded_and_announced(
         tiers = Counter((one["after"]["tier"], one["before"]["tier"]) for one in announced["tier-changes"])
         levels = Counter((one["after"]["level"], one["before"]["level"]) for one in announced["churn-risk"])
         for name, moves in (("tier_moves", tiers), ("risk_moves", levels)):
-            told = {key[1:]: value for key, value in found.items() if key[0] == f"tierstream_{name}_total" and value}
-            assert told == {move: count for move, count in moves.items() if move[0] != move[1]}
+            counted = {key[1:]: value for key, value in found.items() if key[0] == f"tierstream_{name}_total" and value}
+            assert counted == {move: count for move, count in moves.items() if move[0] != move[1]}
 
         assert sum(found["tierstream_customers", str(number)] for number in range(PARTITIONS)) == len(CUSTOMERS)
         assert all(

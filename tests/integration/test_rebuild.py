@@ -31,7 +31,7 @@ from tests.integration.test_worker_equals_replay import bodies_by_customer, repl
 UNTIL = "2026-06-01T00:00:00Z"
 POLICY = "annual-spend"
 READER = "reader"
-Told = dict[str, dict[str, list[bytes]]]
+Announced = dict[str, dict[str, list[bytes]]]
 """Bodies by topic and customer, in order."""
 
 
@@ -66,7 +66,7 @@ def running(here: Site, *arguments: str, **environment: str) -> Iterator[tuple[s
         process.communicate()
 
 
-def read_on(here: Site, group: str = READER) -> Told:
+def read_on(here: Site, group: str = READER) -> Announced:
     """What a consumer of a group sees in the announcements that it has not seen, to their ends; it commits that."""
     consumer = confluent_kafka.Consumer(
         {
@@ -80,7 +80,7 @@ def read_on(here: Site, group: str = READER) -> Told:
     )
     topics = {here.settings.topic(name): name for name in ANNOUNCEMENTS}
     consumer.subscribe(list(topics))
-    seen: Told = {name: defaultdict(list) for name in ANNOUNCEMENTS}
+    seen: Announced = {name: defaultdict(list) for name in ANNOUNCEMENTS}
     ended: set[tuple[str, int]] = set()
     while len(ended) < len(topics) * here.settings.partitions:
         message = consumer.poll(30)
@@ -98,9 +98,9 @@ def read_on(here: Site, group: str = READER) -> Told:
     return seen
 
 
-def together(*parts: Told) -> Told:
+def together(*parts: Announced) -> Announced:
     """What was seen one part after the other."""
-    whole: Told = {name: defaultdict(list) for name in ANNOUNCEMENTS}
+    whole: Announced = {name: defaultdict(list) for name in ANNOUNCEMENTS}
     for part in parts:
         for name, by_customer in part.items():
             for customer, bodies in by_customer.items():
@@ -108,14 +108,14 @@ def together(*parts: Told) -> Told:
     return {name: dict(by_customer) for name, by_customer in whole.items()}
 
 
-def told_by_replay(lines: list[Line], folder: Path, policy: str = POLICY) -> Told:
+def announced_by_replay(lines: list[Line], folder: Path, policy: str = POLICY) -> Announced:
     out = replayed(lines, folder, policy, UNTIL)
     return {name: bodies_by_customer(out / f"{name}.jsonl") for name in ANNOUNCEMENTS}
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
-def test_readers_of_a_version_that_was_rebuilt_and_switched_to_see_every_announcement_once(
+def test_readers_that_move_to_a_rebuilt_version_see_every_announcement_once(
     delivery: str, real_broker: Broker, tmp_path: Path
 ) -> None:
     lines = in_order(2_400)
@@ -129,7 +129,7 @@ def test_readers_of_a_version_that_was_rebuilt_and_switched_to_see_every_announc
         seen = [read_on(here)]
         with running(here, "rebuild", "--to-version", "2", "--yes", "--json", "--group", group) as (rebuilding, said):
             wait_until(lambda: "stop the workers of version 1 now" in said.read_text(), 120, said.read_text)
-            # What comes now only the old version has when it stops.
+            # Records that arrive now are folded by the old version only when it stops.
             here.produce(lines[1000:1500])
             here.wait_until_drained(1500)
             assert serving.stop() == 0
@@ -151,11 +151,11 @@ def test_readers_of_a_version_that_was_rebuilt_and_switched_to_see_every_announc
         here.wait_until_drained(900)
         seen.append(read_on(new))
         assert all(sum(map(len, part["tier-changes"].values())) for part in seen)
-        assert together(*seen) == told_by_replay(lines, tmp_path)
+        assert together(*seen) == announced_by_replay(lines, tmp_path)
 
 
 @pytest.mark.kafka
-def test_a_policy_that_was_activated_is_in_force_in_a_version_that_is_rebuilt_and_can_be_rolled_back_there(
+def test_an_activated_policy_is_in_force_in_a_rebuilt_version_and_can_be_undone(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     lines, mine = in_order(1_200), tmp_path / "mine.toml"
@@ -182,7 +182,7 @@ def test_a_policy_that_was_activated_is_in_force_in_a_version_that_is_rebuilt_an
         new.start(app_version=2)
         here.produce(lines[900:1000])
         here.wait_until_drained(100)
-        # What is in force there, the new version's commands know as well.
+        # The commands of the new version know the policy in force, too.
         history = json.loads(run(new, "policy", "history", "--json").output)
         assert [(one["edition"], one["policy"]) for one in history] == [(0, "annual-spend@1"), (1, "annual-spend@2")]
         back = run(new, "policy", "rollback", "--at", late, "--yes", "--no-diff")
@@ -211,9 +211,7 @@ def test_a_policy_that_was_activated_is_in_force_in_a_version_that_is_rebuilt_an
 
 
 @pytest.mark.kafka
-def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_a_rebuild_that_was_killed_continues_and_has_one_complete_cut(real_broker: Broker, tmp_path: Path) -> None:
     lines = in_order(1_500)
     with site(real_broker.address, tmp_path, partitions=3, clock="event", policy=POLICY, max_batch=40) as here:
         new, group = of_version(here, 2), f"{here.settings.app_id}-{READER}"
@@ -232,7 +230,7 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
             "streams.versions.app_versions:AppVersions.record_cut:1",
         )
         for number, death in enumerate(deaths):
-            # Both versions are behind the inputs, each by something else, whenever it is killed.
+            # Whenever it is killed, both versions are behind the inputs, each by other records.
             here.produce(lines[900 + 50 * number : 950 + 50 * number])
             with running(here, *arguments, DIE_AT=death) as (process, said):
                 process.communicate(timeout=120)
@@ -246,11 +244,11 @@ def test_a_rebuild_that_was_killed_goes_on_and_the_cut_is_the_same_whole_one(
         here.produce(lines[1100:])
         here.wait_until_drained(301)
         seen.append(read_on(new))
-        assert together(*seen) == told_by_replay(lines, tmp_path)
+        assert together(*seen) == announced_by_replay(lines, tmp_path)
 
 
 @pytest.mark.kafka
-def test_another_policy_shows_who_moves_and_abort_takes_away_the_new_version_alone(
+def test_another_policy_shows_moved_customers_and_abort_deletes_the_new_version(
     real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
     with site(
@@ -285,16 +283,16 @@ def test_another_policy_shows_who_moves_and_abort_takes_away_the_new_version_alo
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_a_rebuild_that_is_stopped_takes_its_worker_along_and_goes_on_when_it_is_run_again(
-    told: signal.Signals, real_broker: Broker, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_rebuild_that_is_stopped_stops_its_worker_and_continues_when_run_again(
+    number: signal.Signals, real_broker: Broker, tmp_path: Path
 ) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=POLICY) as here:
         here.produce(in_order(300))
         group = of_version(here, 2).settings.table_app_id
         with running(here, "rebuild", "--to-version", "2", "--yes", "--json") as (rebuilding, said):
             wait_until(lambda: bool(AppVersions(here.settings).members(group)), 60, said.read_text)
-            rebuilding.send_signal(told)
+            rebuilding.send_signal(number)
             assert rebuilding.wait(60) == 130, said.read_text()
             assert "run this again to continue" in said.read_text()
         assert AppVersions(here.settings).members(group) == []

@@ -34,7 +34,9 @@ DELIVERIES = ("exactly-once", "at-least-once")
 
 
 def shuffled_purchases(count: int, seed: int = 1) -> list[Line]:
-    """Purchases of forty customers over two years, in no order: what is announced depends on how they meet the clock."""
+    """Purchases of forty customers over two years, in no order: what is announced depends on how they meet the
+    clock.
+    """
     chance = random.Random(seed)
     days = [chance.randrange(700) for _ in range(count)]
     return [
@@ -65,7 +67,7 @@ def replayed_by_journal(here: Site, out: Path) -> dict[str, dict[str, list[bytes
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("delivery", DELIVERIES)
-def test_the_journal_reproduces_what_a_worker_made_of_events_in_no_order_even_when_it_was_killed(
+def test_the_journal_reproduces_a_killed_worker_s_fold_of_unordered_events(
     delivery: str, real_broker: Broker, tmp_path: Path
 ) -> None:
     lines = shuffled_purchases(2_000)
@@ -86,16 +88,16 @@ def test_the_journal_reproduces_what_a_worker_made_of_events_in_no_order_even_wh
             worker.process.wait()
         here.start()
         here.wait_until_drained(0)
-        told = announced(here)
-        assert sum(len(bodies) for bodies in told[TIER_CHANGES].values()) > 40
-        assert replayed_by_journal(here, tmp_path / "replayed") == told
+        found = announced(here)
+        assert sum(len(bodies) for bodies in found[TIER_CHANGES].values()) > 40
+        assert replayed_by_journal(here, tmp_path / "replayed") == found
         latest = [orjson.loads(body) for body in here.latest("profiles").values()]
         too_late = {(one.partition(), dict(one.headers())["offset"]) for one in here.read("dead-letters")}
         assert sum(one["lifetime"]["orders"] for one in latest) + len(too_late) == len(lines)
 
 
 @pytest.mark.kafka
-def test_a_rebalance_restores_only_what_moved_and_what_went_leaves_memory(real_broker: Broker, tmp_path: Path) -> None:
+def test_a_rebalance_restores_only_moved_partitions_and_frees_their_memory(real_broker: Broker, tmp_path: Path) -> None:
     lines: list[Line] = [("purchases", purchase(n, f"c{n}")) for n in range(400)]
     with site(real_broker.address, tmp_path, partitions=4, clock="event") as here:
         here.produce(lines)
@@ -118,7 +120,7 @@ def test_a_rebalance_restores_only_what_moved_and_what_went_leaves_memory(real_b
 
 
 @pytest.mark.kafka
-def test_a_worker_that_slept_over_its_session_writes_nothing_more_and_then_joins_again(
+def test_a_worker_suspended_past_its_session_writes_nothing_and_joins_again(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     for delivery in DELIVERIES:
@@ -127,7 +129,7 @@ def test_a_worker_that_slept_over_its_session_writes_nothing_more_and_then_joins
             here.produce([("purchases", purchase(n, f"c{n % 30}")) for n in range(300)])
             wait_until(lambda first=first: first.stats().get("events") == 300, 60, "folded")  # type: ignore[misc]
             first.process.send_signal(signal.SIGSTOP)
-            # Read, but not yet folded, by the one that sleeps.
+            # Read, but not yet folded, by the suspended worker.
             here.produce([("purchases", purchase(1_000 + n, f"c{n % 30}")) for n in range(300)])
             second = here.start()
             wait_until(lambda second=second: second.stats().get("events") == 300, 60, "the other took over")  # type: ignore[misc]
@@ -166,7 +168,7 @@ def all_records(here: Site, topic: str, isolation: str) -> int:
 
 
 @pytest.mark.kafka
-def test_outputs_of_a_batch_that_a_crash_cut_off_are_never_seen_by_who_reads_committed(
+def test_outputs_of_a_batch_cut_off_by_a_crash_are_never_read_as_committed(
     real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
@@ -184,7 +186,7 @@ def test_outputs_of_a_batch_that_a_crash_cut_off_are_never_seen_by_who_reads_com
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(("died_after", "is_committed"), [("journal", False), ("state", True)])
-def test_a_transaction_that_the_broker_left_without_an_end_is_ended_by_the_next_owner(
+def test_a_transaction_left_without_an_end_is_ended_by_the_next_owner(
     died_after: str, is_committed: bool, real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
@@ -204,7 +206,7 @@ def test_a_transaction_that_the_broker_left_without_an_end_is_ended_by_the_next_
 
 
 @pytest.mark.kafka
-def test_no_transaction_begins_before_the_one_before_it_has_its_end_everywhere_or_its_abort_would_undo_what_was_committed(
+def test_no_transaction_begins_before_the_last_one_has_ended_everywhere(
     real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
@@ -240,9 +242,7 @@ def trusting(here: Site) -> Iterator[None]:
 
 
 @pytest.mark.kafka
-def test_a_batch_in_hand_is_finished_and_committed_when_the_worker_is_told_to_stop(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_a_stop_finishes_and_commits_the_batch_in_progress(real_broker: Broker, tmp_path: Path) -> None:
     lines = shuffled_purchases(3_000)
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend", max_batch=500) as here:
         here.produce(lines)
@@ -272,9 +272,7 @@ def test_a_changelog_record_that_does_not_decode_stops_the_worker_and_says_which
 
 
 @pytest.mark.kafka
-def test_inputs_that_were_deleted_before_they_were_read_are_not_passed_over_in_silence(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_inputs_deleted_before_they_were_read_stop_the_worker(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
         here.produce([("purchases", purchase(n)) for n in range(10)])
         worker = here.start()
@@ -329,14 +327,14 @@ def test_a_new_app_version_builds_its_own_table_outputs_and_journal_beside_the_o
         second = here.start(app_version=2, policy="annual-spend")
         wait_until(lambda: second.stats().get("drained", False), 60, lambda: str(second.stats()))
         assert second.stats()["events"] == 20
-        assert announced(here) == before, "who consumes the old outputs hears nothing twice"
+        assert announced(here) == before, "consumers of the old outputs see nothing twice"
         assert {json.loads(one.value())["policy"] for one in here.read("tier-changes-v2")} == {"annual-spend@1"}
         journal = [decode_entry(one.value(), "journal") for one in here.read("journal-v2")]
         assert {entry.policy for entry in journal} == {"annual-spend@1"}
 
 
 @pytest.mark.kafka
-def test_inputs_move_to_topics_with_another_partition_count_and_nothing_changes_but_that(
+def test_inputs_move_to_another_partition_count_and_nothing_else_changes(
     real_broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from typer.testing import CliRunner

@@ -1,4 +1,4 @@
-"""Lines that depend on all customers, on a real Kafka: every partition counts, one draws, all judge, once."""
+"""Thresholds that depend on all customers, on a real Kafka: all partitions count, one computes, all judge, once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def tiers(here: Site) -> dict[str, str]:
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("delivery", DELIVERIES)
-def test_every_customer_is_judged_once_under_each_edition_and_the_journal_tells_it_again(
+def test_each_edition_judges_every_customer_once_and_the_journal_repeats_it(
     delivery: str, real_broker: Broker, tmp_path: Path
 ) -> None:
     with site(

@@ -64,7 +64,7 @@ def read(here: Site, query: str) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.kafka
-def test_a_part_of_the_topics_is_what_lies_between_times_or_offsets(real_broker: Broker, tmp_path: Path) -> None:
+def test_a_part_of_the_topics_is_bounded_by_times_or_offsets(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=2) as here:
         produce_a_purchase_a_day(here)
         everything = read(here, "topics=purchases")
@@ -89,7 +89,7 @@ def test_a_part_of_the_topics_is_what_lies_between_times_or_offsets(real_broker:
 
 
 @pytest.mark.kafka
-def test_offsets_that_were_deleted_are_said_to_be(real_broker: Broker, tmp_path: Path) -> None:
+def test_deleted_offsets_are_reported(real_broker: Broker, tmp_path: Path) -> None:
     from kafka.admin import KafkaAdminClient
 
     with site(real_broker.address, tmp_path, partitions=1) as here:
@@ -106,7 +106,7 @@ def test_offsets_that_were_deleted_are_said_to_be(real_broker: Broker, tmp_path:
 
 
 @pytest.mark.kafka
-def test_a_replay_seeded_with_a_worker_s_table_tells_the_rest_of_the_story_exactly(
+def test_a_replay_seeded_with_a_worker_s_table_announces_exactly_the_rest(
     real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = cdnow_lines()
@@ -133,9 +133,9 @@ def test_a_replay_seeded_with_a_worker_s_table_tells_the_rest_of_the_story_exact
 
         assert profiles(tmp_path / "rest" / "profiles.jsonl") == profiles(whole / "profiles.jsonl")
         for topic in ANNOUNCEMENTS:
-            told = Counter(one for bodies in here.by_customer(topic).values() for one in bodies)
-            told.update((tmp_path / "rest" / f"{topic}.jsonl").read_bytes().splitlines())
-            assert told == Counter((whole / f"{topic}.jsonl").read_bytes().splitlines()), topic
+            announced = Counter(one for bodies in here.by_customer(topic).values() for one in bodies)
+            announced.update((tmp_path / "rest" / f"{topic}.jsonl").read_bytes().splitlines())
+            assert announced == Counter((whole / f"{topic}.jsonl").read_bytes().splitlines()), topic
 
         refused = run("replay", address + "?from=2026-01-01", "--seed", address, "-p", POLICY, "-o", tmp_path / "no")
         assert "--seed says where to begin" in refused.output
@@ -144,7 +144,7 @@ def test_a_replay_seeded_with_a_worker_s_table_tells_the_rest_of_the_story_exact
 
 
 @pytest.mark.kafka
-def test_files_go_on_from_a_seed_too(real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_continue_from_a_seed_too(real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line in cdnow_lines() if isinstance(line[1], dict)]
     whole = replayed(lines, tmp_path)
     half = len(lines) // 2

@@ -1,4 +1,4 @@
-"""`tierstream rebuild --as-of`: going on from a point in time, and what is told again."""
+"""`tierstream rebuild --as-of`: a version that continues from a point in time, and what it announces again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streams.topics import changelog_topic
 from streams.versions.app_versions import AppVersions
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
-from tests.integration.test_rebuild import POLICY, UNTIL, in_order, of_version, run, running, told_by_replay
+from tests.integration.test_rebuild import POLICY, UNTIL, announced_by_replay, in_order, of_version, run, running
 from tests.integration.test_recovery import announced, replayed_by_journal
 
 
@@ -26,9 +26,7 @@ def time_of(here: Site, place: int) -> str:
 
 
 @pytest.mark.kafka
-def test_what_was_told_since_is_told_again_as_the_same_bytes_and_the_customers_end_up_the_same(
-    real_broker: Broker, tmp_path: Path
-) -> None:
+def test_later_announcements_are_repeated_as_the_same_bytes(real_broker: Broker, tmp_path: Path) -> None:
     lines = in_order(1_600)
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy=POLICY, max_batch=50) as here:
         serving = here.start()
@@ -36,9 +34,9 @@ def test_what_was_told_since_is_told_again_as_the_same_bytes_and_the_customers_e
             here.produce(lines[end - 500 : end])
             here.wait_until_drained(end)
         before = announced(here)
-        sought = run(here, "rebuild", "--as-of", time_of(here, 500), "--to-version", "2", "--yes", "--json")
-        assert sought.exit_code == 0, sought.output
-        found = json.loads(sought.stdout)
+        done = run(here, "rebuild", "--as-of", time_of(here, 500), "--to-version", "2", "--yes", "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
         assert 0 < found["records"] <= 500
         assert found["records"] + found["left"] == 1000
         new = of_version(here, 2)
@@ -60,7 +58,7 @@ def test_what_was_told_since_is_told_again_as_the_same_bytes_and_the_customers_e
         here.wait_until_drained(1200)
         assert new.latest("profiles") == here.latest("profiles")
         assert replayed_by_journal(new, tmp_path / "replayed") == announced(here)
-        assert announced(here) == told_by_replay(lines, tmp_path)
+        assert announced(here) == announced_by_replay(lines, tmp_path)
         assert last.stop() == 0
 
 
@@ -87,7 +85,9 @@ def test_a_seek_that_was_killed_is_either_undone_or_done(real_broker: Broker, tm
         second = new.start(app_version=2)
         wait_until(lambda: second.stats().get("drained", False), 60, lambda: str(second.stats()))
         assert (second.stats()["events"], second.stats()["customers"]) == (0, 40)
-        assert all(told == {} for told in announced(new).values()), "what the old version told is not told again"
+        assert all(found == {} for found in announced(new).values()), (
+            "what the old version announced is not announced again"
+        )
         wait_until(lambda: new.latest("profiles") == here.latest("profiles"), 60, "profiles")
         busy = run(here, *arguments)
         assert busy.exit_code == 1
@@ -97,7 +97,7 @@ def test_a_seek_that_was_killed_is_either_undone_or_done(real_broker: Broker, tm
 
 
 @pytest.mark.kafka
-def test_a_version_sought_to_the_beginning_is_built_compared_and_switched_to_by_rebuild(
+def test_a_version_from_the_beginning_is_compared_and_switched_to_by_rebuild(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=POLICY) as here:
@@ -105,11 +105,11 @@ def test_a_version_sought_to_the_beginning_is_built_compared_and_switched_to_by_
         worker = here.start()
         here.wait_until_drained(200)
         assert worker.stop() == 0
-        told = sum(len(bodies) for by_customer in announced(here).values() for bodies in by_customer.values())
-        sought = run(here, "rebuild", "--as-of", "beginning", "--to-version", "2", "--yes", "--json")
-        assert sought.exit_code == 0, sought.output
-        found = json.loads(sought.stdout)
-        assert (found["records"], found["left"], found["announced_again"]) == (0, 200, told)
+        count = sum(len(bodies) for by_customer in announced(here).values() for bodies in by_customer.values())
+        done = run(here, "rebuild", "--as-of", "beginning", "--to-version", "2", "--yes", "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert (found["records"], found["left"], found["announced_again"]) == (0, 200, count)
         rebuilt = run(here, "rebuild", "--to-version", "2", "--yes")
         assert rebuilt.exit_code == 0, rebuilt.output
         assert "All 40 customers are the same in versions 1 and 2" in rebuilt.output

@@ -1,4 +1,6 @@
-"""A second policy beside the first, on real workers: it tells what it would tell alone, and the first one tells the same as ever."""
+"""A shadow policy on real workers: it announces what it would announce alone; the first policy announces the same as
+ever.
+"""
 
 from __future__ import annotations
 
@@ -59,19 +61,19 @@ def untitled(body: bytes) -> Any:
 
 
 def shadowed(here: Site) -> dict[str, list[Any]]:
-    """What was told under the shadow policy, by customer, repeats once."""
+    """The announcements under the shadow policy, by customer; repeats once."""
     found: dict[str, dict[int, Any]] = defaultdict(dict)
     for topic in ANNOUNCEMENTS:
         for customer, bodies in here.by_customer(shadow_of(topic)).items():
             for body in bodies:
-                said = untitled(body)
-                assert found[customer].setdefault(said["seq"], said) == said
-    return {customer: [said[number] for number in sorted(said)] for customer, said in found.items()}
+                announcement = untitled(body)
+                assert found[customer].setdefault(announcement["seq"], announcement) == announcement
+    return {customer: [by_seq[number] for number in sorted(by_seq)] for customer, by_seq in found.items()}
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("delivery", DELIVERIES)
-def test_a_shadow_tells_what_its_policy_tells_alone_although_a_worker_is_killed(
+def test_a_shadow_announces_what_its_policy_would_alone_though_a_worker_is_killed(
     delivery: str, real_broker: Broker, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.toml"
@@ -101,8 +103,8 @@ def test_a_shadow_tells_what_its_policy_tells_alone_although_a_worker_is_killed(
         stats = here.workers[-1].stats()
         assert stats["shadow"] == {"policy": "annual-spend@2", "customers": CUSTOMERS, "off": []}
 
-        told = announced(here)
-        assert told == replayed_by_journal(here, tmp_path / "journal")
+        found = announced(here)
+        assert found == replayed_by_journal(here, tmp_path / "journal")
         assert shadowed(here) == alone(str(other), lines)
         assert len(here.latest(shadow_of("profiles"))) == len(here.latest("profiles"))
         assert shadowed(here) != alone("annual-spend", lines)

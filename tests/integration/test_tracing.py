@@ -1,4 +1,6 @@
-"""A worker and a console on a real Kafka, traced: from a click in the console to the batch that folded it, and to Redis."""
+"""A worker and a console on a real Kafka, traced: from a click in the console to the batch that folded it, and to
+Redis.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ async def act(here: Site, endpoint: str, folder: Path) -> None:
 
 
 @pytest.mark.kafka
-def test_batches_of_a_worker_can_be_found_by_offset_and_lead_back_to_the_request_that_caused_them(
+def test_batches_are_found_by_offset_and_linked_to_the_request_that_caused_them(
     real_broker: Broker, redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # nothing is sent before the end

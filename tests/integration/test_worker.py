@@ -96,7 +96,7 @@ def unusable_records() -> dict[str, tuple[str, bytes, str | None]]:
 
 
 @pytest.mark.kafka
-def test_every_reason_code_reaches_the_dead_letters_with_the_original_bytes_and_where_they_came_from(
+def test_every_reason_code_gives_a_dead_letter_with_original_bytes_and_source(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     records = unusable_records()
@@ -175,7 +175,7 @@ def test_a_redis_that_lost_its_data_is_filled_again_from_the_topics(
 
 
 @pytest.mark.kafka
-def test_a_line_crossed_by_time_alone_is_announced_at_its_own_instant_by_the_wall_clock(
+def test_a_crossing_by_time_alone_is_announced_at_its_instant_by_the_wall_clock(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     policy = tmp_path / "quick.toml"
@@ -205,7 +205,7 @@ def test_a_line_crossed_by_time_alone_is_announced_at_its_own_instant_by_the_wal
 
 
 @pytest.mark.kafka
-def test_after_downtime_nobody_hears_an_alert_that_an_unread_purchase_disproves(
+def test_after_downtime_no_alert_is_announced_that_an_unread_purchase_disproves(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     policy = tmp_path / "quick.toml"
@@ -217,7 +217,7 @@ def test_after_downtime_nobody_hears_an_alert_that_an_unread_purchase_disproves(
         here.produce([("purchases", purchase(0, at=units.format_time(bought_ms)))])
         wait_until(lambda: first.stats()["events"] == 1, 30, "the purchase is folded")
         assert first.stop() == 0
-        # While nobody folds, ada buys once every second; every line is crossed on the wall clock before anybody reads on.
+        # While no worker runs, ada buys once a second; every crossing is past on the wall clock before one reads on.
         until_ms = bought_ms + 6_000
         here.produce([("purchases", purchase(n, at=units.format_time(bought_ms + n * 1_000))) for n in range(1, 7)])
         wait_until(lambda: time.time_ns() // 1_000_000 > until_ms, 30, "the last purchase's time")
@@ -249,7 +249,7 @@ def test_a_worker_is_alive_before_it_is_ready_and_ready_once_it_has_caught_up(
 
 
 @pytest.mark.kafka
-def test_topics_are_made_with_one_partition_count_and_compacted_where_only_the_latest_counts(
+def test_topics_are_created_with_one_partition_count_and_right_compaction(
     real_broker: Broker,
 ) -> None:
     from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
@@ -304,7 +304,7 @@ def test_a_table_whose_changelog_was_deleted_is_refused_instead_of_losing_its_ev
 
 
 @pytest.mark.kafka
-def test_a_stop_publishes_the_profiles_that_were_still_to_come(real_broker: Broker, tmp_path: Path) -> None:
+def test_a_stop_publishes_the_remaining_profiles(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", profile_interval="1h") as here:
         here.produce([("purchases", purchase(number, f"c{number}")) for number in range(5)])
         worker = here.start()

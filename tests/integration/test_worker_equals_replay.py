@@ -31,7 +31,9 @@ import cdnow_log
 UNTIL = "1998-07-01T00:00:00Z"
 POLICY = "annual-spend"
 PATIENT_MS = 60_000
-"""An input that is slow to come is waited for: what goes on without it is told in another order, on a busy machine too."""
+"""An input that is slow to come is waited for: if the others went on without it, announcements would come in another
+order, on a busy machine too.
+"""
 
 
 def cdnow_lines() -> list[Line]:
@@ -141,10 +143,10 @@ def assert_redis_equals(url: str, expected: dict[str, bytes], tiers: list[str]) 
 
 async def compare_alerts(queue: AlertQueue, expected: dict[str, dict[str, Any] | None]) -> None:
     """Every customer's latest alert, and the queue of those that nobody has."""
-    told = ("number", "state", "owner", "breached", "deadline")
+    fields = ("number", "state", "owner", "breached", "deadline")
     for customer_id, alert in expected.items():
         found = await queue.alert(customer_id)
-        assert (alert and [alert[name] for name in told]) == (found and [found[name] for name in told]), customer_id
+        assert (alert and [alert[name] for name in fields]) == (found and [found[name] for name in fields]), customer_id
     queued = await queue.page(count=10_000)
     assert {one["customer_id"] for one in queued.alerts} == {
         one for one, alert in expected.items() if alert is not None and alert["state"] == "open"
@@ -157,10 +159,10 @@ def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str
     With `repeats`, an announcement may come again later, as the same bytes; without, not even that.
     """
     for topic in ANNOUNCEMENTS:
-        told = here.by_customer(topic)
+        found = here.by_customer(topic)
         if repeats:
-            told = {customer: list(dict.fromkeys(bodies)) for customer, bodies in told.items()}
-        assert told == bodies_by_customer(expected / f"{topic}.jsonl")
+            found = {customer: list(dict.fromkeys(bodies)) for customer, bodies in found.items()}
+        assert found == bodies_by_customer(expected / f"{topic}.jsonl")
     wanted = profiles(expected / "profiles.jsonl")
     assert here.latest("profiles") == wanted
     assert_redis_equals(redis_url, wanted, [tier.name for tier in models.load(POLICY).ladder.tiers])
@@ -168,7 +170,7 @@ def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(("partitions", "workers"), [(1, 1), (3, 2), (8, 2)])
-def test_the_worker_gives_the_bytes_of_the_replay_whatever_the_partitions_and_workers(
+def test_the_worker_announces_the_replay_s_bytes_for_any_partitions_and_workers(
     partitions: int, workers: int, real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
     lines = cdnow_lines()
@@ -230,7 +232,7 @@ def test_a_clean_restart_in_the_middle_changes_nothing_and_repeats_nothing(
 
 
 @pytest.mark.kafka
-def test_workers_killed_in_the_middle_tell_the_same_story_with_repeats_that_are_the_same_bytes(
+def test_workers_killed_in_the_middle_announce_the_same_bytes_with_repeats(
     real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
     lines = cdnow_lines()

@@ -1,4 +1,4 @@
-"""Tables of two app versions, side by side: what makes customers differ is told apart, and put into words."""
+"""Comparing the tables of two app versions: kinds of differences, and the report on them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ Bought = tuple[str, str, str]
 
 
 def table(policy: Policy, bought: Sequence[Bought], looked_at: str = "") -> dict[bytes, bytes]:
-    """Customers after purchases, in this order; with `looked_at`, everybody was advanced to that time before the last one."""
+    """Customers after purchases, in this order; with `looked_at`, everybody was advanced to that time before the last
+    one.
+    """
     replay, decoder = Replay(policy, with_recorded_thresholds=True), policy.decoder()
     records = []
     for number, (customer, day, amount) in enumerate(bought):
@@ -76,28 +78,28 @@ def report(old: dict[bytes, bytes], new: dict[bytes, bytes], policies: tuple[Pol
 SOME: list[Bought] = [("ada", "2025-01-01", "100.00"), ("bea", "2025-02-01", "900.00"), ("ada", "2025-03-01", "50.00")]
 
 
-def test_customers_of_the_same_events_are_equal_whatever_bounds_they_carry() -> None:
+def test_customers_with_the_same_events_are_equal_whatever_their_due_times() -> None:
     found, listed = compared(table(ANNUAL, SOME), table(ANNUAL, SOME, looked_at="2025-03-01T00:00:00Z"))
     assert (found.kinds, listed) == ({EQUAL: 2}, [])
     assert found.is_harmless
 
 
-def test_a_record_that_came_late_gives_the_same_customer_told_otherwise() -> None:
+def test_a_late_record_gives_the_same_customer_with_other_announcements() -> None:
     often: list[Bought] = [("ada", f"2025-{month:02}-{day:02}", "40.00") for month in range(1, 8) for day in (1, 15)]
-    # In the second the last one came when she had been taken for silent.
+    # In the second table the last purchase came when she was considered silent.
     before, after = table(ANNUAL, often), table(ANNUAL, often, looked_at="2025-11-01T00:00:00Z")
     found, listed = compared(before, after)
     assert (found.kinds, listed) == ({ANNOUNCED_OTHERWISE: 1}, [])
     assert found.is_harmless
 
 
-def test_events_that_one_version_did_not_count_are_no_matter_of_order() -> None:
+def test_events_that_one_version_did_not_count_are_another_difference() -> None:
     found, listed = compared(table(ANNUAL, SOME), table(ANNUAL, SOME[:2]))
     assert (found.kinds, listed) == ({EQUAL: 1, FACTS: 1}, [FACTS])
     assert not found.is_harmless
 
 
-def test_customers_in_one_version_only_are_told_and_named() -> None:
+def test_customers_in_one_version_only_are_counted_and_named() -> None:
     old, new = table(ANNUAL, SOME[:1]), table(ANNUAL, SOME[1:2])
     found, listed = compared(old, new)
     assert (found.kinds, listed) == ({ONLY_OLD: 1, ONLY_NEW: 1}, [ONLY_OLD, ONLY_NEW])
@@ -107,7 +109,7 @@ def test_customers_in_one_version_only_are_told_and_named() -> None:
     assert "ada: only in the old version" in shown
 
 
-def test_another_policy_shows_who_moves_and_nothing_speaks_against_it() -> None:
+def test_under_another_policy_moved_customers_are_shown_and_accepted() -> None:
     bought: list[Bought] = [("ada", "2026-01-01", "10.00"), ("bea", "2026-01-01", "100000.00")]
     old, new = table(ANNUAL, bought), table(SUBSCRIPTION, bought)
     made, shown = report(old, new, (ANNUAL, SUBSCRIPTION))

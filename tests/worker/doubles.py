@@ -1,4 +1,4 @@
-"""What tests put in place of a group and a broker. The context is the official double, `streams.worker.standalone.Standalone`."""
+"""Test doubles for the group and the broker. The context is `streams.worker.standalone.Standalone`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class ReadRecord(NamedTuple):
 
 
 class MemoryDelivery:
-    """Delivery into lists, by the topic's name: all of a batch or nothing, or step by step. A step may be made to fail."""
+    """Delivery into lists, by the topic's name: all of a batch or nothing, or step by step. A step may be made to
+    fail.
+    """
 
     def __init__(self, settings: Settings, topics: dict[str, list[KeyAndValue]] | None = None, number: int = 0) -> None:
         self.settings = settings
@@ -45,7 +47,7 @@ class MemoryDelivery:
         self._open: list[tuple[str, KeyAndValue]] = []
 
     def step(self, name: str) -> None:
-        """A step begins; it fails if it was made to."""
+        """Begin a step; raises the error that a test put into `fails`."""
         if name in self.fails:
             raise self.fails.pop(name)
 
@@ -103,7 +105,7 @@ class MemoryDelivery:
 
 
 def standalone(policy: Policy | None = None, **settings: Any) -> Standalone:
-    """A context with a policy of the house."""
+    """A context with a shipped policy."""
     return Standalone(
         load_settings(**{"max_batch": 10} | settings), models.load("annual-spend") if policy is None else policy
     )
@@ -129,5 +131,5 @@ def folding(worker: PartitionWorker) -> PartitionWorker:
 
 
 def fetched(start: int, *offsets: int) -> Fetch:
-    """A fetch of records that say nothing."""
+    """A fetch of records with empty bodies."""
     return Fetch(start, [ReadRecord(offset, b"k", b"{}", 0) for offset in offsets])

@@ -33,20 +33,20 @@ def test_only_what_must_move_moves(count: int, before: list[str], after: list[st
     new = share(range(count), {name: HeldPartitions(1, tuple(old.get(name, ()))) for name in after})
     least = count // len(after)
     stayed = sum(len(set(old.get(name, ())) & set(new[name])) for name in after)
-    # Whoever stays keeps at least an even share, or all they had if that was less.
+    # A member that stays keeps at least an even share, or all it had if that was less.
     assert stayed >= sum(min(len(old.get(name, ())), least) for name in after)
     if set(before) == set(after):
         assert new == old
 
 
-def test_of_two_who_claim_a_partition_the_later_generation_keeps_it() -> None:
+def test_of_two_members_that_claim_a_partition_the_later_generation_keeps_it() -> None:
     assert share(range(2), {"awoke": HeldPartitions(3, (0, 1)), "present": HeldPartitions(5, (0,))}) == {
         "awoke": [1],
         "present": [0],
     }
 
 
-def told(topics: list[str], held: HeldPartitions = HeldPartitions()) -> Any:  # noqa: B008
+def metadata(topics: list[str], held: HeldPartitions = HeldPartitions()) -> Any:  # noqa: B008
     return Assignor(lambda: held).metadata(topics)
 
 
@@ -58,17 +58,19 @@ def assigned(members: dict[str, Any], counts: dict[str, int]) -> dict[str, set[t
 
 def test_a_partition_number_of_all_topics_goes_to_one_member() -> None:
     topics = ["purchases", "complaints", "tier-changes"]
-    found = assigned({"a": told(topics), "b": told(topics, HeldPartitions(1, (0,)))}, dict.fromkeys(topics, 3))
+    found = assigned({"a": metadata(topics), "b": metadata(topics, HeldPartitions(1, (0,)))}, dict.fromkeys(topics, 3))
     assert sorted(len(one) for one in found.values()) == [3, 6]
     assert {("purchases", 0), ("complaints", 0), ("tier-changes", 0)} <= found["b"]
 
 
 def test_the_outputs_of_members_that_serve_no_view_are_served_by_those_that_do() -> None:
-    found = assigned({"a": told(["purchases"]), "b": told(["purchases", "profiles"])}, {"purchases": 4, "profiles": 4})
+    found = assigned(
+        {"a": metadata(["purchases"]), "b": metadata(["purchases", "profiles"])}, {"purchases": 4, "profiles": 4}
+    )
     assert {number for topic, number in found["b"] if topic == "profiles"} == {0, 1, 2, 3}
     assert len([topic for topic, _ in found["a"]]) == 2
 
 
-def test_a_member_that_tells_nothing_gets_its_share() -> None:
+def test_a_member_that_reports_nothing_gets_its_share() -> None:
     silent = ConsumerProtocolMemberMetadata(0, ["purchases"], b"")
-    assert {len(one) for one in assigned({"a": silent, "b": told(["purchases"])}, {"purchases": 2}).values()} == {1}
+    assert {len(one) for one in assigned({"a": silent, "b": metadata(["purchases"])}, {"purchases": 2}).values()} == {1}

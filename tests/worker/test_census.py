@@ -1,4 +1,4 @@
-"""When a partition counts its customers, and when the owner of partition 0 draws lines: with a broker that is a list."""
+"""When a partition counts its customers, and when the owner of partition 0 sends thresholds; the broker is a list."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ MIDNIGHT = ms("2024-01-03")
 
 def customers(count: int) -> dict[bytes, bytes]:
     fold = Fold(POLICY)
-    for who in range(count):
-        fold.apply(purchase(f"c{who}", str(who + 1), on="2024-01-02"))
+    for number in range(count):
+        fold.apply(purchase(f"c{number}", str(number + 1), on="2024-01-02"))
     found: dict[str, Customer] = fold.customers
     return {name.encode(): encode(customer) for name, customer in found.items()}
 
 
 class Broker:
-    """The topic `census`, and what went to every partition of `commands`."""
+    """The topic `census`, and the records sent to every partition of `commands`."""
 
     def __init__(self, partitions: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.census: list[list[Any]] = [[] for _ in range(partitions)]
@@ -86,14 +86,14 @@ class Counted(NamedTuple):
 
 
 def turns(counted: Counted, now_ms: int, most: int = 20) -> int:
-    """How many turns it takes until there is nothing to do."""
+    """How many turns there are until there is nothing left to do."""
     for done in range(most):
         if not counted.take_turn(now_ms):
             return done
     raise AssertionError("it never ends")
 
 
-def begun(counted: Counted, body: bytes) -> None:
+def begin_edition(counted: Counted, body: bytes) -> None:
     """The partition folds the command."""
     command = msgspec.json.decode(body, type=Command)
     counted.partition.editions = counted.partition.editions.extended_by(command, ms("2024-01-03"))
@@ -110,7 +110,7 @@ def test_a_partition_counts_once_a_day_some_at_a_time(monkeypatch: pytest.Monkey
     assert turns(census, MIDNIGHT + DAY) == 4
 
 
-def test_lines_are_drawn_when_all_have_counted_and_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thresholds_are_sent_once_when_all_partitions_have_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(2, monkeypatch)
     zero, one = broker.partition(0, customers(10)), broker.partition(1, {})
     turns(zero, MIDNIGHT)
@@ -124,26 +124,26 @@ def test_lines_are_drawn_when_all_have_counted_and_sent_once(monkeypatch: pytest
     # Sent, but not folded yet: nothing more is sent. Folded: nothing more to do until tomorrow.
     zero.census._look_from = 0
     turns(zero, MIDNIGHT)
-    begun(zero, body)
+    begin_edition(zero, body)
     looks = broker.looks
     zero.census._look_from = 0
     turns(zero, MIDNIGHT + 5)
     assert (len(broker.commands), broker.looks) == (1, looks)
 
 
-def test_a_successor_sends_the_edition_that_was_noted_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_owner_sends_the_recorded_edition_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(1, monkeypatch)
     turns(broker.partition(0, customers(10)), MIDNIGHT)
     (body,) = broker.commands
-    # It died before anybody folded it; the customers are others now.
+    # The owner died before any partition folded the command; the customers are others now.
     successor = broker.partition(0, customers(30))
     turns(successor, MIDNIGHT)
     sent = [msgspec.json.decode(one, type=Command) for one in broker.commands]
     assert sent[0] == sent[1]
-    begun(successor, body)
+    begin_edition(successor, body)
 
 
-def test_while_counts_are_missing_it_looks_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_counts_are_missing_the_owner_looks_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(2, monkeypatch)
     clock = 1000.0
     monkeypatch.setattr(module.time, "monotonic", lambda: clock)
@@ -154,7 +154,7 @@ def test_while_counts_are_missing_it_looks_less_and_less_often(monkeypatch: pyte
     assert 60 < broker.looks < 75
 
 
-def test_a_partition_that_had_nobody_counts_when_somebody_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_without_customers_counts_once_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(2, monkeypatch)
     census = broker.partition(1, {})
     turns(census, MIDNIGHT)
@@ -163,7 +163,7 @@ def test_a_partition_that_had_nobody_counts_when_somebody_has_come(monkeypatch: 
     assert [msgspec.json.decode(one.value, type=Count).customers for one in broker.census[1]] == [0, 5]
 
 
-def test_nobody_is_counted_before_the_partition_has_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_customer_is_counted_before_the_partition_has_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
     context = standalone(POLICY, clock="event")
     worker = folding(PartitionWorker(context, 0, MemoryDelivery(context.settings)))
     assert worker.flow is not None

@@ -1,4 +1,4 @@
-"""How a delivery tells what happens to it, without a broker."""
+"""What a delivery makes of errors, and when it writes nothing, without a broker."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def failing(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (ProducerFenced(), Fenced),
         (InvalidProducerEpoch(), Fenced),
@@ -69,8 +69,8 @@ async def failing(error: BaseException) -> None:
     ],
     ids=lambda one: one.__name__ if isinstance(one, type) else type(one).__name__,
 )
-def test_what_passes_what_does_not_and_who_is_fenced_are_told_apart(error: BaseException, told: type) -> None:
-    with pytest.raises(told):
+def test_errors_are_translated_into_interrupted_refused_or_fenced(error: BaseException, expected: type) -> None:
+    with pytest.raises(expected):
         asyncio.run(delivery()._patiently(failing(error)))
 
 
@@ -79,7 +79,7 @@ def test_a_refusal_says_what_to_do() -> None:
         asyncio.run(delivery()._patiently(failing(MessageSizeTooLargeError())))
 
 
-def test_what_was_under_way_when_a_batch_was_interrupted_does_not_come_up_again() -> None:
+def test_futures_of_an_interrupted_batch_do_not_reach_the_next_one() -> None:
     async def interrupted() -> None:
         made = delivery()
         made._journal_sent = asyncio.get_running_loop().create_future()
@@ -99,7 +99,7 @@ def test_nothing_is_written_for_a_generation_that_is_over() -> None:
         asyncio.run(made.append_outputs({"tier-changes": []}))
 
 
-def test_without_a_fresh_heartbeat_nothing_is_written_until_the_group_says_whose_the_partition_is() -> None:
+def test_without_a_recent_heartbeat_nothing_is_written_until_the_group_answers() -> None:
     looks = iter([False, False])
 
     def is_member() -> bool:

@@ -1,4 +1,4 @@
-"""Records on their way from the transport to the merge: each once, none left out, whatever was under way."""
+"""Records offered by the transport reach the merge: each once, none left out, whichever fetches were in progress."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def offsets(worker: PartitionWorker) -> list[int]:
     return [record.offset for record in worker.inputs.merge.take_up_to("purchases", 10**9)]
 
 
-def test_records_that_follow_one_another_come_through_with_gaps_in_their_offsets(worker: PartitionWorker) -> None:
+def test_consecutive_records_are_taken_although_their_offsets_have_gaps(worker: PartitionWorker) -> None:
     worker.offer("purchases", fetched(0, 0, 1))
     worker.offer("purchases", fetched(2, 5, 6))
     assert offsets(worker) == [0, 1, 5, 6]
@@ -39,7 +39,7 @@ def test_records_that_come_again_are_skipped(worker: PartitionWorker) -> None:
     assert worker.context.stats.as_dict()["skipped"] == 2
 
 
-def test_records_that_were_under_way_before_a_rewind_are_let_go(worker: PartitionWorker) -> None:
+def test_records_that_were_fetched_before_a_rewind_are_dropped(worker: PartitionWorker) -> None:
     worker.offer("purchases", fetched(0, 0, 1))
     worker.offer("purchases", fetched(7, 7, 8))
     worker.offer("purchases", fetched(9, 9))

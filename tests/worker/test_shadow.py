@@ -1,5 +1,5 @@
-"""A shadow policy on a partition that is folded, killed and restored: it tells what an activation would have told, and nothing else
-becomes different by it.
+"""A shadow policy on a partition that is folded, killed and restored: it announces what an activation would have
+announced, and nothing else becomes different by it.
 
 The broker is kept in memory; what tells right from wrong is a replay of the same log with the policy activated in it.
 """
@@ -60,7 +60,7 @@ class Broker:
         return [ReadRecord(offset, key, value) for offset, (key, value) in every if offset >= first]
 
     def forget_shadow(self) -> None:
-        """What it told so far."""
+        """What was announced so far."""
         for topic in ANNOUNCEMENTS:
             self.topics[shadow_of(topic)].clear()
 
@@ -77,7 +77,7 @@ class Broker:
 
 
 class Dying(MemoryDelivery):
-    """Delivery to such a broker, which is interrupted at a step when so many batches are committed."""
+    """Delivery to such a broker, which is interrupted at a step after so many committed batches."""
 
     def __init__(self, broker: Broker, settings: Settings, dies_at: str, batches: int) -> None:
         super().__init__(settings, broker.topics)
@@ -91,7 +91,7 @@ class Dying(MemoryDelivery):
 
 
 class AtItsEnd(Inputs):
-    """All records that there are come at once."""
+    """All records arrive at once."""
 
     def is_at_end(self, topic: str) -> bool:
         return True
@@ -113,7 +113,7 @@ class Site:
         self.dies_at, self.steps_left = "", 0
 
     def die_at(self, step: str, batches: int) -> None:
-        """At a step, when so many batches are committed."""
+        """Interrupt at a step, after so many committed batches."""
         self.dies_at, self.steps_left = step, batches
 
 
@@ -121,7 +121,7 @@ class Site:
 def partition(site: Site) -> Iterator[PartitionWorker]:
     """A worker of the partition, which restores from what the broker has."""
     with pytest.MonkeyPatch.context() as patch:
-        # So few that the table moves customers whose turn has not come.
+        # So few that the table changes customers that the shadow has not taken over.
         patch.setattr("streams.worker.shadow.MOST_DUE", site.most_due)
         patch.setattr("streams.worker.restoring.read_to_end", site.broker.read_to_end)
         patch.setattr("streams.worker.restoring.read_undecided", site.broker.read_undecided)
@@ -130,7 +130,7 @@ def partition(site: Site) -> Iterator[PartitionWorker]:
 
 
 async def fold_what_is_there(worker: PartitionWorker, broker: Broker) -> None:
-    """Restore, and fold until nothing is to be done."""
+    """Restore, and fold until nothing is left to do."""
     flow = worker.flow = await worker._restore()
     worker.state = PartitionState.FOLDING
     worker.inputs.begin_after(flow.table.marker.offsets)
@@ -178,7 +178,7 @@ def give(broker: Broker, log: Iterable[Wire]) -> None:
 
 @settings(max_examples=40)
 @given(pairs(), timely_logs(), st.data())
-def test_a_shadow_tells_what_an_activation_would_have_told_whenever_its_worker_was_killed(
+def test_a_shadow_announces_what_an_activation_would_whenever_it_was_killed(
     pair: tuple[Policy, Policy], log: list[Wire], data: st.DataObject
 ) -> None:
     before, after = pair
@@ -192,7 +192,7 @@ def test_a_shadow_tells_what_an_activation_would_have_told_whenever_its_worker_w
     broker = Broker(is_exactly_once=data.draw(st.booleans()))
     most = data.draw(st.sampled_from([1, 2, 100]))
 
-    # A shadow that was there before and missed something counts no more.
+    # An earlier shadow that missed a batch does not count any more.
     earlier = data.draw(st.integers(0, max(0, len(first) - 1)))
     give(broker, first[:earlier])
     run_until_done(Site(broker, before, data.draw(st.sampled_from([None, after])), max_batch=most))
@@ -241,7 +241,7 @@ def some_purchases(first: int, count: int) -> list[Wire]:
     return [purchase(f"c{n}", "230", on=ms("2024-01-01") + n, id=f"p{n}") for n in range(first, first + count)]
 
 
-def test_a_shadow_whose_changelog_is_damaged_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shadow_whose_changelog_is_damaged_begins_again(caplog: pytest.LogCaptureFixture) -> None:
     before, after = annual_spend(1), annual_spend(2, _200="400")
     broker = Broker(is_exactly_once=True)
     give(broker, some_purchases(0, 5))
@@ -257,7 +257,7 @@ def test_a_shadow_whose_changelog_is_damaged_begins_anew(caplog: pytest.LogCaptu
     assert len(worker.shadow.active_table.customers) == 5
 
 
-def test_a_policy_that_can_not_follow_what_was_activated_meanwhile_casts_no_shadow_and_the_worker_goes_on(
+def test_a_shadow_policy_that_can_not_follow_the_activated_one_stops_no_worker(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before, after = annual_spend(1), annual_spend(2, _200="400")
@@ -266,7 +266,7 @@ def test_a_policy_that_can_not_follow_what_was_activated_meanwhile_casts_no_shad
     worker = run_until_done(Site(broker, before, after))
     assert table(worker).editions.current.ref == "annual-spend@2"
     assert worker.shadow is not None
-    assert len(worker.shadow.active_table.customers) == 8  # it was there first
+    assert len(worker.shadow.active_table.customers) == 8  # it began before the activation
 
     broker.topics[shadow_changelog_topic(load_settings())].clear()
     give(broker, some_purchases(8, 2))
