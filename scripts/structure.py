@@ -1,7 +1,7 @@
 """The numbers of the house: loose files, floors, edges between the rooms of streams/, edges that run back up, circles.
 
-    .venv/bin/python -m scripts.structure              # of this checkout
-    .venv/bin/python -m scripts.structure --root DIR   # of another, for a comparison
+    ./scripts/structure              # of this checkout
+    ./scripts/structure --root DIR   # of another, for a comparison
 
 grimp does the counting; imports for type checking count. A room is a module or a folder directly below `streams`.
 """

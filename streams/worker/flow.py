@@ -86,7 +86,7 @@ class Flow:
             await self._shadow.ensure_begun(self.table, self._table_policy)
         waiting = self._inputs.merge.sizes()
         plan = self.plan_next() if entry is None else self.plan_again(entry)
-        if plan.is_empty:
+        if plan is None or (entry is None and plan.is_empty):
             return False
         taken = {topic: count - self._inputs.merge.size(topic) for topic, count in waiting.items()}
         batch, seconds = await self._fold_and_write(plan, entry)
@@ -113,12 +113,12 @@ class Flow:
         plan = self.table.plan(self.time_ms(), records, most_records, most_bytes - room, shadow.customers)
         return plan._replace(shadow=shadow.plan(plan, room))
 
-    def plan_again(self, entry: Entry) -> Plan:
-        """The plan of an unfinished batch, from its journal entry; an empty plan while not all of its records have been
+    def plan_again(self, entry: Entry) -> Plan | None:
+        """The plan of an unfinished batch, from its journal entry; None while not all of its records have been
         read.
         """
         if any(self._inputs.next_offsets[topic] <= last for topic, _, last in entry.runs):
-            return Plan(entry.until_ms, [], [], [])
+            return None
         where = f"partition {self._number}"
         plan = self.table.plan_again(entry, self._inputs.merge.take_up_to, where)
         return plan if self._shadow is None else plan._replace(shadow=self._shadow.plan_again(entry, plan, where))

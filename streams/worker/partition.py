@@ -185,6 +185,8 @@ class PartitionWorker:
             # At the end of a rebalance Faust seeks to the committed positions; our own seek has to come later.
             await asyncio.sleep(0.02)
         self.inputs.begin_after(flow.table.marker.offsets)
+        # What was read beyond the table is read again, so time begins where the table's does.
+        flow.table.latest_ms = flow.table.clock_ms
         if is_restored:
             await check_nothing_is_lost(self.context, self.inputs)
         await self.inputs.rewind()

@@ -26,7 +26,7 @@ from streams.engine.batch import Batch
 from streams.engine.journal import Entry, JournalError
 from streams.engine.partition import Outcome
 from streams.engine.plan import MOST_DUE, ROOM_PER_CUSTOMER, Plan
-from streams.engine.schedule import ShadowBacklog
+from streams.engine.schedule import Review, ShadowBacklog
 from streams.engine.table import (
     ChangelogError,
     ChangelogRecord,
@@ -128,6 +128,7 @@ class Shadow:
         self.table, self.refusal = table, None
         self._customers = ShadowCustomers(table.customers, main.customers)
         self.waiting = ShadowBacklog(table.customers, main.customers)
+        table.review = Review({}, 0)  # customers of the shadow are judged as they are taken over
 
     @property
     def state(self) -> ShadowState:

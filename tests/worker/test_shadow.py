@@ -241,6 +241,25 @@ def some_purchases(first: int, count: int) -> list[Wire]:
     return [purchase(f"c{n}", "230", on=ms("2024-01-01") + n, id=f"p{n}") for n in range(first, first + count)]
 
 
+def test_a_batch_of_the_shadow_alone_that_was_interrupted_is_finished_after_a_restart() -> None:
+    before, after = annual_spend(1), annual_spend(2, _200="400")
+    broker = Broker(is_exactly_once=False)
+    give(broker, some_purchases(0, 5))
+    run_until_done(Site(broker, before, None))
+    # The table has nothing to do any more; the batch that judges everybody under the shadow policy dies before its marker.
+    killed = Site(broker, before, after)
+    killed.die_at("append_state", 1)
+    assert run(killed) is None
+    batches = len(broker.topics["journal"])
+
+    give(broker, some_purchases(5, 2))
+    worker = run_until_done(Site(broker, before, after))
+    assert worker.shadow is not None
+    assert len(table(worker).customers) == 7
+    assert {decode(state).edition for state in worker.shadow.customers.values()} == {1}
+    assert table(worker).marker.batch > batches
+
+
 def test_a_shadow_whose_changelog_is_damaged_begins_again(caplog: pytest.LogCaptureFixture) -> None:
     before, after = annual_spend(1), annual_spend(2, _200="400")
     broker = Broker(is_exactly_once=True)
