@@ -39,7 +39,7 @@ class RecordsAsRead(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def send_or_report_closed(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
-    """Send a request. Raises KafkaConnectionError if the connection is closed, whoever found out first.
+    """Send a request. Raises KafkaConnectionError if the connection is closed, on whichever side it was.
 
     uvloop raises RuntimeError there, which aiokafka does not expect: the task that refreshes a client's metadata died of it,
     and the client waited for metadata for ever.

@@ -1,4 +1,4 @@
-"""How aiokafka connects, and reading partitions with it that belong to no group: for restoring, and for whoever looks on."""
+"""How aiokafka connects, and how partitions are read with it outside a group: to restore a table, or to compare tables."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def read_undecided(settings: Settings, topic: str, number: int) -> Records
 
 
 async def is_ended(client: AIOKafkaClient, appended: Mapping[TopicPartition, int]) -> bool:
-    """Whether the transactions that these offsets belong to have ended there: who reads committed records gets beyond them.
+    """Whether the transactions that these offsets belong to have ended there: a reader of committed records gets beyond them.
 
     False as well while a partition has no leader, or its broker does not answer.
     """

@@ -107,7 +107,7 @@ def _wait_for_all(admin: AdminClient, settings: Settings, wanted: Sequence[Wante
 def _wait_for_leaders(admin: AdminClient, settings: Settings, created: Sequence[str]) -> None:
     """Wait until every partition of new topics has a leader that answers. Raises TopicsError if one has none in time.
 
-    The metadata name a leader before that broker knows of it, and whoever asks it then is refused.
+    The metadata name a leader before that broker knows that it leads, and until then it refuses requests.
     """
     waiting = {TopicPartition(name, number) for name in created for number in range(settings.partitions)}
     deadline = time.monotonic() + PATIENCE_SECONDS

@@ -41,7 +41,7 @@ POLICY_DEPENDENT: Final = (
 )
 """The reason codes with which one policy may reject a record that another accepts."""
 UNKNOWN: Final = "–"
-"""The tier of a customer of whom a policy accepted no event: all were too late, or in a currency that it does not
+"""The tier of a customer if a policy accepted none of their events: all were too late, or in a currency that it does not
 accept.
 """
 

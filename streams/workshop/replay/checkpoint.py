@@ -1,7 +1,8 @@
-"""A replay that was stopped goes on where it was: its customers, and how long the output files are, in one file.
+"""A replay that was stopped continues from its checkpoint: its customers, and how long its output files were, in one file.
 
-Written between two turns, so that what is folded after it falls into the same turns as it would have; whatever the output files
-got later is cut off again. So they are in the end, byte for byte, those of a replay that nothing stopped.
+A checkpoint is written between two turns, so that the records after it fall into the same turns as they would have. Whatever was
+written to the output files after it is cut off. So in the end the files equal, byte for byte, those of a replay that was never
+stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DIGEST_BYTES: Final = 16
 
 
 class Checkpoint(Struct, kw_only=True):
-    """A replay between two turns."""
+    """The state of a replay between two turns."""
 
     form: int = FORM
     policy: str
@@ -37,19 +38,19 @@ class Checkpoint(Struct, kw_only=True):
     events: int
     counts: dict[str, int]
     output_bytes: dict[str, int]
-    """How long each output file is."""
+    """The length of each output file, in bytes."""
     clock_ms: int
     census_ms: int
     editions: list[dict[str, Any]]
     customers: dict[bytes, bytes]
-    """In the order in which they came, on which the order of a review depends."""
+    """The customers by key. Their order is that in which they came; the order of a review depends on it."""
 
 
 _decode = msgspec.msgpack.Decoder(Checkpoint).decode
 
 
 class Checkpoints:
-    """The file of a replay's checkpoint, written now and then and when the replay is to stop."""
+    """The file of a replay's checkpoint; it is written at intervals, and when the replay is to stop."""
 
     def __init__(self, path: Path, every_ms: int) -> None:
         self.path = path
@@ -84,7 +85,7 @@ class Checkpoints:
 
     @property
     def is_due(self) -> bool:
-        """Whether one is to be written now."""
+        """Whether a checkpoint is to be written now."""
         return self._is_to_stop or time.monotonic() - self._written >= self._every_seconds
 
     def write(self, checkpoint: Checkpoint) -> None:
@@ -106,7 +107,7 @@ class Checkpoints:
             raise KeyboardInterrupt
 
     def remove(self) -> None:
-        """The replay is done."""
+        """Remove the file: the replay is complete."""
         self.path.unlink(missing_ok=True)
 
     @contextmanager

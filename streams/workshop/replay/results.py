@@ -1,4 +1,4 @@
-"""What a replay brings: lines for its sinks or its files, and the numbers of its summary."""
+"""The outputs of a replay: lines for its sinks or its files, and the numbers of its summary."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ OUTPUT_FILES: Final = (*ANNOUNCEMENTS, PROFILES, DEAD_LETTERS)
 
 
 class Sink(Protocol):
-    """Where lines go."""
+    """Takes lines: a file, or a list."""
 
     def write(self, line: bytes, /) -> object:
         """Take a line, with its end."""
 
 
 class Results:
-    """What a replay brings, line by line into a sink an output, and counted on the way."""
+    """Writes the outputs of a replay, each as a line into the sink of its topic, and counts them."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Results:
         self._started = time.monotonic()
 
     def add(self, batch: Batch) -> None:
-        """Write what a batch brought."""
+        """Write the outputs and dead letters of a batch."""
         self.events += batch.events
         for output in batch.outputs:
             self._sinks[output.topic].write(output.body + b"\n")
@@ -74,7 +74,7 @@ class Results:
         return self.summary(self.events, sum(len(one.customers) for one in partitions), tiers, self.counts)
 
     def summary(self, events: int, customers: int, tiers: Counter[str], counts: Counter[str]) -> dict[str, Any]:
-        """What a replay brought, in numbers."""
+        """The numbers of a replay: events, customers, seconds, outputs by kind."""
         seconds = time.monotonic() - self._started
         return {
             "policy": self.policy.ref,
@@ -93,7 +93,7 @@ class Results:
 
 
 class ResultFiles(Results):
-    """The output files of a replay; from a checkpoint on, what they were then and more."""
+    """The output files of a replay. From a checkpoint they are cut to what they were then, and continued."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class ResultFiles(Results):
         super().__init__(policy, self._files, files, checkpoint)
 
     def _cut_off(self, output_bytes: Mapping[str, int]) -> None:
-        """Leave of the files what was there at a checkpoint. Raises LogError if there is less."""
+        """Cut each file to its length at a checkpoint. Raises LogError if one is shorter."""
         for name, sink in self._files.items():
             if sink.seek(0, os.SEEK_END) < output_bytes[name]:
                 raise LogError(f"{sink.name} is shorter than at the checkpoint: remove the checkpoint to start over")
@@ -127,7 +127,7 @@ class ResultFiles(Results):
             sink.seek(output_bytes[name])
 
     def written(self) -> dict[str, int]:
-        """How long each file is; what was written is on disk by then."""
+        """The length of each file in bytes, after everything written was flushed to disk."""
         for sink in self._files.values():
             sink.flush()
             os.fsync(sink.fileno())
@@ -145,7 +145,7 @@ class ResultFiles(Results):
 
 
 def files_of(logs: Iterable[Log]) -> dict[int, str]:
-    """The names of the files of logs, by what stands in records for their partition."""
+    """The names of the files of logs, by the number that records of a file have for their partition."""
     return {partition: name for log in logs for partition, name in log.files.items()}
 
 

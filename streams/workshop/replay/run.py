@@ -126,7 +126,7 @@ def fold_all(
     begin: int = 0,
     after_turn: Callable[[int], None] = lambda records: None,
 ) -> None:
-    """Fold the records of logs, as `in_turns` gives them, without the first `begin`; after each turn it is told how many there
+    """Fold the records of logs, as `in_turns` gives them, without the first `begin`. `after_turn` is called with how many there
     were, these included. Raises LogError.
     """
     taken = begin
@@ -160,9 +160,9 @@ def in_turns(
 
 
 def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> dict[str, Any]:
-    """Replay what a worker folded, in the very order in which it did, into the four output files in `out`.
+    """Replay what a worker folded, in the very order in which it did, into the output files in `out`.
 
-    Ends where the journal ends; what was never folded is not told. Raises LogError or JournalError.
+    It ends where the journal ends: records that were never folded are left out. Raises LogError or JournalError.
     """
     with ResultFiles(policy, out) as results:
         with progress_over([log], progress) as reading:
@@ -183,7 +183,7 @@ def replay_partition(
     entries: Iterable[Entry] | None = None,
     replay: Replay | None = None,
 ) -> Replay:
-    """One partition's history by its journal, or by these entries of it; gives its customers as they are at the end. It is folded
+    """Fold one partition by its journal, or by these entries of it; returns the replay with its customers at the end. It is folded
     by `replay`, if that is given. Raises JournalError.
     """
     replay, decoder = replay or Replay(policy, with_recorded_thresholds=True), policy.decoder()

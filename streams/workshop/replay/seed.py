@@ -1,8 +1,8 @@
-"""Customers to begin a replay with: those in a worker's table, as its changelog has them.
+"""Customers to begin a replay with: those of a worker's table, read from its changelog.
 
-The changelog holds states, byte for byte what the fold works on, and how far into the inputs they go. So a replay that begins
-with them and reads on where they end tells what one of everything would have told. The view in Redis holds profiles, from which
-no state can be made again: they lack the de-duplication, what time has in store, and more.
+The changelog holds states, the very bytes that the fold works on, and the input offsets that they include. So a replay that
+begins with them and reads on from those offsets announces what a replay of the whole log would have announced from there. The
+serving view in Redis holds profiles, from which no state can be computed: a profile has no hashes of recent events and no due time.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from streams.topics import TABLE
 
 
 class Seed(NamedTuple):
-    """A table as its changelog has it."""
+    """The customers of a table, its editions, and the input offsets that it includes."""
 
     customers: dict[bytes, bytes]
     clock_ms: int
     editions: Editions
     next_offsets: Offsets
-    """Where reading the inputs goes on."""
+    """The offsets from which the replay reads the inputs."""
 
     def partition(self) -> Partition:
         """All customers of the table in one partition, for a replay to go on with."""
         return Partition(self.editions, dict(self.customers), self.clock_ms)
 
 
-class _Held(NamedTuple):
-    """A record of the changelog, as the table takes it."""
+class _ChangelogRecord(NamedTuple):
+    """A record of the changelog, as `TableRestorer` takes it."""
 
     key: bytes | None
     value: bytes | None
@@ -44,7 +44,7 @@ class _Held(NamedTuple):
 
 
 def read_seed(name: str, policy: Policy) -> Seed:
-    """The table of the worker whose changelog is at `kafka://HOST:PORT`. Raises LogError, also for what can't be a seed."""
+    """The table of the worker whose changelog is at `kafka://HOST:PORT`. Raises LogError, also if that can't be a seed."""
     if not name.startswith(SCHEME):
         raise LogError(
             f"--seed {name.partition('://')[0]}: states are in the changelog of a worker's table: give kafka://HOST:PORT, and "
@@ -61,7 +61,7 @@ def read_seed(name: str, policy: Policy) -> Seed:
     for number in log.partitions(TABLE):
         restoring = TableRestorer(f"{name}, {log.topic(TABLE)}", number)
         try:
-            restoring.feed(_held(log.messages(TABLE, number)))
+            restoring.feed(_records_of(log.messages(TABLE, number)))
             restored = restoring.finish()
         except ChangelogError as error:
             raise LogError(str(error)) from None
@@ -91,6 +91,6 @@ def read_seed(name: str, policy: Policy) -> Seed:
     )
 
 
-def _held(messages: Iterator[Any]) -> Iterator[Any]:
+def _records_of(messages: Iterator[Any]) -> Iterator[Any]:
     for message in messages:
-        yield _Held(message.key(), message.value(), message.offset())
+        yield _ChangelogRecord(message.key(), message.value(), message.offset())
