@@ -5,10 +5,12 @@ Importing this changes nothing: `install` does, and only `worker.app.create_app`
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiokafka
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaConnectionError
@@ -49,6 +51,24 @@ def send_or_report_closed(connection: AIOKafkaConnection, request: Any, expect_r
     except RuntimeError as error:
         connection.close(reason=CloseReason.CONNECTION_BROKEN)
         raise KafkaConnectionError(f"{connection} is closed: {error}") from error
+
+
+def record_heartbeats(consumer: AIOKafkaConsumer, record: Callable[[float], None]) -> None:
+    """Have `record` called with the time at which each heartbeat that the coordinator answered was sent (monotonic seconds).
+
+    This changes one started member of a group, not aiokafka.
+    """
+    coordinator = consumer._coordinator
+    beat = coordinator._do_heartbeat
+
+    async def beat_and_record() -> bool:
+        sent_at = time.monotonic()
+        is_answered: bool = await beat()
+        if is_answered:
+            record(sent_at)
+        return is_answered
+
+    coordinator._do_heartbeat = beat_and_record
 
 
 def install() -> None:

@@ -22,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
+from streams.broker.aiokafka_patches import record_heartbeats
 from streams.broker.aiokafka_readers import connection
 from streams.settings import Settings
 from streams.worker.assignor import Assignor
@@ -92,17 +93,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Start the consumer, and record its heartbeats from now on."""
         await super().on_start()
-        coordinator = self._consumer._coordinator
-        beat = coordinator._do_heartbeat
 
-        async def beat_and_record() -> bool:
-            asked_at = time.monotonic()
-            answered: bool = await beat()
-            if answered:
-                self.consumer.last_heartbeat_at = asked_at
-            return answered
+        def record(sent_at: float) -> None:
+            self.consumer.last_heartbeat_at = sent_at
 
-        coordinator._do_heartbeat = beat_and_record
+        record_heartbeats(self._consumer, record)
 
     async def on_thread_stop(self) -> None:
         """Stop the consumer."""
