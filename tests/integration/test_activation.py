@@ -23,7 +23,7 @@ from streams.web.signin.people import set_user
 from tests.builders import ms, shipped_text
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
-from tests.integration.test_recovery import replayed_by_journal
+from tests.integration.test_recovery import announced, replayed_by_journal
 from tests.integration.test_worker import purchase
 from tests.web.people import PASSWORD
 
@@ -131,8 +131,8 @@ def test_a_policy_is_activated_under_load_and_rolled_back(
         wait_until(lambda: "of 7 more today" in queue(), 60, "the console to go by the new one")
         sold = shop.close()
         here.wait_until_drained(0)
-        announced = check(here, sold, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1))])
-        assert {one["cause"] for one in announced} >= {"edition-1"}
+        checked = check(here, sold, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1))])
+        assert {one["cause"] for one in checked} >= {"edition-1"}
         assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
         assert second.stats()["policies_in_force"] == [NEW]
 
@@ -187,17 +187,17 @@ def check(here: Site, sold: int, in_force: list[tuple[str, str]]) -> list[dict[s
     profiles = [json.loads(one) for one in here.latest("profiles").values()]
     assert sum(one["lifetime"]["orders"] for one in profiles) == sold
     names, since_ms = [name for name, _ in in_force], [ms(at) if at else 0 for _, at in in_force]
-    announced: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for topic in ("tier-changes", "churn-risk", "alerts"):
         latest: dict[int, int] = {}
         for record in here.read(topic):
             body = json.loads(record.value() or b"")
-            announced.append(body)
+            found.append(body)
             place, at_ms = names.index(body["policy"]), ms(body["occurred_at"])
             seen = latest[record.partition()] = max(latest.get(record.partition(), 0), place)
             assert at_ms >= since_ms[place], body
             assert place == seen or at_ms <= since_ms[place + 1], body
-    return announced
+    return found
 
 
 def test_what_can_not_follow_is_refused_before_anything_is_sent(broker: Broker, tmp_path: Path) -> None:

@@ -277,13 +277,13 @@ def in_protobuf(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
     from confluent_kafka.schema_registry import Schema, SchemaReference
     from google.protobuf import descriptor_pool, message_factory
 
-    from streams.ingest.protobuf import NAME, compiled
+    from streams.ingest.protobuf import NAME, compile_schema
 
     client.register_schema("shop-common", Schema(PROTO_COMMON, "PROTOBUF"))
     reference = SchemaReference("shop/common.proto", "shop-common", 1)
     schema_id = client.register_schema(f"{topic}-value", Schema(PROTO, "PROTOBUF", [reference]))
     pool = descriptor_pool.DescriptorPool()
-    for file in compiled(PROTO, {"shop/common.proto": PROTO_COMMON}).file:
+    for file in compile_schema(PROTO, {"shop/common.proto": PROTO_COMMON}).file:
         pool.Add(file)
     order = message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.Envelope.Order"))
     assert pool.FindFileByName(NAME)
