@@ -244,7 +244,7 @@ def test_a_refused_alert_is_set_aside_holds_up_nothing_and_can_be_sent_again(her
 
 
 def test_an_alert_that_nobody_accepts_is_set_aside_once_patience_ends(here: Site) -> None:
-    with pushing(here, f"http://127.0.0.1:{free_port()}/", TIERSTREAM_PUSH_PATIENCE="500ms") as push:
+    with pushing(here, f"http://127.0.0.1:{free_port()}/", TIERSTREAM_PUSH_PATIENCE="3s") as push:
         announce(here, announced_alerts(*complaining("ada")))
         wait_until(lambda: "given up, patience" in push.logged(), 60, push.logged)
         assert push.stop() == 0
