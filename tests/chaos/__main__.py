@@ -23,10 +23,10 @@ exit status: 0 nothing lost, no mismatch and no unexpected exit; 1 otherwise; 2 
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the proof with the options of the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
-        description="Fold a random log by workers to which everything happens, then verify that nothing came of it.",
+        description="Have workers fold a random log while faults are injected, then verify that no fault had an effect.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3, choices=[1, 2, 3, 4], help="default: %(default)s")
     parser.add_argument("--delivery", default="exactly-once", choices=["exactly-once", "at-least-once"])
     parser.add_argument("--faults", metavar="NAME,...", help="only these; default: all")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary into this file, too")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and Kafka's data")
     args = parser.parse_args()
     only = set(args.faults.split(",")) if args.faults else None
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _rows(summary: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """One row for each plain value; those of a dict are named after it."""
+    """One row for each plain value; the names of a dict's values begin with the dict's name."""
     for name, value in summary.items():
         if isinstance(value, dict):
             yield from _rows(value, f"{prefix}{name}.")

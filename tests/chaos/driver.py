@@ -1,4 +1,6 @@
-"""A chaos run: workers fold a random log while things go wrong; at the end all is healed, drained and verified."""
+"""A chaos run: workers fold a random log while faults are injected. At the end every fault is undone, the workers
+process what is left, and the results are verified.
+"""
 
 from __future__ import annotations
 
@@ -34,23 +36,24 @@ POLICY = Path(__file__).with_name("policy.toml")
 PARTITIONS = 4
 TICK_SECONDS = 0.05
 READY_SECONDS = 60.0
-OVERLAPPING = 0.5
+OVERLAP_PROBABILITY = 0.5
+"""How often a fault may begin while another one lasts."""
 DRAIN_SECONDS = 180.0
 EDITION_SECONDS = 15.0
-"""Between two editions of the policy."""
+"""The time between the beginnings of two editions of the policy."""
 
 Say = Callable[[str], None]
 
 
 class Writer:
-    """Writes the story to the input topics at a steady rate, with patience for brokers."""
+    """Writes the story to the input topics at a steady rate, and retries while the broker is away."""
 
     def __init__(self, settings: Settings, story: Story, events_per_second: float, with_editions: bool) -> None:
         self._settings = settings
         self._story = story
         self._events_per_second = events_per_second
         self._started = time.monotonic()
-        self._told_ms = time.time_ns() // 1_000_000
+        self._written_until_ms = time.time_ns() // 1_000_000
         self._failed: list[str] = []
         self.editions = 0
         self._next_edition = self._started + EDITION_SECONDS if with_editions else math.inf
@@ -63,34 +66,34 @@ class Writer:
                 "linger.ms": 5,
                 "message.timeout.ms": 600_000,
                 "reconnect.backoff.max.ms": 500,
-                # Else librdkafka says on standard error what the faults do to it.
+                # Otherwise librdkafka would log on standard error what the faults do to it.
                 "log_level": 0,
             }
         )
 
     def tick(self) -> None:
-        """Write what is due by now, and now and then begin an edition of the policy."""
+        """Write the records that are due by now; begin an edition of the policy every EDITION_SECONDS."""
         if time.monotonic() >= self._next_edition:
             self._next_edition += EDITION_SECONDS
             self.editions += 1
             self._begin_edition(self.editions)
         due = int((time.monotonic() - self._started) * self._events_per_second) - self._story.total
         now_ms = time.time_ns() // 1_000_000
-        for record in self._story.records(max(due, 0), now_ms, self._told_ms):
+        for record in self._story.records(max(due, 0), now_ms, self._written_until_ms):
             topic = self._settings.topic(record.topic)
             self._producer.produce(topic, record.value, record.key, on_delivery=self._delivered)
-        self._told_ms = now_ms
+        self._written_until_ms = now_ms
         self._producer.poll(0)
 
     def _begin_edition(self, number: int) -> None:
-        """Other parameters, in every partition; every other time twice, as after a crash of their sender."""
+        """Send other parameters to every partition; every other time twice, as a sender does that crashed and retried."""
         body = edition_body(number, time.time_ns() // 1_000_000, parameters=parameters_of(number))
         for partition in [*range(PARTITIONS)] * (1 + number % 2):
             topic = self._settings.topic("commands")
             self._producer.produce(topic, body, EVERYBODY.encode(), partition, on_delivery=self._delivered)
 
     def flush(self) -> bool:
-        """Deliver for a moment; returns whether nothing is left to do."""
+        """Wait a moment for deliveries; returns whether everything is delivered. Raises AssertionError for a failed one."""
         left = self._producer.flush(TICK_SECONDS)
         assert not self._failed, f"{len(self._failed)} records were not written: {self._failed[0]}"
         return left == 0
@@ -101,7 +104,7 @@ class Writer:
 
 
 def parameters_of(number: int) -> Parameters:
-    """The policy's risk, a little other with every edition: some levels change, some do not."""
+    """The policy's risk with another intercept for each edition, so that the levels of some customers change."""
     risk = models.load(POLICY).risk
     shift = (0.0, 0.4, -0.3)[number % 3]
     return Parameters(
@@ -122,7 +125,7 @@ def parameters_of(number: int) -> Parameters:
 
 @dataclass
 class Active:
-    """A fault under way."""
+    """A fault that has begun and is not undone yet."""
 
     fault: Fault
     steps: Steps
@@ -130,7 +133,7 @@ class Active:
 
 
 class Injector:
-    """Injects faults in an order that comes from chance: every kind once, then every kind again, and so on."""
+    """Injects faults in a random order: every kind once, then every kind again, and so on."""
 
     def __init__(
         self,
@@ -155,11 +158,11 @@ class Injector:
 
     @property
     def is_done(self) -> bool:
-        """Whether all faults that were wanted have been done and undone."""
+        """Whether all faults that were asked for have been injected and undone."""
         return self._next is None and not self._active
 
     def tick(self) -> None:
-        """Go on with what is under way; begin what is due."""
+        """Continue the faults in progress, and begin the next one if it is due."""
         now = time.monotonic()
         for active in [one for one in self._active if one.resume_at <= now]:
             try:
@@ -181,7 +184,7 @@ class Injector:
     def _begin(self, fault: Fault) -> None:
         self.counts[fault.name] += 1
         report: Say = lambda detail: self._say(f"{fault.name:22} {detail}")  # noqa: E731
-        # Chance of its own: how often a fault asks does not change which faults come after it.
+        # A random generator for each fault: how many numbers one draws does not change which faults follow.
         steps = fault.do(self._stage, random.Random(self._chance.random()), report)
         self._active.append(Active(fault, steps, time.monotonic()))
 
@@ -194,12 +197,12 @@ class Injector:
         if not self._bag:
             self._bag = self._chance.sample(self._names, len(self._names))
         self._next = FAULTS[self._bag.pop()]
-        self._overlaps = self._chance.random() < OVERLAPPING
+        self._overlaps = self._chance.random() < OVERLAP_PROBABILITY
         self._calm = self._chance.uniform(0, self._calm_seconds)
         self._next_at = time.monotonic() + self._calm
 
     def close(self) -> None:
-        """Undo what is under way."""
+        """Undo the faults in progress."""
         self._next = None
         for active in self._active:
             active.steps.close()
@@ -208,7 +211,7 @@ class Injector:
 
 @contextmanager
 def staged(folder: Path, workers: int, delivery: str, say: Say) -> Iterator[Stage]:
-    """Broker, proxy, Redis, topics and a crew that has not started yet; all of it ends with the block."""
+    """A broker, a proxy, Redis, topics and a crew that has not started yet; all of them end with the block."""
     name = f"c{uuid.uuid4().hex[:10]}"
     with Proxy(low_port()) as proxy:
         broker = Broker(folder / "kafka", proxy)
@@ -223,7 +226,7 @@ def staged(folder: Path, workers: int, delivery: str, say: Say) -> Iterator[Stag
         settings = load_settings(**values)
         crew = Crew(settings, folder, workers, say)
         try:
-            finish(broker.coming_up())
+            finish(broker.steps_to_start())
             redis.start()
             create_topics(settings, topics_of(settings))
             yield Stage(settings, crew, broker, proxy, redis)
@@ -231,7 +234,7 @@ def staged(folder: Path, workers: int, delivery: str, say: Say) -> Iterator[Stag
             crew.kill()
             redis.stop()
             broker.thaw()
-            finish(broker.going_down())
+            finish(broker.steps_to_stop())
 
 
 def run(
@@ -247,9 +250,10 @@ def run(
     say: Say = print,
     with_editions: bool = True,
 ) -> dict[str, Any]:
-    """One chaos run of so many minutes, or until `max_faults` were done and undone; returns what came of it.
+    """One chaos run of so many minutes, or until `max_faults` were injected and undone; returns its summary.
 
-    From one fault to the next there are up to `calm_seconds`. Now and then an edition of the policy begins.
+    Up to `calm_seconds` pass from one fault to the next. With `with_editions` an edition of the policy begins every
+    EDITION_SECONDS.
     """
     from tests.chaos.verify import verify
 
@@ -276,9 +280,9 @@ def run(
                 time.sleep(TICK_SECONDS)
         finally:
             injector.close()
-        say_when(f"healing, after {story.total} events")
+        say_when(f"undoing all faults, after {story.total} events")
         # A fault that was given up in the middle may have left the broker down.
-        finish(stage.broker.coming_up())
+        finish(stage.broker.steps_to_start())
         _drain(stage, writer, say_when)
         say_when("verifying")
         found = verify(
@@ -303,7 +307,7 @@ def run(
 
 
 def _begin(crew: Crew, writer: Writer, say: Say) -> None:
-    """Until every worker is ready: the first fault is to hit them at work."""
+    """Wait until every worker is ready, so that the first fault hits workers that fold."""
     ready: set[int] = set()
     deadline = time.monotonic() + READY_SECONDS
     while len(ready) < len(crew.slots) and time.monotonic() < deadline:
@@ -315,32 +319,33 @@ def _begin(crew: Crew, writer: Writer, say: Say) -> None:
 
 
 def _drain(stage: Stage, writer: Writer, say: Say) -> None:
-    """Until everything written is folded, announced, committed and served, and no worker runs any more."""
+    """Wait until everything written is folded, announced, committed and served, and no worker runs any more."""
     crew = stage.crew
     deadline = time.monotonic() + DRAIN_SECONDS
     while not writer.flush() and time.monotonic() < deadline:
         crew.tick()
-    # By the wall clock customers keep coming due, so that the workers are never all drained at once; each is at times.
+    # By the wall clock customers keep becoming due, so all workers are never drained at the same time, but each one is
+    # now and then.
     drained: set[int] = set()
     while not (running := crew.running()) or {worker.port for worker in running} - drained:
         drained |= {worker.port for worker in running if worker.page("stats")[1].get("drained")}
         if time.monotonic() > deadline:
             for slot in crew.slots:
                 waits_for = slot.worker.page("stats")[1].get("waits_for") if slot.worker else None
-                crew.unexpected(slot, f"was not drained: {waits_for}")
+                crew.record_unexpected(slot, f"was not drained: {waits_for}")
             break
         crew.tick()
         time.sleep(TICK_SECONDS)
     say("drained; stopping")
     crew.stop()
-    # By the event clock time stands still, so a last worker finds an end: what the others announced while they stopped
-    # gets into the view.
+    # By the event clock time does not pass without events, so a last worker comes to an end. It writes what the others
+    # announced while they stopped into the view.
     last = crew.slots[0]
     worker = last.start(clock="event")
     site = Site(stage.settings, crew.folder, [worker])
     try:
         site.wait_until_drained(0, DRAIN_SECONDS)
-        finish(last.stopping())
+        finish(last.steps_to_stop())
         assert site.committed_equals_ends(INPUTS), "offsets were not committed up to the end"
     except AssertionError as error:
-        crew.unexpected(last, str(error))
+        crew.record_unexpected(last, str(error))

@@ -1,4 +1,4 @@
-"""What goes wrong: each fault does it, waits as long as it lasts, and undoes it, even when given up in the middle."""
+"""The faults: each one begins, waits as long as it lasts, and is undone, even if it is given up in the middle."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of fault; `do` takes the stage, chance, and a function that reports the detail."""
+    """A kind of fault; `do` takes the stage, a random generator, and a function that reports the detail."""
 
     name: str
     do: Callable[[Stage, random.Random, Report], Steps]
     touches: str
-    """Two faults may overlap unless they touch the same."""
+    """WORKERS, KAFKA or REDIS: two faults that touch the same one do not overlap."""
     is_alone: bool
-    """It overlaps with none: a worker that is asked to stop has to manage, and that takes a broker."""
+    """It overlaps with no other fault: a worker that is asked to stop has to succeed, which needs a broker."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 def fault(touches: str, is_alone: bool = False) -> Callable[[Any], Any]:
-    """Enter a function into FAULTS under its name."""
+    """Register a function in FAULTS under its name."""
 
     def enter(do: Callable[[Stage, random.Random, Report], Steps]) -> Callable[[Stage, random.Random, Report], Steps]:
         FAULTS[do.__name__] = Fault(do.__name__, do, touches, is_alone)
@@ -68,10 +68,10 @@ def fault(touches: str, is_alone: bool = False) -> Callable[[Any], Any]:
 # ---------------------------------------------------------------- workers
 @fault(WORKERS)
 def kill(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """A worker dies and comes back after a while."""
+    """A worker dies and is started again after a while."""
     slot, seconds = stage.crew.pick(chance), chance.uniform(0, 8)
     report(f"{slot}, back after {seconds:.1f} s")
-    with slot.held():
+    with slot.reserved():
         slot.kill()
         yield seconds
 
@@ -96,18 +96,18 @@ def _die_at(slot: Slot, order: str, report: Report) -> Steps:
     deadline = time.monotonic() + ARMED_SECONDS
     while armed.process.poll() is None and time.monotonic() < deadline:
         yield 0.2
-    report(f"{slot} {'lives on' if armed.process.poll() is None else 'died'}")
+    report(f"{slot} {'still runs' if armed.process.poll() is None else 'died'}")
 
 
 @fault(WORKERS)
 def zombie(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """A worker hangs until the group has long gone on without it, then believes that nothing happened."""
+    """A worker hangs until the group has expelled it, then continues as if nothing had happened."""
     yield from _freeze(stage, stage.settings.session_timeout / 1000 + chance.uniform(1, 8), chance, report)
 
 
 @fault(WORKERS)
 def pause(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """A worker hangs, but not for so long that the group would notice."""
+    """A worker hangs, but for less than its session's timeout, so it stays in the group."""
     yield from _freeze(stage, stage.settings.session_timeout / 1000 * chance.uniform(0.1, 0.7), chance, report)
 
 
@@ -119,7 +119,7 @@ def _freeze(stage: Stage, seconds: float, chance: random.Random, report: Report)
 def _for_a_while(
     do: Callable[[], None], undo: Callable[[], None], seconds: float, report: Report, what: str = ""
 ) -> Steps:
-    """Do something, and undo it after some seconds, or earlier when given up."""
+    """Call `do`, and `undo` after some seconds, or earlier if the fault is given up."""
     report(f"{what}for {seconds:.1f} s")
     do()
     try:
@@ -130,7 +130,7 @@ def _for_a_while(
 
 @fault(WORKERS, is_alone=True)
 def join(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """One more worker comes, and goes again."""
+    """A further worker joins, and leaves again."""
     slot, seconds = stage.crew.join(), chance.uniform(6, 15)
     if slot is None:
         report("no room")
@@ -138,19 +138,19 @@ def join(stage: Stage, chance: random.Random, report: Report) -> Steps:
     report(f"{slot} for {seconds:.1f} s")
     slot.start()
     yield seconds
-    # Given up before this, it stays.
-    slot.is_held = True
-    yield from slot.stopping()
+    # If the fault is given up before this, the worker stays.
+    slot.is_reserved = True
+    yield from slot.steps_to_stop()
     stage.crew.slots.remove(slot)
 
 
 @fault(WORKERS, is_alone=True)
 def leave(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """A worker is asked to stop, and comes back after a while."""
+    """A worker is asked to stop, and is started again after a while."""
     slot, seconds = stage.crew.pick(chance), chance.uniform(0, 8)
     report(f"{slot}, back after {seconds:.1f} s")
-    with slot.held():
-        yield from slot.stopping()
+    with slot.reserved():
+        yield from slot.steps_to_stop()
         yield seconds
 
 
@@ -160,10 +160,10 @@ def rolling_restart(stage: Stage, chance: random.Random, report: Report) -> Step
     seconds = chance.uniform(0, 4)
     report(f"{seconds:.1f} s between them")
     for slot in list(stage.crew.slots):
-        with slot.held():
-            yield from slot.stopping()
+        with slot.reserved():
+            yield from slot.steps_to_stop()
         slot.start()
-        yield from slot.coming_alive()
+        yield from slot.steps_until_alive()
         yield seconds
 
 
@@ -174,7 +174,7 @@ def all_down(stage: Stage, chance: random.Random, report: Report) -> Steps:
     report(f"for {seconds:.1f} s")
     with ExitStack() as stack:
         for slot in stage.crew.slots:
-            stack.enter_context(slot.held())
+            stack.enter_context(slot.reserved())
             slot.kill()
         yield seconds
 
@@ -188,15 +188,15 @@ def clock_step(stage: Stage, chance: random.Random, report: Report) -> Steps:
     yield from _for_a_while(lambda: slot.shift_clock(shift_ms), lambda: slot.shift_clock(0), seconds, report, what)
 
 
-# ---------------------------------------------------------------- the broker, and the way to it
+# ---------------------------------------------------------------- the broker, and the connections to it
 @fault(KAFKA)
 def broker_restart(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """The broker is stopped in an orderly way, and started again."""
+    """The broker is shut down cleanly, and started again."""
     seconds = chance.uniform(0, 10)
     report(f"down for {seconds:.1f} s")
-    yield from stage.broker.going_down()
+    yield from stage.broker.steps_to_stop()
     yield seconds
-    yield from stage.broker.coming_up()
+    yield from stage.broker.steps_to_start()
 
 
 @fault(KAFKA)
@@ -206,7 +206,7 @@ def broker_kill(stage: Stage, chance: random.Random, report: Report) -> Steps:
     report(f"down for {seconds:.1f} s")
     stage.broker.kill()
     yield seconds
-    yield from stage.broker.coming_up()
+    yield from stage.broker.steps_to_start()
 
 
 @fault(KAFKA)
@@ -217,7 +217,7 @@ def broker_freeze(stage: Stage, chance: random.Random, report: Report) -> Steps:
 
 @fault(KAFKA)
 def changelog_refused(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """The broker takes no more batches for the changelog: workers have to stop, and say why."""
+    """The broker refuses all batches for the changelog: workers have to stop, and log why."""
     seconds = chance.uniform(2, 6)
     report(f"for {seconds:.1f} s")
     name = changelog_topic(stage.settings)
@@ -227,7 +227,7 @@ def changelog_refused(stage: Stage, chance: random.Random, report: Report) -> St
         admin.alter_configs([resource])
         yield seconds
     finally:
-        # The topic was made without a limit of its own: so it was the broker's.
+        # The topic was created without a limit, so the broker's default applied.
         admin.reset_configs([resource])
         admin.close()
 
@@ -244,7 +244,7 @@ def connections_cut(stage: Stage, chance: random.Random, report: Report) -> Step
 
 @fault(KAFKA)
 def connections_refused(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """All connections to the broker break, and nobody gets a new one."""
+    """All connections to the broker break, and no client gets a new one."""
     yield from _for_a_while(stage.proxy.refuse, stage.proxy.resume, chance.uniform(1, 10), report)
 
 
@@ -257,13 +257,13 @@ def connections_stalled(stage: Stage, chance: random.Random, report: Report) -> 
 # ---------------------------------------------------------------- Redis
 @fault(REDIS)
 def redis_stop(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """Redis dies with all it held, and comes back empty."""
+    """Redis dies with all its data, and is started again empty."""
     yield from _for_a_while(stage.redis.stop, stage.redis.start, chance.uniform(0, 10), report)
 
 
 @fault(REDIS)
 def redis_flush(stage: Stage, chance: random.Random, report: Report) -> Steps:
-    """Somebody empties Redis."""
+    """All data in Redis is deleted."""
     report("")
     stage.redis.flush()
     yield 0

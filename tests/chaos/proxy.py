@@ -1,4 +1,4 @@
-"""A TCP proxy in front of the broker, which can misbehave as networks do."""
+"""A TCP proxy in front of the broker, which can fail as networks do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHUNK_BYTES = 1 << 16
 
 
 def low_port() -> int:
-    """A free port below those that the system gives to clients: none can take it while its server is down."""
+    """A free port below the range that the system gives to clients, so no client takes it while its server is down."""
     while True:
         port = random.randint(20_000, 32_000)
         with socket.socket() as probe:
@@ -26,8 +26,8 @@ def low_port() -> int:
 class Proxy:
     """Carries bytes between clients and the target, in a thread of its own.
 
-    Clients have to be sent here: the broker advertises the proxy's address. `target_port` may be set, and change, at
-    any time; while nothing listens there, clients are turned away.
+    The broker has to advertise the proxy's address, so that clients connect here. `target_port` may be changed at any
+    time; while nothing listens on it, connections are closed.
     """
 
     def __init__(self, port: int) -> None:
@@ -42,7 +42,7 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """Where clients go."""
+        """The address that clients connect to."""
         return f"{HOST}:{self.port}"
 
     def __enter__(self) -> Self:
@@ -59,26 +59,26 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
-    # ------------------------------------------------------------ misbehaviour
+    # ------------------------------------------------------------ failures
     def cut(self) -> None:
-        """Close all connections at once, with what is under way in them."""
+        """Abort all connections; bytes in transit are lost."""
         self._loop.call_soon_threadsafe(self._cut)
 
     def stall(self) -> None:
-        """Hold all bytes back until `resume`; connections stay open."""
+        """Hold back all bytes until `resume`; connections stay open."""
         self._loop.call_soon_threadsafe(self._flows.clear)
 
     def refuse(self) -> None:
-        """Cut all connections and let in no more until `resume`."""
+        """Abort all connections, and accept no new ones until `resume`."""
         self._is_refusing = True
         self.cut()
 
     def resume(self) -> None:
-        """Behave again."""
+        """End what `stall` or `refuse` began."""
         self._is_refusing = False
         self._loop.call_soon_threadsafe(self._flows.set)
 
-    # ------------------------------------------------------------ in the thread
+    # ------------------------------------------------------------ within the thread
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
@@ -87,12 +87,12 @@ class Proxy:
             writer.transport.abort()
 
     async def _close(self) -> None:
-        # The server is closed last: it would disown a connection that is just being accepted, whose socket would stay open.
+        # The server is closed last: otherwise the socket of a connection that is just being accepted would stay open.
         for listening in self._server.sockets:
             self._loop.remove_reader(listening.fileno())
         self._cut()
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            # One that is just being accepted is not ours to cancel: its socket would stay open.
+            # The task of a connection that is just being accepted is not cancelled: its socket would stay open.
             for task in tasks & self._serving:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -102,16 +102,16 @@ class Proxy:
         self._open.add(writer)
         self._serving.add(asyncio.current_task())
         try:
-            # Not the listening socket is closed to refuse: another process could take the port.
+            # The listening socket stays open: if it were closed to refuse connections, another process could take the port.
             if self._is_refusing:
                 return
-            there, back = await asyncio.open_connection(HOST, self.target_port)
-            self._open.add(back)
+            target_reader, target_writer = await asyncio.open_connection(HOST, self.target_port)
+            self._open.add(target_writer)
             try:
-                await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+                await asyncio.gather(self._carry(reader, target_writer), self._carry(target_reader, writer))
             finally:
-                self._open.discard(back)
-                back.transport.abort()
+                self._open.discard(target_writer)
+                target_writer.transport.abort()
         except OSError:
             return
         finally:
@@ -120,7 +120,7 @@ class Proxy:
             writer.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction. Its end is the connection's end: Kafka's clients never close only one half."""
+        """Carry one direction. At its end the connection ends: Kafka's clients never close only one half."""
         with suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
                 await self._flows.wait()

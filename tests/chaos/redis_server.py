@@ -1,4 +1,4 @@
-"""A Redis process of its own on a TCP port, in memory only, that can be stopped, emptied and frozen."""
+"""A Redis process for one test, on a TCP port and in memory only, that can be stopped, emptied and frozen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ START_SECONDS = 30
 
 
 class RedisServer:
-    """It forgets everything with its process."""
+    """Its data are lost when its process ends."""
 
     def __init__(self, port: int, folder: Path) -> None:
         self.port = port
@@ -24,11 +24,11 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """How workers reach it."""
+        """The URL that workers connect to."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it empty, unless it runs; return once it answers."""
+        """Start it empty, unless it runs, and wait until it answers."""
         if self._process is not None:
             return
         options = {"--port": self.port, "--bind": "127.0.0.1", "--save": "", "--appendonly": "no"}
@@ -38,23 +38,23 @@ class RedisServer:
         wait_until(self._answers, START_SECONDS, "Redis answers")
 
     def stop(self) -> None:
-        """Kill it."""
+        """SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def flush(self) -> None:
-        """Empty it."""
+        """Delete all data."""
         with redis.Redis(port=self.port) as client:
             client.flushall()
 
     def freeze(self) -> None:
-        """Let it answer nothing until `thaw`; its connections stay open."""
+        """SIGSTOP: it answers nothing until `thaw`; its connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """SIGCONT: it continues."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:

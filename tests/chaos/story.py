@@ -1,6 +1,6 @@
-"""A random event log that knows what is true of it: how many records, which are garbage, what each customer bought.
+"""A random event log that counts what it writes: the records, which of them are invalid, what each customer bought.
 
-It shares no code with `models`: what it counts, it counts from what it wrote.
+It shares no code with `models`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from typing import Any, NamedTuple
 SECOND_MS, HOUR_MS, DAY_MS = 1_000, 3_600_000, 86_400_000
 TIERS = ("bronze", "silver", "gold")
 YUAN_PER_DOLLAR = Decimal("7.10")
-"""Tiers and rate as in policy.toml."""
+"""Tiers and rate are those of policy.toml."""
 
 REPEATED_WITHIN_EVENTS = 20
-"""The de-duplication remembers 64 ids per customer; other topics may run ahead or behind, so stay well below."""
+"""How late a record may be repeated. Workers keep the last 64 event ids of a customer, and topics may be read at
+different speeds, so it is well below 64.
+"""
 
-REPEATED, GARBAGE, LATE, VERY_LATE = 0.02, 0.01, 0.05, 0.005
+REPEATED, INVALID, LATE, VERY_LATE = 0.02, 0.01, 0.05, 0.005
 KINDS = {"purchase": 72, "refund": 6, "complaint": 11, "feedback": 8, "alert": 2, "tier": 0.6, "erase": 0.1}
 UNLOCK_KINDS = KINDS | {"tier": 20}
-"""A locked customer does not stay so for long: their tier would never move."""
+"""For a locked customer an unlock is likely: while the lock lasts their tier does not move."""
 
 STEPS = {
     "": ("opened",),
@@ -35,13 +37,13 @@ STEPS = {
     "resolved": ("reopened", "reopened", ""),
     "reopened": ("escalated", "resolved"),
 }
-"""From a complaint's status to those that may follow; "" is none: then another complaint is opened."""
+"""By a complaint's status, those that may follow. "" stands for no complaint: the next one is opened."""
 
 Body = dict[str, Any]
 
 
 class Record(NamedTuple):
-    """What is produced."""
+    """A record to produce."""
 
     topic: str
     key: bytes
@@ -49,7 +51,7 @@ class Record(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a customer bought in their life; the times are None without a purchase."""
+    """What a customer has bought so far; the times are None without a purchase."""
 
     orders: int
     spend_minor: int
@@ -58,7 +60,7 @@ class Facts(NamedTuple):
 
 
 class Bought(NamedTuple):
-    """An order that may yet be refunded."""
+    """An order that may still be refunded."""
 
     order_id: str
     yuan_or_dollars: Decimal
@@ -68,13 +70,13 @@ class Bought(NamedTuple):
 
 @dataclass
 class Customer:
-    """A customer as the story knows them."""
+    """A customer, and what they have bought so far."""
 
     id: str
     orders: int = 0
     spend_minor: int = 0
     purchases_ms: tuple[int, int] | None = None
-    """The first and the last."""
+    """The times of the first and the last purchase."""
     bought: deque[Bought] = field(default_factory=lambda: deque(maxlen=10))
     complaint: Body | None = None
     is_locked: bool = False
@@ -88,24 +90,24 @@ class Customer:
 
 
 class Story:
-    """The log, from a seed; only its times come from outside."""
+    """The log, which depends on nothing but the seed and the times that callers give."""
 
     def __init__(self, seed: int, customers: int = 1_000) -> None:
         self._random = random.Random(seed)
         self.counts: Counter[str] = Counter()
-        """Records by topic, garbage and repeats included."""
-        self.garbage: Counter[tuple[str, bytes]] = Counter()
-        """Topic and value of what has to be rejected, and how often it was produced."""
+        """Records by topic, invalid ones and repeats included."""
+        self.invalid: Counter[tuple[str, bytes]] = Counter()
+        """How often each record that has to be rejected was produced, by topic and value."""
         self.kinds: Counter[str] = Counter()
-        """Events by kind, to see that the story has everything in it."""
+        """Events by kind, to check that every kind occurs."""
         self._known: dict[str, Customer] = {}
         self._erased: set[str] = set()
         self._numbers = iter(range(1, 2**62))
-        self._cast = [self._new_customer() for _ in range(customers)]
-        # Like Zipf's law, but with nobody so hot that an outage would bring more than 64 of their events at once.
-        self._shares = list(accumulate(1 / (rank + 10) for rank in range(customers)))
+        self._customers = [self._new_customer() for _ in range(customers)]
+        # Like Zipf's law, but without a customer who has more than 64 events during an outage.
+        self._cumulative_weights = list(accumulate(1 / (rank + 10) for rank in range(customers)))
 
-    # ------------------------------------------------------------ what it knows
+    # ------------------------------------------------------------ what it counts
     @property
     def total(self) -> int:
         """Records so far."""
@@ -113,18 +115,18 @@ class Story:
 
     @property
     def erased(self) -> frozenset[str]:
-        """Customers of whom nothing may be known any more."""
+        """The erased customers: no state may hold anything about them."""
         return frozenset(self._erased)
 
     def facts(self) -> dict[str, Facts]:
-        """What is true of each customer who sent anything valid and was not erased."""
+        """The facts of each customer that has a valid event and was not erased."""
         return {
             one.id: Facts(one.orders, one.spend_minor, *(one.purchases_ms or (None, None)))
             for one in self._known.values()
             if one.id not in self._erased
         }
 
-    # ------------------------------------------------------------ telling it
+    # ------------------------------------------------------------ records
     def records(self, count: int, now_ms: int, since_ms: int | None = None) -> list[Record]:
         """The next records; those in order happened between `since_ms` (default: 100 ms ago) and now."""
         since_ms = now_ms - 100 if since_ms is None else since_ms
@@ -133,16 +135,16 @@ class Story:
 
     def _record(self, at_ms: int, now_ms: int) -> Record:
         chance = self._random
-        [place] = chance.choices(range(len(self._cast)), cum_weights=self._shares)
-        customer = self._cast[place]
+        [place] = chance.choices(range(len(self._customers)), cum_weights=self._cumulative_weights)
+        customer = self._customers[place]
         draw = chance.random()
         if draw < REPEATED and customer.sent:
             self.kinds["repeat"] += 1
             record = chance.choice(customer.sent)
-        elif draw < REPEATED + GARBAGE:
-            self.kinds["garbage"] += 1
-            record = self._rubbish(customer, at_ms)
-            self.garbage[record.topic, record.value] += 1
+        elif draw < REPEATED + INVALID:
+            self.kinds["invalid"] += 1
+            record = self._invalid_record(customer, at_ms)
+            self.invalid[record.topic, record.value] += 1
         else:
             record = self._event(customer, place, at_ms, now_ms)
         self.counts[record.topic] += 1
@@ -153,17 +155,17 @@ class Story:
         kinds = UNLOCK_KINDS if customer.is_locked else KINDS
         [kind] = chance.choices(list(kinds), list(kinds.values()))
         if kind == "erase":
-            # Nothing of theirs happened later, and nothing more comes; someone new takes the place.
+            # The customer has no event after this one; a new customer takes their place.
             self._erased.add(customer.id)
-            self._cast[place] = self._new_customer()
-            topic, body = "commands", {"command": "erase", "occurred_at": self._written(now_ms)}
+            self._customers[place] = self._new_customer()
+            topic, body = "commands", {"command": "erase", "occurred_at": self._time_text(now_ms)}
         else:
             at_ms = self._perhaps_late(at_ms)
             topic, body = getattr(self, f"_{kind}")(customer, at_ms)
-            body["occurred_at"] = self._written(at_ms)
+            body["occurred_at"] = self._time_text(at_ms)
         self.kinds[body.get("command") or body.get("status") or kind] += 1
         self._known[customer.id] = customer
-        record = self._written_record(topic, customer, body)
+        record = self._encode(topic, customer, body)
         customer.sent.append(record)
         return record
 
@@ -204,12 +206,12 @@ class Story:
         customer.spend(-amount, bought.currency)
         body = {"kind": "refund", **self._paid(bought, amount), "full_order": is_full}
         if chance.random() < 0.7:
-            body["original_occurred_at"] = self._written(bought.at_ms)
+            body["original_occurred_at"] = self._time_text(bought.at_ms)
         return "purchases", body
 
     def _paid(self, bought: Bought, amount: Decimal) -> Body:
-        written = self._random.choice((str(amount), f"{amount:.2f}", float(amount)))
-        return {"order_id": bought.order_id, "amount": written, "currency": bought.currency}
+        number = self._random.choice((str(amount), f"{amount:.2f}", float(amount)))
+        return {"order_id": bought.order_id, "amount": number, "currency": bought.currency}
 
     def _complaint(self, customer: Customer, at_ms: int) -> tuple[str, Body]:
         chance = self._random
@@ -249,7 +251,7 @@ class Story:
             "actor": chance.choice(("kim", "mia")),
         }
         if action == "snoozed":
-            body["until"] = self._written(at_ms + chance.randint(SECOND_MS, 40 * HOUR_MS))
+            body["until"] = self._time_text(at_ms + chance.randint(SECOND_MS, 40 * HOUR_MS))
         return "commands", body
 
     def _tier(self, customer: Customer, at_ms: int) -> tuple[str, Body]:
@@ -259,13 +261,13 @@ class Story:
         return "commands", {"command": "unlock_tier", "reason": "kept", "actor": "kim"}
 
     # ------------------------------------------------------------ bytes
-    def _written_record(self, topic: str, customer: Customer, body: Body) -> Record:
+    def _encode(self, topic: str, customer: Customer, body: Body) -> Record:
         whole = {"event_id": f"e{next(self._numbers)}", "customer_id": customer.id, **body}
-        given = {name: value for name, value in whole.items() if value is not None}
-        return Record(topic, customer.id.encode(), json.dumps(given).encode())
+        present = {name: value for name, value in whole.items() if value is not None}
+        return Record(topic, customer.id.encode(), json.dumps(present).encode())
 
-    def _written(self, at_ms: int) -> str | int:
-        """A time in one of the forms that are allowed."""
+    def _time_text(self, at_ms: int) -> str | int:
+        """A time in one of the forms that inputs may have."""
         draw = self._random.random()
         if draw < 0.1:
             return at_ms
@@ -275,21 +277,21 @@ class Story:
             return hour.replace("+00:00", "+08:00")
         return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    def _rubbish(self, customer: Customer, at_ms: int) -> Record:
-        """A record that has to be rejected whatever the customer's state, of one of the kinds in GARBAGE_KINDS."""
+    def _invalid_record(self, customer: Customer, at_ms: int) -> Record:
+        """A record that has to be rejected, whatever the customer's state is; it is spoiled in one of WAYS_TO_SPOIL."""
         topic, body = self._random.choice((
             ("purchases", {"kind": "purchase", "order_id": "o", "amount": "1.00", "currency": "CNY"}),
             ("complaints", {"complaint_id": "k", "status": "opened", "severity": "low"}),
             ("feedback", {"score": 50, "kind": "csat"}),
             ("commands", {"command": "lock_tier", "tier": "gold", "reason": "because"}),
         ))  # fmt: skip
-        good = self._written_record(topic, customer, body | {"occurred_at": at_ms})
-        return Record(topic, *self._random.choice(GARBAGE_KINDS)(good))
+        good = self._encode(topic, customer, body | {"occurred_at": at_ms})
+        return Record(topic, *self._random.choice(WAYS_TO_SPOIL)(good))
 
 
-# ---------------------------------------------------------------- garbage
+# ---------------------------------------------------------------- invalid records
 def _with(**changed: Any) -> Callable[[Record], tuple[bytes, bytes]]:
-    """The same event with some fields changed, or without those that are None."""
+    """A function that returns key and value of the event with some fields changed, and without those that are None."""
 
     def spoil(good: Record) -> tuple[bytes, bytes]:
         body = json.loads(good.value) | changed
@@ -298,11 +300,11 @@ def _with(**changed: Any) -> Callable[[Record], tuple[bytes, bytes]]:
     return spoil
 
 
-# Amounts and currencies belong to purchases only, so these make a purchase of whatever it was: in another topic it is
-# one with fields missing.
+# Amounts and currencies belong to purchases only, so these fields turn any event into a purchase; in another topic it
+# lacks fields.
 _PURCHASE = {"kind": "purchase", "order_id": "o", "amount": "1.00", "currency": "CNY"}
 
-GARBAGE_KINDS: tuple[Callable[[Record], tuple[bytes, bytes]], ...] = (
+WAYS_TO_SPOIL: tuple[Callable[[Record], tuple[bytes, bytes]], ...] = (
     lambda good: (good.key, good.value[:-3]),
     lambda good: (good.key, b"not json, " + good.value),
     lambda good: (good.key, b"[" + good.value + b"]"),
@@ -323,5 +325,7 @@ GARBAGE_KINDS: tuple[Callable[[Record], tuple[bytes, bytes]], ...] = (
     _with(**_PURCHASE | {"amount": "-29.33"}, score=-1, complaint_id=None, tier=None),
     _with(**_PURCHASE | {"amount": "1.005"}, score=None, status=None, tier=None),
 )
-"""Each makes key and value of garbage out of a good record. Bytes differ, as the event's id is in them, but for the
-empty value. Where a field belongs to one topic only, the other topics' fields are spoiled along with it."""
+"""Each returns key and value of an invalid record made from a valid one. The bytes of no two are equal, as they have the
+event's id in them; only the empty value repeats. Where a field belongs to one topic only, fields of the other topics are
+spoiled in the same call.
+"""

@@ -1,7 +1,7 @@
-"""After the chaos: is everything on the broker and in Redis what the log says it has to be?
+"""Verifies, after a chaos run, that topics and Redis have what the log demands.
 
-What the workers left is held against three things: the replay of inputs and journal (every byte), the story's own count
-of what was bought (no code shared with the fold), and itself (numbering, repeats, positions).
+What the workers wrote is compared with the replay of inputs and journal (every byte) and with the story's own count of
+purchases (which shares no code with the fold), and is checked in itself: numbers, repeats, positions.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tests.integration.test_worker_equals_replay import assert_redis_equals
 
 EXAMPLES = 20
 
-Letter = tuple[str, int, int]
-"""Where a dead letter's record is: topic, partition, offset."""
+Source = tuple[str, int, int]
+"""Where the record of a dead letter was read: topic, partition, offset."""
 
 
 @dataclass
@@ -41,19 +41,19 @@ class Findings:
     repeats: int = 0
     examples: list[str] = field(default_factory=list)
 
-    def lose(self, count: int, what: str) -> None:
-        """Something is missing."""
+    def count_lost(self, count: int, what: str) -> None:
+        """Count what is missing."""
         if count > 0:
             self.lost += count
-            self._note(f"lost {count}: {what}")
+            self._add_example(f"lost {count}: {what}")
 
     def check(self, holds: bool, what: str) -> None:
-        """Something has to be as it should."""
+        """Count a mismatch unless `holds`."""
         if not holds:
             self.mismatches += 1
-            self._note(what)
+            self._add_example(what)
 
-    def _note(self, what: str) -> None:
+    def _add_example(self, what: str) -> None:
         if len(self.examples) < EXAMPLES:
             self.examples.append(what[:1_000])
 
@@ -64,17 +64,17 @@ class Replayed:
     def __init__(self, settings: Settings, policy: Policy) -> None:
         self.events = 0
         self.bodies: dict[str, dict[str, list[bytes]]] = {topic: defaultdict(list) for topic in ANNOUNCEMENTS}
-        self.dead_letters: dict[Letter, tuple[str, bytes | None]] = {}
+        self.dead_letters: dict[Source, tuple[str, bytes | None]] = {}
         self.customers: dict[str, bytes] = {}
         self.of_partition: dict[int, dict[bytes, bytes]] = {}
         self.policies: dict[int, Policy] = {}
-        """By edition, the policy that is in force in some partition at the end."""
+        """The policies in force at the end, by edition; more than one if partitions differ."""
         self.unreviewed = 0
-        """How many customers are not under it."""
+        """How many customers were not judged under the edition in force."""
         log = KafkaLog(settings)
         log.begin((*INPUTS, JOURNAL))
         for number in range(settings.partitions):
-            replay = replay_partition(log, number, policy, lambda count: None, self._take)
+            replay = replay_partition(log, number, policy, lambda count: None, self._collect)
             self.of_partition[number] = replay.partition.customers
             self.policies[replay.partition.editions.number] = replay.partition.editions.current
             self.unreviewed += sum(
@@ -83,27 +83,27 @@ class Replayed:
             )
             self.customers |= {key.decode(): state for key, state in replay.partition.customers.items()}
 
-    def _take(self, batch: Batch) -> None:
+    def _collect(self, batch: Batch) -> None:
         self.events += batch.events
         for output in batch.outputs:
             self.bodies[output.topic][output.customer_id].append(output.body)
-        for letter in batch.dead_letters:
-            record = letter.record
-            self.dead_letters[record.topic, record.partition, record.offset] = (letter.code, record.value)
+        for dead_letter in batch.dead_letters:
+            record = dead_letter.record
+            self.dead_letters[record.topic, record.partition, record.offset] = (dead_letter.code, record.value)
 
 
 def verify(*, settings: Settings, story: Story, folder: Path, redis_url: str, policy: Policy) -> dict[str, Any]:
     """What is wrong after a run; nothing, if `lost` and `mismatches` are 0."""
     found, site, replayed = Findings(), Site(settings, folder), Replayed(settings, policy)
-    # What the broker has may be more than the story's records: a killed broker forgets what an idempotent producer sent.
+    # The topics may hold more than the story's records: a killed broker forgets what an idempotent producer has sent.
     written = Counter(
         (topic, message.value())
         for topic in INPUTS
         for message in site.read(topic)
         if message.key() != EVERYBODY.encode()
     )
-    found.lose(story.total - written.total(), "records that were produced and acknowledged")
-    found.lose(written.total() - replayed.events, "records that were written and never folded")
+    found.count_lost(story.total - written.total(), "records that were produced and acknowledged")
+    found.count_lost(written.total() - replayed.events, "records that were written and never folded")
     check_states(found, site, replayed)
     check_announcements(found, site, replayed)
     dead_letters = check_dead_letters(found, site, replayed, story, written)
@@ -140,7 +140,9 @@ def check_states(found: Findings, site: Site, replayed: Replayed) -> None:
             states[number] |= staged[number]
         staged[number].clear()
     for number, expected in replayed.of_partition.items():
-        found.lose(len(expected.keys() - states[number].keys()), f"customers of partition {number} in the changelog")
+        found.count_lost(
+            len(expected.keys() - states[number].keys()), f"customers of partition {number} in the changelog"
+        )
         for key, state in states[number].items():
             same = expected.get(key) == state
             found.check(same, same or f"state of {key!r}: {_state(state)}, replayed {_state(expected.get(key))}")
@@ -149,7 +151,7 @@ def check_states(found: Findings, site: Site, replayed: Replayed) -> None:
 def check_announcements(found: Findings, site: Site, replayed: Replayed) -> None:
     """The announcements are those of the replay, per customer in order, numbered without a gap.
 
-    A consumer of exactly-once outputs need not de-duplicate; any other sees repeats that are the same bytes.
+    A consumer of exactly-once outputs need not de-duplicate; others may see repeats, which are the same bytes.
     """
     numbers: dict[str, list[int]] = defaultdict(list)
     for topic in ANNOUNCEMENTS:
@@ -163,7 +165,7 @@ def check_announcements(found: Findings, site: Site, replayed: Replayed) -> None
             ids = Counter(orjson.loads(body)["id"] for body in once)
             found.check(len(ids) == len(once), f"{topic} of {customer} has another body under the same id")
             expected = replayed.bodies[topic].get(customer, [])
-            found.lose(len(set(expected) - set(once)), f"announcements of {customer} on {topic}")
+            found.count_lost(len(set(expected) - set(once)), f"announcements of {customer} on {topic}")
             found.check(once == expected, f"{topic} of {customer}: {len(once)} announced, {len(expected)} replayed")
             numbers[customer] += [orjson.loads(body)["seq"] for body in once]
     for customer, sequence in numbers.items():
@@ -174,41 +176,41 @@ def check_announcements(found: Findings, site: Site, replayed: Replayed) -> None
 def check_dead_letters(
     found: Findings, site: Site, replayed: Replayed, story: Story, written: Counter[tuple[str, Any]]
 ) -> int:
-    """Every record that can't be used is in the dead letters, once after de-duplication; returns how many."""
-    letters: dict[Letter, tuple[str, bytes | None]] = {}
+    """Every record that can't be used is a dead letter, once after de-duplication. Returns the number of dead letters."""
+    dead_letters: dict[Source, tuple[str, bytes | None]] = {}
     for message in site.read(DEAD_LETTERS):
         headers = {name: value.decode() for name, value in message.headers()}
-        where = (headers["topic"], int(headers["partition"]), int(headers["offset"]))
-        letter = (headers["reason"], message.value())
-        if where in letters:
+        source = (headers["topic"], int(headers["partition"]), int(headers["offset"]))
+        dead_letter = (headers["reason"], message.value())
+        if source in dead_letters:
             found.repeats += 1
-            found.check(site.settings.delivery == "at-least-once", f"the dead letter of {where} comes twice")
-            found.check(letters[where] == letter, f"the dead letter of {where} comes twice and differs")
-        letters[where] = letter
-    found.lose(len(replayed.dead_letters.keys() - letters.keys()), "dead letters")
-    found.check(letters == replayed.dead_letters, "the dead letters are not those of the replay")
-    rejected = Counter((topic, value) for (topic, _, _), (_, value) in letters.items())
-    garbage = Counter({one: max(count, written[one]) for one, count in story.garbage.items()})
-    for one, count in garbage.items():
-        found.lose(count - rejected[one], f"garbage {one}")
-    for (topic, value), count in (rejected - garbage).items():
-        reasons = {code for (at, _, _), (code, body) in letters.items() if (at, body) == (topic, value)}
-        found.check(False, f"{count} rejected that are none: {topic} {value!r} {reasons}")
-    return len(letters)
+            found.check(site.settings.delivery == "at-least-once", f"the dead letter of {source} is there twice")
+            found.check(dead_letters[source] == dead_letter, f"the dead letter of {source} is there twice and differs")
+        dead_letters[source] = dead_letter
+    found.count_lost(len(replayed.dead_letters.keys() - dead_letters.keys()), "dead letters")
+    found.check(dead_letters == replayed.dead_letters, "the dead letters are not those of the replay")
+    rejected = Counter((topic, value) for (topic, _, _), (_, value) in dead_letters.items())
+    invalid = Counter({one: max(count, written[one]) for one, count in story.invalid.items()})
+    for one, count in invalid.items():
+        found.count_lost(count - rejected[one], f"dead letters of the invalid record {one}")
+    for (topic, value), count in (rejected - invalid).items():
+        reasons = {code for (at, _, _), (code, body) in dead_letters.items() if (at, body) == (topic, value)}
+        found.check(False, f"{count} valid records were rejected: {topic} {value!r} {reasons}")
+    return len(dead_letters)
 
 
 def check_facts(found: Findings, replayed: Replayed, story: Story) -> None:
-    """What every customer bought is what the story counted."""
+    """The facts of every customer are those that the story counted."""
     counted = story.facts()
     for customer_id, wanted in counted.items():
         state = replayed.customers.get(customer_id)
         if state is None:
-            found.lose(1, f"customer {customer_id}")
+            found.count_lost(1, f"customer {customer_id}")
             continue
         facts = models.decode(state).facts
         first_ms, last_ms = facts.first_purchase_ms, facts.last_purchase_ms
-        have = (facts.orders, facts.spend_minor, None if first_ms < 0 else first_ms, None if last_ms < 0 else last_ms)
-        found.check(have == tuple(wanted), f"facts of {customer_id}: {have}, counted {tuple(wanted)}")
+        folded = (facts.orders, facts.spend_minor, None if first_ms < 0 else first_ms, None if last_ms < 0 else last_ms)
+        found.check(folded == tuple(wanted), f"facts of {customer_id}: {folded}, counted {tuple(wanted)}")
     for customer_id in story.erased & replayed.customers.keys():
         found.check(
             models.decode(replayed.customers[customer_id]).facts.orders == 0, f"{customer_id} was not forgotten"
@@ -216,11 +218,11 @@ def check_facts(found: Findings, replayed: Replayed, story: Story) -> None:
 
 
 def check_profiles(found: Findings, site: Site, replayed: Replayed, policy: Policy, redis_url: str) -> None:
-    """The latest profiles are those of the states, and Redis says the same."""
+    """The latest profiles are those that the states give, and Redis has the same."""
     made = {key: models.profile(models.decode(state), key, policy) for key, state in replayed.customers.items()}
     wanted = {key: body for key, body in made.items() if body is not None}
     latest = site.latest(PROFILES)
-    found.lose(len(wanted.keys() - latest.keys()), "profiles")
+    found.count_lost(len(wanted.keys() - latest.keys()), "profiles")
     for key in wanted.keys() | latest.keys():
         found.check(
             wanted.get(key) == latest.get(key), f"profile of {key}: {latest.get(key)!r}, not {wanted.get(key)!r}"

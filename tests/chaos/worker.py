@@ -1,9 +1,9 @@
-"""A worker under test: the one that `tierstream worker` runs, with a death and a clock that the test chooses.
+"""A worker under test: the one that `tierstream worker` runs, but a test chooses where it dies, and shifts its clock.
 
     CHAOS_KILL=outputs:7   it kills itself right after the seventh completion of the point `outputs`
     CHAOS_CLOCK=FILE       its wall clock is off by as many milliseconds as FILE says, now and later
 
-Both are put in from outside; production code knows nothing of them.
+Both are patched in from here; production code does not know them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POINTS = {
     "fenced": ("streams.worker.delivery", "Delivery.open"),
     "restore": ("streams.worker.partition", "PartitionWorker._restore"),
 }
-"""Where a worker can be made to die: module and async method, which may be overridden in subclasses."""
+"""The points at which a worker can be made to die: module and async method, which subclasses may override."""
 
 CLOCK_READ_SECONDS = 0.05
 
@@ -50,12 +50,12 @@ def arm(order: str) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    # Everything that the worker is made of has to be imported, or subclasses would be missed.
+    # All modules of the worker have to be imported first, or subclasses in them would be missed.
     importlib.import_module("streams.worker.run")
     module, path = POINTS[point]
     name = path.rpartition(".")[2]
     for owner in _owners(module, path):
-        setattr(owner, name, _then(owner.__dict__[name], completed))
+        setattr(owner, name, _call_after(owner.__dict__[name], completed))
 
 
 def _owners(module: str, path: str) -> list[type]:
@@ -64,10 +64,12 @@ def _owners(module: str, path: str) -> list[type]:
     try:
         base = getattr(importlib.import_module(module), class_name)
     except (ImportError, AttributeError) as error:
-        raise PointError(f"there is no {module}.{class_name}: {error}; mend POINTS in tests/chaos/worker.py") from None
+        raise PointError(
+            f"there is no {module}.{class_name}: {error}; correct POINTS in tests/chaos/worker.py"
+        ) from None
     owners = [one for one in _with_subclasses(base) if name in one.__dict__]
     if not owners or not all(inspect.iscoroutinefunction(owner.__dict__[name]) for owner in owners):
-        raise PointError(f"{module}.{path} is not an async method; mend POINTS in tests/chaos/worker.py")
+        raise PointError(f"{module}.{path} is not an async method; correct POINTS in tests/chaos/worker.py")
     return owners
 
 
@@ -77,7 +79,7 @@ def _with_subclasses(base: type) -> Iterator[type]:
         yield from _with_subclasses(subclass)
 
 
-def _then(method: Callable[..., Any], completed: Callable[[], None]) -> Callable[..., Any]:
+def _call_after(method: Callable[..., Any], completed: Callable[[], None]) -> Callable[..., Any]:
     @functools.wraps(method)
     async def wrapped(*args: Any, **options: Any) -> Any:
         result = await method(*args, **options)
@@ -104,7 +106,7 @@ def shift_clock(file: Path) -> None:
 
 
 def main() -> int:
-    """As `tierstream worker`, with its settings from the environment."""
+    """Run what `tierstream worker` runs, with its settings from the environment."""
     if clock := os.environ.get("CHAOS_CLOCK"):
         shift_clock(Path(clock))
     if order := os.environ.get("CHAOS_KILL"):

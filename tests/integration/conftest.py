@@ -1,7 +1,7 @@
-"""The broker and the Redis of the integration tests: the best that this machine offers; the run says which.
+"""The broker and the Redis of the integration tests. The summary of a run says which broker it used.
 
-TIERSTREAM_KAFKA if set, else testcontainers where a Docker engine answers, else a real Kafka by scripts/kafka; only if
-none of them can run, the embedded broker. Under CI a missing real Kafka is a failure.
+The broker is the one at TIERSTREAM_KAFKA if that is set, else a container where a Docker engine answers, else a real
+Kafka started by scripts/kafka. The embedded broker is used only if none of them can run; in CI that is a failure.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     else:
         assert not os.environ.get("CI"), "CI needs a real Kafka: install Java 17 and Maven, or set TIERSTREAM_KAFKA"
         print(
-            "\nNO REAL KAFKA: neither TIERSTREAM_KAFKA, Docker, nor Java with Maven; the embedded broker stands in",
+            "\nNO REAL KAFKA: neither TIERSTREAM_KAFKA, Docker, nor Java with Maven; the embedded broker is used instead",
             file=sys.stderr,
         )
         with EmbeddedBroker() as embedded:
@@ -61,7 +61,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture
 def real_broker(broker: Broker) -> Broker:
-    """A real Kafka. Where there is none the test is skipped, but under CI `broker` has failed before."""
+    """A real Kafka. Without one the test is skipped; in CI the fixture `broker` has failed before that."""
     if not broker.is_real:
         pytest.skip("needs a real Kafka: install Java 17 and Maven, or set TIERSTREAM_KAFKA")
     return broker
@@ -69,7 +69,7 @@ def real_broker(broker: Broker) -> Broker:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    """A real Redis of the test's own."""
+    """A real Redis server for one test."""
     with EmbeddedRedis(tmp_path) as server:
         yield server
 
@@ -85,7 +85,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _note_broker(request: pytest.FixtureRequest, record_property: object) -> None:
+def _record_broker(request: pytest.FixtureRequest, record_property: object) -> None:
     if "real_broker" in request.fixturenames or "broker" in request.fixturenames:
         kind = request.getfixturevalue("broker").kind
         record_property("broker", kind)  # type: ignore[operator]

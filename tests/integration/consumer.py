@@ -1,4 +1,4 @@
-"""A program that consumes, as its authors would write it: run by the tests, and killed by them.
+"""A program that consumes tier changes, as a user would write it; tests run it and kill it.
 
 python -m tests.integration.consumer group|position BROKER PREFIX FOLDER SECONDS_AN_ITEM
 """
@@ -14,13 +14,16 @@ from typing import Any
 
 from streams.client.changes import Changes, tier_changes
 
-QUICK = {"session.timeout.ms": 6_000}
-"""Short, so that the partitions of a killed consumer are soon assigned to another."""
+SHORT_SESSION = {"session.timeout.ms": 6_000}
+"""It is short, so that the partitions of a killed consumer are soon assigned to another one."""
 
 
-def with_a_group(folder: Path, seconds: float, **options: Any) -> None:
-    """Writes what it gets to a file; Kafka keeps the positions."""
-    with tier_changes(group="app", kafka=QUICK, **options) as changes, (folder / "got").open("a", buffering=1) as got:
+def consume_with_a_group(folder: Path, seconds: float, **options: Any) -> None:
+    """Write every change to a file; Kafka keeps the positions."""
+    with (
+        tier_changes(group="app", kafka=SHORT_SESSION, **options) as changes,
+        (folder / "got").open("a", buffering=1) as got,
+    ):
         signal.signal(signal.SIGTERM, lambda *_: changes.stop())
         for change in changes:
             time.sleep(seconds)
@@ -28,21 +31,23 @@ def with_a_group(folder: Path, seconds: float, **options: Any) -> None:
     (folder / "ended").touch()
 
 
-def with_positions(folder: Path, seconds: float, **options: Any) -> None:
-    """Writes what it gets to a database, together with the position."""
-    kept = sqlite3.connect(folder / "kept.db")
-    with kept:
-        kept.execute("create table if not exists got (customer_id, seq)")
-        kept.execute("create table if not exists position (number integer primary key, next integer)")
-    changes: Changes = tier_changes(from_position=dict(kept.execute("select number, next from position")), **options)
+def consume_with_positions(folder: Path, seconds: float, **options: Any) -> None:
+    """Write every change to a database, in one transaction with the position."""
+    database = sqlite3.connect(folder / "kept.db")
+    with database:
+        database.execute("create table if not exists got (customer_id, seq)")
+        database.execute("create table if not exists position (number integer primary key, next integer)")
+    changes: Changes = tier_changes(
+        from_position=dict(database.execute("select number, next from position")), **options
+    )
     for change in changes:
         time.sleep(seconds)
-        with kept:
-            kept.execute("insert into got values (?, ?)", (change.customer_id, change.seq))
-            kept.executemany("insert or replace into position values (?, ?)", changes.position.items())
+        with database:
+            database.execute("insert into got values (?, ?)", (change.customer_id, change.seq))
+            database.executemany("insert or replace into position values (?, ?)", changes.position.items())
 
 
 if __name__ == "__main__":
-    how, broker, prefix, folder, seconds = sys.argv[1:]
-    run = with_a_group if how == "group" else with_positions
+    kind, broker, prefix, folder, seconds = sys.argv[1:]
+    run = consume_with_a_group if kind == "group" else consume_with_positions
     run(Path(folder), float(seconds), broker=broker, topic_prefix=prefix)

@@ -1,4 +1,4 @@
-"""A real worker on a real broker, driven from outside as its users would: environment, topics, signals, pages."""
+"""A real worker on a real broker, driven from outside as users do: by environment, topics, signals and pages."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from streams.settings import Settings, load_settings
 from streams.topics import topics_of
 
 ROOT = Path(__file__).parents[2]
-Line = tuple[str, dict[str, Any] | bytes]
-"""Topic and body; or bytes that are no valid body."""
+InputRecord = tuple[str, dict[str, Any] | bytes]
+"""A topic and a body; or bytes, which need not be a valid body."""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
@@ -62,11 +62,11 @@ class Worker:
             return 0, {}
 
     def stats(self) -> dict[str, Any]:
-        assert self.process.poll() is None, f"the worker stopped:\n{self.said()}"
+        assert self.process.poll() is None, f"the worker stopped:\n{self.log_tail()}"
         return self.page("stats")[1]
 
     def metrics(self) -> dict[tuple[str, ...], float]:
-        """Its page /metrics: values by name and by the values of the labels, in the order of the labels' names."""
+        """Its page /metrics: values by the metric's name and the labels' values, in the order of the labels' names."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
             text = answer.read().decode()
         return {
@@ -75,11 +75,12 @@ class Worker:
             for sample in family.samples
         }
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
+        """The end of its log, 4,000 characters."""
         return self.log.read_text("utf-8")[-4000:]
 
     def stop(self, seconds: float = 30) -> int:
-        """As Ctrl-C or an orchestrator would; returns the exit status."""
+        """Send SIGTERM, as an orchestrator does; returns the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
@@ -88,7 +89,7 @@ class Worker:
 def start_worker(
     settings: Settings, log: Path, module: str = "streams.cli", command: Sequence[str] = ("worker",), **environment: str
 ) -> Worker:
-    """A process of a worker, or of another command, in the folder of its log; `module` is what runs it."""
+    """Start a worker, or another command, as a process in the folder of its log; `module` is the one that Python runs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -103,7 +104,7 @@ def start_worker(
 
 @contextmanager
 def running_kafka(data: Path) -> Iterator[str]:
-    """The address of a real Kafka of its own, by scripts/kafka."""
+    """Run a real Kafka by scripts/kafka, and yield its address."""
     command = [sys.executable, str(ROOT / "scripts" / "kafka")]
     up = [*command, "up", "--port", "0", "--data", str(data), "--json"]
     answer = subprocess.run(up, stdout=subprocess.PIPE, check=True).stdout
@@ -115,20 +116,20 @@ def running_kafka(data: Path) -> Iterator[str]:
 
 @dataclass
 class Site:
-    """One installation: its topics under a prefix of their own, its settings, its workers."""
+    """One installation: its settings, topics under a prefix that no other has, and its workers."""
 
     settings: Settings
     folder: Path
     workers: list[Worker] = field(default_factory=list)
 
-    # ------------------------------------------------------------ in
-    def produce(self, lines: Iterable[Line], keys: Iterable[str | None] | None = None) -> None:
+    # ------------------------------------------------------------ inputs
+    def produce(self, inputs: Iterable[InputRecord], keys: Iterable[str | None] | None = None) -> None:
         """Produce in order, keyed by customer with Kafka's own partitioner."""
         producer = confluent_kafka.Producer(
             {"bootstrap.servers": self.settings.broker, "partitioner": "murmur2_random", "linger.ms": 5}
         )
         keys_left = iter(keys) if keys is not None else None
-        for topic, body in lines:
+        for topic, body in inputs:
             if isinstance(body, bytes):
                 key, value = "0001", body
             else:
@@ -169,13 +170,15 @@ class Site:
                 worker.process.kill()
                 worker.process.wait()
 
-    # ------------------------------------------------------------ out
+    # ------------------------------------------------------------ outputs
     def read(self, name: str) -> list[confluent_kafka.Message]:
-        """Everything committed on one of the installation's topics, partition by partition."""
+        """All committed records of one of the installation's topics, partition by partition."""
         return self.read_topic(self.settings.topic(name))
 
     def read_topic(self, topic: str, count: int | None = None) -> list[confluent_kafka.Message]:
-        """Everything committed on a topic, partition by partition; of as many partitions as our own, or `count`."""
+        """All committed records of a topic, partition by partition; `count` is its number of partitions, if another than
+        that of the installation's topics.
+        """
         consumer = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": self.settings.broker,
@@ -190,7 +193,7 @@ class Site:
         ended: set[int] = set()
         while len(ended) < len(partitions):
             message = consumer.poll(10)
-            assert message is not None, f"{topic} did not answer"
+            assert message is not None, f"{topic} sent nothing for 10 s"
             error = message.error()
             if error is None:
                 found.append(message)
@@ -234,16 +237,16 @@ class Site:
 
 @contextmanager
 def site(broker: str, folder: Path, *, embedded: bool = False, **settings: Any) -> Iterator[Site]:
-    """A fresh installation on the broker; its workers end with it."""
+    """A new installation on the broker; its workers are killed at the end of the block."""
     name = f"t{uuid.uuid4().hex[:10]}"
     values = {
         "broker": broker, "topic_prefix": f"{name}-", "app_id": name, "session_timeout": 6_000, "profile_interval": 300,
         "create_topics": not embedded, "delivery": "at-least-once" if embedded else "exactly-once",
     } | settings  # fmt: skip
-    made = Site(load_settings(**values), folder)
-    if made.settings.create_topics:
-        create_topics(made.settings, topics_of(made.settings))
+    created = Site(load_settings(**values), folder)
+    if created.settings.create_topics:
+        create_topics(created.settings, topics_of(created.settings))
     try:
-        yield made
+        yield created
     finally:
-        made.stop()
+        created.stop()

@@ -1,4 +1,4 @@
-"""A real schema registry with Confluent's interface: Apicurio, fetched with Maven once, with its schemas in memory."""
+"""A real schema registry with Confluent's interface: Apicurio, which Maven fetches once. It keeps schemas in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def can_run() -> bool:
 
 
 def _jar() -> Path:
-    """Its program; fetched when this checkout has none of this version."""
+    """The registry's program; it is fetched unless this checkout has this version."""
     version = re.search(r"<registry\.version>(.+?)</registry\.version>", POM.read_text())
     assert version
     folder = CACHE / version[1]
@@ -36,7 +36,7 @@ def _jar() -> Path:
             subprocess.run(
                 [
                     "mvn", "-q", "-B", "-f", str(POM), "dependency:unpack-dependencies", f"-DoutputDirectory={partial}",
-                    f"-DmarkersDirectory={partial}",  # by which Maven knows what it need not unpack again: with what it unpacked
+                    f"-DmarkersDirectory={partial}",  # where Maven records what it has unpacked: in the same folder
                 ],
                 check=True, timeout=FETCH_SECONDS, stdin=subprocess.DEVNULL,
             )  # fmt: skip
@@ -46,7 +46,7 @@ def _jar() -> Path:
 
 @contextmanager
 def running_registry(folder: Path) -> Iterator[str]:
-    """The URL of a registry of its own."""
+    """Run a registry, and yield its URL."""
     jar, port, log = _jar(), free_port(), folder / "registry.log"
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     command = [

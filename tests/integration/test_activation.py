@@ -1,4 +1,4 @@
-"""A policy put in force on workers that are folding: nothing is lost, and nothing is judged by the wrong one."""
+"""A policy is activated while workers fold: nothing is lost, and nothing is judged under the wrong policy."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ OWN, NEW = "annual-spend@1", "annual-spend@2"
 
 
 class Shop:
-    """Sells to everybody in turn, and more and more, until it is closed."""
+    """A thread that produces purchases of all customers in turn, until it is closed."""
 
     def __init__(self, here: Site) -> None:
         self.here = here
         self.sold = 0
-        self._open = True
+        self._is_open = True
         self._thread = threading.Thread(target=self._sell)
         self._thread.start()
 
     def _sell(self) -> None:
-        while self._open:
+        while self._is_open:
             now = units.format_time(time.time_ns() // 1_000_000)
             numbers = range(self.sold, self.sold + 20)
             self.here.produce(
@@ -53,7 +53,8 @@ class Shop:
             time.sleep(0.1)
 
     def close(self) -> int:
-        self._open = False
+        """Stop; returns how many purchases were produced."""
+        self._is_open = False
         self._thread.join()
         return self.sold
 
@@ -75,8 +76,8 @@ def tierstream(here: Site, *arguments: str) -> Result:
 
 
 @contextmanager
-def looking_at_the_queue(here: Site, folder: Path) -> Iterator[Callable[[], str]]:
-    """A console's page of the queue, looked at again and again by somebody who is signed in."""
+def queue_page(here: Site, folder: Path) -> Iterator[Callable[[], str]]:
+    """A function that loads the console's page of the queue, as a signed-in agent."""
     set_user(folder / "users.toml", "lin", "agent", PASSWORD)
     own = load_console_settings(users_file=folder / "users.toml", keys_file=folder / "keys.toml")
     with TestClient(create_app(here.settings, own)) as client:
@@ -107,12 +108,12 @@ def test_a_policy_is_activated_under_load_and_rolled_back(
             redis_url=redis.url,
         ) as here,
         Shop(here) as shop,
-        looking_at_the_queue(here, tmp_path) as queue,
+        queue_page(here, tmp_path) as queue,
     ):
         first = here.start()
         wait_until(lambda: first.stats().get("events", 0) > 600, 60, "some events")
 
-        # It shows what it would change and asks; without a terminal nobody can confirm.
+        # The command shows what would change and asks; without a terminal nobody can confirm.
         refused = tierstream(here, "activate", str(new))
         assert refused.exit_code == 2
         assert "nobody can confirm; give --yes" in refused.output
@@ -122,40 +123,40 @@ def test_a_policy_is_activated_under_load_and_rolled_back(
         done = tierstream(here, "activate", str(new), "--yes", "--reason", "gold is 400 now", "--no-diff")
         assert done.exit_code == 0, done.output
         assert f"{NEW} is in force as edition 1" in done.output
-        # In the middle of it the worker dies.
+        # The worker dies while it judges the customers.
         first.process.kill()
         first.process.wait()
         second = here.start()
-        wait_until(lambda: policies(here) == {f"{NEW}/1"}, 60, "everybody is judged under the new one")
-        # The console uses it too, without a restart.
-        wait_until(lambda: "of 7 more today" in queue(), 60, "the console to go by the new one")
+        wait_until(lambda: policies(here) == {f"{NEW}/1"}, 60, "all customers to be judged under the new policy")
+        # The console uses the new policy too, without a restart.
+        wait_until(lambda: "of 7 more today" in queue(), 60, "the console to use the new policy")
         sold = shop.close()
         here.wait_until_drained(0)
-        checked = check(here, sold, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1))])
-        assert {one["cause"] for one in checked} >= {"edition-1"}
+        changes = check(here, sold, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1))])
+        assert {one["cause"] for one in changes} >= {"edition-1"}
         assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
         assert second.stats()["policies_in_force"] == [NEW]
 
-        # Once it is settled, workers may be started with the new file, and with no other.
+        # After all customers are judged, workers may be started with the new file, and with no other.
         second.stop()
         settled = here.start(policy=str(new))
         here.produce([("purchases", purchase(sold, "c0", now(), amount="1.00", currency="USD"))])
-        wait_until(lambda: settled.stats().get("events", 0) == 1, 60, "the one event")
+        wait_until(lambda: settled.stats().get("events", 0) == 1, 60, "the event to be folded")
         settled.stop()
         other = here.start(policy="subscription-like")
         assert other.process.wait(60) == 1
         assert (
             f"made under policy {OWN}, and {NEW} is in force, but TIERSTREAM_POLICY is subscription-like@1"
-            in other.said()
+            in other.log_tail()
         )
         here.workers.remove(other)
 
-        # And back.
+        # The first policy is restored.
         here.start()
         back = tierstream(here, "rollback", "--yes", "--no-diff", "--reason", "a mistake")
         assert back.exit_code == 0, back.output
-        wait_until(lambda: policies(here) == {f"{OWN}/2"}, 60, "everybody is judged under the old one")
-        wait_until(lambda: "of 40 more today" in queue(), 60, "the console to go by the old one again")
+        wait_until(lambda: policies(here) == {f"{OWN}/2"}, 60, "all customers to be judged under the old policy")
+        wait_until(lambda: "of 40 more today" in queue(), 60, "the console to use the old policy again")
         here.wait_until_drained(0)
         check(here, sold + 1, [(OWN, ""), (f"{NEW}/1", activated_at(here, 1)), (f"{OWN}/2", activated_at(here, 2))])
         assert replayed_by_journal(here, tmp_path / "again") == announced(here)
@@ -171,7 +172,7 @@ def now() -> str:
 
 
 def activated_at(here: Site, number: int) -> str:
-    """When an edition is in force from; the same in every partition."""
+    """The time from which an edition is in force; it is the same in every partition."""
     bodies = [json.loads(one.value() or b"") for one in here.read("commands")]
     times = [one["occurred_at"] for one in bodies if one["edition"] == number]
     assert len(times) == 2
@@ -180,27 +181,27 @@ def activated_at(here: Site, number: int) -> str:
 
 
 def check(here: Site, sold: int, in_force: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Every event is counted once. In each partition, announcements are under one policy after the other: under none
-    before the instant from which it is in force, and once one is, what is still announced under an older one happened
-    until that instant.
+    """Every event is counted once. No announcement under a policy happened before the instant from which that policy is in
+    force. In each partition, after the first announcement under a policy, those that follow under an older one happened
+    by that instant. Returns all announcements.
     """
     profiles = [json.loads(one) for one in here.latest("profiles").values()]
     assert sum(one["lifetime"]["orders"] for one in profiles) == sold
     names, since_ms = [name for name, _ in in_force], [ms(at) if at else 0 for _, at in in_force]
-    found: list[dict[str, Any]] = []
+    changes: list[dict[str, Any]] = []
     for topic in ("tier-changes", "churn-risk", "alerts"):
         latest: dict[int, int] = {}
         for record in here.read(topic):
             body = json.loads(record.value() or b"")
-            found.append(body)
+            changes.append(body)
             place, at_ms = names.index(body["policy"]), ms(body["occurred_at"])
             seen = latest[record.partition()] = max(latest.get(record.partition(), 0), place)
             assert at_ms >= since_ms[place], body
             assert place == seen or at_ms <= since_ms[place + 1], body
-    return found
+    return changes
 
 
-def test_what_can_not_follow_is_refused_before_anything_is_sent(broker: Broker, tmp_path: Path) -> None:
+def test_a_policy_that_can_not_follow_is_refused_before_anything_is_sent(broker: Broker, tmp_path: Path) -> None:
     with site(broker.address, tmp_path, embedded=not broker.is_real, partitions=2) as here:
         here.start().stop()
         same = tierstream(here, "activate", "annual-spend", "--yes")

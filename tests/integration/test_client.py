@@ -1,4 +1,4 @@
-"""The client on a real Kafka: repeats made on purpose, gaps, kills, rebalances, and a broker that goes away."""
+"""The client on a real Kafka: repeats on purpose, gaps, kills, rebalances, and a broker that stops for a while."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.builders import DAY, cdnow, erase, ms, policy_text, rfc3339
 from tests.chaos import broker as own_broker
 from tests.chaos.proxy import Proxy, low_port
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, Line, Site, site, wait_until
+from tests.integration.harness import ROOT, InputRecord, Site, site, wait_until
 from tests.integration.test_worker import purchase
 from tests.outputs import bodies
 from tests.running import Fold, policy_of
@@ -36,13 +36,15 @@ from tests.running import Fold, policy_of
 Announced = tuple[str, str, bytes]
 """Topic, customer, body."""
 IDLE = 1.0
-"""Counted from when the group has come together. What is on its way longer is waited for by `collect`."""
+"""Seconds without a record after which a reader stops, counted from when the group is complete. `collect` asks again for
+records that take longer.
+"""
 PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
 def all_announcements() -> list[Announced]:
-    """What a policy announces of two hundred customers, in order of time; one is erased."""
+    """What a policy announces about two hundred customers, in order of time; one is erased."""
     log = cdnow()
     customers = sorted({wire["customer_id"] for wire in log})[:200]
     fold = Fold(policy_of(policy_text()))
@@ -61,12 +63,12 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture
 def here(real_broker: Broker, tmp_path: Path) -> Iterator[Site]:
-    with site(real_broker.address, tmp_path) as made:
-        yield made
+    with site(real_broker.address, tmp_path) as created:
+        yield created
 
 
 def announce(here: Site, announcements: Iterable[Announced], **options: Any) -> None:
-    """As a worker would."""
+    """Write announcements to their topics as a worker does."""
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": here.settings.broker, "partitioner": "murmur2_random"} | options
     )
@@ -94,7 +96,7 @@ def got(changes: Iterable[Any]) -> dict[str, list[int]]:
 
 
 def collect(changes: Iterable[Any], count: int) -> list[Any]:
-    """Collect changes until there are so many and no more come for a while; ask again if the broker is slow."""
+    """Collect changes until there are at least `count` and no more arrive; ask again if the broker is slow."""
     found: list[Any] = []
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -108,7 +110,7 @@ def options(here: Site, **more: Any) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- reading
-def test_announcements_come_as_their_classes_once_and_in_order_per_customer(
+def test_announcements_are_delivered_as_classes_once_and_in_order_per_customer(
     here: Site, all_announcements: list[Announced]
 ) -> None:
     announce(here, all_announcements)
@@ -123,7 +125,9 @@ def test_announcements_come_as_their_classes_once_and_in_order_per_customer(
     assert all(one.value_at_stake >= 0 for one in levels)
 
 
-def test_what_a_worker_repeats_after_crashes_is_given_once(here: Site, all_announcements: list[Announced]) -> None:
+def test_announcements_repeated_after_crashes_are_delivered_once(
+    here: Site, all_announcements: list[Announced]
+) -> None:
     chance = random.Random(4)
     log: list[Announced] = []
     for first in range(0, len(all_announcements), 50):
@@ -139,44 +143,44 @@ def test_what_a_worker_repeats_after_crashes_is_given_once(here: Site, all_annou
         )
 
 
-def test_what_a_worker_repeats_while_the_client_is_away_is_not_given_again(
+def test_announcements_repeated_while_the_client_is_away_are_not_delivered_again(
     here: Site, all_announcements: list[Announced]
 ) -> None:
     tiers = on("tier-changes", all_announcements)
     announce(here, tiers[:100])
     with tier_changes(group="app", **options(here)) as changes:
         before = collect(changes, 100)
-    keeping = tier_changes(**options(here))
-    assert got(collect(keeping, 100)) == got(before)
+    stays_open = tier_changes(**options(here))
+    assert got(collect(stays_open, 100)) == got(before)
     announce(here, [*tiers[50:100], *tiers[100:]])
     with tier_changes(group="app", on_gap=raise_gap, **options(here)) as changes:
         assert got(collect(changes, len(tiers) - 100)) == seqs(tiers[100:])
-    position = json.loads(json.dumps(keeping.position))
+    position = json.loads(json.dumps(stays_open.position))
     with tier_changes(from_position=position, on_gap=raise_gap, **options(here)) as changes:
         assert got(collect(changes, len(tiers) - 100)) == seqs(tiers[100:])
-    assert got(collect(keeping, len(tiers) - 100)) == seqs(tiers[100:])  # it may be asked again, too
-    keeping.close()
+    assert got(collect(stays_open, len(tiers) - 100)) == seqs(tiers[100:])  # one that stayed open, too
+    stays_open.close()
 
 
-def test_announcements_of_a_worker_killed_after_its_outputs_are_given_once(
+def test_announcements_of_a_worker_killed_after_its_outputs_are_delivered_once(
     real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every customer rises step by step, one after another, so that each batch announces something.
     amounts = ("20000.00", "40000.00", "90000.00", "500000.00")
-    lines: list[Line] = [
+    inputs: list[InputRecord] = [
         ("purchases", purchase(n, f"c{n // 4}", amount=amounts[n % 4], at=rfc3339(ms("2026-01-01") + n * DAY // 8)))
         for n in range(1_200)
     ]
     with site(
         real_broker.address, tmp_path, partitions=2, clock="event", max_batch=100, delivery="at-least-once"
     ) as here:
-        here.produce(lines)
+        here.produce(inputs)
         reading: dict[str, Any] = options(here) | {"group": "app", "on_gap": raise_gap}
         found: dict[str, list[int]] = defaultdict(list)
         for batches in (2, 1, 3):
             monkeypatch.setenv("CHAOS_KILL", f"outputs:{batches}")
             killed = here.start(module="tests.chaos.worker")
-            assert killed.process.wait(60) == -signal.SIGKILL, killed.said()
+            assert killed.process.wait(60) == -signal.SIGKILL, killed.log_tail()
             with tier_changes(**reading) as changes:
                 for change in changes:
                     found[change.customer_id].append(change.seq)
@@ -184,16 +188,18 @@ def test_announcements_of_a_worker_killed_after_its_outputs_are_given_once(
         here.start()
         here.wait_until_drained(0)
         with tier_changes(**reading) as changes:
-            for change in collect(changes, len(lines) // 2 - sum(map(len, found.values()))):
+            for change in collect(changes, len(inputs) // 2 - sum(map(len, found.values()))):
                 found[change.customer_id].append(change.seq)
         raw = here.by_customer("tier-changes")
         ids = [json.loads(body)["id"] for one in raw.values() for body in one]
-        assert found == {who: sorted({json.loads(body)["seq"] for body in one}) for who, one in raw.items()}
-        assert len(set(ids)) == 2 * len(lines) // 4
+        assert found == {
+            customer_id: sorted({json.loads(body)["seq"] for body in one}) for customer_id, one in raw.items()
+        }
+        assert len(set(ids)) == 2 * len(inputs) // 4
         assert len(ids) > len(set(ids)) + 30, "hardly anything was repeated"
 
 
-def test_what_was_aborted_is_not_seen(here: Site, all_announcements: list[Announced]) -> None:
+def test_aborted_announcements_are_not_delivered(here: Site, all_announcements: list[Announced]) -> None:
     tiers = on("tier-changes", all_announcements)
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": here.settings.broker, "transactional.id": here.settings.app_id}
@@ -211,7 +217,7 @@ def test_what_was_aborted_is_not_seen(here: Site, all_announcements: list[Announ
 
 # ---------------------------------------------------------------- gaps
 def with_one_missing(all_announcements: list[Announced]) -> tuple[list[Announced], Announced, int]:
-    """Tier changes without one that has a follower; the one, and the follower's seq."""
+    """Tier changes without one of them, that one, and the `seq` of the customer's next one."""
     tiers = on("tier-changes", all_announcements)
     for number, one in enumerate(tiers):
         after = [json.loads(body) for _, customer_id, body in tiers[number + 1 :] if customer_id == one[1]]
@@ -220,17 +226,17 @@ def with_one_missing(all_announcements: list[Announced]) -> tuple[list[Announced
     raise AssertionError("no customer has three tier changes")
 
 
-def test_a_gap_is_logged_and_the_announcement_given_all_the_same(
+def test_a_gap_is_logged_and_the_announcement_is_still_delivered(
     here: Site, all_announcements: list[Announced], caplog: pytest.LogCaptureFixture
 ) -> None:
     log, (_, customer_id, body), _ = with_one_missing(all_announcements)
     announce(here, log)
     with caplog.at_level(logging.WARNING, "streams.client.changes"), tier_changes(**options(here)) as changes:
         assert got(collect(changes, len(log))) == seqs(log)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "streams.client.changes"]
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "streams.client.changes"]
     missing = json.loads(body)
-    assert f"of customer {customer_id!r} announcement {missing['seq']} should have come before" in said
-    assert f"the latest seen is {missing['previous_seq']}" in said
+    assert f"of customer {customer_id!r} announcement {missing['seq']} should have come before" in message
+    assert f"the latest seen is {missing['previous_seq']}" in message
 
 
 def test_a_gap_may_be_raised_and_skipped(here: Site, all_announcements: list[Announced]) -> None:
@@ -283,9 +289,9 @@ def consumer(here: Site, how: str, seconds: float = 0.0) -> subprocess.Popen[byt
     )
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    said = process.communicate(timeout=60)[1].decode()
-    return process.returncode, said
+def wait_for_end(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    errors = process.communicate(timeout=60)[1].decode()
+    return process.returncode, errors
 
 
 def recorded(here: Site) -> list[tuple[str, int]]:
@@ -301,8 +307,8 @@ def kept(here: Site) -> list[tuple[str, int]]:
     if not path.exists():
         return []
     with sqlite3.connect(path) as database:
-        is_there = database.execute("select count(*) from sqlite_master where name = 'got'").fetchone() == (1,)
-        return database.execute("select customer_id, seq from got").fetchall() if is_there else []
+        exists = database.execute("select count(*) from sqlite_master where name = 'got'").fetchone() == (1,)
+        return database.execute("select customer_id, seq from got").fetchall() if exists else []
 
 
 def everything(all_announcements: list[Announced]) -> list[tuple[str, int]]:
@@ -320,21 +326,21 @@ def test_after_kills_at_any_moment_nothing_is_missing_with_a_group(
             wait_until(lambda reached=reached: len(set(recorded(here))) >= reached, 60, "items")  # type: ignore[misc]
         finally:
             process.kill()
-            ended(process)
+            wait_for_end(process)
     process = consumer(here, "group")
     try:
         wait_until(
             lambda: len(set(recorded(here))) >= len(tiers), 60, lambda: f"{len(set(recorded(here)))} of {len(tiers)}"
         )
         process.terminate()
-        assert ended(process) == (0, "")
+        assert wait_for_end(process) == (0, "")
     finally:
         process.kill()
     assert (here.folder / "ended").exists()
     assert sorted(set(recorded(here))) == everything(tiers)
 
 
-def test_after_kills_at_any_moment_own_positions_give_everything_exactly_once(
+def test_after_kills_at_any_moment_kept_positions_give_everything_exactly_once(
     here: Site, all_announcements: list[Announced]
 ) -> None:
     tiers = on("tier-changes", all_announcements)
@@ -346,11 +352,11 @@ def test_after_kills_at_any_moment_own_positions_give_everything_exactly_once(
             time.sleep(0.3)
         finally:
             process.kill()
-            ended(process)
+            wait_for_end(process)
     assert sorted(kept(here)) == everything(tiers)
 
 
-def test_ctrl_c_ends_at_once_and_the_announcement_in_progress_is_given_again(
+def test_ctrl_c_ends_at_once_and_the_announcement_in_progress_comes_again(
     here: Site, all_announcements: list[Announced]
 ) -> None:
     tiers = on("tier-changes", all_announcements)
@@ -359,11 +365,11 @@ def test_ctrl_c_ends_at_once_and_the_announcement_in_progress_is_given_again(
     try:
         wait_until(lambda: len(recorded(here)) >= 3, 60, "items")
         process.send_signal(signal.SIGINT)
-        status, said = ended(process)
+        status, errors = wait_for_end(process)
     finally:
         process.kill()
     assert status in (130, -signal.SIGINT)
-    assert said.count("Traceback") == 1, said  # Python's own, of the interrupt
+    assert errors.count("Traceback") == 1, errors  # Python's own, for the interrupt
     first = recorded(here)
     with tier_changes(group="app", **options(here)) as changes:
         second = [(change.customer_id, change.seq) for change in collect(changes, len(tiers) - len(first))]
@@ -453,7 +459,7 @@ def test_members_share_the_partitions_and_together_get_everything_once(
     assert sorted(found[0] + found[1]) == everything(tiers)
 
 
-def test_a_broker_that_goes_away_is_waited_for(
+def test_a_client_waits_for_a_broker_that_is_away(
     tmp_path: Path, all_announcements: list[Announced], caplog: pytest.LogCaptureFixture, real_broker: Broker
 ) -> None:
     tiers = on("tier-changes", all_announcements)
@@ -461,7 +467,7 @@ def test_a_broker_that_goes_away_is_waited_for(
     troubles: list[BaseException] = []
     with Proxy(low_port()) as proxy:
         broker = own_broker.Broker(tmp_path / "kafka", proxy)
-        own_broker.finish(broker.coming_up())
+        own_broker.finish(broker.steps_to_start())
         try:
             with site(proxy.address, tmp_path) as here, caplog.at_level(logging.INFO, "streams.client.following"):
                 announce(here, tiers[:100])
@@ -476,10 +482,10 @@ def test_a_broker_that_goes_away_is_waited_for(
                 thread = threading.Thread(target=follow)
                 thread.start()
                 try:
-                    wait_until(lambda: len(found) == 100 or bool(troubles), 60, "what there is")
-                    own_broker.finish(broker.going_down())
-                    wait_until(lambda: "waiting for it" in caplog.text or bool(troubles), 60, "it is logged")
-                    own_broker.finish(broker.coming_up())
+                    wait_until(lambda: len(found) == 100 or bool(troubles), 60, "the first announcements")
+                    own_broker.finish(broker.steps_to_stop())
+                    wait_until(lambda: "waiting for it" in caplog.text or bool(troubles), 60, "the outage to be logged")
+                    own_broker.finish(broker.steps_to_start())
                     announce(here, tiers[100:])
                     wait_until(lambda: len(found) >= len(tiers) or bool(troubles), 90, lambda: f"{len(found)}")
                 finally:
@@ -487,7 +493,7 @@ def test_a_broker_that_goes_away_is_waited_for(
                     thread.join(30)
                     member.close()
         finally:
-            own_broker.finish(broker.going_down())
+            own_broker.finish(broker.steps_to_stop())
     assert troubles == []
     assert sorted(found) == everything(tiers)
     assert caplog.text.count("waiting for it") == 1

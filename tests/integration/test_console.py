@@ -1,5 +1,5 @@
-"""The console on a real broker: an action is a command there before it counts as done, and the trail says who did
-it.
+"""The console on a real broker: it answers an action only after the broker has the command; the audit log says who
+acted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def test_an_action_is_on_the_broker_when_it_is_answered_and_is_audited(
             body = {"action": "dismissed", "reason": "moved away", "number": 2}
             answer = await client.post("/customers/ada/act", json=body, headers=headers)
             assert answer.status_code == 202, answer.text
-            # it is there by now, before the console has stopped
+            # The command is on the topic while the console still runs.
             [message] = await asyncio.to_thread(here.read, "commands")
             assert message.key() == b"ada"
             assert json.loads(message.value())["event_id"] == answer.json()["event_id"]

@@ -1,4 +1,4 @@
-"""The console as people use it: a real Chromium, a real worker behind it, everything that an alert goes through."""
+"""The console as people use it: a real Chromium, a real worker, and an alert's whole life."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models import units
 from streams.broker.embedded import EmbeddedRedis
 from streams.web.signin.people import Role, set_user
 from tests.integration.conftest import Broker
-from tests.integration.harness import Line, Site, free_port, site, wait_until
+from tests.integration.harness import InputRecord, Site, free_port, site, wait_until
 
 PASSWORD = "correct horse battery"
 PEOPLE: tuple[tuple[str, Role], ...] = (("mia", "agent"), ("kim", "agent"), ("max", "manager"), ("vic", "viewer"))
@@ -41,10 +41,14 @@ def ago(days: float) -> str:
     return units.format_time(time.time_ns() // 1_000_000 - round(days * units.DAY_MS))
 
 
-def complaining(who: str, spent: str = "250.00", category: str = "delivery") -> list[Line]:
-    """Somebody who bought a while ago and complains badly now."""
-    bought: dict[str, Any] = {"event_id": f"{who}-p", "customer_id": who, "kind": "purchase", "order_id": f"{who}-o"}
-    complained = {"event_id": f"{who}-c", "customer_id": who, "complaint_id": f"{who}-c", "status": "opened"}
+def complaining(customer_id: str, spent: str = "250.00", category: str = "delivery") -> list[InputRecord]:
+    """Records of a customer who bought 20 days ago and has a critical complaint now."""
+    bought: dict[str, Any] = {
+        "event_id": f"{customer_id}-p", "customer_id": customer_id, "kind": "purchase", "order_id": f"{customer_id}-o",
+    }  # fmt: skip
+    complained = {
+        "event_id": f"{customer_id}-c", "customer_id": customer_id, "complaint_id": f"{customer_id}-c", "status": "opened",
+    }  # fmt: skip
     return [
         ("purchases", bought | {"amount": spent, "currency": "USD", "occurred_at": ago(20)}),
         ("complaints", complained | {"severity": "critical", "category": category, "occurred_at": ago(0)}),
@@ -52,27 +56,27 @@ def complaining(who: str, spent: str = "250.00", category: str = "delivery") -> 
 
 
 class Desk:
-    """A worker, a console over its Redis, and the people who sign in to it."""
+    """A worker, a console that shows its Redis, and browsers of people who sign in."""
 
     def __init__(self, here: Site, browser: Browser, url: str) -> None:
         self.here, self.browser, self.url = here, browser, url
         self.problems: list[str] = []
         self.sent = 0
 
-    def happens(self, *lines: Line) -> None:
-        """Something happens, and is in Redis afterwards."""
-        self.here.produce(list(lines))
-        self.sent += len(lines)
+    def produce(self, *inputs: InputRecord) -> None:
+        """Produce records, and wait until what follows from them is in Redis."""
+        self.here.produce(list(inputs))
+        self.sent += len(inputs)
         worker = self.here.workers[-1]
         wait_until(
-            lambda: worker.stats()["events"] >= self.sent and worker.stats()["drained"], 60, "the worker to be done"
+            lambda: worker.stats()["events"] >= self.sent and worker.stats()["drained"], 60, "the worker to be drained"
         )
 
-    def sign_in(self, name: str, path: str = "/queue", **how: Any) -> Page:
-        """A browser of somebody's own."""
-        context: BrowserContext = self.browser.new_context(**{"locale": "en-GB"} | how)
+    def sign_in(self, name: str, path: str = "/queue", **context_options: Any) -> Page:
+        """Sign a person in, in a new browser context; returns the page at `path`."""
+        context: BrowserContext = self.browser.new_context(**{"locale": "en-GB"} | context_options)
         page = context.new_page()
-        page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.goto(f"{self.url}/signin?after={path}")
         page.fill("#name", name)
@@ -84,7 +88,7 @@ class Desk:
 
 @contextmanager
 def console(here: Site, folder: Path) -> Iterator[str]:
-    """The console as a process of its own."""
+    """Run the console as a process, and yield its URL."""
     for name, role in PEOPLE:
         set_user(folder / "users.toml", name, role, PASSWORD)
     port = free_port()
@@ -114,7 +118,7 @@ def console(here: Site, folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def office(broker: Broker, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """One worker and one console for all tests; each has complaints of a category of its own."""
+    """One worker and one console for all tests; each test uses another category of complaints."""
     folder = tmp_path_factory.mktemp("office")
     settings = {"partitions": 2, "policy": "annual-spend", "profile_interval": 50}
     with (
@@ -140,7 +144,7 @@ def rows(page: Page) -> list[str]:
 
 
 def test_an_alert_from_the_queue_to_saved_by_the_keyboard(desk: Desk) -> None:
-    desk.happens(*complaining("large", "900.00"), *complaining("small", "5.00"))
+    desk.produce(*complaining("large", "900.00"), *complaining("small", "5.00"))
     page = desk.sign_in("mia", "/queue%3Fcategory=delivery")
     assert rows(page) == ["large", "small"]
     first = page.locator("tbody tr").first
@@ -175,29 +179,31 @@ def test_an_alert_from_the_queue_to_saved_by_the_keyboard(desk: Desk) -> None:
     expect(page.locator(".facts")).to_contain_text("100 %")
 
 
-def test_of_two_people_that_claim_the_last_alert_one_gets_it(desk: Desk) -> None:
-    desk.happens(*complaining("eva", category="race"))
+def test_of_two_people_who_claim_the_last_alert_one_gets_it(desk: Desk) -> None:
+    desk.produce(*complaining("eva", category="race"))
     mia, kim = (desk.sign_in(name, "/queue%3Fcategory=race") for name in ("mia", "kim"))
     for page in (mia, kim):
-        # Both at once: neither waits for the other's answer.
+        # Both click before either has an answer.
         page.evaluate("document.getElementById('next').click()")
 
     deadline = time.monotonic() + 20
-    while not (who := [page for page in (mia, kim) if "/customers/eva" in page.url]) and time.monotonic() < deadline:
+    while (
+        not (winners := [page for page in (mia, kim) if "/customers/eva" in page.url]) and time.monotonic() < deadline
+    ):
         mia.wait_for_timeout(50)
-    (winner,) = who
+    (winner,) = winners
     loser = kim if winner is mia else mia
     expect(loser.locator("#told")).to_have_text("There is no alert to claim.")
     expect(winner.get_by_role("heading", name="Alert 1: claimed")).to_be_visible()
     expect(loser.locator("tbody tr")).to_have_count(0)
-    desk.problems = [one for one in desk.problems if "404" not in one]  # that answer, in the browser's own log
+    desk.problems = [one for one in desk.problems if "404" not in one]  # the browser logs the 404 of that answer
 
 
 def test_the_queue_page_shows_news_without_a_reload(desk: Desk) -> None:
     page = desk.sign_in("mia", "/queue%3Fcategory=live")
     expect(page.locator(".empty")).to_have_text("No alert fits these filters. Choose fewer.")
     expect(page.locator("#rows[data-live=yes]")).to_be_attached()
-    desk.happens(*complaining("lena", category="live"))
+    desk.produce(*complaining("lena", category="live"))
     expect(page.locator("tbody tr")).to_have_count(1)
     max_ = desk.sign_in("max", "/customers/lena")
     max_.get_by_role("button", name="Claim").click()
@@ -205,31 +211,34 @@ def test_the_queue_page_shows_news_without_a_reload(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("path", ["/queue%3Fcategory={0}", "/customers/{0}"])
-def test_what_happens_between_the_page_and_its_live_updates_is_not_missed(desk: Desk, path: str) -> None:
-    who = "between-" + path[1:2]
-    desk.happens(*complaining(who, category=who))
+def test_a_change_between_a_page_and_its_live_updates_is_not_missed(desk: Desk, path: str) -> None:
+    customer_id = "between-" + path[1:2]
+    desk.produce(*complaining(customer_id, category=customer_id))
     page = desk.sign_in("mia", "/overview")
     claimed: list[str] = []
 
-    def late(route: Route) -> None:
-        """The page is there; before its line is, somebody else claims."""
+    def claim_first(route: Route) -> None:
+        """The page is loaded; before its live updates are connected, another person claims the alert."""
         if not claimed:
-            claimed.append(who)
-            act = {"event_id": f"{who}-a", "customer_id": who, "command": "act_on_alert", "action": "acknowledged"}
-            desk.happens(("commands", act | {"actor": "kim", "occurred_at": ago(0)}))
+            claimed.append(customer_id)
+            act = {
+                "event_id": f"{customer_id}-a", "customer_id": customer_id, "command": "act_on_alert",
+                "action": "acknowledged",
+            }  # fmt: skip
+            desk.produce(("commands", act | {"actor": "kim", "occurred_at": ago(0)}))
         route.continue_()
 
-    page.route("**/queue/live*", late)
-    page.goto(desk.url + path.format(who).replace("%3F", "?"))
+    page.route("**/queue/live*", claim_first)
+    page.goto(desk.url + path.format(customer_id).replace("%3F", "?"))
     if "queue" in path:
         expect(page.locator("tbody tr")).to_have_count(0)
     else:
         expect(page.get_by_role("heading", name="Alert 1: claimed")).to_be_visible()
-    assert claimed == [who]
+    assert claimed == [customer_id]
 
 
 def test_a_snooze_asks_until_when_and_a_dismissal_why(desk: Desk) -> None:
-    desk.happens(*complaining("ada", category="asks"), *complaining("bob", category="asks"))
+    desk.produce(*complaining("ada", category="asks"), *complaining("bob", category="asks"))
     page = desk.sign_in("mia", "/queue%3Fcategory=asks")
     row = page.locator("tr[data-customer=ada]")
     row.get_by_role("button", name="Snooze").click()
@@ -242,7 +251,7 @@ def test_a_snooze_asks_until_when_and_a_dismissal_why(desk: Desk) -> None:
     other = page.locator("tr[data-customer=bob]")
     other.get_by_role("button", name="Dismiss").click()
     page.locator("#ask-dismissed button[value=ok]").click()
-    expect(page.locator("#ask-dismissed")).to_be_visible()  # without a reason it stays
+    expect(page.locator("#ask-dismissed")).to_be_visible()  # without a reason the dialog stays open
     page.fill("#reason", "a mistake of ours")
     page.locator("#ask-dismissed button[value=ok]").click()
     expect(other).to_have_count(0)
@@ -255,7 +264,7 @@ def test_a_snooze_asks_until_when_and_a_dismissal_why(desk: Desk) -> None:
 
 
 def test_a_viewer_sees_neither_ids_nor_buttons(desk: Desk) -> None:
-    desk.happens(*complaining("customer-1542", category="masked"))
+    desk.produce(*complaining("customer-1542", category="masked"))
     page = desk.sign_in("vic", "/queue%3Fcategory=masked")
     expect(page.locator("tbody th").first).to_contain_text("cu•••42")
     assert "customer-1542" not in page.content()
@@ -265,30 +274,30 @@ def test_a_viewer_sees_neither_ids_nor_buttons(desk: Desk) -> None:
     assert "customer-1542" not in page.content()
 
 
-def test_pages_fit_a_phone_are_there_in_chinese_and_dark_and_name_every_field(desk: Desk) -> None:
-    desk.happens(*complaining("ida", category="phone"))
-    for how in (
+def test_pages_fit_a_phone_in_chinese_and_dark_and_label_every_field(desk: Desk) -> None:
+    desk.produce(*complaining("ida", category="phone"))
+    for context_options in (
         {"viewport": PHONE},
         {"viewport": PHONE, "color_scheme": "dark", "locale": "zh-CN"},
         {"locale": "zh-CN"},
     ):
-        page = desk.sign_in("mia", **how)
+        page = desk.sign_in("mia", **context_options)
         for path in ("/queue", "/customers/ida", "/overview"):
             page.goto(desk.url + path)
             assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), (
                 path,
-                how,
+                context_options,
             )
-            unnamed = page.evaluate(NAMELESS)
-            assert unnamed == [], path
-        is_chinese = "locale" in how
+            unlabelled = page.evaluate(WITHOUT_A_LABEL)
+            assert unlabelled == [], path
+        is_chinese = "locale" in context_options
         assert page.get_attribute("html", "lang") == ("zh-Hans" if is_chinese else "en")
-        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (ground == "rgb(18, 22, 28)") == (how.get("color_scheme") == "dark")
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (background == "rgb(18, 22, 28)") == (context_options.get("color_scheme") == "dark")
 
 
-def test_on_a_phone_a_tier_s_name_stays_in_sight_beside_its_last_measure(desk: Desk) -> None:
-    desk.happens(*complaining("tia", category="tiers"))
+def test_on_a_phone_a_tier_s_name_stays_visible_beside_its_last_measure(desk: Desk) -> None:
+    desk.produce(*complaining("tia", category="tiers"))
     page = desk.sign_in("mia", "/overview", viewport=PHONE)
     name, last = page.locator(".tiers tbody th").first, page.locator(".tiers tbody td:last-child").first
     before = name.bounding_box()
@@ -299,16 +308,16 @@ def test_on_a_phone_a_tier_s_name_stays_in_sight_beside_its_last_measure(desk: D
     assert after["x"] + after["width"] <= measure["x"] <= PHONE["width"]
 
 
-NAMELESS = """
+WITHOUT_A_LABEL = """
 () => [...document.querySelectorAll("input:not([type=hidden]), select, textarea, button, a, svg[role=img]")].filter((one) => {
-  const named = one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label") || one.querySelector("title");
-  return !named;
+  const label = one.labels?.length || one.textContent.trim() || one.getAttribute("aria-label") || one.querySelector("title");
+  return !label;
 }).map((one) => one.outerHTML)
 """
 
 
-def test_the_past_is_looked_at_by_the_slider(desk: Desk) -> None:
-    desk.happens(*complaining("uma", category="past"))
+def test_the_slider_shows_the_past(desk: Desk) -> None:
+    desk.produce(*complaining("uma", category="past"))
     page = desk.sign_in("mia", "/customers/uma")
     now: Callable[[], str] = lambda: page.locator("#then").inner_text()  # noqa: E731
     latest = now()
@@ -323,11 +332,11 @@ def test_the_past_is_looked_at_by_the_slider(desk: Desk) -> None:
 
 
 def test_what_if_is_asked_and_answered_on_the_customer_s_page(desk: Desk) -> None:
-    desk.happens(*complaining("whatif-1", spent="190.00", category="what-if"))
+    desk.produce(*complaining("whatif-1", spent="190.00", category="what-if"))
     page = desk.sign_in("mia", "/customers/whatif-1")
     answer = page.locator("#what-if-answer")
     expect(page.locator("#severity")).to_be_hidden()
-    # By keyboard alone, and without loading the page again.
+    # By the keyboard alone, and without loading the page again.
     page.evaluate("window.isTheSame = true")
     page.focus("#amount")
     page.keyboard.type("12o")
@@ -344,7 +353,7 @@ def test_what_if_is_asked_and_answered_on_the_customer_s_page(desk: Desk) -> Non
     page.click("#what-if button")
     expect(answer.locator("tr.term", has_text="complaints")).to_contain_text("low complaint")
     assert page.evaluate("window.isTheSame") is True
-    # Nothing happened to the customer; and the address asks the same again, without a script too.
+    # The purchase that was asked about was not made; and without JavaScript the page answers the same.
     assert not any(json.loads(one.value() or b"{}").get("amount") == "15.00" for one in desk.here.read("purchases"))
     silent = desk.sign_in("vic", "/queue", java_script_enabled=False)
     silent.click("text=wh•••-1")

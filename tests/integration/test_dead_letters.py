@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 from streams.cli import app as cli
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site
-from tests.integration.test_worker import QUICK_POLICY, purchase
+from tests.integration.test_worker import FAST_POLICY, purchase
 
-BYTES_BEYOND_A_LETTER = 950_000
+TOO_MANY_BYTES = 950_000
 
 
 def run(here: Site, *arguments: str, status: int = 0, answer: str | None = None) -> str:
-    """What a command says, on both its outputs; `answer` is what is typed."""
+    """Run a command; returns its output and error output. `answer` is what is typed."""
     environment = here.settings.environment() | {"USER": "ann"}
     done = CliRunner().invoke(cli, ["dead-letters", *arguments], env=environment, input=answer or "")
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -30,8 +30,8 @@ def run(here: Site, *arguments: str, status: int = 0, answer: str | None = None)
 
 
 def listed(here: Site, *arguments: str) -> list[dict[str, Any]]:
-    letters: list[dict[str, Any]] = json.loads(run(here, "list", "--json", *arguments))["letters"]
-    return letters
+    dead_letters: list[dict[str, Any]] = json.loads(run(here, "list", "--json", *arguments))["letters"]
+    return dead_letters
 
 
 def notes(here: Site) -> list[dict[str, str]]:
@@ -46,10 +46,10 @@ def notes(here: Site) -> list[dict[str, str]]:
     return found
 
 
-def set_aside(here: Site, letters: Iterable[tuple[bytes | None, dict[str, str]]], key: str = "ada") -> None:
+def set_aside(here: Site, dead_letters: Iterable[tuple[bytes | None, dict[str, str]]], key: str = "ada") -> None:
     """Write dead letters: value, and headers on top of those of a bad amount in `purchases`, partition 0."""
     producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker})
-    for number, (value, changed) in enumerate(letters):
+    for number, (value, changed) in enumerate(dead_letters):
         headers = {"topic": "purchases", "partition": "0", "offset": str(number), "reason": "bad_amount", "detail": "d"}
         producer.produce(
             here.settings.topic("dead-letters"), value, key, partition=0,
@@ -75,9 +75,13 @@ def test_a_rejected_record_is_shown_repaired_folded_and_settled(real_broker: Bro
         worker = here.start()
         here.wait_until_drained(2)
 
-        [letter] = listed(here)
-        address = letter["address"]
-        assert (letter["topic"], letter["key"], letter["reason"]) == ("purchases", "grace", "too_many_decimals")
+        [dead_letter] = listed(here)
+        address = dead_letter["address"]
+        assert (dead_letter["topic"], dead_letter["key"], dead_letter["reason"]) == (
+            "purchases",
+            "grace",
+            "too_many_decimals",
+        )
         assert address in run(here, "list")
         assert json.loads(run(here, "list", "--counts", "--json")) == [
             {"topic": "purchases", "reason": "too_many_decimals", "letters": 1}
@@ -117,22 +121,22 @@ def test_a_rejected_record_is_shown_repaired_folded_and_settled(real_broker: Bro
 
 @pytest.mark.kafka
 def test_records_that_a_new_policy_accepts_are_resent_and_counted_once(real_broker: Broker, tmp_path: Path) -> None:
-    policy = tmp_path / "quick.toml"
-    policy.write_text(QUICK_POLICY)
+    policy = tmp_path / "fast.toml"
+    policy.write_text(FAST_POLICY)
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=str(policy)) as here:
         here.produce([("purchases", purchase(1)), ("purchases", purchase(2, currency="DEM"))])
         worker = here.start()
         here.wait_until_drained(2)
         assert worker.stop() == 0
-        [letter] = listed(here, "--reason", "unknown_currency")
-        said = run(here, "resend", letter["address"], "--yes", status=1)
+        [dead_letter] = listed(here, "--reason", "unknown_currency")
+        said = run(here, "resend", dead_letter["address"], "--yes", status=1)
         assert "left 1 (1 unknown_currency)" in said
         assert notes(here) == []
 
-        policy.write_text(QUICK_POLICY + '[rates]\nDEM = "4.00"\n')
+        policy.write_text(FAST_POLICY + '[rates]\nDEM = "4.00"\n')
         assert "1 letter can be resent" in run(here, "resend", "--reason", "unknown_currency", "--dry-run")
         assert "resent 1 letter, left 0" in run(here, "resend", "--reason", "unknown_currency", answer="y\n")
-        assert "resent 1 letter, left 0" in run(here, "resend", letter["address"], "--again", "--yes")
+        assert "resent 1 letter, left 0" in run(here, "resend", dead_letter["address"], "--again", "--yes")
         assert [one["how"] for one in notes(here)] == ["resent", "resent"]
         assert [one.value() for one in here.read("purchases")[1:]] == [body(2, currency="DEM")] * 3
         assert listed(here) == []
@@ -144,7 +148,7 @@ def test_records_that_a_new_policy_accepts_are_resent_and_counted_once(real_brok
 @pytest.mark.kafka
 def test_a_cut_dead_letter_is_read_whole_from_its_source_while_that_exists(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
-        long = purchase(1, channel="x" * BYTES_BEYOND_A_LETTER)
+        long = purchase(1, channel="x" * TOO_MANY_BYTES)
         here.produce([("purchases", long)])
         here.start()
         here.wait_until_drained(1)
@@ -157,17 +161,17 @@ def test_a_cut_dead_letter_is_read_whole_from_its_source_while_that_exists(real_
 
         here.produce([("purchases", long)])
         here.wait_until_drained(3)
-        [letter] = listed(here)
+        [dead_letter] = listed(here)
         admin = AdminClient({"bootstrap.servers": here.settings.broker})
-        end = confluent_kafka.TopicPartition(here.settings.topic("purchases"), 0, letter["offset"] + 1)
+        end = confluent_kafka.TopicPartition(here.settings.topic("purchases"), 0, dead_letter["offset"] + 1)
         admin.delete_records([end])[end].result(30)
         assert "is no longer there; repair it with --file" in run(
-            here, "repair", letter["address"], "--set", "channel=shop", status=1
+            here, "repair", dead_letter["address"], "--set", "channel=shop", status=1
         )
         assert "left 1 (1 cut)" in run(here, "resend", "--all-open", "--force", "--yes")
-        assert run(here, "show", letter["address"], "--raw", status=1).startswith(json.dumps(long)[:900_000])
+        assert run(here, "show", dead_letter["address"], "--raw", status=1).startswith(json.dumps(long)[:900_000])
         (tmp_path / "whole.json").write_bytes(body(2))
-        run(here, "repair", letter["address"], "--file", str(here.folder / "whole.json"), "--yes")
+        run(here, "repair", dead_letter["address"], "--file", str(here.folder / "whole.json"), "--yes")
         assert listed(here) == []
 
 

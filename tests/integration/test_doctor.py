@@ -1,4 +1,4 @@
-"""tierstream doctor on a real Kafka: a healthy installation, and topics with wrong partitions or configurations."""
+"""`tierstream doctor` on a real Kafka: a healthy installation, and topics with wrong partitions or configurations."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
 
 
-def examined(here: Site, *arguments: str, **settings: str) -> tuple[int, list[dict[str, str]]]:
-    """The exit status and the findings."""
+def examine(here: Site, *arguments: str, **settings: str) -> tuple[int, list[dict[str, str]]]:
+    """Run the doctor; returns its exit status and its findings."""
     environment = here.settings.environment() | {
         f"TIERSTREAM_{name.upper()}": value for name, value in settings.items()
     }
@@ -33,8 +33,8 @@ def problems(findings: list[dict[str, str]]) -> list[tuple[str, str]]:
     return [(one["about"], one["what"]) for one in findings if one["status"] == "problem"]
 
 
-def everything_on(broker: str) -> dict[str, Any]:
-    """Topics with their partitions and configurations."""
+def describe_topics(broker: str) -> dict[str, Any]:
+    """The partition count and the configuration of every topic."""
     admin = AdminClient({"bootstrap.servers": broker})
     topics = admin.list_topics(timeout=10).topics
     asked = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name) for name in topics])
@@ -48,7 +48,7 @@ def test_a_healthy_installation_has_no_problems(real_broker: Broker, redis: Embe
         here.produce([("purchases", {k: v for k, v in purchase("ada", 5, on="2026-01-01").items() if k != "topic"})])
         worker = here.start()
         here.wait_until_drained(1)
-        status, findings = examined(here, "--worker", f"http://127.0.0.1:{worker.port}")
+        status, findings = examine(here, "--worker", f"http://127.0.0.1:{worker.port}")
         assert (status, problems(findings)) == (0, [])
         assert {one["about"] for one in findings if one["status"] == "ok"} >= {
             "policy", "broker", "topics", "configs", "transactions", "group", "redis", "memory", "clock", "worker",
@@ -70,11 +70,13 @@ def test_wrong_and_missing_topics_are_named_and_not_changed(real_broker: Broker,
         ]
         for created in admin.create_topics(wrong).values():
             created.result()
-        # The broker shows a new topic a moment after it has acknowledged it.
-        wait_until(lambda: set(names[1:]) <= set(everything_on(real_broker.address)), 60, "the topics exist")
-        before = everything_on(real_broker.address)
-        status, findings = examined(here)
-        assert everything_on(real_broker.address) == before
+        # The broker lists a new topic a moment after it has acknowledged its creation.
+        wait_until(
+            lambda: set(names[1:]) <= set(describe_topics(real_broker.address)), 60, "the new topics to be listed"
+        )
+        before = describe_topics(real_broker.address)
+        status, findings = examine(here)
+        assert describe_topics(real_broker.address) == before
         assert status == 1
         found = {
             (one["about"], one["status"], one["what"].partition(":")[0]) for one in findings if one["status"] != "ok"
@@ -101,7 +103,7 @@ def test_wrong_and_missing_topics_are_named_and_not_changed(real_broker: Broker,
 @pytest.mark.kafka
 def test_missing_topics_and_too_many_replicas_are_problems(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=2) as here:
-        elsewhere = {"topic_prefix": "nobody-made-these-", "create_topics": "false", "replication": "9"}
-        status, findings = examined(here, **elsewhere)
+        elsewhere = {"topic_prefix": "not-created-", "create_topics": "false", "replication": "9"}
+        status, findings = examine(here, **elsewhere)
         assert status == 1
         assert [about for about, _ in problems(findings)] == ["topics", "topics"]

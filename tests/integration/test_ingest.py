@@ -1,4 +1,4 @@
-"""Foreign topics on a real Kafka, and the events that `tierstream ingest` computes from them."""
+"""Topics of another form on a real Kafka, and the events that `tierstream ingest` makes from them."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ def orders(count: int, customers: int = 50) -> list[Record]:
     ]  # fmt: skip
 
 
-def topic_of(here: Site, name: str = "shop.orders", partitions: int = 3) -> str:
-    """A topic that is not ours, with other partitions."""
+def create_source(here: Site, name: str = "shop.orders", partitions: int = 3) -> str:
+    """Create a source topic, with another number of partitions than the installation's topics."""
     topic = f"{here.settings.app_id}.{name}"
     admin = AdminClient({"bootstrap.servers": here.settings.broker})
-    for made in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
-        made.result()
+    for created in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
+        created.result()
     return topic
 
 
 def send(here: Site, topic: str, records: Iterable[Record | tuple[bytes, bytes]]) -> None:
-    """Keyed by anything but the customer."""
+    """Produce records with keys that are not the customer's."""
     producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker})
     for number, record in enumerate(records):
         value = json.dumps(record).encode() if isinstance(record, dict) else record
@@ -88,7 +88,7 @@ def send(here: Site, topic: str, records: Iterable[Record | tuple[bytes, bytes]]
 
 @contextmanager
 def ingesting(here: Site, log: Path, *arguments: str) -> Iterator[Worker]:
-    """`tierstream ingest` as a process, which is killed in the end."""
+    """Run `tierstream ingest` as a process, which is killed at the end of the block."""
     port = free_port()
     ingest = start_worker(here.settings, log, command=("ingest", *arguments), TIERSTREAM_INGEST_WEB_PORT=str(port))
     ingest.port = port
@@ -106,13 +106,13 @@ def is_done(ingest: Worker, records: int | None = None) -> bool:
     return bool(stats.get("ready")) and not any(stats["lag"].values()) and (records is None or done == records)
 
 
-def map_file(folder: Path, text: str = ORDERS, name: str = "orders.toml") -> str:
+def write_mapping(folder: Path, text: str = ORDERS, name: str = "orders.toml") -> str:
     (folder / name).write_text(text)
     return str(folder / name)
 
 
 def replayed(folder: Path, records: list[Record], mapping: str) -> Path:
-    """What the same records in a file give."""
+    """Replay the same records from a file; returns the folder of the outputs."""
     log = folder / "orders.jsonl"
     log.write_bytes(b"\n".join(json.dumps(one).encode() for one in records if isinstance(one, dict)))
     replay_logs(
@@ -141,25 +141,25 @@ def test_each_record_is_ingested_once_in_order_though_the_ingest_is_killed_twice
     records = orders(6_000)
     broken = [b"no JSON", None, {"no": "x1", "total": {"cents": "?"}, "at": START_MS, "state": "PAID"}]
     with site(real_broker.address, tmp_path, partitions=4, clock="event", policy="annual-spend", max_batch=250) as here:
-        topic, mapping = topic_of(here), map_file(tmp_path)
+        topic, mapping = create_source(here), write_mapping(tmp_path)
         send(here, topic, records[:4_000])
         for number in range(2):
             with ingesting(here, tmp_path / f"killed-{number}.log", f"{topic}={mapping}") as ingest:
-                wait_until(lambda: ingest.stats().get("ingested", 0) > 300, 60, ingest.said)
+                wait_until(lambda: ingest.stats().get("ingested", 0) > 300, 60, ingest.log_tail)
                 ingest.process.kill()
         send(here, topic, [*records[4_000:], *broken])
         with ingesting(here, tmp_path / "last.log", f"{topic}={mapping}") as ingest:
-            wait_until(lambda: is_done(ingest), 90, ingest.said)
+            wait_until(lambda: is_done(ingest), 90, ingest.log_tail)
             assert ingest.metrics()["tierstream_ingest_ready",] == 1
             assert ingest.stop() == 0
 
         wanted = [one for one in records if one["state"] != "CANCELLED"]  # type: ignore[index,call-overload]
-        carried = [json.loads(message.value()) for message in here.read("purchases")]
-        assert sorted(one["event_id"] for one in carried) == sorted(one["no"] for one in wanted)  # type: ignore[index,call-overload]
+        ingested = [json.loads(message.value()) for message in here.read("purchases")]
+        assert sorted(one["event_id"] for one in ingested) == sorted(one["no"] for one in wanted)  # type: ignore[index,call-overload]
         assert_each_customer_in_order(here, topic)
-        letters = [dict(message.headers()) for message in here.read("dead-letters")]
-        assert sorted(one["reason"] for one in letters) == [b"bad_amount", b"not_json"]
-        assert {one["topic"] for one in letters} == {topic.encode()}
+        dead_letters = [dict(message.headers()) for message in here.read("dead-letters")]
+        assert sorted(one["reason"] for one in dead_letters) == [b"bad_amount", b"not_json"]
+        assert {one["topic"] for one in dead_letters} == {topic.encode()}
 
         here.start()
         here.wait_until_drained(len(wanted))
@@ -167,7 +167,7 @@ def test_each_record_is_ingested_once_in_order_though_the_ingest_is_killed_twice
 
 
 def assert_each_customer_in_order(here: Site, topic: str) -> None:
-    """What of a customer lies in one partition of the source is in that order in ours."""
+    """A customer's records of one source partition are in the same order in the input topic."""
     source = {
         json.loads(message.value())["no"]: (message.partition(), message.offset())
         for message in here.read_topic(topic, 3)
@@ -184,37 +184,37 @@ def assert_each_customer_in_order(here: Site, topic: str) -> None:
 def test_a_worker_and_the_ingest_beside_it_stop_together(real_broker: Broker, tmp_path: Path) -> None:
     records = orders(400)
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here:
-        topic, mapping = topic_of(here), map_file(tmp_path)
+        topic, mapping = create_source(here), write_mapping(tmp_path)
         send(here, topic, records)
         port = free_port()
         environment = {"TIERSTREAM_INGEST_SOURCES": f"{topic}={mapping}", "TIERSTREAM_INGEST_WEB_PORT": str(port)}
         worker = here.start(environment=environment)
         wanted = sum(one["state"] != "CANCELLED" for one in records)  # type: ignore[index,call-overload]
-        wait_until(lambda: worker.stats().get("events", 0) >= wanted, 90, worker.said)
+        wait_until(lambda: worker.stats().get("events", 0) >= wanted, 90, worker.log_tail)
         here.wait_until_drained(wanted)
         assert_as_replayed(here, replayed(tmp_path, records, mapping))
         beside = Worker(worker.process, port, worker.log)
         assert beside.stats()["ingested"] == wanted
         assert worker.stop() == 0
-        assert "stopped: " in worker.said()
+        assert "stopped: " in worker.log_tail()
         assert beside.page("stats") == (0, {})
 
         killed = here.start(environment=environment)
         beside.process = killed.process
-        wait_until(lambda: beside.page("healthz")[0] == 200, 60, killed.said)
+        wait_until(lambda: beside.page("healthz")[0] == 200, 60, killed.log_tail)
         killed.process.kill()
-        wait_until(lambda: beside.page("healthz")[0] == 0, 60, "the ingest ended with its worker")
+        wait_until(lambda: beside.page("healthz")[0] == 0, 60, "the ingest to end with its worker")
         killed.process.wait()
 
-        left = here.start(environment=environment)
-        wait_until(lambda: beside.page("healthz")[0] == 200, 60, left.said)
-        os.kill(child_of(left.process.pid), signal.SIGKILL)
-        assert left.process.wait(60) == 1
-        assert "the ingest beside it ended" in left.said()
+        orphaned = here.start(environment=environment)
+        wait_until(lambda: beside.page("healthz")[0] == 200, 60, orphaned.log_tail)
+        os.kill(child_of(orphaned.process.pid), signal.SIGKILL)
+        assert orphaned.process.wait(60) == 1
+        assert "the ingest beside it ended" in orphaned.log_tail()
 
 
 def child_of(pid: int) -> int:
-    """The ingest beside a worker."""
+    """The process id of the ingest beside a worker."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return next(int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes())
 
@@ -254,7 +254,7 @@ def framed(schema_id: int, payload: bytes, head: bytes = b"") -> bytes:
     return struct.pack(">bI", 0, schema_id) + head + payload
 
 
-def in_avro(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
+def avro_writer(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
     from datetime import UTC, datetime
     from decimal import Decimal
 
@@ -273,7 +273,7 @@ def in_avro(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
     return write
 
 
-def in_protobuf(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
+def protobuf_writer(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
     from confluent_kafka.schema_registry import Schema, SchemaReference
     from google.protobuf import descriptor_pool, message_factory
 
@@ -292,13 +292,13 @@ def in_protobuf(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
         message = order(no=one["no"], sum=str(one["total"]["cents"] / 100), state=one["state"])
         message.buyer.id = one["buyer"]["id"]
         message.at.FromMilliseconds(one["at"])
-        # The second message within the first: two numbers, 0 and 1, in zigzag form.
+        # The path to the second message within the first: a count and two indexes, 0 and 1, in zigzag form.
         return framed(schema_id, message.SerializeToString(), b"\x04\x00\x02")
 
     return write
 
 
-def in_json_schema(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
+def json_schema_writer(client: Any, topic: str) -> Callable[[dict[str, Any]], bytes]:
     from confluent_kafka.schema_registry import Schema
 
     schema_id = client.register_schema(f"{topic}-value", Schema(JSON_SCHEMA, "JSON"))
@@ -323,10 +323,10 @@ def test_avro_protobuf_and_json_schema_give_the_same_tiers_as_a_file(real_broker
         site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here,
         SchemaRegistryClient({"url": url}) as client,
     ):
-        # A third of the orders in each form; each customer's in one, so that its order is that of the file.
-        forms = (in_avro, in_protobuf, in_json_schema)
-        topics = [topic_of(here, form.__name__, 1) for form in forms]
-        mapping = map_file(tmp_path, TYPED, "typed.toml")
+        # A third of the customers in each form: all records of a customer are in one topic, so they keep their order.
+        forms = (avro_writer, protobuf_writer, json_schema_writer)
+        topics = [create_source(here, form.__name__, 1) for form in forms]
+        mapping = write_mapping(tmp_path, TYPED, "typed.toml")
         for number, (form, topic) in enumerate(zip(forms, topics, strict=True)):
             write = form(client, topic)
             mine = [one for one in records if int(one["buyer"]["id"][1:]) % 3 == number]  # type: ignore[index,call-overload]
@@ -335,33 +335,33 @@ def test_avro_protobuf_and_json_schema_give_the_same_tiers_as_a_file(real_broker
         with ingesting(
             here, tmp_path / "ingest.log", *(f"{topic}={mapping}" for topic in topics), "--registry", url
         ) as ingest:
-            wait_until(lambda: is_done(ingest, len(records) + 2), 90, ingest.said)
+            wait_until(lambda: is_done(ingest, len(records) + 2), 90, ingest.log_tail)
             assert ingest.stop() == 0
-        letters = [dict(message.headers())["reason"] for message in here.read("dead-letters")]
-        assert sorted(letters) == [b"unknown_schema", b"unreadable"]
+        reasons = [dict(message.headers())["reason"] for message in here.read("dead-letters")]
+        assert sorted(reasons) == [b"unknown_schema", b"unreadable"]
         here.start()
         here.wait_until_drained(sum(one["state"] != "CANCELLED" for one in records))  # type: ignore[index,call-overload]
-        assert_as_replayed(here, replayed(tmp_path, records, map_file(tmp_path)))
+        assert_as_replayed(here, replayed(tmp_path, records, write_mapping(tmp_path)))
 
 
 @pytest.mark.kafka
 def test_nothing_is_committed_while_the_registry_is_away(real_broker: Broker, tmp_path: Path) -> None:
     port = free_port()
     with site(real_broker.address, tmp_path, partitions=2) as here:
-        topic, mapping = topic_of(here, partitions=1), map_file(tmp_path)
+        topic, mapping = create_source(here, partitions=1), write_mapping(tmp_path)
         [order] = orders(1)
         send(here, topic, [framed(7, json.dumps(order).encode())])
         with ingesting(
             here, tmp_path / "ingest.log", f"{topic}={mapping}", "--registry", f"http://127.0.0.1:{port}"
         ) as ingest:
-            wait_until(lambda: "does not answer" in ingest.said(), 60, ingest.said)
+            wait_until(lambda: "does not answer" in ingest.log_tail(), 60, ingest.log_tail)
             assert ingest.page("readyz")[0] == 503
             assert ingest.stats()["ingested"] == 0
             answer = {"schema": '{"type": "object"}', "schemaType": "JSON"}
             server = [sys.executable, "-c", ONE_SCHEMA, str(port), json.dumps(answer)]
             process = subprocess.Popen(server)
             try:
-                wait_until(lambda: is_done(ingest, 1), 60, ingest.said)
+                wait_until(lambda: is_done(ingest, 1), 60, ingest.log_tail)
             finally:
                 process.kill()
                 process.wait()

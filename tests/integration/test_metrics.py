@@ -1,4 +1,4 @@
-"""The page /metrics of a worker on a real Kafka, compared with what was sent and with what it wrote."""
+"""The page /metrics of a worker on a real Kafka, compared with what was produced and with what the worker wrote."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from streams.telemetry.stats import STEPS
 from streams.topics import INPUTS, OUTPUTS
 from tests.builders import Wire, complaint, policy_text, purchase
 from tests.integration.conftest import Broker
-from tests.integration.harness import Line, site, wait_until
+from tests.integration.harness import InputRecord, site, wait_until
 from tests.observability import names_used
 
 CUSTOMERS = [f"customer-{number:03d}" for number in range(40)]
 PARTITIONS = 2
 
 
-def lines_of(wires: list[Wire]) -> list[Line]:
+def inputs_of(wires: list[Wire]) -> list[InputRecord]:
     return [(one["topic"], {name: value for name, value in one.items() if name != "topic"}) for one in wires]
 
 
-def sent() -> list[Line]:
-    """Everybody buys three times, and every tenth complains; five purchases are sent twice, and three are of no use."""
+def inputs_to_produce() -> list[InputRecord]:
+    """All customers buy three times, and every tenth complains. Five purchases are repeated, and three are invalid."""
     bought = [
-        purchase(who, 30 + number, on=f"2026-0{month}-01", id=f"{who}-{month}")
+        purchase(customer_id, 30 + number, on=f"2026-0{month}-01", id=f"{customer_id}-{month}")
         for month in (1, 2, 3)
-        for number, who in enumerate(CUSTOMERS)
+        for number, customer_id in enumerate(CUSTOMERS)
     ]
-    complained = [complaint(who, on="2026-04-01", severity="critical") for who in CUSTOMERS[::10]]
-    return [*lines_of(bought), *lines_of(complained), *lines_of(bought[-5:]), *[("purchases", b"{}")] * 3]
+    complained = [complaint(customer_id, on="2026-04-01", severity="critical") for customer_id in CUSTOMERS[::10]]
+    return [*inputs_of(bought), *inputs_of(complained), *inputs_of(bought[-5:]), *[("purchases", b"{}")] * 3]
 
 
 @pytest.mark.kafka
@@ -44,14 +44,14 @@ def test_the_metrics_say_what_was_folded_and_announced(
     policy.write_text(policy_text())
     shadow = tmp_path / "shadow.toml"
     shadow.write_text(policy_text().replace("version = 1", "version = 2", 1))
-    lines = sent()
+    inputs = inputs_to_produce()
     with site(
         real_broker.address, tmp_path, partitions=PARTITIONS, policy=str(policy), shadow=str(shadow), clock="event",
         until="2028-01-01T00:00:00Z", redis_url=redis.url,
     ) as here:  # fmt: skip
-        here.produce(lines)
+        here.produce(inputs)
         worker = here.start()
-        here.wait_until_drained(len(lines))
+        here.wait_until_drained(len(inputs))
         found, stats = worker.metrics(), worker.stats()
 
         events = {name: value for name, value in found.items() if name[0] == "tierstream_events_total" and value}
@@ -62,7 +62,7 @@ def test_the_metrics_say_what_was_folded_and_announced(
             ("tierstream_events_total", "folded", "complaints"): 4,
         }
         assert found["tierstream_dead_letters_total", "missing_field", "purchases"] == 3
-        assert found["tierstream_batch_records_sum",] == len(lines) == stats["events"]
+        assert found["tierstream_batch_records_sum",] == len(inputs) == stats["events"]
 
         announced = {name: [orjson.loads(one.value()) for one in here.read(name)] for name in ANNOUNCEMENTS}
         changes = Counter((body["change"], topic) for topic, bodies in announced.items() for body in bodies)
@@ -92,15 +92,15 @@ def test_the_metrics_say_what_was_folded_and_announced(
 
         shadowed = {name[1:]: value for name, value in found.items() if name[0] == "tierstream_shadow_outputs_total"}
         assert shadowed == {name: float(count) for name, count in changes.items()}, (
-            "the same rules under another version"
+            "the shadow is the same policy with another version"
         )
-        under_it = [found["tierstream_shadow_customers", str(number)] for number in range(PARTITIONS)]
-        assert sum(under_it) == len(CUSTOMERS)
+        shadow_customers = [found["tierstream_shadow_customers", str(number)] for number in range(PARTITIONS)]
+        assert sum(shadow_customers) == len(CUSTOMERS)
         assert all(found["tierstream_shadow_unjudged_customers", str(number)] == 0 for number in range(PARTITIONS))
 
-        wait_until(lambda: not view_lag(worker.metrics()), 30, "Redis has everything")
+        wait_until(lambda: not view_lag(worker.metrics()), 30, "Redis to have everything")
         assert sum(value for name, value in found.items() if name[0] == "tierstream_view_customers") == len(CUSTOMERS)
-        assert names_used() - {name for name, *_ in found} == set(), "dashboard and alerts ask for nothing else"
+        assert names_used() - {name for name, *_ in found} == set(), "dashboard and alerts use no other names"
         assert worker.stop() == 0
 
 

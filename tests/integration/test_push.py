@@ -1,4 +1,4 @@
-"""From an event on a real Kafka to a webhook: a real worker's transactions, a real consumer group."""
+"""From an event on a real Kafka to a webhook: the transactions of a real worker, a real consumer group."""
 
 from __future__ import annotations
 

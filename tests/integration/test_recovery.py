@@ -1,4 +1,4 @@
-"""What is restored and when, what a transaction hides, and what an installation is refused for."""
+"""What is restored and when, what transactions hide, and which installations a worker refuses."""
 
 from __future__ import annotations
 
@@ -27,16 +27,14 @@ from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, changelog_topic
 from streams.workshop.replay.run import replay_journal
 from tests.integration.conftest import Broker
-from tests.integration.harness import Line, Site, site, wait_until
+from tests.integration.harness import InputRecord, Site, site, wait_until
 from tests.integration.test_worker import purchase
 
 DELIVERIES = ("exactly-once", "at-least-once")
 
 
-def shuffled_purchases(count: int, seed: int = 1) -> list[Line]:
-    """Purchases of forty customers over two years, in no order: what is announced depends on how they meet the
-    clock.
-    """
+def shuffled_purchases(count: int, seed: int = 1) -> list[InputRecord]:
+    """Purchases of forty customers over two years in random order, so that announcements depend on batches and clock."""
     chance = random.Random(seed)
     days = [chance.randrange(700) for _ in range(count)]
     return [
@@ -47,7 +45,7 @@ def shuffled_purchases(count: int, seed: int = 1) -> list[Line]:
 
 
 def announced(here: Site) -> dict[str, dict[str, list[bytes]]]:
-    """What was announced, per topic and customer; repeats, which are the same bytes, once."""
+    """The announcements by topic and customer, without repeats (the same bytes)."""
     return {
         topic: {customer: list(dict.fromkeys(bodies)) for customer, bodies in here.by_customer(topic).items()}
         for topic in ANNOUNCEMENTS
@@ -70,7 +68,7 @@ def replayed_by_journal(here: Site, out: Path) -> dict[str, dict[str, list[bytes
 def test_the_journal_reproduces_a_killed_worker_s_fold_of_unordered_events(
     delivery: str, real_broker: Broker, tmp_path: Path
 ) -> None:
-    lines = shuffled_purchases(2_000)
+    inputs = shuffled_purchases(2_000)
     with site(
         real_broker.address,
         tmp_path,
@@ -81,7 +79,7 @@ def test_the_journal_reproduces_a_killed_worker_s_fold_of_unordered_events(
         delivery=delivery,
     ) as here:
         for part in range(4):
-            here.produce(lines[part * 500 : part * 500 + 500])
+            here.produce(inputs[part * 500 : part * 500 + 500])
             worker = here.start()
             wait_until(lambda worker=worker: worker.stats().get("events", 0) > 100, 60, "folding")  # type: ignore[misc]
             worker.process.kill()
@@ -93,25 +91,25 @@ def test_the_journal_reproduces_a_killed_worker_s_fold_of_unordered_events(
         assert replayed_by_journal(here, tmp_path / "replayed") == found
         latest = [orjson.loads(body) for body in here.latest("profiles").values()]
         too_late = {(one.partition(), dict(one.headers())["offset"]) for one in here.read("dead-letters")}
-        assert sum(one["lifetime"]["orders"] for one in latest) + len(too_late) == len(lines)
+        assert sum(one["lifetime"]["orders"] for one in latest) + len(too_late) == len(inputs)
 
 
 @pytest.mark.kafka
 def test_a_rebalance_restores_only_moved_partitions_and_frees_their_memory(real_broker: Broker, tmp_path: Path) -> None:
-    lines: list[Line] = [("purchases", purchase(n, f"c{n}")) for n in range(400)]
+    inputs: list[InputRecord] = [("purchases", purchase(n, f"c{n}")) for n in range(400)]
     with site(real_broker.address, tmp_path, partitions=4, clock="event") as here:
-        here.produce(lines)
+        here.produce(inputs)
         first = here.start()
         here.wait_until_drained(400)
         assert first.stats()["customers"] == 400
         second = here.start()
-        wait_until(lambda: second.stats().get("customers", 0) > 0, 60, "the second has partitions")
-        wait_until(lambda: first.stats().get("drained", False), 60, "the first goes on")
+        wait_until(lambda: second.stats().get("customers", 0) > 0, 60, "the second worker to have partitions")
+        wait_until(lambda: first.stats().get("drained", False), 60, "the first worker to be drained")
         restored = [worker.log.read_text().count(": restored ") for worker in (first, second)]
         assert restored == [4, 2]
         assert first.stats()["customers"] + second.stats()["customers"] == 400
         assert second.stop() == 0
-        wait_until(lambda: first.stats().get("customers") == 400, 60, "the first has all again")
+        wait_until(lambda: first.stats().get("customers") == 400, 60, "the first worker to have all partitions again")
         assert first.log.read_text().count(": restored ") == 4 + 2
         here.produce([("purchases", purchase(1_000 + n, f"c{n}")) for n in range(400)])
         here.wait_until_drained(800)
@@ -129,10 +127,10 @@ def test_a_worker_suspended_past_its_session_writes_nothing_and_joins_again(
             here.produce([("purchases", purchase(n, f"c{n % 30}")) for n in range(300)])
             wait_until(lambda first=first: first.stats().get("events") == 300, 60, "folded")  # type: ignore[misc]
             first.process.send_signal(signal.SIGSTOP)
-            # Read, but not yet folded, by the suspended worker.
+            # The suspended worker has read these, but not folded them.
             here.produce([("purchases", purchase(1_000 + n, f"c{n % 30}")) for n in range(300)])
             second = here.start()
-            wait_until(lambda second=second: second.stats().get("events") == 300, 60, "the other took over")  # type: ignore[misc]
+            wait_until(lambda second=second: second.stats().get("events") == 300, 60, "the other worker to take over")  # type: ignore[misc]
             first.process.send_signal(signal.SIGCONT)
             wait_until(
                 lambda first=first: first.stats().get("customers", 0) > 0 and first.stats()["ready"], 60, "joined"
@@ -151,8 +149,8 @@ def test_a_worker_suspended_past_its_session_writes_nothing_and_joins_again(
             assert [worker.stop() for worker in here.workers] == [0, 0]
 
 
-def all_records(here: Site, topic: str, isolation: str) -> int:
-    """How many records a consumer of an isolation level sees."""
+def count_records(here: Site, topic: str, isolation: str) -> int:
+    """How many records a consumer with an isolation level sees in partition 0 of a topic."""
     consumer = confluent_kafka.Consumer(
         {
             "bootstrap.servers": here.settings.broker, "group.id": f"see-{time.time_ns()}", "enable.partition.eof": True,
@@ -160,11 +158,11 @@ def all_records(here: Site, topic: str, isolation: str) -> int:
         }
     )  # fmt: skip
     consumer.assign([confluent_kafka.TopicPartition(here.settings.topic(topic), 0, 0)])
-    seen = 0
+    count = 0
     while (message := consumer.poll(10)) is not None and message.error() is None:
-        seen += 1
+        count += 1
     consumer.close()
-    return seen
+    return count
 
 
 @pytest.mark.kafka
@@ -177,11 +175,11 @@ def test_outputs_of_a_batch_cut_off_by_a_crash_are_never_read_as_committed(
         killed = here.start(module="tests.chaos.worker")
         assert killed.process.wait(60) == -signal.SIGKILL
         monkeypatch.delenv("CHAOS_KILL")
-        assert all_records(here, TIER_CHANGES, "read_committed") == 0
+        assert count_records(here, TIER_CHANGES, "read_committed") == 0
         here.start()
         here.wait_until_drained(100)
-        assert all_records(here, TIER_CHANGES, "read_committed") == 100
-        assert all_records(here, TIER_CHANGES, "read_uncommitted") >= 100
+        assert count_records(here, TIER_CHANGES, "read_committed") == 100
+        assert count_records(here, TIER_CHANGES, "read_uncommitted") >= 100
 
 
 @pytest.mark.kafka
@@ -189,18 +187,21 @@ def test_outputs_of_a_batch_cut_off_by_a_crash_are_never_read_as_committed(
 def test_a_transaction_left_without_an_end_is_ended_by_the_next_owner(
     died_after: str, is_committed: bool, real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
-    with site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=20) as here, trusting(here):
-        here.produce(lines)
+    inputs = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
+    with (
+        site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=20) as here,
+        without_verification(here),
+    ):
+        here.produce(inputs)
         monkeypatch.setenv("FORGET_AFTER", f"{died_after}:2")
         killed = here.start(module="tests.integration.forgetful", profile_interval=60_000)
-        assert killed.process.wait(60) == -signal.SIGKILL, killed.said()
-        assert all_records(here, TIER_CHANGES, "read_uncommitted") == (40 if is_committed else 20)
+        assert killed.process.wait(60) == -signal.SIGKILL, killed.log_tail()
+        assert count_records(here, TIER_CHANGES, "read_uncommitted") == (40 if is_committed else 20)
         here.start()
         here.wait_until_drained(20 if is_committed else 40)
-        said = here.workers[-1].log.read_text("utf-8")
-        assert f"a batch without an end; it is {'committed' if is_committed else 'aborted'} now" in said
-        assert all_records(here, TIER_CHANGES, "read_committed") == 60
+        log = here.workers[-1].log.read_text("utf-8")
+        assert f"a batch without an end; it is {'committed' if is_committed else 'aborted'} now" in log
+        assert count_records(here, TIER_CHANGES, "read_committed") == 60
         assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
         assert here.committed_equals_ends(INPUTS)
 
@@ -209,43 +210,46 @@ def test_a_transaction_left_without_an_end_is_ended_by_the_next_owner(
 def test_no_transaction_begins_before_the_last_one_has_ended_everywhere(
     real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
-    with site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=20) as here, trusting(here):
-        here.produce(lines)
+    inputs = [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(60)]
+    with (
+        site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=20) as here,
+        without_verification(here),
+    ):
+        here.produce(inputs)
         monkeypatch.setenv("FORGET_ONLY", "1")
         killed = here.start(module="tests.integration.forgetful", profile_interval=60_000)
-        assert killed.process.wait(60) == -signal.SIGKILL, killed.said()
-        assert "the broker left a batch without an end; it is committed now" in killed.said()
+        assert killed.process.wait(60) == -signal.SIGKILL, killed.log_tail()
+        assert "the broker left a batch without an end; it is committed now" in killed.log_tail()
         here.start()
         here.wait_until_drained(40)
-        assert all_records(here, TIER_CHANGES, "read_committed") == 60
+        assert count_records(here, TIER_CHANGES, "read_committed") == 60
         assert replayed_by_journal(here, tmp_path / "replayed") == announced(here)
         assert here.committed_equals_ends(INPUTS)
 
 
 @contextmanager
-def trusting(here: Site) -> Iterator[None]:
-    """Have the broker take what it is sent for a transaction without asking whether the partition is part of it."""
+def without_verification(here: Site) -> Iterator[None]:
+    """Have the broker accept records of a transaction without verifying that the partition is part of it."""
     admin = KafkaAdminClient(**kafka_python_options(here.settings))
     node = str(admin.describe_cluster()["controller_id"])
 
-    def ask(asks: str) -> None:
-        configs = {"transaction.partition.verification.enable": asks}
+    def verify(is_enabled: str) -> None:
+        configs = {"transaction.partition.verification.enable": is_enabled}
         admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, node, configs=configs)])
 
     try:
-        ask("false")
+        verify("false")
         yield
     finally:
-        ask("true")
+        verify("true")
         admin.close()
 
 
 @pytest.mark.kafka
 def test_a_stop_finishes_and_commits_the_batch_in_progress(real_broker: Broker, tmp_path: Path) -> None:
-    lines = shuffled_purchases(3_000)
+    inputs = shuffled_purchases(3_000)
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend", max_batch=500) as here:
-        here.produce(lines)
+        here.produce(inputs)
         worker = here.start()
         wait_until(lambda: worker.stats().get("events", 0) > 0, 60, "folding")
         assert worker.stop() == 0
@@ -266,9 +270,9 @@ def test_a_changelog_record_that_does_not_decode_stops_the_worker_and_says_which
         producer.flush(10)
         worker = here.start()
         assert worker.process.wait(60) == 1
-        assert f"can't be restored at {changelog_topic(here.settings)}, partition 0, offset 0" in worker.said()
-        assert "TIERSTREAM_APP_VERSION" in worker.said()
-        assert "Traceback" not in worker.said()
+        assert f"can't be restored at {changelog_topic(here.settings)}, partition 0, offset 0" in worker.log_tail()
+        assert "TIERSTREAM_APP_VERSION" in worker.log_tail()
+        assert "Traceback" not in worker.log_tail()
 
 
 @pytest.mark.kafka
@@ -282,7 +286,7 @@ def test_inputs_deleted_before_they_were_read_stop_the_worker(real_broker: Broke
         delete_records(here, here.settings.topic("purchases"), before=15)
         worker = here.start()
         assert worker.process.wait(60) == 1
-        assert "records 10 to 14 were deleted before they were read" in worker.said()
+        assert "records 10 to 14 were deleted before they were read" in worker.log_tail()
 
 
 def delete_records(here: Site, topic: str, before: int) -> None:
@@ -305,8 +309,8 @@ def test_a_write_that_the_broker_refuses_stops_the_worker_with_nothing_acknowled
             here.produce([("purchases", purchase(n)) for n in range(10)])
             worker = here.start()
             assert worker.process.wait(60) == 1
-            assert "MessageSizeTooLarge" in worker.said()
-            assert "Traceback" not in worker.said()
+            assert "MessageSizeTooLarge" in worker.log_tail()
+            assert "Traceback" not in worker.log_tail()
             admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "1000000"})])
             admin.close()
             here.start()
@@ -341,12 +345,12 @@ def test_inputs_move_to_another_partition_count_and_nothing_else_changes(
 
     from streams.cli import app as cli
 
-    lines: list[Line] = [
+    inputs: list[InputRecord] = [
         ("purchases", purchase(n, f"c{n % 60}", f"2026-01-{n // 20 + 1:02}T00:00:00Z", currency="USD"))
         for n in range(500)
     ]
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here:
-        here.produce(lines)
+        here.produce(inputs)
         worker = here.start()
         here.wait_until_drained(500)
         assert worker.stop() == 0
@@ -368,10 +372,10 @@ def test_inputs_move_to_another_partition_count_and_nothing_else_changes(
             tmp_path,
         )
         moved.workers = here.workers
-        wide = moved.start(topic_prefix=prefix, partitions=5, app_id=answer["app_id"])
-        wait_until(lambda: wide.stats().get("drained", False), 60, lambda: str(wide.stats()))
+        worker = moved.start(topic_prefix=prefix, partitions=5, app_id=answer["app_id"])
+        wait_until(lambda: worker.stats().get("drained", False), 60, lambda: str(worker.stats()))
         assert announced(moved) == announced(here)
-        assert wide.stop() == 0
+        assert worker.stop() == 0
 
 
 @pytest.mark.kafka
@@ -404,7 +408,7 @@ def test_a_worker_leaves_nothing_on_disk(real_broker: Broker, tmp_path: Path, mo
 def test_gaps_in_the_offsets_of_an_output_topic_are_no_loss(real_broker: Broker, redis: Any, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", max_batch=10, redis_url=redis.url) as here:
         worker = here.start()
-        # Each batch is a transaction, whose end takes an offset on every topic that it wrote to.
+        # Each batch is a transaction. Its end takes an offset in every topic that it wrote to.
         for part in range(3):
             here.produce(
                 [("purchases", purchase(n, f"c{n}", amount="90000.00")) for n in range(part * 20, part * 20 + 20)]

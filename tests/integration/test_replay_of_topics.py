@@ -1,4 +1,4 @@
-"""Topics replayed in part, by time and by offset, and from where a worker's table ends."""
+"""Replays of a part of the topics, bounded by times or offsets, and replays that continue from a worker's table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.integration.test_worker_equals_replay import (
     POLICY,
     UNTIL,
     bodies_by_customer,
-    cdnow_lines,
+    cdnow_inputs,
     profiles,
     replayed,
 )
@@ -38,7 +38,7 @@ DAYS = 40
 
 
 def produce_a_purchase_a_day(here: Site) -> None:
-    """Purchase number n has the timestamp of day n, whatever it says of itself."""
+    """Purchase number n has the record timestamp of day n; its `occurred_at` is the same for all."""
     producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker, "partitioner": "murmur2_random"})
     for number in range(DAYS):
         wire = purchase(f"c{number % 7}", "1.00", on="1997-01-01", id=f"e{number}")
@@ -75,7 +75,7 @@ def test_a_part_of_the_topics_is_bounded_by_times_or_offsets(real_broker: Broker
         assert sorted(number for *_, number in between) == list(range(10, 20))
         assert read(here, "from=2027-01-01") == read(here, "to=2025-01-01") == []
 
-        for query, belongs in (
+        for query, is_included in (
             ("from-offset=3&to-offset=5", lambda partition, offset: 3 <= offset < 5),
             (
                 "from-offset=1:2&to-offset=purchases/0:4",
@@ -83,9 +83,9 @@ def test_a_part_of_the_topics_is_bounded_by_times_or_offsets(real_broker: Broker
             ),
             ("to-offset=1000", lambda partition, offset: True),
         ):
-            expected = [place for place in everything if belongs(*place[:2])]
-            assert read(here, query) == expected
-            assert expected
+            included = [place for place in everything if is_included(*place[:2])]
+            assert read(here, query) == included
+            assert included
 
 
 @pytest.mark.kafka
@@ -109,9 +109,9 @@ def test_deleted_offsets_are_reported(real_broker: Broker, tmp_path: Path) -> No
 def test_a_replay_seeded_with_a_worker_s_table_announces_exactly_the_rest(
     real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = cdnow_lines()
-    whole = replayed(lines, tmp_path)
-    half = len(lines) // 2
+    inputs = cdnow_inputs()
+    expected = replayed(inputs, tmp_path)
+    half = len(inputs) // 2
     with site(real_broker.address, tmp_path, partitions=3, policy=POLICY, clock="event") as here:
         address = f"kafka://{here.settings.broker}"
         for name, value in here.settings.environment().items():
@@ -120,22 +120,22 @@ def test_a_replay_seeded_with_a_worker_s_table_announces_exactly_the_rest(
         assert result.exit_code == 2, result.output
         assert "nothing was folded there yet" in result.output
 
-        here.produce(lines[:half])
+        here.produce(inputs[:half])
         worker = here.start()
         here.wait_until_drained(half)
         assert worker.stop() == 0
-        here.produce(lines[half:])
+        here.produce(inputs[half:])
         result = run(
             "replay", address, "--seed", address, "-p", POLICY, "--until", UNTIL, "-o", tmp_path / "rest", "--json"
         )
         assert result.exit_code == 0, result.output
-        assert json.loads(result.output)["events"] == len(lines) - half
+        assert json.loads(result.output)["events"] == len(inputs) - half
 
-        assert profiles(tmp_path / "rest" / "profiles.jsonl") == profiles(whole / "profiles.jsonl")
+        assert profiles(tmp_path / "rest" / "profiles.jsonl") == profiles(expected / "profiles.jsonl")
         for topic in ANNOUNCEMENTS:
             announced = Counter(one for bodies in here.by_customer(topic).values() for one in bodies)
             announced.update((tmp_path / "rest" / f"{topic}.jsonl").read_bytes().splitlines())
-            assert announced == Counter((whole / f"{topic}.jsonl").read_bytes().splitlines()), topic
+            assert announced == Counter((expected / f"{topic}.jsonl").read_bytes().splitlines()), topic
 
         refused = run("replay", address + "?from=2026-01-01", "--seed", address, "-p", POLICY, "-o", tmp_path / "no")
         assert "--seed says where to begin" in refused.output
@@ -145,22 +145,22 @@ def test_a_replay_seeded_with_a_worker_s_table_announces_exactly_the_rest(
 
 @pytest.mark.kafka
 def test_files_continue_from_a_seed_too(real_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [line for line in cdnow_lines() if isinstance(line[1], dict)]
-    whole = replayed(lines, tmp_path)
-    half = len(lines) // 2
+    inputs = [line for line in cdnow_inputs() if isinstance(line[1], dict)]
+    expected = replayed(inputs, tmp_path)
+    half = len(inputs) // 2
     with site(real_broker.address, tmp_path, partitions=3, policy=POLICY, clock="event") as here:
         for name, value in here.settings.environment().items():
             monkeypatch.setenv(name, value)
-        here.produce(lines[:half])
+        here.produce(inputs[:half])
         worker = here.start()
         here.wait_until_drained(half)
         assert worker.stop() == 0
-        rest: list[Any] = [body | {"topic": topic} for topic, body in lines[half:] if isinstance(body, dict)]
+        rest: list[Any] = [body | {"topic": topic} for topic, body in inputs[half:] if isinstance(body, dict)]
         path = tmp_path / "rest.jsonl"
         path.write_bytes(b"".join(orjson.dumps(wire) + b"\n" for wire in rest))
         seed = read_seed(f"kafka://{here.settings.broker}", models.load(POLICY))
         from streams.sources.logs import LogFile
 
         replay_logs([LogFile(path)], models.load(POLICY), tmp_path / "rest", ms(UNTIL), progress=False, seed=seed)
-        assert profiles(tmp_path / "rest" / "profiles.jsonl") == profiles(whole / "profiles.jsonl")
+        assert profiles(tmp_path / "rest" / "profiles.jsonl") == profiles(expected / "profiles.jsonl")
         assert bodies_by_customer(tmp_path / "rest" / "tier-changes.jsonl")

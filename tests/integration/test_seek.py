@@ -1,4 +1,4 @@
-"""`tierstream rebuild --as-of`: a version that continues from a point in time, and what it announces again."""
+"""`tierstream rebuild --as-of`: a version that continues from a point in time, and the announcements that it repeats."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ from streams.topics import changelog_topic
 from streams.versions.app_versions import AppVersions
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, site, wait_until
-from tests.integration.test_rebuild import POLICY, UNTIL, announced_by_replay, in_order, of_version, run, running
+from tests.integration.test_rebuild import (
+    POLICY,
+    UNTIL,
+    announced_by_replay,
+    of_version,
+    purchases_in_order,
+    run,
+    running,
+)
 from tests.integration.test_recovery import announced, replayed_by_journal
 
 
 def time_of(here: Site, place: int) -> str:
-    """When the record with this place in the log came."""
+    """The timestamp of the purchase with this place in the order of timestamps."""
     stamps = sorted(one.timestamp()[1] for one in here.read("purchases"))
     at = stamps[place]
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at // 1000)) + f".{at % 1000:03}Z"
@@ -27,11 +35,11 @@ def time_of(here: Site, place: int) -> str:
 
 @pytest.mark.kafka
 def test_later_announcements_are_repeated_as_the_same_bytes(real_broker: Broker, tmp_path: Path) -> None:
-    lines = in_order(1_600)
+    inputs = purchases_in_order(1_600)
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy=POLICY, max_batch=50) as here:
         serving = here.start()
         for end in (500, 1000):
-            here.produce(lines[end - 500 : end])
+            here.produce(inputs[end - 500 : end])
             here.wait_until_drained(end)
         before = announced(here)
         done = run(here, "rebuild", "--as-of", time_of(here, 500), "--to-version", "2", "--yes", "--json")
@@ -50,15 +58,15 @@ def test_later_announcements_are_repeated_as_the_same_bytes(real_broker: Broker,
             for customer, bodies in again[name].items():
                 assert before[name][customer][-len(bodies) :] == bodies
         assert second.stop() == 0
-        # From here on, both versions go on with the same.
+        # From here on both versions announce the same.
         assert serving.stop() == 0
-        here.produce(lines[1000:])
+        here.produce(inputs[1000:])
         last = new.start(app_version=2, until=UNTIL)
         here.start(until=UNTIL)
         here.wait_until_drained(1200)
         assert new.latest("profiles") == here.latest("profiles")
         assert replayed_by_journal(new, tmp_path / "replayed") == announced(here)
-        assert announced(here) == announced_by_replay(lines, tmp_path)
+        assert announced(here) == announced_by_replay(inputs, tmp_path)
         assert last.stop() == 0
 
 
@@ -66,19 +74,19 @@ def test_later_announcements_are_repeated_as_the_same_bytes(real_broker: Broker,
 def test_a_seek_that_was_killed_is_either_undone_or_done(real_broker: Broker, tmp_path: Path) -> None:
     with site(real_broker.address, tmp_path, partitions=2, clock="event", policy=POLICY, max_batch=50) as here:
         new = of_version(here, 2)
-        here.produce(in_order(600))
+        here.produce(purchases_in_order(600))
         serving = here.start()
         here.wait_until_drained(600)
         arguments = ("rebuild", "--as-of", "2030-01-01T00:00:00Z", "--to-version", "2", "--yes", "--json")
         for death in ("streams.versions.seek:_add_offsets:1", "streams.versions.seek:commit:1"):
-            with running(here, *arguments, DIE_AT=death) as (process, said):
+            with running(here, *arguments, DIE_AT=death) as (process, log):
                 process.communicate(timeout=60)
-                assert process.returncode == -signal.SIGKILL, said.read_text()
+                assert process.returncode == -signal.SIGKILL, log.read_text()
             assert here.read_topic(changelog_topic(new.settings)) == []
             assert new.read("journal") == []
-        with running(here, *arguments, DIE_AT="streams.versions.rebuild_cli:say_json:1") as (process, said):
+        with running(here, *arguments, DIE_AT="streams.versions.rebuild_cli:say_json:1") as (process, log):
             process.communicate(timeout=60)
-            assert process.returncode == -signal.SIGKILL, said.read_text()
+            assert process.returncode == -signal.SIGKILL, log.read_text()
         refused = run(here, *arguments)
         assert refused.exit_code == 1
         assert "version 2 has a table already" in refused.output
@@ -86,7 +94,7 @@ def test_a_seek_that_was_killed_is_either_undone_or_done(real_broker: Broker, tm
         wait_until(lambda: second.stats().get("drained", False), 60, lambda: str(second.stats()))
         assert (second.stats()["events"], second.stats()["customers"]) == (0, 40)
         assert all(found == {} for found in announced(new).values()), (
-            "what the old version announced is not announced again"
+            "announcements of the old version are not repeated"
         )
         wait_until(lambda: new.latest("profiles") == here.latest("profiles"), 60, "profiles")
         busy = run(here, *arguments)
@@ -101,7 +109,7 @@ def test_a_version_from_the_beginning_is_compared_and_switched_to_by_rebuild(
     real_broker: Broker, tmp_path: Path
 ) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=POLICY) as here:
-        here.produce(in_order(200))
+        here.produce(purchases_in_order(200))
         worker = here.start()
         here.wait_until_drained(200)
         assert worker.stop() == 0

@@ -1,5 +1,5 @@
-"""A worker and a console on a real Kafka, traced: from a click in the console to the batch that folded it, and to
-Redis.
+"""Tracing of a worker and a console on a real Kafka: from a click in the console to the batch that folded the command,
+and to Redis.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from streams.web.signin.people import set_user
 from tests.builders import complaint, policy_text, purchase
 from tests.collector import ReceivedSpan, collecting
 from tests.integration.conftest import Broker
-from tests.integration.harness import Line, Site, site, wait_until
+from tests.integration.harness import InputRecord, Site, site, wait_until
 from tests.web.people import PASSWORD, sign_in, token_of
 
 CUSTOMERS = [f"somebody-{number:03d}" for number in range(30)]
 
 
-def lines() -> list[Line]:
-    """Everybody buys twice, and the first one complains."""
+def inputs() -> list[InputRecord]:
+    """All customers buy twice, and the first one complains."""
     wires = [
-        purchase(who, 30 + number, on=f"2026-0{month}-01", id=f"{who}-{month}")
+        purchase(customer_id, 30 + number, on=f"2026-0{month}-01", id=f"{customer_id}-{month}")
         for month in (1, 2)
-        for number, who in enumerate(CUSTOMERS)
+        for number, customer_id in enumerate(CUSTOMERS)
     ]
     wires.append(complaint(CUSTOMERS[0], on="2026-02-02", severity="critical"))
     return [(one["topic"], {name: value for name, value in one.items() if name != "topic"}) for one in wires]
 
 
 async def act(here: Site, endpoint: str, folder: Path) -> None:
-    """Somebody contacts the first customer, by a traced console."""
+    """Acknowledge the first customer's alert in a traced console."""
     settings = here.settings.model_copy(update={"tracing_endpoint": endpoint})
     spans = open_tracing(settings, CONSOLE)
     assert spans is not None
@@ -62,7 +62,7 @@ def test_batches_are_found_by_offset_and_linked_to_the_request_that_caused_them(
     set_user(tmp_path / "users.toml", "lin", "agent", PASSWORD)
     policy = tmp_path / "small.toml"
     policy.write_text(policy_text())
-    sent = lines()
+    sent = inputs()
     with (
         collecting() as collector,
         site(
@@ -101,11 +101,11 @@ def test_batches_are_found_by_offset_and_linked_to_the_request_that_caused_them(
         ]
         assert announced and sum(one.attributes["tierstream.updates"] for one in updates) == announced
         assert b"somebody" not in collector.everything
-        assert "tracing:" not in worker.said()
+        assert "tracing:" not in worker.log_tail()
 
 
 def found_by(batches: list[ReceivedSpan], topic: str, offset: int) -> list[ReceivedSpan]:
-    """As one would search for it."""
+    """The batches that have an offset of a topic, found by their attributes."""
     first, last = f"tierstream.offsets.{topic}.first", f"tierstream.offsets.{topic}.last"
     return [one for one in batches if one.attributes.get(first, offset + 1) <= offset <= one.attributes[last]]
 
@@ -117,14 +117,14 @@ def test_a_collector_that_is_away_changes_nothing_but_one_line_in_the_log(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     policy = tmp_path / "small.toml"
     policy.write_text(policy_text())
-    sent = lines()
+    sent = inputs()
     with site(real_broker.address, tmp_path, partitions=1, policy=str(policy), clock="event") as here:
         here.produce(sent)
         worker = here.start(tracing_endpoint="http://127.0.0.1:1")
         here.wait_until_drained(len(sent))
-        wait_until(lambda: "tracing:" in worker.said(), 30, "it says that the collector is away")
+        wait_until(lambda: "tracing:" in worker.log_tail(), 30, "the worker to log that the collector is away")
         assert worker.stop() == 0
-        said = worker.log.read_text("utf-8").lower()
-        assert said.count("tracing:") == 1
-        assert said.count("refused") == 1 and "traceback" not in said
+        log = worker.log.read_text("utf-8").lower()
+        assert log.count("tracing:") == 1
+        assert log.count("refused") == 1 and "traceback" not in log
         assert len(here.by_customer("profiles")) == len(CUSTOMERS)

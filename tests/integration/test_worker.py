@@ -1,4 +1,6 @@
-"""What a running worker does besides folding: dead letters, readiness, clocks, Redis away, topics that do not fit."""
+"""What a running worker does besides folding: dead letters, readiness, clocks, an outage of Redis, topics that do not
+fit the settings.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ from tests.builders import FROM_LIVE_SOURCES
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, free_port, site, wait_until
 
-QUICK_POLICY = """
-id = "quick"
+FAST_POLICY = """
+id = "fast"
 version = 1
 title = "A tier that is lost two seconds after the last purchase"
 currency = "CNY"
@@ -61,7 +63,7 @@ def purchase(number: int, customer_id: str = "ada", at: str = "2026-01-01T00:00:
 
 
 def unusable_records() -> dict[str, tuple[str, bytes, str | None]]:
-    """Per reason code: topic, value and key of a record that is refused for it."""
+    """By reason code: topic, value and key of a record that is rejected for it."""
     good = purchase(1)
     command = {"event_id": "c", "customer_id": "ada", "occurred_at": "2026-01-01T00:00:00Z"}
     bad: dict[str, tuple[str, Any, str | None]] = {
@@ -108,10 +110,10 @@ def test_every_reason_code_gives_a_dead_letter_with_original_bytes_and_source(
         )
         worker = here.start()
         here.wait_until_drained(1 + len(records))
-        letters = here.read("dead-letters")
-        by_reason = {dict(one.headers())["reason"].decode(): one for one in letters}
+        dead_letters = here.read("dead-letters")
+        by_reason = {dict(one.headers())["reason"].decode(): one for one in dead_letters}
         assert set(by_reason) == set(records)
-        assert len(letters) == len(records)
+        assert len(dead_letters) == len(records)
         offsets = dict.fromkeys(INPUTS, 0) | {"purchases": 1}
         for code, (topic, value, key) in records.items():
             headers = {name: header.decode() for name, header in by_reason[code].headers()}
@@ -131,7 +133,9 @@ def test_redis_being_down_does_not_stop_the_stream_and_the_view_catches_up(real_
         here.produce([("purchases", purchase(number, f"c{number % 7}")) for number in range(100)])
         worker = here.start()
         wait_until(
-            lambda: worker.stats().get("events") == 100 and worker.stats()["profiles"] >= 7, 60, "folded without Redis"
+            lambda: worker.stats().get("events") == 100 and worker.stats()["profiles"] >= 7,
+            60,
+            "all records to be folded without Redis",
         )
         assert not worker.stats()["drained"]
         with EmbeddedRedis(tmp_path) as server:
@@ -167,19 +171,19 @@ def test_a_redis_that_lost_its_data_is_filled_again_from_the_topics(
         here.wait_until_drained(50)
         assert asyncio.run(flush_and_count(True)) == 0
         here.produce([("purchases", purchase(1_000 + number, f"c{number % 7}")) for number in range(50)])
-        wait_until(lambda: asyncio.run(flush_and_count(False)) == 7, 30, "filled again while running")
+        wait_until(lambda: asyncio.run(flush_and_count(False)) == 7, 30, "Redis to be filled while the worker runs")
         assert worker.stop() == 0
         assert asyncio.run(flush_and_count(True)) == 0
         here.start()
-        wait_until(lambda: asyncio.run(flush_and_count(False)) == 7, 60, "filled again after a restart")
+        wait_until(lambda: asyncio.run(flush_and_count(False)) == 7, 60, "Redis to be filled after a restart")
 
 
 @pytest.mark.kafka
 def test_a_crossing_by_time_alone_is_announced_at_its_instant_by_the_wall_clock(
     real_broker: Broker, tmp_path: Path
 ) -> None:
-    policy = tmp_path / "quick.toml"
-    policy.write_text(QUICK_POLICY)
+    policy = tmp_path / "fast.toml"
+    policy.write_text(FAST_POLICY)
     with site(real_broker.address, tmp_path, partitions=1, policy=str(policy), clock="wall") as here:
         worker = here.start()
         wait_until(lambda: worker.page("readyz")[0] == 200, 60, "ready")
@@ -208,8 +212,8 @@ def test_a_crossing_by_time_alone_is_announced_at_its_instant_by_the_wall_clock(
 def test_after_downtime_no_alert_is_announced_that_an_unread_purchase_disproves(
     real_broker: Broker, tmp_path: Path
 ) -> None:
-    policy = tmp_path / "quick.toml"
-    policy.write_text(QUICK_POLICY)
+    policy = tmp_path / "fast.toml"
+    policy.write_text(FAST_POLICY)
     with site(real_broker.address, tmp_path, partitions=1, policy=str(policy), clock="wall") as here:
         first = here.start()
         wait_until(lambda: first.page("readyz")[0] == 200, 60, "ready")
@@ -217,12 +221,13 @@ def test_after_downtime_no_alert_is_announced_that_an_unread_purchase_disproves(
         here.produce([("purchases", purchase(0, at=units.format_time(bought_ms)))])
         wait_until(lambda: first.stats()["events"] == 1, 30, "the purchase is folded")
         assert first.stop() == 0
-        # While no worker runs, ada buys once a second; every crossing is past on the wall clock before one reads on.
+        # While no worker runs, ada buys once a second; every crossing is in the past by the wall clock before a worker
+        # reads on.
         until_ms = bought_ms + 6_000
         here.produce([("purchases", purchase(n, at=units.format_time(bought_ms + n * 1_000))) for n in range(1, 7)])
         wait_until(lambda: time.time_ns() // 1_000_000 > until_ms, 30, "the last purchase's time")
         here.start()
-        wait_until(lambda: len(here.read("tier-changes")) >= 3, 60, "the lines after the last purchase")
+        wait_until(lambda: len(here.read("tier-changes")) >= 3, 60, "the crossings after the last purchase")
         changes = [orjson.loads(one.value()) for one in here.read("tier-changes")]
         instants = [(one["change"], units.parse_time(one["occurred_at"]) - bought_ms) for one in changes]
         assert instants == [("upgrade", 0), ("downgrade_scheduled", 8_001), ("downgrade", 9_001)]
@@ -279,8 +284,8 @@ def test_a_table_made_under_another_policy_is_refused_with_what_to_do(real_broke
         assert_stops_well(here)
         second = here.start(policy="annual-spend")
         assert second.process.wait(60) == 1
-        assert "made under policy retail-three-tier@1" in second.said()
-        assert "TIERSTREAM_APP_VERSION" in second.said()
+        assert "made under policy retail-three-tier@1" in second.log_tail()
+        assert "TIERSTREAM_APP_VERSION" in second.log_tail()
 
 
 @pytest.mark.kafka
@@ -294,13 +299,13 @@ def test_a_table_whose_changelog_was_deleted_is_refused_instead_of_losing_its_ev
         assert_stops_well(here)
         admin = KafkaAdminClient(**kafka_python_options(here.settings))
         admin.delete_topics([changelog_topic(here.settings)])
-        wait_until(lambda: changelog_topic(here.settings) not in admin.list_topics(), 30, "the changelog is deleted")
+        wait_until(lambda: changelog_topic(here.settings) not in admin.list_topics(), 30, "the changelog to be deleted")
         admin.close()
         here.produce([("purchases", purchase(2))])
         worker = here.start()
         assert worker.process.wait(60) == 1
-        assert "offsets are committed up to 1, but the table's changelog goes only up to 0" in worker.said()
-        assert "TIERSTREAM_APP_VERSION" in worker.said()
+        assert "offsets are committed up to 1, but the table's changelog goes only up to 0" in worker.log_tail()
+        assert "TIERSTREAM_APP_VERSION" in worker.log_tail()
 
 
 @pytest.mark.kafka
@@ -315,7 +320,7 @@ def test_a_stop_publishes_the_remaining_profiles(real_broker: Broker, tmp_path: 
 
 
 def assert_stops_well(here: Site) -> None:
-    """Run a worker through what is there, and stop it."""
+    """Run a worker until it is drained, and stop it; it has to exit with status 0."""
     worker = here.start()
     here.wait_until_drained(1)
     assert worker.stop() == 0
@@ -325,13 +330,13 @@ def test_without_a_broker_the_worker_says_what_to_do(tmp_path: Path) -> None:
     here = Site(load_settings(broker=f"127.0.0.1:{free_port()}"), tmp_path)
     worker = here.start()
     assert worker.process.wait(60) == 1
-    assert "no Kafka answers" in worker.said()
-    assert "scripts/kafka up" in worker.said()
-    assert "Traceback" not in worker.said()
+    assert "no Kafka answers" in worker.log_tail()
+    assert "scripts/kafka up" in worker.log_tail()
+    assert "Traceback" not in worker.log_tail()
 
 
 @pytest.mark.kafka
-def test_records_are_read_however_their_producer_packed_them(real_broker: Broker, tmp_path: Path) -> None:
+def test_records_are_read_whatever_compression_their_producer_used(real_broker: Broker, tmp_path: Path) -> None:
     codecs = ("none", "gzip", "snappy", "lz4", "zstd")
     with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
         for number, codec in enumerate(codecs):

@@ -1,4 +1,4 @@
-"""The worker on a real Kafka gives the bytes that the replay of the same log gives."""
+"""The worker on a real Kafka writes the same bytes as a replay of the same log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streams.view.customers import RedisView
 from streams.view.queue import AlertQueue
 from streams.workshop.replay.run import replay_logs
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, Line, Site, site, wait_until
+from tests.integration.harness import ROOT, InputRecord, Site, site, wait_until
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import cdnow_log
@@ -31,23 +31,23 @@ import cdnow_log
 UNTIL = "1998-07-01T00:00:00Z"
 POLICY = "annual-spend"
 PATIENT_MS = 60_000
-"""An input that is slow to come is waited for: if the others went on without it, announcements would come in another
-order, on a busy machine too.
+"""Workers wait so long for a slow input. If they went on without it, as they otherwise might on a busy machine,
+announcements would have another order.
 """
 
 
-def cdnow_lines() -> list[Line]:
-    """CDNOW with made-up complaints, feedback and commands, some events twice, in the order of time; garbage last."""
+def cdnow_inputs() -> list[InputRecord]:
+    """CDNOW with made-up complaints, feedback and commands, some events twice, in the order of time; invalid ones last."""
     bought = cdnow_log.purchases()
     complaints, feedback = cdnow_log.made_up(bought)
-    lines: list[Line] = [("purchases", one) for one in bought]
-    lines += [("complaints", one) for one in complaints] + [("feedback", one) for one in feedback]
-    lines += [("commands", one) for one in made_up_commands(bought)]
+    inputs: list[InputRecord] = [("purchases", one) for one in bought]
+    inputs += [("complaints", one) for one in complaints] + [("feedback", one) for one in feedback]
+    inputs += [("commands", one) for one in made_up_commands(bought)]
     chance = random.Random(7)
-    lines += [line for line in lines if chance.random() < 0.02]
+    inputs += [one for one in inputs if chance.random() < 0.02]
     rank = {topic: number for number, topic in enumerate(INPUTS)}
-    lines.sort(key=lambda line: (line[1]["occurred_at"], rank[line[0]]))  # type: ignore[index]
-    return lines + [("purchases", text.encode()) for text in cdnow_log.unusable()]
+    inputs.sort(key=lambda one: (one[1]["occurred_at"], rank[one[0]]))  # type: ignore[index]
+    return inputs + [("purchases", text.encode()) for text in cdnow_log.unusable()]
 
 
 def made_up_commands(bought: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -77,10 +77,10 @@ def made_up_commands(bought: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return commands
 
 
-def replayed(lines: list[Line], folder: Path, policy: str = POLICY, until: str = UNTIL) -> Path:
-    """The replay's four output files."""
+def replayed(inputs: list[InputRecord], folder: Path, policy: str = POLICY, until: str = UNTIL) -> Path:
+    """Replay the log; returns the folder with the output files."""
     texts: dict[str, list[bytes]] = defaultdict(list)
-    for topic, body in lines:
+    for topic, body in inputs:
         texts[topic].append(body if isinstance(body, bytes) else json.dumps(body).encode())
     paths = []
     for topic, of_topic in texts.items():
@@ -109,7 +109,7 @@ def profiles(path: Path) -> dict[str, bytes]:
 
 
 def assert_redis_equals(url: str, expected: dict[str, bytes], tiers: list[str]) -> None:
-    """Redis, customer by customer, tier by tier and in the ranking, is what the profiles say."""
+    """Redis has what the profiles have: customer by customer, tier by tier, and in the ranking."""
 
     async def compare() -> None:
         view = RedisView(url)
@@ -142,7 +142,7 @@ def assert_redis_equals(url: str, expected: dict[str, bytes], tiers: list[str]) 
 
 
 async def compare_alerts(queue: AlertQueue, expected: dict[str, dict[str, Any] | None]) -> None:
-    """Every customer's latest alert, and the queue of those that nobody has."""
+    """Compare every customer's latest alert, and the queue of the alerts that nobody owns."""
     fields = ("number", "state", "owner", "breached", "deadline")
     for customer_id, alert in expected.items():
         found = await queue.alert(customer_id)
@@ -153,10 +153,10 @@ async def compare_alerts(queue: AlertQueue, expected: dict[str, dict[str, Any] |
     }
 
 
-def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str, *, repeats: bool = False) -> None:
-    """Every announcement and the latest profiles, byte for byte and in order per customer, and Redis with them.
+def assert_announces_what_the_replay_did(here: Site, expected: Path, redis_url: str, *, repeats: bool = False) -> None:
+    """Announcements, in order per customer, and the latest profiles are those of the replay, byte for byte; Redis has them.
 
-    With `repeats`, an announcement may come again later, as the same bytes; without, not even that.
+    With `repeats` an announcement may be repeated later, as the same bytes; without, no repeat is allowed.
     """
     for topic in ANNOUNCEMENTS:
         found = here.by_customer(topic)
@@ -173,8 +173,8 @@ def assert_tells_what_the_replay_told(here: Site, expected: Path, redis_url: str
 def test_the_worker_announces_the_replay_s_bytes_for_any_partitions_and_workers(
     partitions: int, workers: int, real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
-    lines = cdnow_lines()
-    expected = replayed(lines, tmp_path)
+    inputs = cdnow_inputs()
+    expected = replayed(inputs, tmp_path)
     with site(
         real_broker.address,
         tmp_path,
@@ -185,13 +185,15 @@ def test_the_worker_announces_the_replay_s_bytes_for_any_partitions_and_workers(
         redis_url=redis.url,
         max_idle=PATIENT_MS,
     ) as here:
-        here.produce(lines)
+        here.produce(inputs)
         for _ in range(workers):
             here.start()
-        here.wait_until_drained(len(lines))
-        assert_tells_what_the_replay_told(here, expected, redis.url)
-        letters = [(dict(one.headers())["reason"].decode(), one.value().decode()) for one in here.read("dead-letters")]
-        assert sorted(letters) == sorted(
+        here.wait_until_drained(len(inputs))
+        assert_announces_what_the_replay_did(here, expected, redis.url)
+        dead_letters = [
+            (dict(one.headers())["reason"].decode(), one.value().decode()) for one in here.read("dead-letters")
+        ]
+        assert sorted(dead_letters) == sorted(
             (one["reason"], one["value"])
             for one in map(orjson.loads, (expected / "dead-letters.jsonl").read_bytes().splitlines())
         )
@@ -207,9 +209,9 @@ def test_the_worker_announces_the_replay_s_bytes_for_any_partitions_and_workers(
 def test_a_clean_restart_in_the_middle_changes_nothing_and_repeats_nothing(
     real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
-    lines = cdnow_lines()
-    expected = replayed(lines, tmp_path)
-    half = len(lines) // 2
+    inputs = cdnow_inputs()
+    expected = replayed(inputs, tmp_path)
+    half = len(inputs) // 2
     with site(
         real_broker.address,
         tmp_path,
@@ -219,14 +221,14 @@ def test_a_clean_restart_in_the_middle_changes_nothing_and_repeats_nothing(
         redis_url=redis.url,
         max_idle=PATIENT_MS,
     ) as here:
-        here.produce(lines[:half])
+        here.produce(inputs[:half])
         first = here.start()
         here.wait_until_drained(half)
         assert first.stop() == 0
-        here.produce(lines[half:])
+        here.produce(inputs[half:])
         second = here.start(until=UNTIL)
-        here.wait_until_drained(len(lines) - half)
-        assert_tells_what_the_replay_told(here, expected, redis.url)
+        here.wait_until_drained(len(inputs) - half)
+        assert_announces_what_the_replay_did(here, expected, redis.url)
         assert second.stats()["skipped"] == 0
         assert second.stop() == 0
 
@@ -235,8 +237,8 @@ def test_a_clean_restart_in_the_middle_changes_nothing_and_repeats_nothing(
 def test_workers_killed_in_the_middle_announce_the_same_bytes_with_repeats(
     real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
-    lines = cdnow_lines()
-    expected = replayed(lines, tmp_path)
+    inputs = cdnow_inputs()
+    expected = replayed(inputs, tmp_path)
     chance = random.Random(3)
     with site(
         real_broker.address,
@@ -249,7 +251,7 @@ def test_workers_killed_in_the_middle_announce_the_same_bytes_with_repeats(
         max_idle=PATIENT_MS,
         max_batch=100,
     ) as here:
-        here.produce(lines)
+        here.produce(inputs)
         for folded in (500, 2_000, 3_000):
             worker = here.start()
             folding = chance.randrange(folded)
@@ -258,15 +260,15 @@ def test_workers_killed_in_the_middle_announce_the_same_bytes_with_repeats(
             worker.process.wait()
         here.start()
         here.wait_until_drained(0)
-        assert_tells_what_the_replay_told(here, expected, redis.url, repeats=True)
+        assert_announces_what_the_replay_did(here, expected, redis.url, repeats=True)
 
 
 @pytest.mark.kafka
 def test_workers_that_join_and_leave_in_the_middle_repeat_nothing(
     real_broker: Broker, redis: Any, tmp_path: Path
 ) -> None:
-    lines = cdnow_lines()
-    expected = replayed(lines, tmp_path)
+    inputs = cdnow_inputs()
+    expected = replayed(inputs, tmp_path)
     with site(
         real_broker.address,
         tmp_path,
@@ -278,13 +280,13 @@ def test_workers_that_join_and_leave_in_the_middle_repeat_nothing(
         max_idle=PATIENT_MS,
         max_batch=5,
     ) as here:
-        here.produce(lines)
+        here.produce(inputs)
         first = here.start()
-        wait_until(lambda: first.stats().get("events", 0) > 500, 60, "the first is folding")
+        wait_until(lambda: first.stats().get("events", 0) > 500, 60, "the first worker to fold")
         second = here.start()
-        wait_until(lambda: second.stats().get("events", 0) > 200, 60, "the second is folding too")
+        wait_until(lambda: second.stats().get("events", 0) > 200, 60, "the second worker to fold")
         assert first.stop() == 0
         here.wait_until_drained(0)
-        assert_tells_what_the_replay_told(here, expected, redis.url)
+        assert_announces_what_the_replay_did(here, expected, redis.url)
         assert second.stop() == 0
         assert here.committed_equals_ends(INPUTS)
