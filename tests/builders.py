@@ -61,15 +61,15 @@ def _event(topic: str, customer_id: str, on: str | int, event_id: str | None, fi
 
 
 def purchase(
-    who: str, amount: str | float, *, on: str | int, currency: str = "USD", id: str | None = None, **more: Any
+    customer_id: str, amount: str | float, *, on: str | int, currency: str = "USD", id: str | None = None, **more: Any
 ) -> Wire:
-    """`who` buys for `amount`."""
+    """The customer buys for `amount`."""
     fields = {"kind": "purchase", "order_id": "o1", "amount": amount, "currency": currency, **more}
-    return _event("purchases", who, on, id, fields)
+    return _event("purchases", customer_id, on, id, fields)
 
 
 def refund(
-    who: str,
+    customer_id: str,
     amount: str | float,
     *,
     on: str | int,
@@ -78,16 +78,16 @@ def refund(
     currency: str = "USD",
     id: str | None = None,
 ) -> Wire:
-    """`who` gets `amount` back; `of` is the time of the refunded purchase, `full` says that the whole order is
+    """The customer gets `amount` back; `of` is the time of the refunded purchase, `full` says that the whole order is
     refunded.
     """
     original = None if of is None else rfc3339(of)
     fields = {"kind": "refund", "order_id": "o1", "amount": amount, "currency": currency}
-    return _event("purchases", who, on, id, {**fields, "original_occurred_at": original, "full_order": full})
+    return _event("purchases", customer_id, on, id, {**fields, "original_occurred_at": original, "full_order": full})
 
 
 def complaint(
-    who: str,
+    customer_id: str,
     complaint_id: str = "c1",
     *,
     on: str | int,
@@ -98,14 +98,14 @@ def complaint(
     region: str | None = None,
     id: str | None = None,
 ) -> Wire:
-    """One step of a complaint of `who`."""
+    """One step of a complaint of the customer."""
     fields = {"complaint_id": complaint_id, "status": status, "severity": severity}
     fields |= {"category": category, "satisfaction": satisfaction, "region": region}
-    return _event("complaints", who, on, id, fields)
+    return _event("complaints", customer_id, on, id, fields)
 
 
 def prospect(
-    who: str,
+    customer_id: str,
     *,
     on: str | int,
     money: bool = True,
@@ -114,38 +114,40 @@ def prospect(
     region: str | None = None,
     id: str | None = None,
 ) -> Wire:
-    """What the shop knows about `who` before the first purchase."""
-    return _event("prospects", who, on, id, {"money": money, "authority": authority, "need": need, "region": region})
+    """What the shop knows about the customer before the first purchase."""
+    return _event(
+        "prospects", customer_id, on, id, {"money": money, "authority": authority, "need": need, "region": region}
+    )
 
 
-def feedback(who: str, score: int, *, on: str | int, kind: str = "csat", id: str | None = None) -> Wire:
-    """`who` answers a survey."""
-    return _event("feedback", who, on, id, {"score": score, "kind": kind})
+def feedback(customer_id: str, score: int, *, on: str | int, kind: str = "csat", id: str | None = None) -> Wire:
+    """The customer answers a survey."""
+    return _event("feedback", customer_id, on, id, {"score": score, "kind": kind})
 
 
-def command(who: str, what: str, *, on: str | int, id: str | None = None, **fields: Any) -> Wire:
-    """A command about `who`."""
-    return _event("commands", who, on, id, {"command": what, **fields})
+def command(customer_id: str, what: str, *, on: str | int, id: str | None = None, **fields: Any) -> Wire:
+    """A command about the customer."""
+    return _event("commands", customer_id, on, id, {"command": what, **fields})
 
 
-def lock(who: str, tier: str, *, on: str | int, reason: str = "a promise", **more: Any) -> Wire:
-    """Lock the tier of `who`."""
-    return command(who, "lock_tier", on=on, tier=tier, reason=reason, **more)
+def lock(customer_id: str, tier: str, *, on: str | int, reason: str = "a promise", **more: Any) -> Wire:
+    """Lock the customer's tier."""
+    return command(customer_id, "lock_tier", on=on, tier=tier, reason=reason, **more)
 
 
-def unlock(who: str, *, on: str | int, reason: str = "kept", **more: Any) -> Wire:
-    """Unlock the tier of `who`."""
-    return command(who, "unlock_tier", on=on, reason=reason, **more)
+def unlock(customer_id: str, *, on: str | int, reason: str = "kept", **more: Any) -> Wire:
+    """Unlock the customer's tier."""
+    return command(customer_id, "unlock_tier", on=on, reason=reason, **more)
 
 
-def erase(who: str, *, on: str | int, **more: Any) -> Wire:
-    """Erase the data of `who`."""
-    return command(who, "erase", on=on, **more)
+def erase(customer_id: str, *, on: str | int, **more: Any) -> Wire:
+    """Erase the customer's data."""
+    return command(customer_id, "erase", on=on, **more)
 
 
-def act_on_alert(who: str, action: str = "contacted", *, on: str | int, **more: Any) -> Wire:
-    """Record an action on the alert of `who`."""
-    return command(who, "act_on_alert", on=on, action=action, **more)
+def act_on_alert(customer_id: str, action: str = "contacted", *, on: str | int, **more: Any) -> Wire:
+    """Record an action on the customer's alert."""
+    return command(customer_id, "act_on_alert", on=on, action=action, **more)
 
 
 # ---------------------------------------------------------------- policies
@@ -260,17 +262,19 @@ def with_made_up_complaints(log: list[Wire]) -> list[Wire]:
     """A log of purchases, after some of which the customer complains, answers a survey or returns the goods."""
     more: list[Wire] = []
     for number, bought in enumerate(log):
-        who, bought_ms, id = bought["customer_id"], ms(bought["occurred_at"]), f"made-up-{number}"
+        customer_id, bought_ms, id = bought["customer_id"], ms(bought["occurred_at"]), f"made-up-{number}"
         severity = ("low", "medium", "high", "critical")[number % 4]
         if number % 12 == 0:
-            more.append(complaint(who, id, on=bought_ms + 3 * DAY + number, severity=severity, id=id))
+            more.append(complaint(customer_id, id, on=bought_ms + 3 * DAY + number, severity=severity, id=id))
         if number % 24 == 0:
             status = ("resolved", "escalated")[number % 48 // 24]
-            more.append(complaint(who, id, on=bought_ms + 20 * DAY, status=status, severity=severity, id=f"{id}-later"))
+            more.append(
+                complaint(customer_id, id, on=bought_ms + 20 * DAY, status=status, severity=severity, id=f"{id}-later")
+            )
         if number % 7 == 0:
-            more.append(feedback(who, number % 101, on=bought_ms + 2 * DAY + number, id=id))
+            more.append(feedback(customer_id, number % 101, on=bought_ms + 2 * DAY + number, id=id))
         if number % 15 == 0:
             more.append(
-                refund(who, bought["amount"], on=bought_ms + 9 * DAY, of=bought_ms, full=True, currency=bought["currency"], id=f"{id}-back")
+                refund(customer_id, bought["amount"], on=bought_ms + 9 * DAY, of=bought_ms, full=True, currency=bought["currency"], id=f"{id}-back")
             )  # fmt: skip
     return sorted(log + more, key=lambda event: ms(event["occurred_at"]))

@@ -49,20 +49,32 @@ def varied_log(policy: Policy) -> list[Wire]:
     for event in log:
         first.setdefault(event["customer_id"], ms(event["occurred_at"]))
     top = policy.ladder.tiers[-1].name
-    for number, (who, at_ms) in enumerate(first.items()):
+    for number, (customer_id, at_ms) in enumerate(first.items()):
         if number % 5 == 0:
-            log.append(prospect(who, on=at_ms - 1000 * (number + 1), money=number % 2 == 0, id=f"prospect-{who}"))
+            log.append(
+                prospect(
+                    customer_id, on=at_ms - 1000 * (number + 1), money=number % 2 == 0, id=f"prospect-{customer_id}"
+                )
+            )
         if number % 11 == 0:
-            log.append(lock(who, top, on=at_ms + 40_000_000 + number, id=f"lock-{who}", actor="eve"))
-            log.append(unlock(who, on=at_ms + 4_000_000_000 + number, id=f"unlock-{who}"))
+            log.append(lock(customer_id, top, on=at_ms + 40_000_000 + number, id=f"lock-{customer_id}", actor="eve"))
+            log.append(unlock(customer_id, on=at_ms + 4_000_000_000 + number, id=f"unlock-{customer_id}"))
         if number % 13 == 0:
-            log.append(erase(who, on=at_ms + 9_000_000_000 + number, id=f"erase-{who}"))
+            log.append(erase(customer_id, on=at_ms + 9_000_000_000 + number, id=f"erase-{customer_id}"))
         for turn in range(12 if number % 2 else 0):
             acted_ms = at_ms + (10 + 21 * turn) * DAY + number
             action = ACTIONS[(turn + number) % len(ACTIONS)]
             until = rfc3339(acted_ms + 5 * DAY) if action == "snoozed" else None
             log.append(
-                act_on_alert(who, action, on=acted_ms, id=f"act-{who}-{turn}", actor="eve", reason="asked", until=until)
+                act_on_alert(
+                    customer_id,
+                    action,
+                    on=acted_ms,
+                    id=f"act-{customer_id}-{turn}",
+                    actor="eve",
+                    reason="asked",
+                    until=until,
+                )
             )
     return sorted(log, key=lambda event: ms(event["occurred_at"]))
 

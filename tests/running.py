@@ -75,10 +75,10 @@ class Fold:
         self.outputs.extend(result)
         return Step(event.customer_id, customer, list(result))
 
-    def advance(self, until_ms: int, who: str | None = None) -> list[Output]:
-        """Let time pass until then, for one customer or for all."""
+    def advance(self, until_ms: int, only: str | None = None) -> list[Output]:
+        """Let time pass to `until_ms`, for the customer `only` or for all."""
         found: list[Output] = []
-        for customer_id in [who] if who is not None else list(self.customers):
+        for customer_id in [only] if only is not None else list(self.customers):
             self.customers[customer_id], outputs = advance(
                 self.customers[customer_id], until_ms, self.policy, customer_id
             )

@@ -161,9 +161,9 @@ def _snapped(at_ms: int, snap: str) -> int:
 
 
 @st.composite
-def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], number: int) -> Wire:
+def facts_about(draw: st.DrawFn, customer_id: str, at_ms: int, earlier: list[int], number: int) -> Wire:
     """An event that changes facts: a purchase, refund, complaint, answer or prospect."""
-    id = f"{who}-{number}"
+    id = f"{customer_id}-{number}"
     kind = draw(st.sampled_from(["purchase"] * 5 + ["refund", "complaint", "complaint", "feedback", "prospect"]))
     if kind == "purchase":
         currency = draw(st.sampled_from(["USD"] * 5 + ["JPY", "KWD", "EUR"]))
@@ -171,18 +171,20 @@ def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], numbe
         if currency == "JPY":
             amount = amount.split(".", maxsplit=1)[0]
         region = draw(st.sampled_from([None, None, *REGIONS]))
-        return builders.purchase(who, amount, on=at_ms, currency=currency, id=id, region=region)
+        return builders.purchase(customer_id, amount, on=at_ms, currency=currency, id=id, region=region)
     if kind == "refund":
         of = draw(st.sampled_from([None, at_ms, *[before for before in earlier if before <= at_ms]]))
         amount = draw(st.sampled_from(AMOUNTS))
-        return builders.refund(who, amount, on=at_ms, of=of, full=draw(st.booleans()), id=id)
+        return builders.refund(customer_id, amount, on=at_ms, of=of, full=draw(st.booleans()), id=id)
     if kind == "prospect":
         money, authority = draw(st.booleans()), draw(st.booleans())
         need, region = draw(st.booleans()), draw(st.sampled_from(REGIONS))
-        return builders.prospect(who, on=at_ms, money=money, authority=authority, need=need, region=region, id=id)
+        return builders.prospect(
+            customer_id, on=at_ms, money=money, authority=authority, need=need, region=region, id=id
+        )
     if kind == "complaint":
         return builders.complaint(
-            who,
+            customer_id,
             draw(st.sampled_from(["c1", "c1", "c2", "c3"])),
             on=at_ms,
             status=draw(st.sampled_from(STATUSES)),
@@ -193,25 +195,25 @@ def facts_about(draw: st.DrawFn, who: str, at_ms: int, earlier: list[int], numbe
             id=id,
         )
     score = draw(st.sampled_from([0, 49, 50, 69, 70, 89, 90, 100]))
-    return builders.feedback(who, score, on=at_ms, kind=draw(st.sampled_from(["csat", "nps"])), id=id)
+    return builders.feedback(customer_id, score, on=at_ms, kind=draw(st.sampled_from(["csat", "nps"])), id=id)
 
 
 @st.composite
-def commands_about(draw: st.DrawFn, who: str, at_ms: int, number: int) -> Wire:
+def commands_about(draw: st.DrawFn, customer_id: str, at_ms: int, number: int) -> Wire:
     """A command."""
     what = draw(st.sampled_from(["lock", "unlock", "unlock", "act", "act", "act", "erase"]))
-    id = f"{who}-{number}"
+    id = f"{customer_id}-{number}"
     if what == "lock":
-        return builders.lock(who, draw(st.sampled_from(TIERS)), on=at_ms, id=id)
+        return builders.lock(customer_id, draw(st.sampled_from(TIERS)), on=at_ms, id=id)
     if what == "unlock":
-        return builders.unlock(who, on=at_ms, id=id)
+        return builders.unlock(customer_id, on=at_ms, id=id)
     if what == "act":
-        return draw(actions_about(who, at_ms, id))
-    return builders.erase(who, on=at_ms, id=id)
+        return draw(actions_about(customer_id, at_ms, id))
+    return builders.erase(customer_id, on=at_ms, id=id)
 
 
 @st.composite
-def actions_about(draw: st.DrawFn, who: str, at_ms: int, id: str) -> Wire:
+def actions_about(draw: st.DrawFn, customer_id: str, at_ms: int, id: str) -> Wire:
     """Somebody's action on an alert."""
     action = draw(
         st.sampled_from(
@@ -227,19 +229,19 @@ def actions_about(draw: st.DrawFn, who: str, at_ms: int, id: str) -> Wire:
         more["until"] = builders.rfc3339(at_ms + draw(st.sampled_from([0, 1, DAY, 5 * DAY, 40 * DAY])))
     if action == "dismissed" or draw(st.booleans()):
         more["reason"] = "spoke to them"
-    return builders.act_on_alert(who, action, on=at_ms, id=id, **more)
+    return builders.act_on_alert(customer_id, action, on=at_ms, id=id, **more)
 
 
 @st.composite
-def customer_logs(draw: st.DrawFn, who: str = "ada", most: int = 16) -> list[Wire]:
+def customer_logs(draw: st.DrawFn, customer_id: str = "ada", most: int = 16) -> list[Wire]:
     """One customer's log in order of arrival: mostly in order of time, with some late and some repeated events."""
     log: list[Wire] = []
     instants = draw(times(most=most))
     for number, at_ms in enumerate(instants):
         if draw(st.integers(0, 9)) == 0:
-            log.append(draw(commands_about(who, at_ms, number)))
+            log.append(draw(commands_about(customer_id, at_ms, number)))
         else:
-            log.append(draw(facts_about(who, at_ms, instants[:number], number)))
+            log.append(draw(facts_about(customer_id, at_ms, instants[:number], number)))
     for _ in range(draw(st.integers(0, 3))):
         late = log.pop(draw(st.integers(0, len(log) - 1)))
         log.insert(draw(st.integers(0, len(log))), late)
@@ -258,10 +260,12 @@ def alert_logs(draw: st.DrawFn) -> list[Wire]:
     at_ms = START_MS + DAY
     for number in range(draw(st.integers(2, 14))):
         at_ms += draw(st.sampled_from([0, 1, HOUR, DAY, 2 * DAY, 5 * DAY, 14 * DAY, 60 * DAY]))
-        acts = draw(st.integers(0, 2)) > 0
+        is_action = draw(st.integers(0, 2)) > 0
         log.append(
             draw(
-                actions_about("ada", at_ms, f"act-{number}") if acts else facts_about("ada", at_ms, [START_MS], number)
+                actions_about("ada", at_ms, f"act-{number}")
+                if is_action
+                else facts_about("ada", at_ms, [START_MS], number)
             )
         )
     return log
@@ -271,8 +275,8 @@ def alert_logs(draw: st.DrawFn) -> list[Wire]:
 def logs(draw: st.DrawFn) -> list[Wire]:
     """The log of one to three customers, interleaved."""
     whole: list[Any] = []
-    for who in ("ada", "bob", "eve")[: draw(st.sampled_from([1, 1, 2, 3]))]:
-        for event in draw(customer_logs(who, most=12)):
+    for customer_id in ("ada", "bob", "eve")[: draw(st.sampled_from([1, 1, 2, 3]))]:
+        for event in draw(customer_logs(customer_id, most=12)):
             whole.append((draw(st.integers(0, 5)) + len(whole), len(whole), event))
     return [event for _, _, event in sorted(whole, key=lambda entry: entry[:2])]
 

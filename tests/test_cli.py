@@ -140,7 +140,7 @@ def test_an_old_name_is_refused_with_the_new_one_and_the_arguments(typed: str, s
     assert result.stdout == ""
 
 
-def test_every_old_name_is_told_a_command_that_exists() -> None:
+def test_every_old_name_is_answered_with_a_command_that_exists() -> None:
     for old, renamed in RENAMED.items():
         assert old not in all_commands()
         program, *words = renamed.now.split()
@@ -218,8 +218,8 @@ def test_replay_writes_a_file_a_topic_and_a_summary(tmp_path: Path) -> None:
         "tier-changes.jsonl": 2, "churn-risk.jsonl": 0, "life-cycle.jsonl": 0, "alerts.jsonl": 0,
             "profiles.jsonl": 1, "dead-letters.jsonl": 1,
     }  # fmt: skip
-    letter = json.loads(files["dead-letters.jsonl"][0])
-    assert (letter["topic"], letter["line"], letter["value"]) == ("purchases", 4, "not json")
+    dead_letter = json.loads(files["dead-letters.jsonl"][0])
+    assert (dead_letter["topic"], dead_letter["line"], dead_letter["value"]) == ("purchases", 4, "not json")
 
 
 def test_replay_reads_gzip_and_lines_that_name_their_topic(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from tests.running import Fold, policy_of
 KEY = "secret"
 
 
-def profile_of(who: str) -> dict[str, Any]:
+def profile_of(customer_id: str) -> dict[str, Any]:
     fold = Fold(policy_of(policy_text()))
-    fold.apply(purchase(who, "120", on="2026-01-31"))
+    fold.apply(purchase(customer_id, "120", on="2026-01-31"))
     ((_, value),) = profiles(fold)
     found: dict[str, Any] = json.loads(value)
     return found
@@ -40,10 +40,10 @@ class Store:
         self.customers: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, int]] = []
 
-    def put(self, who: str, seq: int = 1, **more: Any) -> None:
-        self.customers[who] = {
-            "customer_id": who, "tier": "gold", "tier_since": "2026-01-31T00:00:00Z", "risk_level": "none",
-            "probability": 0.25, "value_at_stake": "120.00", "seq": seq, "revision": seq, "profile": profile_of(who),
+    def put(self, customer_id: str, seq: int = 1, **more: Any) -> None:
+        self.customers[customer_id] = {
+            "customer_id": customer_id, "tier": "gold", "tier_since": "2026-01-31T00:00:00Z", "risk_level": "none",
+            "probability": 0.25, "value_at_stake": "120.00", "seq": seq, "revision": seq, "profile": profile_of(customer_id),
         } | more  # fmt: skip
 
 
@@ -63,26 +63,32 @@ def application(store: Store) -> Litestar:
             status_code=status, headers={"ETag": etag} if etag else {}, media_type="application/json",
         )  # fmt: skip
 
-    @get("/v1/customers/{who:str}", sync_to_thread=False)
-    def one(who: FromPath[str], request: Request[Any, Any, Any]) -> Response[Any]:
-        found = store.customers.get(who)
+    @get("/v1/customers/{customer_id:str}", sync_to_thread=False)
+    def one(customer_id: FromPath[str], request: Request[Any, Any, Any]) -> Response[Any]:
+        found = store.customers.get(customer_id)
         if found is None:
             return problem(404, "customer-unknown", "No such customer")
         return answer(request, found, f'"{found["revision"]}.{found["seq"]}"')
 
     @post("/v1/customers:batch", status_code=200, sync_to_thread=False)
     def some(data: JSONBody[list[str]], request: Request[Any, Any, Any]) -> Response[Any]:
-        known = [store.customers[who] for who in data if who in store.customers]
+        known = [store.customers[customer_id] for customer_id in data if customer_id in store.customers]
         assert len(data) <= 500
-        return answer(request, {"customers": known, "unknown": [who for who in data if who not in store.customers]})
+        return answer(
+            request,
+            {
+                "customers": known,
+                "unknown": [customer_id for customer_id in data if customer_id not in store.customers],
+            },
+        )
 
     @get("/v1/tiers/{tier:str}/customers", sync_to_thread=False)
     def members(
         tier: FromPath[str], first: FromQuery[int], count: FromQuery[int], request: Request[Any, Any, Any]
     ) -> Response[Any]:
         found = [
-            {"customer_id": who, "since": one["tier_since"]}
-            for who, one in store.customers.items()
+            {"customer_id": customer_id, "since": one["tier_since"]}
+            for customer_id, one in store.customers.items()
             if one["tier"] == tier
         ]
         page = {"tier": tier, "total": len(found), "first": first, "customers": found[first : first + count]}
@@ -154,20 +160,20 @@ def test_an_unchanged_customer_is_not_sent_again(lookups: Lookups, store: Store)
 
 
 def test_no_more_answers_are_kept_than_wanted(address: str, store: Store) -> None:
-    for who in ("ada", "bob", "eve"):
-        store.put(who)
+    for customer_id in ("ada", "bob", "eve"):
+        store.put(customer_id)
     with Lookups(address, KEY, kept=2) as lookups:
-        for who in ("ada", "bob", "ada", "eve", "ada", "bob"):
-            lookups.customer(who)
+        for customer_id in ("ada", "bob", "ada", "eve", "ada", "bob"):
+            lookups.customer(customer_id)
     assert [status for _, status in store.asked] == [200, 200, 304, 200, 304, 200]
 
 
 def test_ids_are_sent_as_they_are(lookups: Lookups, store: Store) -> None:
-    for who in ("a b", "ä/ö", "50%", "?x=1"):
-        store.put(who)
-        found = lookups.customer(who)
-        assert found is not None, who
-        assert found.customer_id == who
+    for customer_id in ("a b", "ä/ö", "50%", "?x=1"):
+        store.put(customer_id)
+        found = lookups.customer(customer_id)
+        assert found is not None, customer_id
+        assert found.customer_id == customer_id
 
 
 def test_many_customers_are_asked_for_in_as_few_requests_as_possible(lookups: Lookups, store: Store) -> None:
@@ -180,8 +186,8 @@ def test_many_customers_are_asked_for_in_as_few_requests_as_possible(lookups: Lo
 
 
 def test_a_tier_s_customers_come_page_by_page(lookups: Lookups, store: Store) -> None:
-    for who in ("ada", "bob", "eve"):
-        store.put(who)
+    for customer_id in ("ada", "bob", "eve"):
+        store.put(customer_id)
     page = lookups.tier("gold", first=1, count=1)
     assert (page.total, page.first, [one.customer_id for one in page.customers]) == (3, 1, ["bob"])
 

@@ -69,8 +69,8 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 @pytest.fixture(scope="module")
 def announced() -> list[bytes]:
     fold = Fold(policy_of(policy_text()))
-    for who, amount in (("ada", "120"), ("bob", "90"), ("eve", "150")):
-        fold.apply(purchase(who, amount, on="2026-01-31"))
+    for customer_id, amount in (("ada", "120"), ("bob", "90"), ("eve", "150")):
+        fold.apply(purchase(customer_id, amount, on="2026-01-31"))
     fold.advance(ms("2027-03-01"))
     return [body for topic, body in bodies(fold.outputs) if topic == "tier-changes"]
 
@@ -89,11 +89,11 @@ def test_the_client_follows_a_topic_where_nothing_else_is_installed(
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    told, refused = done.stdout.splitlines()
+    changes, refused = done.stdout.splitlines()
     # The mock cluster has four partitions: customers come in any order, each in their own.
     expected = [[one["customer_id"], one["seq"], one["after"]["tier"]] for one in map(json.loads, announced)]
     assert len(expected) >= 4
-    assert sorted(json.loads(told)) == sorted(expected)
+    assert sorted(json.loads(changes)) == sorted(expected)
     assert refused == "TIERSTREAM_BROKER: 'nowhere' is not host:port, as in 127.0.0.1:9092"
 
 

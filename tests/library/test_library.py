@@ -97,9 +97,9 @@ def test_records_are_decoded_to_the_classes_of_the_contracts_on_access(replayed:
 
 def test_dead_letters_have_their_place_and_reason() -> None:
     result = replay(EVENTS, "annual-spend")
-    (letter,) = result.dead_letters
-    assert (letter.topic, letter.line, letter.reason) == ("purchases", 5, "too_many_decimals")
-    assert json.loads(letter.value or "")["amount"] == "1.234"
+    (dead_letter,) = result.dead_letters
+    assert (dead_letter.topic, dead_letter.line, dead_letter.reason) == ("purchases", 5, "too_many_decimals")
+    assert json.loads(dead_letter.value or "")["amount"] == "1.234"
 
 
 def test_a_story_has_the_announcements_of_all_topics_in_order(replayed: Replayed) -> None:
@@ -125,7 +125,7 @@ def test_a_result_is_immutable(replayed: Replayed) -> None:
         replayed.tier_changes[0] = replayed.tier_changes[1]  # type: ignore[index]
 
 
-# ---------------------------------------------------------------- what it is given
+# ---------------------------------------------------------------- inputs
 @pytest.mark.parametrize(
     "events",
     [
@@ -210,8 +210,8 @@ def test_a_policy_may_be_given_in_any_form(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(policy.text)
     expected = replay(EVENTS, policy).lines
-    for given in ("annual-spend", file, str(file), policy.text, tomllib.loads(policy.text)):
-        assert replay(EVENTS, given).lines == expected
+    for policy_form in ("annual-spend", file, str(file), policy.text, tomllib.loads(policy.text)):
+        assert replay(EVENTS, policy_form).lines == expected
 
 
 @pytest.mark.parametrize("name", models.policy.file.SHIPPED)

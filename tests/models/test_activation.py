@@ -113,8 +113,8 @@ def levels_are_comparable(before: Policy, after: Policy) -> bool:
     """Whether levels ease where they are raised, and the policy before has forgotten nothing that the next one looks
     at.
     """
-    remembered = before.risk.complaint_risk.forget_after_ms >= after.risk.complaint_risk.forget_after_ms
-    return remembered and all(level.ease_below == level.raise_at for level in after.risk.levels)
+    keeps_complaints = before.risk.complaint_risk.forget_after_ms >= after.risk.complaint_risk.forget_after_ms
+    return keeps_complaints and all(level.ease_below == level.raise_at for level in after.risk.levels)
 
 
 @settings(max_examples=30)
@@ -177,8 +177,10 @@ def test_only_the_policy_in_force_knows_which_tiers_can_be_locked() -> None:
         lock("ada", "diamond", on="2024-03-01", id="in-time"),
     ]
     replay = Replay(own)
-    letters = [(one.code, one.record.offset) for batch in replay.fold(records(own, log)) for one in batch.dead_letters]
-    assert letters == [("unknown_tier", 0)]
+    dead_letters = [
+        (one.code, one.record.offset) for batch in replay.fold(records(own, log)) for one in batch.dead_letters
+    ]
+    assert dead_letters == [("unknown_tier", 0)]
     assert {key: decode(state).standing.tier for key, state in replay.partition.customers.items()} == {
         b"ada": "diamond"
     }
@@ -212,7 +214,7 @@ def test_a_policy_that_can_not_follow_is_a_dead_letter_that_says_why(said: str, 
     replay = Replay(own)
     log = [purchase("ada", "90", on="2024-01-01"), activation(1, ms("2024-01-02"), text)]
     (batch,) = replay.fold(records(own, log))
-    assert [letter.code for letter in batch.dead_letters] == ["bad_edition"]
+    assert [one.code for one in batch.dead_letters] == ["bad_edition"]
     assert said in batch.dead_letters[0].detail
     assert replay.partition.editions.number == 0
 

@@ -31,7 +31,7 @@ def changes(step: Step) -> list[str]:
 
 @pytest.fixture
 def fold() -> Fold:
-    """Somebody who bought once, and complained badly at noon on the first of January."""
+    """A customer who bought once, and had a critical complaint at noon on the first of January."""
     return complaining(POLICY)
 
 
@@ -64,8 +64,8 @@ def test_the_first_to_acknowledge_owns_the_alert_until_it_is_reassigned(fold: Fo
         "acknowledged"
     ]
     assert changes(fold.apply(act_on_alert("ada", "acknowledged", on=START_MS + 2, actor="kim", id="a2"))) == []
-    given = fold.apply(act_on_alert("ada", "acknowledged", on=START_MS + 3, actor="boss", owner="kim", id="a3"))
-    (body,) = said(given.outputs)
+    assigned = fold.apply(act_on_alert("ada", "acknowledged", on=START_MS + 3, actor="boss", owner="kim", id="a3"))
+    (body,) = said(assigned.outputs)
     assert (body["before"]["owner"], body["after"]["owner"]) == ("mia", "kim")
 
 

@@ -28,7 +28,7 @@ CUT_MS = ms("1997-09-30")
 
 
 def silent(text: str) -> None:
-    """For those who want no progress."""
+    """A progress callback that does nothing."""
 
 
 def history_of(log: list[dict[str, object]]) -> History:
@@ -49,8 +49,8 @@ def master() -> History:
     rows = [line.split() for line in lines[1:]]
     return history_of(
         [
-            purchase(who, amount, on=f"{day[:4]}-{day[4:6]}-{day[6:]}", id=f"m{number}")
-            for number, (who, day, _, amount) in enumerate(rows)
+            purchase(customer_id, amount, on=f"{day[:4]}-{day[4:6]}-{day[6:]}", id=f"m{number}")
+            for number, (customer_id, day, _, amount) in enumerate(rows)
         ]
     )
 
@@ -162,7 +162,9 @@ def test_a_log_that_is_too_short_is_refused_with_what_it_takes(sample: History) 
 
 def test_a_log_in_which_all_customers_buy_again_is_refused() -> None:
     log = [
-        purchase(f"c{who}", "10", on=ms("2024-01-01") + day * DAY) for who in range(200) for day in range(0, 400, 10)
+        purchase(f"c{number}", "10", on=ms("2024-01-01") + day * DAY)
+        for number in range(200)
+        for day in range(0, 400, 10)
     ]
     with pytest.raises(FitError, match="200 customers bought again and 0 did not"):
         testing.backtest(history_of(log), contenders, [ms("2024-08-01")], HORIZON_MS, silent)

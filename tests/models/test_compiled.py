@@ -69,16 +69,22 @@ def log_for(policy: Policy) -> list[Wire]:
     log = builders.with_made_up_complaints([wire for wire in bought if int(wire["customer_id"]) % ONE_IN == 0])
     tiers = [tier.name for tier in policy.ladder.tiers]
     for number, wire in enumerate(list(log)):
-        who, at_ms, id = wire["customer_id"], ms(wire["occurred_at"]) + chance.randrange(40 * DAY), f"order-{number}"
+        customer_id, at_ms, id = (
+            wire["customer_id"],
+            ms(wire["occurred_at"]) + chance.randrange(40 * DAY),
+            f"order-{number}",
+        )
         match chance.randrange(40):
             case 0:
-                log.append(builders.lock(who, chance.choice(tiers), on=at_ms, id=id))
+                log.append(builders.lock(customer_id, chance.choice(tiers), on=at_ms, id=id))
             case 1:
-                log.append(builders.unlock(who, on=at_ms, id=id))
+                log.append(builders.unlock(customer_id, on=at_ms, id=id))
             case 2 | 3:
-                log.append(builders.act_on_alert(who, chance.choice(["saved", "lost"]), on=at_ms, actor="eve", id=id))
+                log.append(
+                    builders.act_on_alert(customer_id, chance.choice(["saved", "lost"]), on=at_ms, actor="eve", id=id)
+                )
             case 4 if number % 3 == 0:
-                log.append(builders.erase(who, on=at_ms, id=id))
+                log.append(builders.erase(customer_id, on=at_ms, id=id))
             case 5 | 6:
                 log.append(wire)
     return sorted(log, key=lambda wire: ms(wire["occurred_at"]))
@@ -151,13 +157,13 @@ def results(policy: Policy) -> dict[str, Any]:
     ]
     batches.extend(replay.finish(UNTIL_MS))
     outputs = [output for batch in batches for output in batch.outputs]
-    letters = [letter for batch in batches for letter in batch.dead_letters]
+    dead_letters = [one for batch in batches for one in batch.dead_letters]
     return {
         "events": len(records),
         "changes": sorted({output.change for output in outputs}),
-        "codes": sorted({letter.code for letter in letters}),
+        "codes": sorted({one.code for one in dead_letters}),
         "outputs": digest(f"{output.topic} {output.id} ".encode() + output.body for output in outputs),
-        "rejections": digest(f"{one.code} {one.detail} {one.record.offset}".encode() for one in letters),
+        "rejections": digest(f"{one.code} {one.detail} {one.record.offset}".encode() for one in dead_letters),
         "states": digest(key + replay.partition.customers[key] for key in sorted(replay.partition.customers)),
         "profiles": digest(profiles_of(replay.partition)),
     }

@@ -200,7 +200,7 @@ def test_an_edition_that_does_not_fit_is_a_dead_letter_and_a_repeated_one_nothin
     ]
     replay = Replay(PYRAMID, with_recorded_thresholds=True)
     (batch,) = replay.fold(records(PYRAMID, log))
-    assert [(letter.code, letter.record.offset) for letter in batch.dead_letters] == [("bad_edition", 1)]
+    assert [(one.code, one.record.offset) for one in batch.dead_letters] == [("bad_edition", 1)]
     assert replay.partition.editions.number == 1
     assert batch.events == 2
 
@@ -209,21 +209,26 @@ def test_an_edition_that_does_not_fit_is_a_dead_letter_and_a_repeated_one_nothin
 def test_a_replays_own_thresholds_and_those_of_a_worker_give_the_same_bytes(name: str) -> None:
     policy = load(name)
     log = [
-        purchase(f"c{who}", str(who + 1), on=ms("2024-01-01") + (who * 7 % 11) * DAY + who, id=f"p{who}-{time}")
+        purchase(
+            f"c{number}",
+            str(number + 1),
+            on=ms("2024-01-01") + (number * 7 % 11) * DAY + number,
+            id=f"p{number}-{time}",
+        )
         for time in range(2)
-        for who in range(60)
+        for number in range(60)
     ]
     log.sort(key=lambda wire: ms(wire["occurred_at"]))
     until_ms = ms("2024-02-01")
-    own, found, noted = Replay(policy), defaultdict(list), []
+    own, found, found_editions = Replay(policy), defaultdict(list), []
     for done in (*own.fold(records(policy, log)), *own.finish(until_ms)):
         for output in done.outputs:
             found[output.customer_id].append(output.body)
-        noted += [one for one in done.editions.as_wire() if one["edition"] and one not in noted]
+        found_editions += [one for one in done.editions.as_wire() if one["edition"] and one not in found_editions]
     assert own.partition.editions.number > 5
     # The same events, with the recorded thresholds among them.
     recorded = list(log)
-    for one in noted:
+    for one in found_editions:
         thresholds = msgspec.convert(one["breakpoints"], Breakpoints)
         recorded.append(
             {"topic": "commands", **json.loads(edition_body(one["edition"], thresholds.as_of_ms, thresholds))}

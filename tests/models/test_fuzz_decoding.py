@@ -112,20 +112,20 @@ def check_rejected(rejected: Rejected) -> None:
 
 def check_folding(shop: Shop, customer: Customer | None, event: Event) -> Customer | None:
     """The event can be folded, the customer encoded, and their profile written now and long afterwards."""
-    who = event.customer_id
-    assert who.encode().decode() == who
+    customer_id = event.customer_id
+    assert customer_id.encode().decode() == customer_id
     following, outputs = apply(customer, event, shop.policy)
     if isinstance(outputs, Rejected):
         check_rejected(outputs)
         return following
     assert following is not None
-    later, later_outputs = advance(following, LATEST_MS, shop.policy, who)
+    later, later_outputs = advance(following, LATEST_MS, shop.policy, customer_id)
     for state in (following, later):
         assert decode(encode(state)) == state
-        body = profile(state, who, shop.policy)
-        assert body is None or strictly_json(body)["customer_id"] == who
+        body = profile(state, customer_id, shop.policy)
+        assert body is None or strictly_json(body)["customer_id"] == customer_id
     for output in (*outputs, *later_outputs):
-        assert strictly_json(output.body)["customer_id"] == output.customer_id == who
+        assert strictly_json(output.body)["customer_id"] == output.customer_id == customer_id
     return following
 
 
@@ -240,8 +240,8 @@ VALUES = st.one_of(
 def records(draw: st.DrawFn, wires: list[Wire]) -> tuple[str, bytes, bytes]:
     """An event of some topic with some fields wrong, missing, doubled, strange or more: topic, value, the right key."""
     wire = draw(st.sampled_from(wires))
-    who = draw(st.text(min_size=1, max_size=128))
-    fields = fields_of({**wire, "customer_id": who, "event_id": draw(st.text(min_size=1, max_size=128))})
+    customer_id = draw(st.text(min_size=1, max_size=128))
+    fields = fields_of({**wire, "customer_id": customer_id, "event_id": draw(st.text(min_size=1, max_size=128))})
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(fields) - 1))
         name, value = fields[at]
@@ -260,7 +260,7 @@ def records(draw: st.DrawFn, wires: list[Wire]) -> tuple[str, bytes, bytes]:
     if draw(st.integers(0, 5)) == 0:
         at = draw(st.integers(0, min(len(whole), 1000)))
         whole = whole[:at] + draw(st.binary(max_size=4)) + whole[at + draw(st.integers(0, 4)) :]
-    return wire["topic"], whole, who.encode()
+    return wire["topic"], whole, customer_id.encode()
 
 
 @given(st.sampled_from(SHOPS), st.data())

@@ -48,10 +48,10 @@ def test_a_snapshot_is_what_the_fold_knows_at_that_instant(text: str, log: list[
 
     history = history_of(policy, log)
     snapshot = history.snapshot(at_ms)
-    assert {history.customers[who] for who in snapshot.customer} == set(buyers)
+    assert {history.customers[customer_id] for customer_id in snapshot.customer} == set(buyers)
     log_odds = design(snapshot, policy.risk).log_odds(Weights.of(policy.risk))
-    for row, who in enumerate(snapshot.customer):
-        facts = buyers[history.customers[who]]
+    for row, customer_id in enumerate(snapshot.customer):
+        facts = buyers[history.customers[customer_id]]
         assert snapshot.x[row] == facts.purchase_days - 1
         assert snapshot.spend_minor[row] == facts.spend_minor
         assert snapshot.last_day_minor[row] == facts.last_day_minor
@@ -75,8 +75,8 @@ def test_neither_order_nor_repeats_of_events_change_a_history(text: str, log: li
     assert np.array_equal(one.bought_ms, other.bought_ms)
     assert np.array_equal(one.refunded_ms, other.refunded_ms)
     # Of answers at the same instant the higher counts, whichever came first.
-    assert {who: sorted(map(str, found)) for who, found in one.others.items()} == {
-        who: sorted(map(str, found)) for who, found in other.others.items()
+    assert {customer_id: sorted(map(str, found)) for customer_id, found in one.others.items()} == {
+        customer_id: sorted(map(str, found)) for customer_id, found in other.others.items()
     }
 
 
@@ -112,8 +112,8 @@ def test_buys_within_counts_purchases_after_the_instant_up_to_the_horizons_end(
     snapshot = history.snapshot(at_ms)
     bought = [(wire["customer_id"], ms(wire["occurred_at"])) for wire in log if wire.get("kind") == "purchase"]
     for row, buys in enumerate(history.buys_within(snapshot, horizon_ms)):
-        who = history.customers[snapshot.customer[row]]
-        assert buys == any(name == who and at_ms < one <= at_ms + horizon_ms for name, one in bought)
+        customer_id = history.customers[snapshot.customer[row]]
+        assert buys == any(name == customer_id and at_ms < one <= at_ms + horizon_ms for name, one in bought)
 
 
 def test_an_erased_customers_past_is_not_in_the_history() -> None:

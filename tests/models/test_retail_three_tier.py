@@ -1,7 +1,7 @@
 """Customers of the retailer with 150 stores, worked out by hand.
 
 Trailing window of 365 days; mass from 20,000 yuan, middle from 50,000 with a satisfaction of 80, high-end from
-100,000 with 90; who was never asked counts as 80. Grace 60 days, one step down at a time, minimum hold 180 days.
+100,000 with 90; a customer without an answer counts as 80. Grace 60 days, one step down at a time, minimum hold 180 days.
 """
 
 from __future__ import annotations

@@ -43,11 +43,11 @@ def replayed(policy: Policy, log: Sequence[Wire], until_ms: int | None, **option
         }
 
 
-def story_of(policy: Policy, log: Sequence[Wire], who: str, at_ms: int | None = None, **options: Any) -> Story:
+def story_of(policy: Policy, log: Sequence[Wire], customer_id: str, at_ms: int | None = None, **options: Any) -> Story:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"
         path.write_text("".join(json.dumps(wire) + "\n" for wire in log))
-        return story_from_log(who, [LogFile(path)], policy, at_ms, False, **options)
+        return story_from_log(customer_id, [LogFile(path)], policy, at_ms, False, **options)
 
 
 def announcements(story: Story) -> list[dict[str, Any]]:
@@ -55,9 +55,9 @@ def announcements(story: Story) -> list[dict[str, Any]]:
     return [json.loads(output.body) for one in story.entries for output in one.moment.outputs]
 
 
-def of(lines: Lines, who: str) -> list[dict[str, Any]]:
+def of(lines: Lines, customer_id: str) -> list[dict[str, Any]]:
     """What a replay announced of a customer, in the order of its numbers."""
-    whole = [body for name in TOPICS for body in lines[name] if body["customer_id"] == who]
+    whole = [body for name in TOPICS for body in lines[name] if body["customer_id"] == customer_id]
     return sorted(whole, key=lambda body: body["seq"])
 
 
@@ -84,13 +84,15 @@ def agrees_with_the_replay(policy: Policy, log: list[Wire], until_ms: int, **opt
     """The story of every customer of a log has what the replay writes of them."""
     lines = replayed(policy, log, until_ms, **options)
     profiles = {body["customer_id"]: body for body in lines["profiles"]}
-    for who in {wire["customer_id"] for wire in log} - {EVERYBODY}:
-        story = story_of(policy, log, who, until_ms, **options)
-        assert announcements(story) == of(lines, who)
+    for customer_id in {wire["customer_id"] for wire in log} - {EVERYBODY}:
+        story = story_of(policy, log, customer_id, until_ms, **options)
+        assert announcements(story) == of(lines, customer_id)
         event(f"{len(announcements(story)) > 0} announcements")
-        written = profile(story.customer, who, story.policy)
-        assert (None if written is None else json.loads(written)) == profiles.get(who)
-        assert sum(one.record is not None for one in story.entries) == sum(wire["customer_id"] == who for wire in log)
+        written = profile(story.customer, customer_id, story.policy)
+        assert (None if written is None else json.loads(written)) == profiles.get(customer_id)
+        assert sum(one.record is not None for one in story.entries) == sum(
+            wire["customer_id"] == customer_id for wire in log
+        )
 
 
 @given(policy_texts(), logs(), st.data())
@@ -103,16 +105,16 @@ def test_a_story_up_to_an_instant_is_that_of_the_log_up_to_it(text: str, log: li
     for wire in until_then:
         fold.apply(wire)
     lines = replayed(policy, until_then, at_ms)
-    for who in {wire["customer_id"] for wire in log}:
-        if who not in fold.customers:
+    for customer_id in {wire["customer_id"] for wire in log}:
+        if customer_id not in fold.customers:
             with pytest.raises(ExplainError, match="has no customer"):
-                story_of(policy, log, who, at_ms)
+                story_of(policy, log, customer_id, at_ms)
             continue
-        story = story_of(policy, log, who, at_ms)
-        assert announcements(story) == of(lines, who)
-        fold.advance(at_ms, who)
-        state = fold.customers[who]
-        assert profile(story.customer, who, policy) == profile(state, who, policy)
+        story = story_of(policy, log, customer_id, at_ms)
+        assert announcements(story) == of(lines, customer_id)
+        fold.advance(at_ms, customer_id)
+        state = fold.customers[customer_id]
+        assert profile(story.customer, customer_id, policy) == profile(state, customer_id, policy)
         assert as_of(story.customer, policy, at_ms).facts == as_of(state, policy, at_ms).facts
 
 
@@ -122,17 +124,20 @@ def test_later_events_of_a_log_in_order_never_change_earlier_announcements(
 ) -> None:
     policy, log = policy_of(text), sorted(log, key=lambda wire: ms(wire["occurred_at"]))
     at_ms = data.draw(st.sampled_from([ms(wire["occurred_at"]) for wire in log]))
-    who = log[0]["customer_id"]
-    whole, until_then = announcements(story_of(policy, log, who)), announcements(story_of(policy, log, who, at_ms))
+    customer_id = log[0]["customer_id"]
+    whole, until_then = (
+        announcements(story_of(policy, log, customer_id)),
+        announcements(story_of(policy, log, customer_id, at_ms)),
+    )
     assert until_then == [body for body in whole if ms(body["occurred_at"]) <= at_ms]
 
 
 @given(policy_texts(), logs())
 def test_the_terms_of_a_story_add_up_to_what_the_score_moved(text: str, log: list[Wire]) -> None:
     policy = policy_of(text)
-    for who in {wire["customer_id"] for wire in log}:
+    for customer_id in {wire["customer_id"] for wire in log}:
         previous = None
-        for moment in story_of(policy, log, who).moments():
+        for moment in story_of(policy, log, customer_id).moments():
             before, after = moment["before"], moment["after"]
             for was, now, moved in ((previous, before, "by_time"), (before, after, "by_this")):
                 if was and now and was["log_odds"] is not None and now["log_odds"] is not None:
@@ -152,22 +157,22 @@ def test_a_purchase_of_the_stated_amount_is_enough_and_a_minor_unit_less_is_not(
     policy, fold = policy_of(text), Fold(policy_of(text))
     for wire in log:
         fold.apply(wire)
-    for who in fold.customers:
+    for customer_id in fold.customers:
         at_ms = max(ms(wire["occurred_at"]) for wire in log) + days * DAY
-        fold.advance(at_ms, who)
-        customer = fold.customers[who]
-        for one in with_one_purchase(customer, policy, who, at_ms):
+        fold.advance(at_ms, customer_id)
+        customer = fold.customers[customer_id]
+        for one in with_one_purchase(customer, policy, customer_id, at_ms):
             if one["amount"] is None:
                 event("no purchase does it")
                 continue
             amount_minor = parse_minor(one["amount"], policy.decimals)
             instants = [at_ms] + ([ms(one["before"]) - 1] if one["before"] else [])
             for instant in instants:
-                enough = after_purchase(customer, policy, who, instant, amount_minor)
+                enough = after_purchase(customer, policy, customer_id, instant, amount_minor)
                 assert enough is not None
                 assert _has(policy, enough, one)
                 if amount_minor:
-                    less = after_purchase(customer, policy, who, instant, amount_minor - 1)
+                    less = after_purchase(customer, policy, customer_id, instant, amount_minor - 1)
                     assert less is not None
                     assert not _has(policy, less, one)
             event(f"{one['goal']}, {'until then' if one['before'] else 'now'}")

@@ -104,8 +104,8 @@ class Push:
 
 def environment(settings: Settings, url: str, **more: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
-    given = {"TIERSTREAM_PUSH_URL": url, "TIERSTREAM_PUSH_SECRET": SECRET, "PYTHONPATH": str(ROOT)}
-    return inherited | settings.environment() | given | more
+    chosen = {"TIERSTREAM_PUSH_URL": url, "TIERSTREAM_PUSH_SECRET": SECRET, "PYTHONPATH": str(ROOT)}
+    return inherited | settings.environment() | chosen | more
 
 
 @contextmanager

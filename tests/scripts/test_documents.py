@@ -1,4 +1,4 @@
-"""The contracts as documents: what is in docs/ is what the code says, and what the code tells fits it."""
+"""The contracts as documents: docs/ has what the code defines, and records that the code writes fit the documents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASYNCAPI = json.loads((Path(__file__).parents[1] / "data" / "asyncapi-3.0.0.json
 
 
 def closed(schema: Any) -> Any:
-    """A schema with which nothing passes that it does not name."""
+    """The schema without room for fields that it does not name."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
@@ -50,15 +50,15 @@ def validators() -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- the files
-def test_the_documents_in_docs_are_those_that_the_code_makes() -> None:
-    made = documents.files()
-    there = {path.relative_to(DOCS).as_posix() for path in [*DOCS.glob("schemas/*"), DOCS / "asyncapi.json"]}
-    assert there == set(made)
-    for name, content in made.items():
+def test_the_documents_in_docs_are_those_generated_from_the_code() -> None:
+    generated = documents.files()
+    present = {path.relative_to(DOCS).as_posix() for path in [*DOCS.glob("schemas/*"), DOCS / "asyncapi.json"]}
+    assert present == set(generated)
+    for name, content in generated.items():
         assert (DOCS / name).read_bytes() == content, f"{name} is older than the code: run ./scripts/documents"
 
 
-def test_the_script_writes_them_where_it_is_told_and_says_where(
+def test_the_script_writes_the_documents_into_a_folder_and_lists_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documents.main(["--out", str(tmp_path / "new")])
@@ -71,9 +71,9 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, capsys: pytes
     with pytest.raises(SystemExit) as ended:
         documents.main(["--out", str(tmp_path / "file")])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert str(tmp_path / "file") in said
-    assert "--out" in said
+    errors = capsys.readouterr().err
+    assert str(tmp_path / "file") in errors
+    assert "--out" in errors
 
 
 # ---------------------------------------------------------------- the documents
@@ -116,7 +116,7 @@ def references(document: Any) -> Iterator[str]:
             yield from references(one)
 
 
-def test_every_topic_of_the_registry_is_a_channel_with_its_partitions_and_its_cleanup() -> None:
+def test_every_topic_is_a_channel_with_its_partitions_and_its_cleanup() -> None:
     settings = Settings.model_construct()
     channels = documents.asyncapi()["channels"]
     topics = {topic.name: topic.configs for topic in topics_of(settings)}
@@ -128,23 +128,23 @@ def test_every_topic_of_the_registry_is_a_channel_with_its_partitions_and_its_cl
         assert str(bound["topicConfiguration"].get("retention.ms")) == configs.get("retention.ms", "None")
 
 
-def test_who_implements_it_receives_the_inputs_and_sends_everything_else_that_is_not_internal() -> None:
+def test_the_application_receives_inputs_and_sends_all_else_that_is_not_internal() -> None:
     operations = documents.asyncapi()["operations"]
     received = {name for name, one in operations.items() if one["action"] == "receive"}
     assert received == {f"receive-{topic}" for topic in TOPIC_BODIES}
     assert set(operations) - received == {f"send-{topic}" for topic in (*contracts.OUTPUT_BODIES, DEAD_LETTERS)}
 
 
-def test_the_words_of_a_field_are_its_docstring_also_where_it_is_inherited_or_written_otherwise() -> None:
+def test_a_field_is_described_by_its_docstring_even_if_inherited_or_renamed() -> None:
     defined = documents.schemas()[TIER_CHANGES]["$defs"]
     assert defined["Erasure"]["properties"]["previous_seq"]["description"].endswith("0 if this is the first.")
     assert defined["Needs"]["properties"]["from"]["description"].startswith("From when on")
     assert defined["TierChange"]["properties"]["needs"]["description"].startswith("What keeps the tier")
 
 
-# ---------------------------------------------------------------- what is really told
+# ---------------------------------------------------------------- records that are written
 @pytest.mark.parametrize("name", ["retail-three-tier", "pyramid", "rfm-quintiles"])
-def test_what_the_cdnow_customers_bring_about_fits_the_schemas(name: str) -> None:
+def test_all_outputs_about_cdnow_customers_fit_the_schemas(name: str) -> None:
     policy = load(name)
     by_topic = validators()
     checked = 0
@@ -155,7 +155,7 @@ def test_what_the_cdnow_customers_bring_about_fits_the_schemas(name: str) -> Non
 
 
 @given(policy_texts(), logs())
-def test_what_goes_in_and_what_comes_out_of_a_random_log_fits_the_schemas(text: str, log: list[Any]) -> None:
+def test_inputs_and_outputs_of_a_random_log_fit_the_schemas(text: str, log: list[Any]) -> None:
     for wire in log:
         body = {name: value for name, value in wire.items() if name != "topic"}
         BY_TOPIC[wire["topic"]].validate(body)
@@ -183,7 +183,7 @@ def test_an_alert_fits_its_schema() -> None:
         ("alerts", {"mood": "fair"}),
     ],
 )
-def test_what_breaks_a_contract_does_not_fit_its_schema(topic: str, change: dict[str, Any]) -> None:
+def test_a_body_that_breaks_a_contract_does_not_fit_its_schema(topic: str, change: dict[str, Any]) -> None:
     good = ALERT if topic == "alerts" else purchase("ada", "12.50", on="2026-01-31")
     body = {name: value for name, value in (good | change).items() if name != "topic"}
     assert not BY_TOPIC[topic].is_valid(body)

@@ -173,8 +173,8 @@ def test_the_cdnow_sample_is_read_as_pandas_reads_it() -> None:
     found = records(ROOT / "scripts" / "data" / "CDNOW_sample.txt", maps=("cdnow",))
     frame = pd.read_csv(ROOT / "scripts" / "data" / "CDNOW_sample.txt", sep=r"\s+", header=None, dtype={1: str, 2: str})
     expected = [
-        (who, int(pd.Timestamp(day, tz="UTC").timestamp() * 1000), round(dollars * 100))
-        for who, day, dollars in zip(frame[1], frame[2], frame[4], strict=True)
+        (customer_id, int(pd.Timestamp(day, tz="UTC").timestamp() * 1000), round(dollars * 100))
+        for customer_id, day, dollars in zip(frame[1], frame[2], frame[4], strict=True)
     ]
     assert [(event.customer_id, event.occurred_at_ms, event.amount_minor) for event in events(found)] == expected
 

@@ -80,9 +80,9 @@ def set_up() -> Iterator[SetUp]:
     root, salt = logging.getLogger(), worker_log._salt
     handlers, level = root.handlers[:], root.level
 
-    def with_settings(**given: Any) -> Settings:
+    def with_settings(**values: Any) -> Settings:
         root.handlers = []
-        settings = load_settings(**given)
+        settings = load_settings(**values)
         set_up_logging(settings)
         return settings
 

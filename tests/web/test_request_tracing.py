@@ -172,13 +172,13 @@ def test_without_tracing_a_command_has_no_headers(
 
 def test_a_stopped_console_has_sent_its_spans(collector: Collector, server: EmbeddedRedis, tmp_path: Path) -> None:
     port = free_port()
-    given = {
+    chosen = {
         "PYTHONPATH": str(ROOT),
         "TIERSTREAM_TRACING_ENDPOINT": collector.endpoint,
         "OTEL_BSP_SCHEDULE_DELAY": "600000",  # nothing is sent before the end
     }
     command = [sys.executable, "-m", "streams.cli", "console", "--port", str(port), "--redis-url", server.url]
-    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | given)
+    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | chosen)
 
     def answers() -> bool:
         try:

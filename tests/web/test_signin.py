@@ -48,10 +48,10 @@ def test_every_page_needs_signing_in_and_is_returned_to_afterwards(browse: Any) 
             assert answer.status_code == 303
             assert answer.headers["location"] == f"/signin?after={path}%3Fa%3Db%26c%3Dd"
         assert (await client.post("/signout", follow_redirects=False)).headers["location"] == "/signin"
-        acting = await client.post(
+        refused = await client.post(
             "/customers/ada/act", json={"action": "contacted"}, headers={"Accept": "application/json"}
         )
-        assert acting.status_code == 401
+        assert refused.status_code == 401
 
     browse(look)
 

@@ -1,7 +1,7 @@
 """A shadow policy on a partition that is folded, killed and restored: it announces what an activation would have
-announced, and nothing else becomes different by it.
+announced, and changes nothing else.
 
-The broker is kept in memory; what tells right from wrong is a replay of the same log with the policy activated in it.
+The broker is kept in memory. What is right is defined by a replay of the same log with the policy activated in it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Broker:
                 assert value is not None
                 number = json.loads(value)["seq"]
                 assert found[key.decode()].setdefault(number, value) == value
-        return {who: [bodies[number] for number in sorted(bodies)] for who, bodies in found.items()}
+        return {customer_id: [bodies[number] for number in sorted(bodies)] for customer_id, bodies in found.items()}
 
 
 class Dying(MemoryDelivery):
@@ -199,7 +199,7 @@ def test_a_shadow_announces_what_an_activation_would_whenever_it_was_killed(
     give(broker, first[earlier:])
     run_until_done(Site(broker, before, None, max_batch=most))
     broker.forget_shadow()
-    told_before = {who: len(bodies) for who, bodies in broker.announced().items()}
+    announced_before = {customer_id: len(bodies) for customer_id, bodies in broker.announced().items()}
     at_ms = -1 if not first else ms(first[-1]["occurred_at"])
 
     deaths = 0
@@ -218,8 +218,12 @@ def test_a_shadow_announces_what_an_activation_would_whenever_it_was_killed(
 
     begun = [*first, activation(1, max(at_ms, 0), after.text), *log[len(first) :]]
     activated, customers = fold_in_batches(before, begun, 100, until_ms)
-    expected = {who: bodies[told_before.get(who, 0) :] for who, bodies in activated.items()}
-    assert broker.announced(of_shadow=True) == {who: bodies for who, bodies in expected.items() if bodies}
+    expected = {
+        customer_id: bodies[announced_before.get(customer_id, 0) :] for customer_id, bodies in activated.items()
+    }
+    assert broker.announced(of_shadow=True) == {
+        customer_id: bodies for customer_id, bodies in expected.items() if bodies
+    }
     assert worker.shadow is not None
     assert {key: worker.shadow.customers[key] for key in worker.shadow.customers} == customers
 
@@ -241,7 +245,7 @@ def some_purchases(first: int, count: int) -> list[Wire]:
     return [purchase(f"c{n}", "230", on=ms("2024-01-01") + n, id=f"p{n}") for n in range(first, first + count)]
 
 
-def test_a_batch_of_the_shadow_alone_that_was_interrupted_is_finished_after_a_restart() -> None:
+def test_an_interrupted_batch_of_the_shadow_alone_is_finished_after_a_restart() -> None:
     before, after = annual_spend(1), annual_spend(2, _200="400")
     broker = Broker(is_exactly_once=False)
     give(broker, some_purchases(0, 5))

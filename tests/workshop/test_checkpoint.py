@@ -197,10 +197,10 @@ def test_a_checkpoint_of_another_replay_is_refused_with_what_to_do(
 def test_what_can_not_have_a_checkpoint_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "all.jsonl"
     write_log(log, LIFE, count=50)
-    given = ("-p", "annual-spend", "-o", tmp_path / "out", "--checkpoint", tmp_path / "checkpoint")
-    result = run("replay", log, *given, "--workers", "2")
+    options = ("-p", "annual-spend", "-o", tmp_path / "out", "--checkpoint", tmp_path / "checkpoint")
+    result = run("replay", log, *options, "--workers", "2")
     assert result.exit_code == 2
     assert "--seed and --checkpoint are for a replay in one process" in result.output
-    result = run("replay", log, *given[:-1], tmp_path / "no" / "such" / "folder", "--checkpoint-every", "0s")
+    result = run("replay", log, *options[:-1], tmp_path / "no" / "such" / "folder", "--checkpoint-every", "0s")
     assert result.exit_code == 2
     assert "No such file or directory; give another --checkpoint" in result.output

@@ -35,15 +35,17 @@ def test_both_sides_of_a_comparison_are_what_the_oracle_says(
         assert +side.moves == one.moves
         assert +side.alerts == one.alerts
     tiers = [one.tiers for one in expected]
-    flows = Counter((tiers[0][who], tiers[1][who]) for who in tiers[0])
+    flows = Counter((tiers[0][customer_id], tiers[1][customer_id]) for customer_id in tiers[0])
     assert {pair: group.customers for pair, group in found.flows.items()} == flows
     assert found.all.revenue_minor == sum(expected[0].revenue.values())
     names = policy_of(first).ladder.tier_names
-    ways = {who: names.index(tiers[1][who]) - names.index(tiers[0][who]) for who in tiers[0]}
+    ways = {
+        customer_id: names.index(tiers[1][customer_id]) - names.index(tiers[0][customer_id]) for customer_id in tiers[0]
+    }
     assert found.all.up == sum(way > 0 for way in ways.values())
     assert found.all.down == sum(way < 0 for way in ways.values())
-    assert found.all.down_minor == sum(expected[0].revenue[who] for who, way in ways.items() if way < 0)
-    assert {one.customer_id for one in found.movers} == {who for who, way in ways.items() if way}
+    assert found.all.down_minor == sum(expected[0].revenue[customer_id] for customer_id, way in ways.items() if way < 0)
+    assert {one.customer_id for one in found.movers} == {customer_id for customer_id, way in ways.items() if way}
     assert sum(group.customers for group in found.cohorts.values()) <= len(ways)
     assert sum(group.customers for group in found.regions.values()) == len(ways)
     event("somebody moves" if found.movers else "nobody moves")
@@ -62,8 +64,10 @@ def test_the_parts_of_a_comparison_add_up_to_the_whole(first: str, second: str, 
     as_of_ms = ms(log[-1]["occurred_at"]) + days * DAY
     whole = compared((first, second), log, as_of_ms, 100)
     parts = Comparison(whole.most_movers)
-    for who in {wire["customer_id"] for wire in log}:
-        parts.add(compared((first, second), [wire for wire in log if wire["customer_id"] == who], as_of_ms, 100))
+    for customer_id in {wire["customer_id"] for wire in log}:
+        parts.add(
+            compared((first, second), [wire for wire in log if wire["customer_id"] == customer_id], as_of_ms, 100)
+        )
     assert parts == whole
 
 
@@ -120,13 +124,15 @@ class Expected:
                 if wire.get("command") == "erase":
                     erased.add(picture.customer_id)
         last: dict[str, Picture] = {one.customer_id: one for one in pictures}
-        self.tiers = {who: one.standing["tier"] for who, one in last.items() if who not in erased}
+        self.tiers = {
+            customer_id: one.standing["tier"] for customer_id, one in last.items() if customer_id not in erased
+        }
         bucket_ms = policy.window.bucket_ms
         days = min(365 * DAY, policy.window.keep_ms) // DAY
         first = (as_of_ms - days * DAY) // bucket_ms + 1
         self.revenue = {
-            who: sum(spend for number, _, _, spend in last[who].facts["buckets"] if number >= first)
-            for who in self.tiers
+            customer_id: sum(spend for number, _, _, spend in last[customer_id].facts["buckets"] if number >= first)
+            for customer_id in self.tiers
         }
 
 

@@ -170,15 +170,15 @@ def test_if_thresholds_follow_the_base_the_story_counts_all_customers(tmp_path: 
     log = written(tmp_path / "log.jsonl", cdnow()[:2_500])
     run("replay", log, "--policy", "pyramid", "--out", tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "tier-changes.jsonl").read_text().splitlines()]
-    who = next(one["customer_id"] for one in lines if one["cause"] == "edition-2")
-    story = as_json("explain", who, log, "--policy", "pyramid")
+    customer_id = next(one["customer_id"] for one in lines if one["cause"] == "edition-2")
+    story = as_json("explain", customer_id, log, "--policy", "pyramid")
     assert [
         (body["seq"], body["cause"])
         for one in story["moments"]
         for body in one["announcements"]
         if body["topic"] == "tier-changes"
-    ] == [(one["seq"], one["cause"]) for one in lines if one["customer_id"] == who]
-    assert "edition-2 of the policy: pyramid@1/2" in run("explain", who, log, "--policy", "pyramid").output
+    ] == [(one["seq"], one["cause"]) for one in lines if one["customer_id"] == customer_id]
+    assert "edition-2 of the policy: pyramid@1/2" in run("explain", customer_id, log, "--policy", "pyramid").output
 
 
 def test_a_purchase_that_is_supposed_does_what_it_does_when_it_is_made(log: Path, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_what_is_wrong_with_an_event_is_said_with_its_field(log: Path, event: st
     assert says in result.output
 
 
-def test_an_event_that_would_be_rejected_is_told_as_rejected(log: Path) -> None:
+def test_an_event_that_would_be_rejected_is_shown_as_rejected(log: Path) -> None:
     result = run("explain", "ada", log, *HERE, "--event", '{"amount": 1, "occurred_at": "2001-01-01T00:00:00Z"}')
     assert "would be rejected, too_late" in " ".join(result.output.split())
 

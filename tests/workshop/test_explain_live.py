@@ -98,17 +98,20 @@ def as_json(*arguments: str | Path) -> dict[str, Any]:
     return found
 
 
-def of(log: list[Any], who: str) -> list[Any]:
-    return [output for output in log if output.customer_id == who]
+def of(log: list[Any], customer_id: str) -> list[Any]:
+    return [output for output in log if output.customer_id == customer_id]
 
 
 def test_the_table_gives_the_same_present_and_future_as_the_log(folded: Folded, broker: str) -> None:
-    for who in ("ada", "bob", "eve"):
-        by_log, by_table = as_json("explain", who, folded.log, *AT), as_json("explain", who, "--broker", broker, *AT)
+    for customer_id in ("ada", "bob", "eve"):
+        by_log, by_table = (
+            as_json("explain", customer_id, folded.log, *AT),
+            as_json("explain", customer_id, "--broker", broker, *AT),
+        )
         for name in ("customer_id", "policy", "at", "now", "with_one_purchase", "without_a_purchase"):
             assert by_table[name] == by_log[name], name
         announced = [{name: value for name, value in one.items() if name not in ("topic", "text")} for one in by_table["announced"]]  # fmt: skip
-        assert announced == [json.loads(output.body) for output in of(folded.outputs, who)]
+        assert announced == [json.loads(output.body) for output in of(folded.outputs, customer_id)]
         # Announcements that the worker has not made yet are computed.
         later = [body for one in by_table["moments"] for body in one["announcements"]]
         assert later == [

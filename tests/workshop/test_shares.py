@@ -1,4 +1,4 @@
-"""Replay in several processes tells what one process tells, whatever is in the log."""
+"""A replay in several processes writes what a replay in one process writes, whatever the log has in it."""
 
 from __future__ import annotations
 
