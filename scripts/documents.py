@@ -1,8 +1,8 @@
-"""The contracts as documents, generated from the code: JSON Schemas of the topics' records, and one AsyncAPI document
-of all topics.
+"""The contracts as documents, generated from the code: a JSON Schema for each topic, and an AsyncAPI document of all
+topics.
 
-Whatever a document says is read where it is decided: bodies and their words from the classes and their docstrings,
-headers from streams.engine.envelope, partitions and cleanup from streams.topics.
+Bodies and their descriptions come from the classes and their docstrings, headers from streams.engine.envelope,
+partitions and cleanup from streams.topics.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from streams.settings import Settings
 from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, changelog_topic, topics_of
 
 VERSION: Final = "1.0.0"
-"""Of the contracts: the second number for what is added, the first for what readers have to be changed for."""
+"""The version of the contracts: an addition raises the second number, a change that breaks readers the first."""
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI_FILE: Final = "asyncapi.json"
 SCHEMAS_FOLDER: Final = "schemas"
@@ -40,23 +40,23 @@ BINDING_VERSION: Final = "0.5.0"
 Json = dict[str, Any]
 
 MODULES: Final[tuple[ModuleType, ...]] = (bodies, contracts, parameters, journal)
-"""Where the classes are that bodies are made of."""
+"""The modules with the classes of bodies, and of their parts."""
 TOPICS: Final = {
     "purchases": "What customers buy, and what they get back.",
-    "complaints": "What customers complain of, step by step.",
+    "complaints": "Customers' complaints, step by step.",
     "feedback": "What customers answer when they are asked how satisfied they are.",
-    "prospects": "What is known of people before their first purchase.",
+    "prospects": "What is known about people before their first purchase.",
     "commands": "What people decide about a customer. `use_edition` is for the customer `*`: it is sent to every partition.",
     TIER_CHANGES: "Every change of a customer's tier, once and in order, and erasures.",
     CHURN_RISK: "Every change of a customer's risk level, with what it rests on.",
     LIFE_CYCLE: "Every change of a customer's stage, behaviour, or qualification as a prospect; for policies with a life cycle.",
-    ALERTS: "What becomes of alerts, from opening to closing; for policies with alerts.",
-    PROFILES: "What each customer is. Compacted: the latest always follows; not every state in between is told.",
+    ALERTS: "Every change of an alert, from opening to closing; for policies with alerts.",
+    PROFILES: "What each customer is now. Compacted: the latest profile is always published; those in between may be left out.",
     DEAD_LETTERS: "Records that could not be used, and notes that settle them.",
     JOURNAL: "Internal: which records were folded in which order, batch by batch.",
-    AUDIT: "Internal: who signed in to the console, saw which customer, and did what; keyed by who.",
-    UNDELIVERED: "Alerts that a webhook did not take: the original key and bytes, why in the headers.",
-    CENSUS: "Internal: how customers are distributed, per partition, for policies whose lines depend on all of them.",
+    AUDIT: "Internal: who signed in to the console, saw which customer, and did what; keyed by the person's name.",
+    UNDELIVERED: "Alerts that a webhook did not accept: the original key and bytes; the headers say why.",
+    CENSUS: "Internal: how customers are distributed, per partition, for policies whose thresholds depend on all of them.",
 }
 CHANGELOG: Final = "Internal: the customers' table, in a binary form."
 INTERNAL: Final = (JOURNAL, CENSUS, AUDIT, UNDELIVERED)
@@ -67,12 +67,12 @@ OVERLAYS: Final[dict[tuple[str, str], Json]] = {
         "description": "A decimal in major units of `currency`, as text (best) or number, with at most as many decimals as the currency has.",
     },
 }
-"""What a class can't say, as it leaves a field unread."""
+"""Schemas of fields that a class leaves undecoded, so that its types do not say what is valid."""
 
 
 # ---------------------------------------------------------------- schemas of bodies
 def schemas() -> dict[str, Json]:
-    """By topic, a JSON Schema of what it carries."""
+    """By topic, the JSON Schema of its records."""
     found = {}
     for topic, classes in _carried().items():
         heads, definitions = _components(classes, "#/$defs/{name}")
@@ -82,48 +82,48 @@ def schemas() -> dict[str, Json]:
 
 
 def _carried() -> dict[str, tuple[type[Struct], ...]]:
-    """Per topic, the bodies that it may carry."""
+    """By topic, the classes of the bodies that it may have."""
     return {**{topic: (body,) for topic, body in TOPIC_BODIES.items()}, **OUTPUT_BODIES}
 
 
 def _components(classes: tuple[type[Struct], ...], refer: str) -> tuple[list[Json], dict[str, Json]]:
-    """References to the classes' schemas, and those of all that they are made of, in the words of their docstrings."""
+    """References to the classes' schemas, and the schemas of the classes and of their parts, described by docstrings."""
     heads, definitions = msgspec.json.schema_components(classes, ref_template=refer)
     for name, schema in definitions.items():
         found = next(getattr(module, name) for module in MODULES if hasattr(module, name))
         for field in msgspec.structs.fields(found) if "properties" in schema else ():
-            is_described = _described(schema["properties"][field.encode_name], _words(found, field.name))
-            schema["properties"][field.encode_name] = OVERLAYS.get((name, field.encode_name), is_described)
+            described = _described(schema["properties"][field.encode_name], _words(found, field.name))
+            schema["properties"][field.encode_name] = OVERLAYS.get((name, field.encode_name), described)
     return list(heads), definitions
 
 
 def _described(schema: Json, words: str) -> Json:
     if not words:
         return schema
-    # Beside a $ref, older readers of schemas see nothing.
+    # Validators of older drafts ignore everything beside a $ref.
     return {"description": words, **({"allOf": [schema]} if "$ref" in schema else schema)}
 
 
 def _words(of: type[Struct], field: str) -> str:
-    """The docstring of a field, also an inherited one."""
+    """The docstring of a field, which may be an inherited one; empty without one."""
     return next((words[field] for one in of.__mro__ if field in (words := _docstrings().get(one.__name__, {}))), "")
 
 
 @cache
 def _docstrings() -> dict[str, dict[str, str]]:
-    """Per class, the docstrings of its fields: Python keeps them only in the source."""
+    """By class, the docstrings of its fields, which Python keeps only in the source."""
     found: dict[str, dict[str, str]] = {}
     for module in MODULES:
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.ClassDef):
                 found[node.name] = {
-                    field.target.id: " ".join(inspect.cleandoc(said.value.value).split())
-                    for field, said in zip(node.body, node.body[1:], strict=False)
+                    field.target.id: " ".join(inspect.cleandoc(text.value.value).split())
+                    for field, text in zip(node.body, node.body[1:], strict=False)
                     if isinstance(field, ast.AnnAssign)
                     and isinstance(field.target, ast.Name)
-                    and isinstance(said, ast.Expr)
-                    and isinstance(said.value, ast.Constant)
-                    and isinstance(said.value.value, str)
+                    and isinstance(text, ast.Expr)
+                    and isinstance(text.value, ast.Constant)
+                    and isinstance(text.value.value, str)
                 }
     return found
 
@@ -138,14 +138,14 @@ def asyncapi() -> Json:
         one.__name__: _message(one, _headers(topic, one)) for topic, classes in carried.items() for one in classes
     }
     messages |= {
-        "ErasedProfile": _plain("The customer was erased: forget them.", {"type": "null"}),
+        "ErasedProfile": _plain("The customer was erased: delete what you have about them.", {"type": "null"}),
         "DeadLetter": _plain(
-            "The original key and bytes; why and where from is in the headers.",
+            "The original key and bytes; the headers say why it is here, and where the record was.",
             {"description": "Any bytes."},
             _dead_letter(),
         )
         | {"contentType": "application/octet-stream"},
-        "Note": _plain("Settles a dead letter; it has the letter's key.", {"type": "null"}, _note()),
+        "Note": _plain("Settles a dead letter, whose key it has.", {"type": "null"}, _note()),
         "Entry": _plain("One batch.", {"$ref": "#/components/schemas/Entry"}),
     }
     of_topic = {topic: [one.__name__ for one in classes] for topic, classes in carried.items()}
@@ -166,7 +166,7 @@ def asyncapi() -> Json:
             "description": f"Keeps every customer's value tier and churn risk current, event by event. Every topic is keyed by customer_id and has the same "
             "number of partitions (TIERSTREAM_PARTITIONS). Names may have a prefix (TIERSTREAM_TOPIC_PREFIX), those of outputs a "
             f"version (TIERSTREAM_APP_VERSION). An input record has at most {MAX_RECORD_BYTES} bytes. Announcements carry CloudEvents 1.0 headers "
-            "(binary mode). Consumers read committed records, pass over fields that they do not know, and forget whom an erasure names.",
+            "(binary mode). Consumers read committed records, ignore fields that they do not know, and delete what they have about a customer when an erasure names them.",
             "license": {"name": "Apache 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",
@@ -185,7 +185,7 @@ def asyncapi() -> Json:
 
 
 def _draft_07(schema: Any) -> Any:
-    """AsyncAPI's schemas are of an older draft, with another word for arrays whose places differ."""
+    """The schema in AsyncAPI's older draft, in which `items` stands for `prefixItems`."""
     if isinstance(schema, list):
         return [_draft_07(one) for one in schema]
     if not isinstance(schema, dict):
@@ -230,7 +230,7 @@ def _plain(words: str, payload: Json, headers: Json | None = None) -> Json:
 
 
 def _headers(topic: str, body: type[Struct]) -> Json | None:
-    """The headers of an announcement, as they are written."""
+    """The headers of an announcement; None for other records."""
     changes = changes_of(body)
     if topic in TOPIC_BODIES or not changes:
         return None
@@ -263,7 +263,7 @@ def _dead_letter() -> Json:
 def _note() -> Json:
     return _texts(
         ("settles", "how", "by"),
-        settles={"type": "string", "description": "partition:offset of the letter in this topic."},
+        settles={"type": "string", "description": "partition:offset of the dead letter in this topic."},
         how={"enum": ["resent", "repaired", "dismissed"]},
         by={"type": "string"},
         note={"type": "string"},
@@ -296,7 +296,7 @@ def files() -> dict[str, bytes]:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write every document into a folder; returns where."""
+    """Write every document into a folder; returns the paths."""
     written = []
     for name, content in files().items():
         path = folder / name
@@ -311,7 +311,7 @@ def _pretty(document: Json) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write them where the command line says; a folder that can't be written is told, with status 2."""
+    """Write the documents into the folder of --out. Exits with status 2, and names the folder, if it can't be written."""
     parser = argparse.ArgumentParser(
         prog="scripts/documents",
         description="Write what the topics carry as documents: an AsyncAPI 3.0 document, and a JSON Schema for each topic.",

@@ -1,16 +1,16 @@
-# Sourced by the other scripts: makes the project's own virtual environment from a lock file, on first use and after
-# the lock changed. One environment serves all scripts: each adds what it needs, of the same versions. Sets ROOT and PYTHON.
-# Usage: . "$(dirname "$0")/venv.sh" requirements.lock worker console     (of the lock, only what these extras need)
-#        . "$(dirname "$0")/venv.sh" requirements-dev.lock                (all of it)
+# Sourced by the other scripts: creates the project's own virtual environment from a lock file on first use, and updates
+# it when the lock has changed. All scripts share it; each adds the packages that it needs. Sets ROOT and PYTHON.
+# Usage: . "$(dirname "$0")/venv.sh" requirements.lock worker console     (only the packages that these extras need)
+#        . "$(dirname "$0")/venv.sh" requirements-dev.lock                (all packages)
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${TIERSTREAM_VENV:-$ROOT/.venv}"
 PYTHON="$VENV/bin/python"
-# Without compiled modules every start would take seconds longer.
+# Without .pyc files every start would take seconds longer.
 unset PYTHONDONTWRITEBYTECODE
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# Names and versions of a requirements file.
+# The pins of a requirements file, NAME==VERSION.
 pins() { sed -n 's/^\([A-Za-z0-9][^ ;\\]*\).*/\1/p' "$1"; }
 
 make_environment() {
@@ -33,7 +33,7 @@ make_environment() {
     fi
     if [ ! -x "$PYTHON" ] || [ ! -f "$installed" ] || grep -qvxFf "$installed" <(pins "$lock"); then
         if [ ! -x "$PYTHON" ] && ! "$base" -m venv "$VENV" >&2; then
-            echo "The virtual environment could not be made; on Debian: apt-get install python3-venv" >&2
+            echo "The virtual environment could not be created; on Debian: apt-get install python3-venv" >&2
             exit 1
         fi
         echo "Installing the packages of $wanted into $VENV (once; about a minute) ..." >&2
@@ -49,7 +49,7 @@ make_environment() {
     if [ -n "$part" ]; then rm -f "$part"; fi
 }
 
-# Two scripts at once install once.
+# Of two scripts that start at the same time, one installs and the other waits.
 exec 9>"$ROOT/.venv.lock"
 if command -v flock >/dev/null; then flock 9; fi
 make_environment "$@"
