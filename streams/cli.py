@@ -76,7 +76,7 @@ COMMANDS: Final[Headings] = {
             "migrate": Command("streams.versions.topics_cli:migrate", "Copy the input topics to another number of partitions."),
         }),
         "dead-letters": Group("See, repair and resend records that could not be used.", {
-            "list": Command("streams.dead_letters.cli:list_letters", "List the open dead letters."),
+            "list": Command("streams.dead_letters.cli:list_dead_letters", "List the open dead letters."),
             "show": Command("streams.dead_letters.cli:show", "Show one dead letter: the reason, its origin and its bytes."),
             "repair": Command("streams.dead_letters.cli:repair", "Repair a record, and send it to the topic it came from."),
             "resend": Command("streams.dead_letters.cli:resend", "Send the original records again."),

@@ -18,7 +18,7 @@ RECORDS_A_POLL = 4_000
 
 
 async def append(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Any]) -> list[Any]:
-    """Send records in batches as large as they may be; what to wait for until all are acknowledged."""
+    """Send records in the largest batches allowed; returns the futures of their acknowledgements."""
     sent = []
     batch = producer.create_batch()
     for record in records:
@@ -31,7 +31,7 @@ async def append(producer: AIOKafkaProducer, topic: str, partition: int, records
 
 
 async def copy(broker: str, source: str, name: str, check: Callable[[bytes], Any] | None) -> None:
-    """Copy the source until SIGTERM, committing what is acknowledged."""
+    """Copy the source until SIGTERM, and commit the offsets of acknowledged records."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

@@ -17,7 +17,7 @@ MESSAGES_A_POLL = 4_000
 
 
 class Copy:
-    """Copies a topic, and commits only what the broker has acknowledged."""
+    """Copies a topic, and commits the offsets of records only after the broker has acknowledged their copies."""
 
     def __init__(self, broker: str, source: str, name: str, check: Callable[[bytes], Any] | None) -> None:
         self._target = f"{name}-copy"
@@ -44,7 +44,7 @@ class Copy:
         self._consumer.subscribe([source])
 
     def run(self, stopped: Event) -> None:
-        """Copy until told to stop."""
+        """Copy until `stopped` is set."""
         commit_at = time.monotonic() + COMMIT_SECONDS
         while not stopped.is_set():
             self._copy(self._consumer.consume(MESSAGES_A_POLL, POLL_SECONDS))

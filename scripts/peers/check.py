@@ -1,8 +1,10 @@
-"""Whether the contenders do the same: each folds a small log on a real Kafka, and what it says is compared with brute force.
+"""Checks that the contenders do the same: each folds a small log on a real Kafka, and its tier changes are compared
+with those that brute force computes.
 
-The expectation shares no code with the peers: for every event, everything that the customer ever bought is looked at again. Half of
-the log comes after a restart, for which a contender has nothing but its changelog; only Faust gets the log in one piece, because
-it was seen to book a partition's last event twice in two runs (README.md). Needs what scripts/peers/build makes.
+The brute force shares no code with the peers: for every event it adds up all that the customer ever bought. The second
+half of the log follows after a restart, at which a contender has only its changelog. Faust alone gets the log in one
+piece, because in two runs it was seen to book a partition's last event twice (README.md). Run scripts/peers/build
+first.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ EVENTS, CUSTOMERS, PARTITIONS, DAYS, REFUNDS = 20_000, 500, 2, 120, 0.02
 BEGINNING = datetime(2026, 5, 1, tzinfo=UTC)
 PATIENCE_SECONDS = 120.0
 STOPPED = {0, 128 + signal.SIGTERM}
-"""How a process may end that is told to: a JVM's shutdown hooks end it with the signal's status."""
+"""The statuses with which a stopped process may end: a JVM ends with that of the signal, after its shutdown hooks."""
 
 _java = [
     "java",
@@ -61,25 +63,25 @@ Event = dict[str, str]
 
 
 class Trouble(Exception):
-    """What keeps a contender from being checked at all."""
+    """A contender can't be checked at all; the message says why."""
 
 
-# ---------------------------------------------------------------- what happens, and what should come of it
+# ---------------------------------------------------------------- the log, and the expected changes
 def make_log(seed: int) -> list[Event]:
-    """Purchases and refunds in time order, some of them at the very beginning of a day."""
+    """Purchases and refunds in the order of time, some of them exactly at midnight."""
     chance = random.Random(seed)
-    generosity = [chance.lognormvariate(0, 1.2) for _ in range(CUSTOMERS)]
+    spending = [chance.lognormvariate(0, 1.2) for _ in range(CUSTOMERS)]
     instants = sorted(BEGINNING + timedelta(milliseconds=chance.randrange(DAYS * 86_400_000)) for _ in range(EVENTS))
     events = []
-    for number, random_instant in enumerate(instants):
-        at = random_instant
+    for number, instant in enumerate(instants):
+        at = instant
         if number % 50 == 0:
             at = at.replace(hour=0, minute=0, second=0, microsecond=0)
         events.append((at, number))
     log = []
     for at, number in sorted(events):
         customer = chance.randrange(CUSTOMERS)
-        amount = Decimal(round(chance.lognormvariate(3, 0.8) * generosity[customer] * 100)) / 100
+        amount = Decimal(round(chance.lognormvariate(3, 0.8) * spending[customer] * 100)) / 100
         text = chance.choice([f"{amount:.2f}", f"{amount:.1f}", f"{amount:.0f}"])
         log.append(
             {
@@ -98,7 +100,7 @@ def make_log(seed: int) -> list[Event]:
 
 
 def expected_changes(log: list[Event]) -> dict[str, list[Change]]:
-    """The tier changes of each customer, by looking at everything again for every event."""
+    """The tier changes of each customer, computed from all earlier events for every event."""
     constants = json.loads((PEERS / "fold.json").read_text())
     window = timedelta(days=constants["window_days"])
     names = [constants["base_tier"], *(tier["name"] for tier in constants["tiers"])]
@@ -125,13 +127,13 @@ def expected_changes(log: list[Event]) -> dict[str, list[Change]]:
                     "spend": f"{spend:.2f}",
                 }
             )
-    return {customer: told for customer, told in changes.items() if told}
+    return {customer: of_customer for customer, of_customer in changes.items() if of_customer}
 
 
 # ---------------------------------------------------------------- Kafka
 @contextmanager
 def kafka(folder: Path) -> Iterator[str]:
-    """The address of a broker of our own."""
+    """Run a broker, and yield its address."""
     command = [sys.executable, str(ROOT / "scripts" / "kafka")]
     try:
         up = subprocess.run(
@@ -143,7 +145,7 @@ def kafka(folder: Path) -> Iterator[str]:
 
 
 class Cluster:
-    """The broker, seen from outside of the contenders."""
+    """The broker, as the check itself uses it."""
 
     def __init__(self, broker: str) -> None:
         self.broker = broker
@@ -184,7 +186,7 @@ class Cluster:
         return [topic for topic in self.admin.list_topics(timeout=30).topics if name in topic and "changelog" in topic]
 
     def wait_until_committed(self, group: str, source: str, process: subprocess.Popen[bytes]) -> None:
-        """Until a group has committed the end of the source."""
+        """Wait until a group has committed the end of the source. Raises Trouble."""
         consumer = self.reader(group)
         partitions = [TopicPartition(source, number) for number in range(PARTITIONS)]
         ends = [consumer.get_watermark_offsets(partition, timeout=30)[1] for partition in partitions]
@@ -203,13 +205,13 @@ class Cluster:
 def _committed(consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> list[int]:
     try:
         return [one.offset for one in consumer.committed(partitions, timeout=30)]
-    except confluent_kafka.KafkaException:  # a new broker has yet to make room for groups
+    except confluent_kafka.KafkaException:  # a new broker has not created its topic for groups yet
         return []
 
 
 # ---------------------------------------------------------------- the contenders
 def run(cluster: Cluster, command: list[str], name: str, source: str, folder: Path) -> None:
-    """Let a contender work until it has committed everything, and stop it."""
+    """Run a contender until it has committed everything, then stop it. Raises Trouble."""
     log = folder / f"{name}.log"
     with log.open("ab") as out:
         options = ["--broker", cluster.broker, "--source", source, "--name", name]
@@ -218,7 +220,7 @@ def run(cluster: Cluster, command: list[str], name: str, source: str, folder: Pa
             cluster.wait_until_committed(name, source, process)
             process.terminate()
             if process.wait(60) not in STOPPED:
-                raise Trouble(f"ended with status {process.returncode} when told to stop")
+                raise Trouble(f"ended with status {process.returncode} when asked to stop")
         except (Trouble, subprocess.TimeoutExpired) as error:
             raise Trouble(f"{error}\n{log.read_text(errors='replace')[-3_000:]}") from None
         finally:
@@ -229,7 +231,7 @@ def run(cluster: Cluster, command: list[str], name: str, source: str, folder: Pa
 def fold(
     cluster: Cluster, name: str, log: list[Event], expected: dict[str, list[Change]], folder: Path
 ) -> tuple[str, list[str]]:
-    """Have a contender fold the log; what came of it, and the differences."""
+    """Have a contender fold the log; returns a summary, and the differences."""
     source = f"purchases-{name}"
     for topic in (source, f"{name}-tier-changes"):
         cluster.create(topic)
@@ -237,39 +239,42 @@ def fold(
     for part in [log] if name in UNINTERRUPTED else [log[:half], log[half:]]:
         cluster.produce(source, part)
         run(cluster, FOLDING[name], name, source, folder)
-    told: dict[str, dict[int, Change]] = defaultdict(dict)
+    announced: dict[str, dict[int, Change]] = defaultdict(dict)
     differences, records = [], [record for partition in cluster.read(f"{name}-tier-changes") for record in partition]
     for key, value in records:
         change = json.loads(value)
         identity = change.pop("id")
         if key.decode() != change["customer_id"] or not identity:
             differences.append(f"key {key!r}, id {identity!r}: {change}")
-        if told[change["customer_id"]].setdefault(change["seq"], change) != change:
-            differences.append(f"said differently a second time: {change}")
-    for customer in sorted(told.keys() | expected.keys()):
-        ours, theirs = expected.get(customer, []), list(told[customer].values())
-        if ours != theirs:
+        if announced[change["customer_id"]].setdefault(change["seq"], change) != change:
+            differences.append(f"repeated with another body: {change}")
+    for customer in sorted(announced.keys() | expected.keys()):
+        wanted, found = expected.get(customer, []), list(announced[customer].values())
+        if wanted != found:
             first = next(
-                (pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), (len(ours), len(theirs))
+                (pair for pair in zip(wanted, found, strict=False) if pair[0] != pair[1]), (len(wanted), len(found))
             )
             differences.append(f"{customer}: expected {first[0]}, got {first[1]}")
-    kept = sum(len(partition) for topic in cluster.changelogs(name) for partition in cluster.read(topic))
-    if not kept:
+    changelog_records = sum(len(partition) for topic in cluster.changelogs(name) for partition in cluster.read(topic))
+    if not changelog_records:
         differences.append("there is no changelog, or nothing in it")
-    changes = sum(map(len, told.values()))
-    return f"{changes} tier changes, {len(records) - changes} repeated, {kept} changelog records", differences
+    changes = sum(map(len, announced.values()))
+    return (
+        f"{changes} tier changes, {len(records) - changes} repeated, {changelog_records} changelog records",
+        differences,
+    )
 
 
 def copy(cluster: Cluster, name: str, log: list[Event], folder: Path) -> tuple[str, list[str]]:
-    """Have a bare loop copy the log; what came of it, and the differences."""
+    """Have a bare loop copy the log; returns a summary, and the differences."""
     source = f"purchases-{name}"
     for topic in (source, f"{name}-copy"):
         cluster.create(topic)
     cluster.produce(source, log)
     run(cluster, COPYING[name], name, source, folder)
-    given, got = cluster.read(source), cluster.read(f"{name}-copy")
-    differences = [f"partition {number} differs" for number in range(PARTITIONS) if given[number] != got[number]]
-    return f"{sum(map(len, got))} records", differences
+    originals, copies = cluster.read(source), cluster.read(f"{name}-copy")
+    differences = [f"partition {number} differs" for number in range(PARTITIONS) if originals[number] != copies[number]]
+    return f"{sum(map(len, copies))} records", differences
 
 
 def main() -> int:
@@ -283,7 +288,7 @@ def main() -> int:
     args = parser.parse_args()
     log = make_log(args.seed)
     expected = expected_changes(log)
-    kinds = Counter(change["change"] for told in expected.values() for change in told)
+    kinds = Counter(change["change"] for of_customer in expected.values() for change in of_customer)
     print(
         f"{len(log)} events of {CUSTOMERS} customers: {kinds['upgrade']} upgrades, {kinds['downgrade']} downgrades expected"
     )

@@ -1,4 +1,4 @@
-"""The command line that all contenders share; `kafka-streams` has the same in Java."""
+"""The command line that all contenders in Python share; `kafka-streams` has the same one in Java."""
 
 import argparse
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 
 def parser(description: str, program: str) -> argparse.ArgumentParser:
     """A parser of the common options. `program` is the file's name, for the example."""
-    made = argparse.ArgumentParser(
+    created = argparse.ArgumentParser(
         description=description,
         epilog=f"example:\n  {program} --broker 127.0.0.1:9092 --source purchases --name try1\n"
         "It reads the source from its beginning and runs until SIGTERM.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--broker", required=True, metavar="HOST:PORT")
-    made.add_argument("--source", required=True, metavar="TOPIC", help="purchases as JSON, keyed by customer_id")
-    made.add_argument(
-        "--name", required=True, help="consumer group, application id, and what its topics' names have in them"
+    created.add_argument("--broker", required=True, metavar="HOST:PORT")
+    created.add_argument("--source", required=True, metavar="TOPIC", help="purchases as JSON, keyed by customer_id")
+    created.add_argument(
+        "--name", required=True, help="the consumer group, the application id, and a part of the topics' names"
     )
-    return made
+    return created
 
 
-def state_option(made: argparse.ArgumentParser) -> None:
-    """The option of those engines that keep files."""
-    made.add_argument(
+def state_option(arguments: argparse.ArgumentParser) -> None:
+    """Add the option of engines that keep files."""
+    arguments.add_argument(
         "--state-dir",
         type=Path,
         metavar="DIR",

@@ -1,8 +1,8 @@
-"""The simplified fold in plain Python, for the two peers written in Python. It needs nothing but the standard library.
+"""The simplified fold in plain Python, for the two peers written in Python. It needs only the standard library.
 
-A customer is a dict that JSON can carry: `tier`, `seq`, `spend` (the sum of `nets`), and the buckets as two lists of the same
-length, `days` in order and `nets` in minor units. Days pass in order as a rule, so that a purchase is added at the lists' ends and
-what has left the window is cut off at their beginning.
+A customer is a dict of JSON values: `tier`, `seq`, `spend` (the sum of `nets`), and the buckets as two lists of the
+same length, `days` in order and `nets` in minor units. Events are mostly in order, so a purchase is added at the ends
+of the lists, and days that have left the window are removed at their beginnings.
 """
 
 import json
@@ -28,14 +28,14 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def new_customer() -> dict[str, Any]:
-    """A customer of whom nothing is known yet."""
+    """A customer without events."""
     return {"tier": BASE_TIER, "seq": 0, "spend": 0, "days": [], "nets": []}
 
 
 def book(
     customer: dict[str, Any], customer_id: str, event_id: str, kind: str, amount: str, occurred_at: str
 ) -> dict[str, Any] | None:
-    """Book one event on a customer, in place; the tier change that it brings, if any."""
+    """Book one event on a customer, in place; returns the tier change, or None."""
     occurred_at_ms = (datetime.fromisoformat(occurred_at) - _EPOCH) // _MILLISECOND
     day = occurred_at_ms // _DAY_MS
     net = _minor_units(amount) if kind == "purchase" else -_minor_units(amount)

@@ -32,8 +32,8 @@ def create_app(broker: str, source: str, name: str, datadir: str) -> faust.App:
         name,
         broker=f"aiokafka://{broker}",
         datadir=datadir,
-        # The table lives in memory. That is Faust's default and its fastest store; "rocksdb://", which the guide prefers in
-        # production for its shorter recovery, adds a write to disk and a deserialisation per access, and is an extra.
+        # The table is in memory. That is Faust's default and its fastest store. The guide prefers "rocksdb://" in
+        # production for its shorter recovery; it adds a write to disk and a deserialisation per access, and is an extra.
         store="memory://",
         # "Higher numbers gives better throughput", says the reference, as long as commits are frequent enough.
         stream_buffer_maxsize=16_384,
@@ -42,7 +42,7 @@ def create_app(broker: str, source: str, name: str, datadir: str) -> faust.App:
         producer_acks=-1,
         producer_linger=0.01,
         producer_max_batch_size=131_072,
-        # A changelog has as many partitions as the source of what is in the table.
+        # A changelog has as many partitions as the source topic.
         topic_partitions=partitions,
         topic_disable_leader=True,
         table_standby_replicas=0,

@@ -10,7 +10,7 @@ Id = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class Purchase(Struct, gc=False, kw_only=True):
-    """One purchase or refund. `amount` is left unread, as there."""
+    """One purchase or refund. `amount` is not decoded, as in `models/events.py`."""
 
     event_id: Id
     customer_id: Id

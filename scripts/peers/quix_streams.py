@@ -10,7 +10,7 @@ from quixstreams import Application, State
 
 
 def update_tier(purchase: dict[str, Any], state: State) -> list[dict[str, Any]]:
-    """Book a purchase on its customer; the tier change that it brings, if any."""
+    """Book a purchase on its customer; returns the tier change in a list, which is empty if the tier stays."""
     customer = state.get("customer") or new_customer()
     change = book(
         customer,
@@ -25,12 +25,12 @@ def update_tier(purchase: dict[str, Any], state: State) -> list[dict[str, Any]]:
 
 
 def create_app(broker: str, source: str, name: str, state_dir: Path) -> Application:
-    """The application. JSON is decoded and state is encoded with orjson, which is what Quix Streams does by itself."""
+    """The application. JSON is decoded and state is encoded with orjson, the default of Quix Streams."""
     app = Application(
         broker_address=broker,
         consumer_group=name,
         auto_offset_reset="earliest",
-        # A checkpoint a second: changelog, flush, offsets, RocksDB. `commit_every` stays off, since it could only add more.
+        # A checkpoint a second: changelog, flush, offsets, RocksDB. `commit_every` stays off: it would add more.
         commit_interval=1.0,
         state_dir=state_dir,
         producer_extra_config={"acks": "all", "linger.ms": 50, "batch.size": 200_000, "compression.type": "lz4"},

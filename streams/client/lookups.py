@@ -1,4 +1,4 @@
-"""Looks up what a customer is now, over HTTP, in a program of your own.
+"""Looks up a customer's tier, risk and profile over HTTP, in a program of your own.
 
     from streams.client import Lookups
 
@@ -7,8 +7,8 @@
         if ada is not None and ada.tier == "gold":
             ...
 
-Answers are instances of the classes below. The client keeps the last 1,000 customers with the ETags of their answers: a customer
-that has not changed is not sent again. One `Lookups` may be used by many threads.
+Answers are instances of the classes below. The client keeps the last 1,000 customers with the ETags of their answers: a
+customer that has not changed is not sent again. One `Lookups` may be used by many threads.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Member(Struct, frozen=True):
 
 
 class Members(Struct, frozen=True):
-    """A page of a tier's customers, the longest-standing first."""
+    """A page of a tier's customers, the longest in the tier first."""
 
     tier: str
     total: int

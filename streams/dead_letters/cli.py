@@ -57,11 +57,11 @@ AddressArgument = Annotated[str, typer.Argument(help="A dead letter, PARTITION:O
 
 
 @example("tierstream dead-letters list --reason unknown_currency")
-def list_letters(
+def list_dead_letters(
     reason: ReasonOption = None,
     topic: TopicOption = None,
     since: SinceOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also settled ones, with how they were settled.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also settled ones, and how they were settled.")] = False,
     counts: Annotated[bool, typer.Option("--counts", help="Only their number, by topic and reason.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many to list, the oldest first.")] = 50,
     broker: BrokerOption = None,
@@ -71,15 +71,15 @@ def list_letters(
     with _sentences():
         _check_kind(reason, topic)
         since_ms = 0 if since is None else units.parse_time(since)
-        letters = _dead_letters(broker)
+        dead_letters = _dead_letters(broker)
         with _bar("reading") as on_progress:
-            found = letters.ledger(None, on_progress).select(reason, topic, since_ms, everything)
+            found = dead_letters.ledger(None, on_progress).select(reason, topic, since_ms, everything)
         if counts:
             _show_counts(found, as_json)
         elif as_json:
             say_json({"letters": [_as_json(one) for one in found[:limit]], "more": max(0, len(found) - limit)})
         else:
-            _show_letters(found, limit, everything)
+            _show_list(found, limit, everything)
 
 
 @example("tierstream dead-letters show 0:42 --raw > record.json")
@@ -91,12 +91,12 @@ def show(
 ) -> None:
     """Show one dead letter: the reason, its origin and its bytes."""
     with _sentences():
-        letters = _dead_letters(broker)
-        [letter] = _find(letters, [address])
-        record = letters.record(letter)
+        dead_letters = _dead_letters(broker)
+        [dead_letter] = _find(dead_letters, [address])
+        record = dead_letters.record(dead_letter)
         value, cut = record.value(), None
         try:
-            value = letters.original(letter, value)
+            value = dead_letters.original(dead_letter, value)
         except ValueTruncated as error:
             cut = str(error)
         if raw:
@@ -106,19 +106,19 @@ def show(
                 raise fail(f"{cut} (this is its beginning)")
             return
         if as_json:
-            whole = {"means": REASONS.get(letter.reason), "headers": headers_of(record), "cut": cut is not None}
-            say_json(_as_json(letter) | whole | {"value": _text(value)}, orjson.OPT_INDENT_2)
+            whole = {"means": REASONS.get(dead_letter.reason), "headers": headers_of(record), "cut": cut is not None}
+            say_json(_as_json(dead_letter) | whole | {"value": _text(value)}, orjson.OPT_INDENT_2)
             return
         rows = {
-            "letter": letter.name,
-            "reason": letter.reason,
-            "means": REASONS.get(letter.reason, "a reason that this version does not know"),
-            "detail": letter.detail,
-            "set aside": units.format_time(letter.at_ms),
-            "from": letter.where,
-            "key": "none" if letter.key is None else letter.key,
+            "dead letter": dead_letter.name,
+            "reason": dead_letter.reason,
+            "means": REASONS.get(dead_letter.reason, "a reason that this version does not know"),
+            "detail": dead_letter.detail,
+            "set aside": units.format_time(dead_letter.at_ms),
+            "from": dead_letter.where,
+            "key": "none" if dead_letter.key is None else dead_letter.key,
             "headers": "\n".join(f"{name}: {text}" for name, text in headers_of(record).items()),
-            "state": "open" if letter.settled is None else _in_words(letter.settled),
+            "state": "open" if dead_letter.settled is None else _in_words(dead_letter.settled),
         }
         table = Table(show_header=False)
         for name, text in rows.items():
@@ -149,7 +149,7 @@ def repair(
     First it is checked as a worker would, under --policy; a record that would be rejected again is not sent. A value of
     --set is JSON where that fits the field, else text. The key becomes the customer_id if the repair changes that.
 
-    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an
+    Sending an event twice is harmless as long as the first one is among the last 64 events counted for the customer: an
     event_id is counted once.
     """
     with _sentences():
@@ -158,34 +158,40 @@ def repair(
         sets = dict(parse_assignment(one) for one in assigned or [])
         body = None if file is None else _read_file(file)
         name = _by(by)
-        letters, decoder = _dead_letters(broker), _decoder(policy)
-        [letter] = _find(letters, [address], again)
-        if letter.topic not in TOPIC_BODIES:
-            raise fail(f"{letter.name}: its topic {letter.topic!r} is not among {', '.join(TOPIC_BODIES)}; dismiss it")
-        record = letters.record(letter)
-        # A whole new body needs nothing of the old one.
-        before = record.value() if body is not None else letters.original(letter, record.value())
-        after = repaired(before if body is None else body, letter.topic, sets, unset or [])
+        dead_letters, decoder = _dead_letters(broker), _decoder(policy)
+        [dead_letter] = _find(dead_letters, [address], again)
+        if dead_letter.topic not in TOPIC_BODIES:
+            raise fail(
+                f"{dead_letter.name}: its topic {dead_letter.topic!r} is not among {', '.join(TOPIC_BODIES)}; "
+                "dismiss it"
+            )
+        record = dead_letters.record(dead_letter)
+        # A body from a file does not need the original one, which may be cut.
+        before = record.value() if body is not None else dead_letters.original(dead_letter, record.value())
+        after = repaired(before if body is None else body, dead_letter.topic, sets, unset or [])
         changed = changes(before, after)
         new_key = record.key() if key is None else key.encode()
         customer_id = (fields_of(after) or {}).get("customer_id")
         if key is None and isinstance(customer_id, str) and ("customer_id" in changed or not record.key()):
             new_key = customer_id.encode()
-        left = unsendable(letter, after, new_key, decoder)
+        left = unsendable(dead_letter, after, new_key, decoder)
         if left is not None and left.code != "too_late":
             hint = "; give --key, or --set customer_id" if left.code == "key_mismatch" else ""
-            raise fail(f"{letter.name} would be rejected again: {left.code}: {left.detail}{hint}. Nothing was sent")
+            raise fail(
+                f"{dead_letter.name} would be rejected again: {left.code}: {left.detail}{hint}. Nothing was sent"
+            )
         if not as_json:
             _show_changes(changed, record.key(), new_key)
         place = None
         if not dry_run:
-            confirm(f"Send it to {letter.topic}?", yes, "nothing was sent; --yes sends without asking")
-            place = letters.repair(Sending(letter, record.key(), new_key, after), name)
+            confirm(f"Send it to {dead_letter.topic}?", yes, "nothing was sent; --yes sends without asking")
+            place = dead_letters.repair(Sending(dead_letter, record.key(), new_key, after), name)
         if as_json:
             shown = {field: {"before": was, "after": now} for field, (was, now) in changed.items()}
-            say_json({"address": letter.name, "to": place, "changed": shown})
+            say_json({"address": dead_letter.name, "to": place, "changed": shown})
         else:
-            say(f"{letter.name} can be sent" if place is None else f"{letter.name} is repaired and sent: {place}")
+            done = "can be sent" if place is None else f"is repaired and sent: {place}"
+            say(f"{dead_letter.name} {done}")
 
 
 @example("tierstream dead-letters resend --reason unknown_currency --policy my-policy.toml")
@@ -211,36 +217,36 @@ def resend(
     This is for a cause that is repaired elsewhere: a currency or a tier in the policy. Each is first checked as a
     worker would, under --policy; those that would be rejected again stay open.
 
-    To send twice is harmless while the first is among the last 64 events that were counted for the customer: an
+    Sending an event twice is harmless as long as the first one is among the last 64 events counted for the customer: an
     event_id is counted once.
     """
     with _sentences():
         if [bool(addresses), reason is not None, all_open].count(True) != 1:
-            raise refuse("say which letters: their addresses, or --reason, or --all-open")
+            raise refuse("say which dead letters: give their addresses, or --reason, or --all-open")
         if addresses and (topic is not None or since is not None):
             raise refuse("--topic and --since go with --reason or --all-open, not with addresses")
         if again and not addresses:
-            raise refuse("--again goes with addresses: name the settled letters that are to be sent again")
+            raise refuse("--again goes with addresses: name the settled dead letters that are to be sent again")
         _check_kind(reason, topic)
         since_ms = 0 if since is None else units.parse_time(since)
         name = _by(by)
-        letters, decoder = _dead_letters(broker), _decoder(policy)
+        dead_letters, decoder = _dead_letters(broker), _decoder(policy)
         if addresses:
-            chosen: Sequence[DeadLetter] = _find(letters, addresses, again)
+            chosen: Sequence[DeadLetter] = _find(dead_letters, addresses, again)
         else:
             with _bar("reading") as on_progress:
-                chosen = letters.ledger(None, on_progress).select(reason, topic, since_ms)
+                chosen = dead_letters.ledger(None, on_progress).select(reason, topic, since_ms)
         if chosen and not dry_run:
-            confirm(f"Send {_letters(len(chosen))} again?", yes, "nothing was sent; --yes sends without asking")
+            confirm(f"Send {_count_text(len(chosen))} again?", yes, "nothing was sent; --yes sends without asking")
         resent, left = 0, Counter[str]()
         try:
             with _bar("sending") as on_progress:
-                for letter, why in letters.resend(chosen, decoder, name, force=force, dry_run=dry_run):
+                for dead_letter, why in dead_letters.resend(chosen, decoder, name, force=force, dry_run=dry_run):
                     if why is None:
                         resent += 1
                     else:
                         left[why.code] += 1
-                        _report_left(letter, why, left.total())
+                        _report_left(dead_letter, why, left.total())
                     on_progress(resent + left.total(), len(chosen))
         finally:
             _summarize(resent, left, dry_run, as_json)
@@ -251,7 +257,7 @@ def resend(
 @example('tierstream dead-letters dismiss 0:42 0:43 --note "test data of the shop"')
 def dismiss(
     addresses: Annotated[list[str], typer.Argument(help="Dead letters, each PARTITION:OFFSET.")],
-    note: Annotated[str, typer.Option(help="Why they need nothing.")],
+    note: Annotated[str, typer.Option(help="Why nothing has to be done about them.")],
     by: ByOption = None,
     again: AgainOption = False,
     broker: BrokerOption = None,
@@ -260,21 +266,21 @@ def dismiss(
     """Settle dead letters without sending anything."""
     with _sentences():
         if not note.strip():
-            raise refuse("--note is empty; say why these letters need nothing")
+            raise refuse("--note is empty; say why nothing has to be done about them")
         name = _by(by)
-        letters = _dead_letters(broker)
-        chosen = _find(letters, addresses, again)
-        letters.dismiss(chosen, name, note)
+        dead_letters = _dead_letters(broker)
+        chosen = _find(dead_letters, addresses, again)
+        dead_letters.dismiss(chosen, name, note)
         if as_json:
-            say_json({"dismissed": [letter.name for letter in chosen]})
+            say_json({"dismissed": [dead_letter.name for dead_letter in chosen]})
         else:
-            say(f"dismissed {_letters(len(chosen))}")
+            say(f"dismissed {_count_text(len(chosen))}")
 
 
 # ------------------------------------------------------------ what the commands share
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """End with a sentence and a status after a mistake of the user, a failure or Ctrl-C. Raises typer.Exit."""
+    """Turn a mistake of the user, a failure or Ctrl-C into a sentence and an exit status. Raises typer.Exit."""
     try:
         yield
     except (SettingsError, models.PolicyError, ValueError) as error:
@@ -295,7 +301,7 @@ def _decoder(policy: str | None) -> models.Decoder:
 
 def _by(name: str | None) -> str:
     if not name:
-        raise refuse("whose name is kept? Give --by NAME, or set USER")
+        raise refuse("it is not known who does this; give --by NAME, or set USER")
     return name
 
 
@@ -306,24 +312,27 @@ def _check_kind(reason: str | None, topic: str | None) -> None:
         raise refuse(f"{topic!r} is no input topic; they are {', '.join(TOPIC_BODIES)}")
 
 
-def _find(letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[DeadLetter]:
-    """The dead letters at some addresses, each once. Raises DeadLettersError for one that is settled, if `settled` is False."""
+def _find(dead_letters: DeadLetters, addresses: Collection[str], settled: bool | None = None) -> list[DeadLetter]:
+    """The dead letters at some addresses, each once. Raises DeadLettersError for one that is settled, if `settled` is
+    False.
+    """
     wanted = [parse_address(one) for one in addresses]
     # What repeats or settles a dead letter is in the same partition.
     with _bar("reading") as on_progress:
-        ledger = letters.ledger({partition for partition, _ in wanted}, on_progress)
+        ledger = dead_letters.ledger({partition for partition, _ in wanted}, on_progress)
     found: dict[Address, DeadLetter] = {}
-    for written, address in zip(addresses, wanted, strict=True):
-        letter = ledger.find(address)
-        if letter is None:
+    for typed, address in zip(addresses, wanted, strict=True):
+        dead_letter = ledger.find(address)
+        if dead_letter is None:
             raise DeadLettersError(
-                f"there is no dead letter at {written}; `tierstream dead-letters list` shows the open ones"
+                f"there is no dead letter at {typed}; `tierstream dead-letters list` shows the open ones"
             )
-        if settled is False and letter.settled is not None:
+        if settled is False and dead_letter.settled is not None:
             raise DeadLettersError(
-                f"{letter.name} is settled: {_in_words(letter.settled)}. Nothing was done; --again does it all the same"
+                f"{dead_letter.name} is settled: {_in_words(dead_letter.settled)}. "
+                "Nothing was done; give --again to do it nevertheless"
             )
-        found[letter.address] = letter
+        found[dead_letter.address] = dead_letter
     return list(found.values())
 
 
@@ -336,7 +345,7 @@ def _read_file(file: Path) -> bytes:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error, if that is a terminal and there is much to do."""
+    """Show a progress bar on standard error, if that is a terminal and there are many dead letters."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -350,8 +359,8 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
-def _letters(count: int) -> str:
-    return "1 letter" if count == 1 else f"{count:,} letters"
+def _count_text(count: int) -> str:
+    return "1 dead letter" if count == 1 else f"{count:,} dead letters"
 
 
 def _in_words(settled: Settled) -> str:
@@ -375,18 +384,18 @@ def _shown_value(value: bytes | None) -> str:
     return printable(text)
 
 
-def _as_json(letter: DeadLetter) -> dict[str, Any]:
-    settled = letter.settled
-    topic, partition, offset = letter.source or (letter.topic, None, None)
+def _as_json(dead_letter: DeadLetter) -> dict[str, Any]:
+    settled = dead_letter.settled
+    topic, partition, offset = dead_letter.source or (dead_letter.topic, None, None)
     return {
-        "address": letter.name,
-        "at": units.format_time(letter.at_ms),
+        "address": dead_letter.name,
+        "at": units.format_time(dead_letter.at_ms),
         "topic": topic,
         "partition": partition,
         "offset": offset,
-        "key": letter.key,
-        "reason": letter.reason,
-        "detail": letter.detail,
+        "key": dead_letter.key,
+        "reason": dead_letter.reason,
+        "detail": dead_letter.detail,
         "settled": settled
         and {
             "how": settled.how,
@@ -398,8 +407,8 @@ def _as_json(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _show_letters(letters: Sequence[DeadLetter], limit: int, with_settled: bool) -> None:
-    if not letters:
+def _show_list(dead_letters: Sequence[DeadLetter], limit: int, with_settled: bool) -> None:
+    if not dead_letters:
         say("no such dead letters")
         return
     table = Table()
@@ -410,22 +419,24 @@ def _show_letters(letters: Sequence[DeadLetter], limit: int, with_settled: bool)
     table.add_column("detail", no_wrap=True, overflow="ellipsis", min_width=20)
     if with_settled:
         table.add_column("settled", overflow="fold")
-    for one in letters[:limit]:
+    for one in dead_letters[:limit]:
         cells = [one.name, units.format_time(one.at_ms)[:19] + "Z", one.where, one.key or "", one.reason, one.detail]
         if with_settled:
             cells.append("" if one.settled is None else f"{one.settled.how} by {one.settled.by}")
         table.add_row(*(Text(printable(cell.replace("\n", " "))) for cell in cells))
     _console().print(table)
-    if len(letters) > limit:
-        say(f"and {len(letters) - limit:,} more; see more by --limit, or fewer by --reason, --topic or --since")
+    if len(dead_letters) > limit:
+        say(f"and {len(dead_letters) - limit:,} more; see more by --limit, or fewer by --reason, --topic or --since")
 
 
-def _show_counts(letters: Sequence[DeadLetter], as_json: bool) -> None:
-    counted = sorted(Counter((one.topic, one.reason) for one in letters).items(), key=lambda item: (-item[1], item[0]))
+def _show_counts(dead_letters: Sequence[DeadLetter], as_json: bool) -> None:
+    counted = sorted(
+        Counter((one.topic, one.reason) for one in dead_letters).items(), key=lambda item: (-item[1], item[0])
+    )
     if as_json:
         say_json([{"topic": topic, "reason": reason, "letters": count} for (topic, reason), count in counted])
         return
-    table = Table("topic", "reason", "letters", "means")
+    table = Table("topic", "reason", "dead letters", "means")
     table.columns[2].justify = "right"
     for (topic, reason), count in counted:
         table.add_row(*map(Text, (printable(topic), printable(reason), f"{count:,}", REASONS.get(reason, ""))))
@@ -446,9 +457,9 @@ def _short(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _report_left(letter: DeadLetter, left: NotSent, number: int) -> None:
+def _report_left(dead_letter: DeadLetter, left: NotSent, number: int) -> None:
     if number <= SHOWN_LEFT:
-        warn(f"{letter.name} is left, {left.code}: {printable(_short(left.detail))}")
+        warn(f"{dead_letter.name} is left, {left.code}: {printable(_short(left.detail))}")
     elif number == SHOWN_LEFT + 1:
         warn("more are left; the summary counts them")
 
@@ -458,5 +469,5 @@ def _summarize(resent: int, left: Counter[str], dry_run: bool, as_json: bool) ->
         say_json({"can_be_resent" if dry_run else "resent": resent, "left": dict(left.most_common())})
         return
     reasons = ", ".join(f"{count:,} {code}" for code, count in left.most_common())
-    done = f"{_letters(resent)} can be resent" if dry_run else f"resent {_letters(resent)}"
+    done = f"{_count_text(resent)} can be resent" if dry_run else f"resent {_count_text(resent)}"
     say(f"{done}, left {left.total():,}" + (f" ({reasons})" if reasons else ""))

@@ -29,15 +29,15 @@ def output_record(output: Output) -> tuple[bytes, bytes, Headers]:
     return output.customer_id.encode(), output.body, headers
 
 
-def dead_letter_record(letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
+def dead_letter_record(dead_letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
     """The record of a dead letter: the original key and value, with the source and the reason in headers."""
-    record = letter.record
+    record = dead_letter.record
     headers = [
         ("topic", record.topic.encode()),
         ("partition", str(record.partition).encode()),
         ("offset", str(record.offset).encode()),
-        ("reason", letter.code.encode()),
-        ("detail", letter.detail.encode()),
+        ("reason", dead_letter.code.encode()),
+        ("detail", dead_letter.detail.encode()),
     ]
     value = record.value
     if value is not None and len(value) > MAX_DEAD_LETTER_BYTES:

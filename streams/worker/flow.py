@@ -92,8 +92,13 @@ class Flow:
         batch, seconds = await self._fold_and_write(plan, entry)
         self._context.stats.count(batch, plan, taken, seconds)
         if log.isEnabledFor(logging.DEBUG):
-            for letter in batch.dead_letters:
-                log.debug("dead letter, %s: %s", letter.code, _where(letter.record), extra={"partition": self._number})
+            for dead_letter in batch.dead_letters:
+                log.debug(
+                    "dead letter, %s: %s",
+                    dead_letter.code,
+                    _where(dead_letter.record),
+                    extra={"partition": self._number},
+                )
         if entry is not None:
             self.unfinished.popleft()
         self._inputs.release()

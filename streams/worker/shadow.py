@@ -218,8 +218,8 @@ class ShadowBatch:
         topic.
         """
         known = {(one.code, id(one.record)) for one in main.dead_letters}
-        letters = [one for one in self.batch.dead_letters if (one.code, id(one.record)) not in known]
-        return {shadow_of(topic): records for topic, records in by_topic(self.batch.outputs, letters).items()}
+        dead_letters = [one for one in self.batch.dead_letters if (one.code, id(one.record)) not in known]
+        return {shadow_of(topic): records for topic, records in by_topic(self.batch.outputs, dead_letters).items()}
 
     async def append(self, main: Marker) -> None:
         """Write the changed customers of the shadow; `main` is the marker of the table's batch."""

@@ -134,9 +134,9 @@ def test_records_that_a_new_policy_accepts_are_resent_and_counted_once(real_brok
         assert notes(here) == []
 
         policy.write_text(FAST_POLICY + '[rates]\nDEM = "4.00"\n')
-        assert "1 letter can be resent" in run(here, "resend", "--reason", "unknown_currency", "--dry-run")
-        assert "resent 1 letter, left 0" in run(here, "resend", "--reason", "unknown_currency", answer="y\n")
-        assert "resent 1 letter, left 0" in run(here, "resend", dead_letter["address"], "--again", "--yes")
+        assert "1 dead letter can be resent" in run(here, "resend", "--reason", "unknown_currency", "--dry-run")
+        assert "resent 1 dead letter, left 0" in run(here, "resend", "--reason", "unknown_currency", answer="y\n")
+        assert "resent 1 dead letter, left 0" in run(here, "resend", dead_letter["address"], "--again", "--yes")
         assert [one["how"] for one in notes(here)] == ["resent", "resent"]
         assert [one.value() for one in here.read("purchases")[1:]] == [body(2, currency="DEM")] * 3
         assert listed(here) == []
@@ -221,7 +221,7 @@ def test_many_dead_letters_are_resent_in_order_except_those_still_rejected(real_
         reasons = ["too_late" if number % 100 == 1 else "unknown_currency" for number in range(count)]
         set_aside(here, ((value, {"reason": reason}) for value, reason in zip(values, reasons, strict=True)))
         said = run(here, "resend", "--all-open", "--yes")
-        assert "resent 1,176 letters, left 24 (12 not_json, 12 too_late)" in said
+        assert "resent 1,176 dead letters, left 24 (12 not_json, 12 too_late)" in said
         assert "more are left; the summary counts them" in said
         expected = [value for number, value in enumerate(values) if number % 100 > 1]
         assert [one.value() for one in here.read("purchases")] == expected

@@ -146,8 +146,8 @@ class _Run:
             self._count_up_to(at_ms)
             if isinstance(step, Record):
                 self._fold(step)
-                for letter in self._dead_letters:
-                    raise ValueError(f"{self._source}: lines[{step.offset}]: {letter.detail}")
+                for dead_letter in self._dead_letters:
+                    raise ValueError(f"{self._source}: lines[{step.offset}]: {dead_letter.detail}")
             elif isinstance(step, Happening):
                 assert case is not None
                 differences = self._fold_happening(step)
@@ -190,8 +190,8 @@ class _Run:
             refused, detail = decoded.code, decoded.detail
         else:
             self._fold(happening.record)
-            for letter in self._dead_letters:
-                refused, detail = letter.code, letter.detail
+            for dead_letter in self._dead_letters:
+                refused, detail = dead_letter.code, dead_letter.detail
             self._dead_letters.clear()
         if refused == happening.refused:
             return ()

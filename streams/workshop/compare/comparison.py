@@ -115,8 +115,8 @@ class Side:
             elif one.change == "opened" if has_alerts else one.change in RAISED:
                 if one.topic == (ALERTS if has_alerts else CHURN_RISK):
                     self.alerts[one.occurred_at_ms // units.DAY_MS] += 1
-        for letter in batch.dead_letters:
-            self.rejected[letter.code] += 1
+        for dead_letter in batch.dead_letters:
+            self.rejected[dead_letter.code] += 1
 
 
 @dataclass

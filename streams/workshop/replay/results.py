@@ -56,9 +56,9 @@ class Results:
         for output in batch.outputs:
             self._sinks[output.topic].write(output.body + b"\n")
             self.counts[f"{output.topic}.{output.change}"] += 1
-        for letter in batch.dead_letters:
-            self._sinks[DEAD_LETTERS].write(dead_letter_line(letter, self._file_names) + b"\n")
-            self.counts[f"{DEAD_LETTERS}.{letter.code}"] += 1
+        for dead_letter in batch.dead_letters:
+            self._sinks[DEAD_LETTERS].write(dead_letter_line(dead_letter, self._file_names) + b"\n")
+            self.counts[f"{DEAD_LETTERS}.{dead_letter.code}"] += 1
 
     def write_profiles(self, partition: Partition) -> Counter[str]:
         """Write the profiles of all customers; returns how many are in which tier."""
@@ -149,9 +149,9 @@ def files_of(logs: Iterable[Log]) -> dict[int, str]:
     return {partition: name for log in logs for partition, name in log.files.items()}
 
 
-def dead_letter_line(letter: DeadLetter, files: Mapping[int, str]) -> bytes:
+def dead_letter_line(dead_letter: DeadLetter, files: Mapping[int, str]) -> bytes:
     """A dead letter in a file: where it came from, what is wrong, and the original text."""
-    record = letter.record
+    record = dead_letter.record
     place = {"file": files[record.partition]} if record.partition in files else {"partition": record.partition}
     value = None if record.value is None else record.value.decode(errors="backslashreplace")
     return orjson.dumps(
@@ -159,8 +159,8 @@ def dead_letter_line(letter: DeadLetter, files: Mapping[int, str]) -> bytes:
             "topic": record.topic,
             **place,
             "line" if record.partition in files else "offset": record.offset,
-            "reason": letter.code,
-            "detail": letter.detail,
+            "reason": dead_letter.code,
+            "detail": dead_letter.detail,
             "value": value,
         }
     )

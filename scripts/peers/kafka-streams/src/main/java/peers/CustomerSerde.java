@@ -6,7 +6,7 @@ import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.ByteUtils;
 
-/** A customer in few bytes: variable-length numbers, and of each day only its distance from the one before. */
+/** A customer in few bytes: variable-length numbers; each day is stored as its distance from the one before. */
 final class CustomerSerde {
     private static final int LONGEST_PAIR = 20;
     private static final int LONGEST_HEAD = 15;
@@ -45,7 +45,7 @@ final class CustomerSerde {
         int tier = ByteUtils.readUnsignedVarint(buffer);
         int seq = ByteUtils.readUnsignedVarint(buffer);
         int size = ByteUtils.readUnsignedVarint(buffer);
-        // Room for one day more, which is what comes next as a rule.
+        // Room for one more day: the next event usually adds one.
         Customer customer = new Customer(size + 1);
         customer.tier = tier;
         customer.seq = seq;

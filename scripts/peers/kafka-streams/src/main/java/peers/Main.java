@@ -94,7 +94,7 @@ public final class Main {
             options.containsKey("--exactly-once") ? StreamsConfig.EXACTLY_ONCE_V2 : StreamsConfig.AT_LEAST_ONCE);
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1_000);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
-        // Large enough that it is the commit interval, not the size, that writes out what is cached.
+        // Large enough that the commit interval, and not the size, decides when the cache is written.
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 256L << 20);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.ACKS_CONFIG), "all");
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 200_000);

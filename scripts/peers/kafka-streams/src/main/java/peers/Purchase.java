@@ -7,7 +7,7 @@ import java.io.IOException;
 import java.math.BigDecimal;
 import java.time.Instant;
 
-/** What the fold needs of a purchase or refund. */
+/** The fields of a purchase or refund that the fold needs. */
 record Purchase(String eventId, String customerId, long netMinor, String occurredAt, long occurredAtMs) {
     private static final JsonFactory JSON = new JsonFactory();
 
