@@ -1,7 +1,7 @@
 """Builds `tierstream-client`, the small distribution for programs that follow the topics or look customers up.
 
-Its package `tierstream_client` is made of streams/client and of the modules of models/ that it imports, in one folder; imports
-among them become relative. Three packages of others are all that it may need.
+Its package `tierstream_client` has, in one folder, streams/client and the modules of models/ that it imports; imports
+among them become relative. It may need three other packages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CORE: Final = "models"
 PACKAGE: Final = "tierstream_client"
 DISTRIBUTION: Final = "tierstream-client"
 REQUIREMENTS: Final = {"confluent_kafka": "confluent-kafka", "httpx": "httpx", "msgspec": "msgspec"}
-"""By the name under which it is imported, each package that the client may need."""
+"""The packages that the client may need, by the names under which they are imported."""
 PROJECT: Final = """\
 [build-system]
 requires = ["setuptools>=75"]
@@ -57,13 +57,15 @@ class BuildError(Exception):
 
 
 def path_of(module: str) -> Path:
-    """The file of a module or a package of ours."""
+    """The file of one of our modules or packages."""
     path = ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def imported(module: str) -> set[str]:
-    """The modules that a module imports, also within functions and for type checking: ours in full, of others the top name."""
+    """The modules that a module imports, also within functions and for type checking: our modules by their full names,
+    others by their top names.
+    """
     found = set()
     for node in ast.walk(ast.parse(path_of(module).read_text())):
         if isinstance(node, ast.Import):
@@ -72,7 +74,9 @@ def imported(module: str) -> set[str]:
             found |= _from(str(node.module), node)
         elif isinstance(node, ast.ImportFrom):
             if node.level > 1:
-                raise BuildError(f"{module}, line {node.lineno}: imports within the client are of its own folder alone")
+                raise BuildError(
+                    f"{module}, line {node.lineno}: a relative import of the client may name only its own folder"
+                )
             found |= _from(f"{CLIENT}.{node.module}" if node.module else CLIENT, node)
     return {one if one.split(".")[0] in (CORE, "streams") else one.split(".")[0] for one in found}
 
@@ -85,7 +89,7 @@ def _from(base: str, node: ast.ImportFrom) -> set[str]:
 
 
 def modules() -> dict[str, str]:
-    """The modules that the client is made of, each with its name in the package. Raises BuildError."""
+    """The modules of the client, each with its name in the package. Raises BuildError."""
     found = {f"{CLIENT}.{path.stem}" for path in path_of(CLIENT).parent.glob("*.py") if path.stem != "__init__"}
     found.add(CLIENT)
     left, needed = sorted(found), set()
@@ -112,7 +116,7 @@ def modules() -> dict[str, str]:
 
 
 def rewritten(source: str, names: dict[str, str]) -> str:
-    """A module's source with the package's names for the modules of ours, also in docstrings.
+    """A module's source, in which our modules have their names in the package, in docstrings too.
 
     >>> names = {"streams.client": "", "streams.client.changes": "changes", "models.contracts": "contracts"}
     >>> rewritten("from models import contracts", names)
@@ -130,7 +134,7 @@ def rewritten(source: str, names: dict[str, str]) -> str:
 
 
 def leftovers(source: str) -> Iterator[str]:
-    """What still names a package of ours that the client does not have, in imports or in words."""
+    """The names, in imports or text, of our packages that the client does not have."""
     yield from re.findall(rf"\b(?:{CORE}|streams)\.[a-z_]\w+", source)
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
@@ -170,7 +174,7 @@ def _project(project: dict[str, Any]) -> str:
 
 
 def build(out: Path) -> Path:
-    """Build the wheel into a folder, and say which file it is. Raises BuildError."""
+    """Build the wheel into a folder; returns its path. Raises BuildError."""
     with tempfile.TemporaryDirectory() as work:
         assemble(Path(work) / "sources")
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]

@@ -26,8 +26,8 @@ COOKBOOK = ROOT / "docs" / "cookbook.md"
 BLOCK = re.compile(r"^```(python|console|toml|csv)(?: (\S+))?\n(.*?)^```\n(?:\n?```text\n.*?^```\n)?", re.M | re.S)
 
 
-class Kitchen:
-    """The environment of the blocks: a folder with the demo's log, a namespace, and the command."""
+class CookbookRunner:
+    """Runs blocks in one environment: a folder with the demo's log, a namespace, and the command `tierstream`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class Kitchen:
         }
 
     def block(self, found: re.Match[str]) -> str:
-        """A block with its present output."""
+        """Run a block; returns it with its new output."""
         kind, name, source = found.groups()
         if name is not None:
             (self._folder / name).write_text(source, "utf-8")
@@ -78,8 +78,8 @@ def _tidy(printed: str) -> str:
 
 
 def run(text: str, folder: Path) -> str:
-    """The text with the present output of its blocks; `folder` has to be empty."""
-    return BLOCK.sub(Kitchen(folder).block, text)
+    """Run all blocks of a text; returns it with their new output. `folder` has to be empty."""
+    return BLOCK.sub(CookbookRunner(folder).block, text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The demo: a real Faust worker turns the CDNOW log into tier changes and churn alerts, on an embedded broker and
 Redis.
 
-Started by scripts/demo. With TIERSTREAM_BROKER or TIERSTREAM_REDIS_URL set, those are used instead of the embedded
-ones; the demo's topics then have a prefix of their own.
+scripts/demo starts it. If TIERSTREAM_BROKER or TIERSTREAM_REDIS_URL is set, that one is used instead of the embedded
+one; on a broker of yours the demo's topics have a prefix of their own.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ UNTIL = units.format_time(units.ms_from_datetime(cdnow_log.END))
 SILENT_LOGGER = logging.getLogger("tierstream.demo.librdkafka")
 SILENT_LOGGER.setLevel(logging.CRITICAL)
 DRAIN_SECONDS = 300
-LOOK_SECONDS = 0.5
+REFRESH_SECONDS = 0.5
 CONSOLE_SECONDS = 60
 
 
@@ -165,7 +165,9 @@ def console_of(settings: Settings, folder: Path) -> Iterator[str]:
             deadline = time.monotonic() + CONSOLE_SECONDS
             while not answers(f"http://127.0.0.1:{port}/signin"):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise DemoError(f"the console did not start; it said:\n{log_file.read_text('utf-8')[-2000:]}")
+                    raise DemoError(
+                        f"the console did not start; the end of its log:\n{log_file.read_text('utf-8')[-2000:]}"
+                    )
                 time.sleep(0.1)
             yield f"http://127.0.0.1:{port} (sign in as {name} with {password})"
         finally:
@@ -223,7 +225,7 @@ class Demo:
         self.fed = Counter[str]()
         self.stats: dict[str, Any] = {"events": 0, "drained": False}
         self.sizes = dict.fromkeys((tier.name for tier in policy.ladder.tiers), 0)
-        self._looked_at = 0.0
+        self._refreshed_at = 0.0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=console)
         self._tasks = {name: self._bar.add_task(name, total=len(self.log)) for name in ("fed", "folded")}
@@ -251,20 +253,22 @@ class Demo:
             if next(feeder, "fed") is None:
                 deadline = time.monotonic() + DRAIN_SECONDS
             read_outputs(reader, self.settings, self.seen)
-            if time.monotonic() - self._looked_at > LOOK_SECONDS:
-                self.look()
+            if time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
+                self.refresh()
                 live.update(self.picture())
-            said = self.log_file.read_text("utf-8")[-2000:]
+            log_tail = self.log_file.read_text("utf-8")[-2000:]
             if process.poll() is not None:
-                raise DemoError(f"the worker stopped; the end of its log:\n{said}")
+                raise DemoError(f"the worker stopped; the end of its log:\n{log_tail}")
             if time.monotonic() > deadline:
-                raise DemoError(f"the worker did not get through the log in {DRAIN_SECONDS} s; it said:\n{said}")
+                raise DemoError(
+                    f"the worker did not fold the log in {DRAIN_SECONDS} s; the end of its log:\n{log_tail}"
+                )
         while read_outputs(reader, self.settings, self.seen, seconds=1.0):
             continue
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Ask the worker for its progress, and Redis for the number of customers in each tier."""
-        self._looked_at = time.monotonic()
+        self._refreshed_at = time.monotonic()
         self.stats = stats_of(self.settings.web_port) or self.stats
         self.sizes = asyncio.run(self.tier_sizes())
         self._bar.update(self._tasks["fed"], completed=self.fed["events"])
@@ -320,9 +324,9 @@ def as_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes], way_in: str) -> None:
+def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes], sign_in_hint: str) -> None:
     console.print(
-        f"\nThe worker keeps running, and the web console is at {way_in}.\nIn another terminal, try:\n"
+        f"\nThe worker keeps running, and the web console is at {sign_in_hint}.\nIn another terminal, try:\n"
         f"  ./scripts/tierstream customer 1516 --redis-url {settings.redis_url}\n"
         f"  curl http://127.0.0.1:{settings.web_port}/readyz\n"
         f"  ./scripts/cdnow-log /tmp/cdnow && ./scripts/tierstream replay /tmp/cdnow/*.jsonl --policy subscription-like --out /tmp/replayed\n"
@@ -408,14 +412,14 @@ def main() -> int:
             console.print(
                 "The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up."
             )
-            way_in = stack.enter_context(console_of(settings, folder))
-            console.print(f"console: {way_in}", soft_wrap=True)
+            sign_in_hint = stack.enter_context(console_of(settings, folder))
+            console.print(f"console: {sign_in_hint}", soft_wrap=True)
             demo = Demo(settings, policy, folder, console)
             for process in demo.run(arguments.speed):
                 summary = {"broker": broker_name, "redis": redis_name, **demo.summary()}
                 show(console, summary, demo.seen)
                 if not arguments.exit:
-                    wait(console, settings, process, way_in)
+                    wait(console, settings, process, sign_in_hint)
         except (ValueError, TopicsError, DemoError) as error:
             print(f"demo: {error}", file=sys.stderr)
             return 1

@@ -1,10 +1,12 @@
-"""The part of a lock file that some extras need, with its hashes: for environments that hold no more than their role.
+"""Prints the part of a lock file that some extras need, with its hashes, for environments with only the packages of a
+role.
 
     python scripts/requirements.py requirements.lock worker console > /tmp/worker-and-console.txt
     pip install --require-hashes -r /tmp/worker-and-console.txt
 
-What the project itself needs always belongs to it. A lock says of each package by which others it is needed ("via"); the part
-is what is reached from the requirements that pyproject.toml lists. Needs nothing but Python: it runs before anything is installed.
+The packages that the project always needs belong to every part. For each package a lock file names those that need it
+("via"); the part has all packages that the requirements in pyproject.toml need, directly or not. It needs only Python's
+standard library, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ def listed(extras: Iterable[str], project: Path = ROOT / "pyproject.toml") -> se
 
 
 def closure(lock: dict[str, Pin], names: Collection[str]) -> set[str]:
-    """These packages and all that they need, directly or not. Raises KeyError for a package that the lock does not hold."""
+    """These packages and all that they need, directly or not. Raises KeyError for a package that the lock does not
+    have.
+    """
     found, before = set(names), 0
     if missing := found - lock.keys():
         raise KeyError(f"not in the lock file: {', '.join(sorted(missing))}; renew it, as CONTRIBUTING.md says")

@@ -1,9 +1,9 @@
-"""The numbers of the house: loose files, floors, edges between the rooms of streams/, edges that run back up, circles.
+"""Counts files, rooms and imports of streams/: loose files, floors, imports between rooms, circles.
 
     ./scripts/structure              # of this checkout
     ./scripts/structure --root DIR   # of another, for a comparison
 
-grimp does the counting; imports for type checking count. A room is a module or a folder directly below `streams`.
+The imports are found by grimp; those for type checking count. A room is a module or a folder directly below `streams`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ NOTEBOOK = Path(__file__).parent.parent / "docs" / "tutorial.ipynb"
 
 
 def read() -> Any:
-    """The notebook as it is."""
+    """Read the notebook from docs."""
     return nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
 
 
@@ -29,7 +29,7 @@ def run(notebook: Any) -> Any:
 
 
 def text_outputs(notebook: Any) -> list[str]:
-    """The text outputs of its cells; pictures depend on the fonts of the machine, so they are left out."""
+    """The text outputs of the cells; pictures are left out, because they depend on the machine's fonts."""
     texts = []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

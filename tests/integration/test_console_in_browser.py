@@ -193,7 +193,7 @@ def test_of_two_people_who_claim_the_last_alert_one_gets_it(desk: Desk) -> None:
         mia.wait_for_timeout(50)
     (winner,) = winners
     loser = kim if winner is mia else mia
-    expect(loser.locator("#told")).to_have_text("There is no alert to claim.")
+    expect(loser.locator("#status-line")).to_have_text("There is no alert to claim.")
     expect(winner.get_by_role("heading", name="Alert 1: claimed")).to_be_visible()
     expect(loser.locator("tbody tr")).to_have_count(0)
     desk.problems = [one for one in desk.problems if "404" not in one]  # the browser logs the 404 of that answer

@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const statusLine = () => document.getElementById("told");
+  const statusLine = () => document.getElementById("status-line");
   const say = (text, isProblem) => { const place = statusLine(); place.textContent = text; place.className = isProblem ? "problem" : "done"; };
 
   const ask = (id) => new Promise((resolve) => {
