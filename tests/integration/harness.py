@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callab
     """Wait until a condition holds; fail with `what` if it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"still not after {seconds} s: {what() if callable(what) else what}"
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what() if callable(what) else what}"
         time.sleep(0.1)
 
 
