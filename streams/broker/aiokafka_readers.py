@@ -30,8 +30,8 @@ class ReadProgress(NamedTuple):
     end: int
 
 
-def connection(settings: Settings) -> dict[str, Any]:
-    """How an aiokafka client of ours connects to the broker."""
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """How a client written in Python, aiokafka's or kafka-python's, connects to the broker. Raises SettingsError."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.broker.split(","),
         "client_id": CLIENT_ID,
@@ -128,7 +128,7 @@ async def _reader(
         auto_offset_reset="earliest",
         isolation_level=isolation_level,
         max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
-        **connection(settings),
+        **connection_options(settings),
     )
     consumer.assign(tps)
     try:

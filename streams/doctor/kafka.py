@@ -14,6 +14,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
 from models import units
+from streams.broker.aiokafka_readers import connection_options
 from streams.doctor.finding import Finding, ok, problem, version_text, warning, with_count
 from streams.settings import Settings
 from streams.topics import COMPACTED, INPUTS, TopicSpec, topics_of
@@ -24,22 +25,6 @@ PATIENCE_MS: Final = 5_000
 OLDEST_KAFKA: Final = (2, 5)
 """The first version whose transactional producers are fenced by their epoch."""
 TRANSACTION_TOPIC: Final = "__transaction_state"
-
-
-def kafka_python_options(settings: Settings) -> dict[str, Any]:
-    """How kafka-python connects to the broker, as keyword arguments of its clients. Raises SettingsError."""
-    options: dict[str, Any] = {
-        "bootstrap_servers": settings.broker.split(","),
-        "security_protocol": settings.security_protocol,
-        "ssl_context": settings.ssl_context(),
-    }
-    if settings.sasl_password is not None and settings.security_protocol.startswith("SASL"):
-        options |= {
-            "sasl_mechanism": settings.sasl_mechanism,
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": settings.sasl_password.get_secret_value(),
-        }
-    return options
 
 
 def check_broker(settings: Settings) -> Iterator[Finding]:
@@ -54,7 +39,7 @@ def check_broker(settings: Settings) -> Iterator[Finding]:
         admin = KafkaAdminClient(
             bootstrap_timeout_ms=PATIENCE_MS,
             request_timeout_ms=PATIENCE_MS,
-            **kafka_python_options(settings),
+            **connection_options(settings),
         )
     except (KafkaError, OSError, ValueError) as error:
         yield problem(

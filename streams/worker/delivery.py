@@ -38,7 +38,7 @@ from faust.types import TP
 from models.bodies import EVERYBODY
 from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TIER_CHANGES, Output
 from streams.broker.aiokafka_patches import TRANSACTION_BACKOFF_SECONDS
-from streams.broker.aiokafka_readers import connection, is_ended
+from streams.broker.aiokafka_readers import connection_options, is_ended
 from streams.engine.batch import DeadLetter
 from streams.engine.envelope import dead_letter_record, output_record
 from streams.engine.journal import Entry
@@ -131,7 +131,7 @@ class Delivery:
             retry_backoff_ms=RETRY_BACKOFF_MS,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             **only,
-            **connection(settings),
+            **connection_options(settings),
         )
         await self._patiently(self._producer.start())
 

@@ -23,7 +23,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
 from streams.broker.aiokafka_patches import record_heartbeats
-from streams.broker.aiokafka_readers import connection
+from streams.broker.aiokafka_readers import connection_options
 from streams.settings import Settings
 from streams.worker.assignor import Assignor
 from streams.worker.fetch import Fetch, ReadPosition
@@ -87,7 +87,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
-            **connection(app.settings),
+            **connection_options(app.settings),
         )
 
     async def on_start(self) -> None:

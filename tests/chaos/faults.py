@@ -11,7 +11,7 @@ from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from streams.doctor.kafka import kafka_python_options
+from streams.broker.aiokafka_readers import connection_options
 from streams.settings import Settings
 from streams.topics import changelog_topic
 from tests.chaos.broker import Broker, Steps
@@ -222,7 +222,7 @@ def changelog_refused(stage: Stage, chance: random.Random, report: Report) -> St
     report(f"for {seconds:.1f} s")
     name = changelog_topic(stage.settings)
     resource = ConfigResource(ConfigResourceType.TOPIC, name, {LIMIT: NO_BATCH_FITS_BYTES})
-    admin = KafkaAdminClient(**kafka_python_options(stage.settings))
+    admin = KafkaAdminClient(**connection_options(stage.settings))
     try:
         admin.alter_configs([resource])
         yield seconds

@@ -21,7 +21,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 import models
 from models.outputs import ANNOUNCEMENTS, TIER_CHANGES
-from streams.doctor.kafka import kafka_python_options
+from streams.broker.aiokafka_readers import connection_options
 from streams.engine.journal import decode_entry
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, changelog_topic
@@ -230,7 +230,7 @@ def test_no_transaction_begins_before_the_last_one_has_ended_everywhere(
 @contextmanager
 def without_verification(here: Site) -> Iterator[None]:
     """Have the broker accept records of a transaction without verifying that the partition is part of it."""
-    admin = KafkaAdminClient(**kafka_python_options(here.settings))
+    admin = KafkaAdminClient(**connection_options(here.settings))
     node = str(admin.describe_cluster()["controller_id"])
 
     def verify(is_enabled: str) -> None:
@@ -303,7 +303,7 @@ def test_a_write_that_the_broker_refuses_stops_the_worker_with_nothing_acknowled
 
     for delivery in DELIVERIES:
         with site(real_broker.address, tmp_path, partitions=1, clock="event", delivery=delivery) as here:
-            admin = KafkaAdminClient(**kafka_python_options(here.settings))
+            admin = KafkaAdminClient(**connection_options(here.settings))
             topic = changelog_topic(here.settings)
             admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "100"})])
             here.produce([("purchases", purchase(n)) for n in range(10)])

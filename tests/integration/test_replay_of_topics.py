@@ -14,7 +14,7 @@ import pytest
 import models
 from models.events import Event
 from models.outputs import ANNOUNCEMENTS
-from streams.doctor.kafka import kafka_python_options
+from streams.broker.aiokafka_readers import connection_options
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.kafka_span import parse_kafka_url
 from streams.sources.logs import LogError
@@ -95,7 +95,7 @@ def test_deleted_offsets_are_reported(real_broker: Broker, tmp_path: Path) -> No
     with site(real_broker.address, tmp_path, partitions=1) as here:
         produce_a_purchase_a_day(here)
         topic = here.settings.topic("purchases")
-        admin = KafkaAdminClient(**kafka_python_options(here.settings))
+        admin = KafkaAdminClient(**connection_options(here.settings))
         from kafka import TopicPartition
 
         admin.delete_records({TopicPartition(topic, 0): 10})

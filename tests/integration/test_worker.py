@@ -16,9 +16,9 @@ import pytest
 
 from models import units
 from models.events import REASONS
+from streams.broker.aiokafka_readers import connection_options
 from streams.broker.embedded import EmbeddedRedis
 from streams.broker.topic_creation import TopicsError, create_topics
-from streams.doctor.kafka import kafka_python_options
 from streams.settings import load_settings
 from streams.topics import INPUTS, changelog_topic, topics_of
 from streams.view.customers import RedisView
@@ -263,7 +263,7 @@ def test_topics_are_created_with_one_partition_count_and_right_compaction(
     settings = load_settings(broker=real_broker.address, topic_prefix=f"{name}-", app_id=name, partitions=3)
     assert len(create_topics(settings, topics_of(settings))) == len(topics_of(settings))
     assert create_topics(settings, topics_of(settings)) == []
-    admin = KafkaAdminClient(**kafka_python_options(settings))
+    admin = KafkaAdminClient(**connection_options(settings))
     try:
         described = admin.describe_topics([topic.name for topic in topics_of(settings)])
         assert {len(one["partitions"]) for one in described} == {3}
@@ -297,7 +297,7 @@ def test_a_table_whose_changelog_was_deleted_is_refused_instead_of_losing_its_ev
     with site(real_broker.address, tmp_path, partitions=1, clock="event") as here:
         here.produce([("purchases", purchase(1))])
         assert_stops_well(here)
-        admin = KafkaAdminClient(**kafka_python_options(here.settings))
+        admin = KafkaAdminClient(**connection_options(here.settings))
         admin.delete_topics([changelog_topic(here.settings)])
         wait_until(lambda: changelog_topic(here.settings) not in admin.list_topics(), 30, "the changelog to be deleted")
         admin.close()
