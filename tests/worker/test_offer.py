@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from faust.types import TP
 
+import models
 from streams.settings import load_settings
-from streams.worker.faust_app import TierstreamApp
+from streams.worker.app import create_app
 from streams.worker.partition import PartitionState, PartitionWorker
 from streams.worker.standalone import Standalone
 from tests.worker.doubles import fetched, folding, standalone
@@ -68,6 +67,11 @@ def test_an_input_that_runs_far_ahead_is_withheld(worker: PartitionWorker) -> No
 
 
 def test_a_worker_that_stops_takes_no_partitions_any_more() -> None:
-    app: Any = SimpleNamespace(should_stop=True, partition_workers={}, settings=load_settings())
-    TierstreamApp.take_partitions(app, {TP("purchases", 0)}, 3)
-    assert app.partition_workers == {}
+    async def take() -> int:
+        app = create_app(load_settings(), models.load("annual-spend"))
+        app.set_shutdown()
+        await app.stop()
+        app.take_partitions({TP("purchases", 0)}, 3)
+        return len(app.partition_workers)
+
+    assert asyncio.run(take()) == 0
