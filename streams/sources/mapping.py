@@ -282,7 +282,7 @@ def _needed(rules: Rules) -> list[list[str]]:
 
 
 def _test(wanted: Wanted, numbers: NumberFormat) -> Callable[[Any], bool]:
-    """A function that tells whether a value fulfils a condition."""
+    """A function that says whether a value fulfils a condition."""
     if not isinstance(wanted, Condition):
         wanted = Condition(among=[wanted] if isinstance(wanted, str) else wanted)
     condition = wanted
