@@ -37,9 +37,12 @@ def run_ingest(settings: Settings, given: IngestSettings, registry: RegistrySett
     set_up_logging(settings)
     collect_rarely()
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return _ingest(settings, given, registry, stop.is_set)
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _ingest(settings, given, registry, stop.is_set)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _ingest(settings: Settings, given: IngestSettings, registry: RegistrySettings, is_over: Callable[[], bool]) -> int:
