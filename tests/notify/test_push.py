@@ -313,7 +313,8 @@ def test_with_a_budget_the_most_urgent_alerts_are_sent_and_then_their_changes(he
             assert push.stop() == 0
         with pushing(here, receiver.url, *options) as push:
             assert push.stop() == 0
-    assert changes(receiver.taken)[:2] == [("large", "opened"), ("middle", "opened")]
+    # Which alerts the day's budget goes to is decided by urgency; those of one round are sent at the same time.
+    assert sorted(changes(receiver.taken)[:2]) == [("large", "opened"), ("middle", "opened")]
     assert sorted(changes(receiver.taken)[2:]) == [("large", "breached"), ("middle", "breached")]
 
 
