@@ -9,7 +9,6 @@ purchases, `t_x` the age at the last of them, `age` the time since the first pur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +21,7 @@ _expm1: Final = math.expm1
 ONE_SECOND_WEEKS: Final = 1 / (7 * 24 * 3600)
 MAX_EXPONENT: Final = 700.0
 """exp of a larger number overflows a double."""
+LARGE: Final = 1e100
 T_X_BITS: Final = 5
 T_X_CELLS: Final = 1 << T_X_BITS
 """Cells of t_x; an octave has half of them."""
@@ -61,30 +61,41 @@ class MbgNbd:
         return self.p_alive(x, t_x, age) * self.expected_purchases_if_alive(x, age, horizon)
 
     def expected_purchases_if_alive(self, x: int, age: float, horizon: float) -> float:
-        """Expected purchases within `horizon` of a customer who has not left."""
-        # The paper's 2F1(r+x, b+x+1; a+b+x; z) (1-z)^(r+x) after Euler's transformation: the same, without overflow.
-        rest = (self.alpha + age) / (self.alpha + age + horizon)
-        hyp = _hyp2f1(self.a + self.b - self.r, self.a - 1.0, self.a + self.b + x, 1.0 - rest)
-        still: float = hyp * rest ** (self.a - 1)
-        return (self.a + self.b + x) / (self.a - 1) * (1.0 - still)
+        """Expected purchases within `horizon` of a customer who has not left.
+
+        They would buy k times within the horizon if they never left, with negative binomial probability
+
+            (r + x)_k / k! z^k (1 - z)^(r + x),  z = horizon / (alpha + age + horizon),
+
+        and do buy once more after j purchases with probability (b + x + 1)_j / (a + b + x + 1)_j, where (y)_j is
+        y (y + 1) ... (y + j - 1). So k become the sum of that over j < k, and the sum over k is the closed form of
+        Wagner and Hoppe (2008), with Gauss's hypergeometric function. All terms are positive, so nothing cancels: the
+        relative error is below 1e-14 for a thousand terms, and below 1e-12 for all that a policy allows. There are
+        about 36 (1 + horizon / (alpha + age)) terms, and one for each purchase of a customer who never leaves.
+        """
+        n, z = self.r + x, horizon / (self.alpha + age + horizon)
+        stays = self.b + x + 1.0
+        leaves_or_stays = self.a + stays
+        negligible = 1e-17 * (1.0 - z)
+        k = 0.0
+        weight = weights = survival = 1.0  # weights: of k purchases, up to a factor; their sum gives the factor
+        purchases = total = 0.0
+        while True:
+            purchases += survival
+            survival *= (stays + k) / (leaves_or_stays + k)
+            weight *= z * (n + k) / (k + 1.0)
+            k += 1.0
+            weights += weight
+            term = weight * purchases
+            total += term
+            if term <= negligible * total:
+                return total / weights
+            if weights > LARGE:
+                weight, weights, total = weight / LARGE, weights / LARGE, total / LARGE
 
     def _log_odds_left(self, x: int, t_x: float, age: float) -> float:
         n = self.r + x
         return math.log(self.a / (self.b + x)) + n * (math.log(self.alpha + age) - math.log(self.alpha + t_x))
-
-
-_loaded: Final[list[Callable[[float, float, float, float], float]]] = []
-
-
-def _hyp2f1(a: float, b: float, c: float, z: float) -> float:
-    """Gauss's hypergeometric function. SciPy is imported here, since importing it takes long and not every command
-    needs it.
-    """
-    if not _loaded:
-        from scipy.special.cython_special import hyp2f1
-
-        _loaded.append(hyp2f1)
-    return _loaded[0](a, b, c, z)
 
 
 def _log_odds(log_left: float, log_q: float) -> float:

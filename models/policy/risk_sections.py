@@ -20,6 +20,8 @@ MOST_WEIGHT: Final = 1000.0
 LEAST_WEIGHT: Final = 0.001
 """Of model or silence: with a smaller one no silence would ever cross a threshold."""
 MOST_SPEND: Final = 1e12
+LONGEST_HORIZON: Final = 10_000
+"""In units of alpha / (r + 1). The model's expected purchases are a sum, which grows with it."""
 
 
 def build_levels(reader: SettingsReader, file: PolicySpec) -> tuple[Level, ...]:
@@ -191,8 +193,20 @@ def build_value(reader: SettingsReader, file: PolicySpec, tiers: tuple[Tier, ...
     for table, known in (("cost_to_serve", names), ("complaint_cost", list(SEVERITIES))):
         for name in getattr(spec, table):
             reader.check(name in known, f"value.{table}.{name}", "is not known", f"Use one of {', '.join(known)}")
+    horizon_ms = (
+        risk_horizon_ms if spec.horizon is None else reader.duration("value.horizon", spec.horizon, units.DAY_MS)
+    )
+    r, alpha = file.risk.r, file.risk.alpha_weeks
+    if r > 0 and alpha > 0:  # what is no parameter has been reported
+        least = (r + 1) * horizon_ms / units.WEEK_MS / LONGEST_HORIZON
+        reader.check(
+            alpha >= least,
+            "risk.alpha_weeks",
+            f"{alpha:g} weeks are too short for r = {r:g} and a value's horizon of {units.format_duration(horizon_ms)}",
+            f"Write at least {least:.4g}, or a shorter horizon",
+        )
     return ValueModel(
-        risk_horizon_ms if spec.horizon is None else reader.duration("value.horizon", spec.horizon, units.DAY_MS),
+        horizon_ms,
         spec.margin,
         spec.annual_discount,
         tuple(reader.amount(f"value.cost_to_serve.{name}", spec.cost_to_serve.get(name, 0)) for name in names),

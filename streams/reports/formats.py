@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from models import units
 
@@ -14,4 +14,4 @@ def date(at_ms: int) -> str:
 
 def number(value: float, form: str) -> str:
     """A number in a format; a dash for not a number."""
-    return "–" if np.isnan(value) else form.format(value)
+    return "–" if math.isnan(value) else form.format(value)

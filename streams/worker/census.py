@@ -1,24 +1,23 @@
 """For policies whose thresholds depend on all customers: each partition counts its own customers, and the owner of
 partition 0 computes the thresholds.
 
-A count is a mergeable quantile sketch (Apache DataSketches KLL; rank error 0.1 %) in the topic `census`, one per
-partition. When all counts are newer than the thresholds in force, new thresholds are sent to every partition of
+A count is the values at POINTS evenly spaced ranks, in the topic `census`, one per partition. A partition knows all of
+its values, so no rank is off by more than half a point, 0.05 % of the customers, in it or in all together. When all counts are newer than the thresholds in force, new thresholds are sent to every partition of
 `commands` as the next edition: an event like any other, journaled and replayed. The edition is recorded in `census`
 first, so that a later owner sends the same one again. Customers are counted between batches, a few at a time.
 """
 
 from __future__ import annotations
 
-import base64
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
-from datasketches import kll_doubles_sketch
 from msgspec import Struct
 
 import models
@@ -36,24 +35,24 @@ from streams.worker.context import PartitionDelivery
 
 log = logging.getLogger(__name__)
 
-SKETCH_SIZE: Final = 3000
+POINTS: Final = 1000
 CUSTOMERS_A_TURN: Final = 100
 LOOK_SECONDS: Final = (1.0, 60.0)
 """How often the owner of partition 0 looks for missing counts of other partitions: at first, and after many looks."""
 NO_CUSTOMERS_MS: Final = units.LATEST_MS - 1
 """The `as_of_ms` of a partition without customers: later than any other, so that it delays no edition."""
-COUNT: Final = b"count"
-"""Key, in the topic `census`, of a partition's count. The other key there is EDITION."""
+COUNT: Final = b"points"
+"""Key, in the topic `census`, of a partition's count. Another key there is EDITION; `count` had sketches instead."""
 
 
 class Count(Struct, frozen=True):
-    """A partition's customers at an instant: how many there are, and sketches of their measures (base64)."""
+    """A partition's customers at an instant: how many there are, and points of their measures, in ascending order."""
 
     as_of_ms: int
     customers: int
-    spend: str
-    orders: str
-    recency: str
+    spend: list[int]
+    orders: list[int]
+    recency: list[int]
 
 
 def count_of(census: Census) -> Count:
@@ -61,7 +60,7 @@ def count_of(census: Census) -> Count:
     return Count(
         census.as_of_ms,
         len(census),
-        *(_sketch_of(np.array(one, float)) for one in (census.spend_minor, census.orders, census.recency_ms)),
+        *map(_points_of, (census.spend_minor, census.orders, census.recency_ms)),
     )
 
 
@@ -73,7 +72,7 @@ def thresholds_of(counts: Iterable[Count], relative: RelativeRules) -> Breakpoin
         return None
     as_of_ms = min(one.as_of_ms for one in counts if one.customers)
     spend, orders, recency = (
-        _value_at([getattr(one, name) for one in counts], customers) for name in ("spend", "orders", "recency")
+        _value_at((one.customers, getattr(one, name)) for one in counts) for name in ("spend", "orders", "recency")
     )
     return breakpoints(relative, as_of_ms, customers, spend, orders, recency)
 
@@ -178,16 +177,15 @@ def _as_of(editions: Editions) -> int:
     return -1 if thresholds is None else thresholds.as_of_ms
 
 
-def _sketch_of(values: np.ndarray) -> str:
-    sketch = kll_doubles_sketch(SKETCH_SIZE)
-    if len(values):
-        sketch.update(values)
-    return base64.b64encode(sketch.serialize()).decode()
+def _points_of(values: array[int]) -> list[int]:
+    """The values in the middle of equal parts of the ranks; all values if they are few."""
+    ascending = sorted(values)
+    count, parts = len(ascending), min(len(ascending), POINTS)
+    return [ascending[(2 * part + 1) * count // (2 * parts)] for part in range(parts)]
 
 
-def _value_at(sketches: Iterable[str], customers: int) -> ValueAt:
-    """A function that gives the value at a rank among `customers`, from the merged sketches."""
-    merged = kll_doubles_sketch(SKETCH_SIZE)
-    for sketch in sketches:
-        merged.merge(kll_doubles_sketch.deserialize(base64.b64decode(sketch)))
-    return lambda rank: round(merged.get_quantile((rank + 0.5) / customers))
+def _value_at(counted: Iterable[tuple[int, Sequence[int]]]) -> ValueAt:
+    """A function that gives the value at a rank, from the numbers of customers and points of all partitions."""
+    ascending = sorted((value, customers / len(points)) for customers, points in counted for value in points)
+    ends = list(itertools.accumulate(weight for _, weight in ascending))
+    return lambda rank: ascending[bisect_right(ends, rank + 0.5)][0]

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiokafka.errors import KafkaError
 
@@ -18,6 +18,7 @@ from models.outputs import PROFILES
 from streams.engine.table import Table
 from streams.telemetry.stats import FENCED, INTERRUPTED
 from streams.topics import shadow_of
+from streams.worker.census import PartitionCensus
 from streams.worker.context import PartitionContext, PartitionDelivery
 from streams.worker.delivery import Delivery, Fenced, Interrupted, translate_error
 from streams.worker.fetch import Fetch
@@ -26,9 +27,6 @@ from streams.worker.inputs import Inputs
 from streams.worker.profiles import Profiles
 from streams.worker.restoring import PartitionRestorer, check_nothing_is_lost
 from streams.worker.shadow import Shadow
-
-if TYPE_CHECKING:
-    from streams.worker.census import PartitionCensus
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +83,6 @@ class PartitionWorker:
             self.profiles.append(Profiles(shadow_of(PROFILES), self.delivery, lambda: shadow.table, interval_seconds))
         self.census: PartitionCensus | None = None
         if context.policy.relative is not None:
-            from streams.worker.census import PartitionCensus  # imports numpy and sketches, which few policies need
-
             self.census = PartitionCensus(context.settings, number, self.delivery, context.policy.relative)
 
     @property

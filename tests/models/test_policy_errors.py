@@ -50,6 +50,8 @@ SLIPS = [
     (PYRAMID, "top_share = 0.05", "top_share = 0.30", "tiers[1].top_share", "is not smaller than", "lowest first"),
     (PYRAMID, "top_share = 0.20", 'top_share = 0.20\nmin_spend = "5"', "tiers[0].min_spend", "draw the same line", "Remove one"),
     (PYRAMID, 'every = "1d"', 'every = "1m"', "relative.every", "1m is too short", "at least 1h"),
+    (ANNUAL, "alpha_weeks = 6.183", "alpha_weeks = 0", "risk.alpha_weeks", "0.0 is not a parameter", "above 0"),
+    (ANNUAL, "alpha_weeks = 6.183", "alpha_weeks = 0.0001", "risk.alpha_weeks", "too short for r = 0.525", "at least 0.00"),
     (ANNUAL, "[downgrade]", '[relative]\nevery = "1d"\n[downgrade]', "relative", "draws no line", "top_share"),
     (QUINTILES, "recency = [1, 1]", "recency = [2, 1]", "segments[9].recency", "is not a range", "[4, 5]"),
     (QUINTILES, "[downgrade]", '[[segments]]\nname = "x"\n[downgrade]', "segments[10]", "are more than 10", "join some"),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from models import Rejected, new_customer
 from models.fold import advance_in_place, apply_in_place
 from streams.engine.merge import Record
 from streams.workshop.compare.comparison import Comparing, Comparison, Group
+from streams.workshop.compare.report import Cohort
 from tests.builders import DAY, Wire, ms
 from tests.oracle import Picture, replay
 from tests.running import event_of, events_of, policy_of
@@ -154,3 +157,11 @@ def test_groups_add_up() -> None:
     group = Group(1, 200, 1, 200)
     group.add(Group(2, 30, 0, 0, 1, 10))
     assert group == Group(3, 230, 1, 200, 1, 10)
+
+
+@given(st.integers(1, 100_000), st.floats(0, 1))
+def test_the_least_share_of_a_cohort_is_the_lower_end_of_wilsons_interval(customers: int, share: float) -> None:
+    down = round(share * customers)
+    expected = binomtest(down, customers).proportion_ci(0.95, "wilson").low
+    found = Cohort("region", "DE", Group(customers=customers, down=down)).least_share_down
+    assert math.isclose(found, expected, rel_tol=1e-9, abs_tol=1e-12)

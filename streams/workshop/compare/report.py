@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist, mean, quantiles
 from typing import Any, Final, Literal
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import binomtest
 
 from models import units
 from models.policy import Policy
@@ -53,8 +53,9 @@ class Cohort:
 
         So a large cohort of which a third goes down ranks before a small one of which two thirds go down by chance.
         """
-        found = binomtest(self.group.down, self.group.customers).proportion_ci(0.95, "wilson")
-        return float(found.low)
+        down, customers, z = self.group.down, self.group.customers, NormalDist().inv_cdf(0.975)
+        spread = z * sqrt(z * z + 4 * down * (customers - down) / customers)
+        return max((2 * down + z * z - spread) / (2 * (customers + z * z)), 0.0)
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,17 @@ class Report:
         and the `most`; with a budget the `days_over_budget`.
         """
         by_day = self.found.sides[number].alerts
-        counts = np.array([*by_day.values(), *([0] * max(self.days - len(by_day), 0))], dtype=np.float64)
+        counts = [*by_day.values(), *([0] * max(self.days - len(by_day), 0))]
+        *_, busy = quantiles(counts, n=20, method="inclusive") if len(counts) > 1 else counts
         rules = self.policies[number].alerts
         figures = {
-            "total": float(counts.sum()),
-            "mean": float(counts.mean()) / self.agents,
-            "busiest_twentieth": float(np.percentile(counts, 95)) / self.agents,
-            "most": float(counts.max()) / self.agents,
+            "total": float(sum(counts)),
+            "mean": mean(counts) / self.agents,
+            "busiest_twentieth": busy / self.agents,
+            "most": max(counts) / self.agents,
         }
         if rules is not None and rules.budget:
-            figures["days_over_budget"] = float((counts > rules.budget * self.agents).sum())
+            figures["days_over_budget"] = float(sum(one > rules.budget * self.agents for one in counts))
         return figures
 
     def cost_to_serve(self, number: int) -> dict[str, int] | None:
