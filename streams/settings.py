@@ -1,13 +1,18 @@
-"""Settings, read from the environment once and checked once."""
+"""Settings, read once from the environment and from files of secrets, and checked once."""
 
 from __future__ import annotations
 
+import os
 import ssl
+import warnings
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from models import units
 from models.bodies import TOPIC_BODIES
@@ -71,14 +76,66 @@ NEEDED = {
 }
 """For settings without a default, what to do if they are not set."""
 
-Kind = TypeVar("Kind", bound=BaseSettings)
+SECRETS_DIR = "TIERSTREAM_SECRETS_DIR"
+DEFAULT_SECRETS_DIR = "/run/secrets"
+"""Where Docker puts secrets. There need be none."""
 
 
 class SettingsError(ValueError):
     """Settings that can't be used; the message says which, and why."""
 
 
-class Settings(BaseSettings):
+class Secrets(SecretsSettingsSource):
+    """Settings from the files of a folder, each named as the environment variable, in small or capital letters."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """A setting's value, None if it has no file. Raises SettingsError if its file can't be read."""
+        try:
+            with warnings.catch_warnings():
+                # Of a folder in a file's place, or of a link that leads elsewhere, pydantic only warns.
+                warnings.simplefilter("error", UserWarning)
+                return super().get_field_value(field, field_name)
+        except (OSError, UnicodeDecodeError, UserWarning, AssertionError) as error:
+            why = "it is no plain file of this folder"
+            if isinstance(error, OSError):
+                why = error.strerror or str(error)
+            elif isinstance(error, UnicodeDecodeError):
+                why = "it is not UTF-8"
+            raise SettingsError(
+                f"{self.env_prefix}{field_name.upper()}: its file in {self.secrets_dir} can't be read: {why}. It has to be a "
+                f"text file that user {os.geteuid()} may read"
+            ) from None
+
+
+class SettingsFromOutside(BaseSettings):
+    """Settings from the command line; what is not given there, from the environment; what is not there either, from the
+    folder of secrets: `TIERSTREAM_SASL_PASSWORD` may be its file `tierstream_sasl_password`.
+    """
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, files. Raises SettingsError."""
+        folder = Path(os.environ.get(SECRETS_DIR, DEFAULT_SECRETS_DIR))
+        if folder.is_dir():
+            return init_settings, env_settings, Secrets(settings_cls, folder)
+        if SECRETS_DIR in os.environ:
+            raise SettingsError(
+                f"{SECRETS_DIR}: {folder} is no folder; name the one that has the secrets, or leave it out"
+            )
+        return init_settings, env_settings
+
+
+Kind = TypeVar("Kind", bound=SettingsFromOutside)
+
+
+class Settings(SettingsFromOutside):
     """Every setting, named `TIERSTREAM_` and the field's name in capitals. Durations are written `5s`, times RFC 3339."""
 
     model_config = SettingsConfigDict(env_prefix="TIERSTREAM_", extra="forbid", frozen=True)
@@ -180,7 +237,7 @@ class Settings(BaseSettings):
         return {f"TIERSTREAM_{name.upper()}": value for name, value in written.items()}
 
 
-class PushSettings(BaseSettings):
+class PushSettings(SettingsFromOutside):
     """Settings of `tierstream alerts push`, named `TIERSTREAM_PUSH_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="TIERSTREAM_PUSH_", extra="forbid", frozen=True)
@@ -198,7 +255,16 @@ class PushSettings(BaseSettings):
     """The name of the webhook's consumer group; each webhook of an installation has its own."""
 
 
-class RegistrySettings(BaseSettings):
+class DigestSettings(SettingsFromOutside):
+    """Settings of `tierstream alerts digest`, named `TIERSTREAM_DIGEST_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="TIERSTREAM_DIGEST_", extra="forbid", frozen=True)
+
+    url: str | None = None
+    """The webhook of the chat."""
+
+
+class RegistrySettings(SettingsFromOutside):
     """Settings of the schema registry, named `TIERSTREAM_REGISTRY_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="TIERSTREAM_REGISTRY_", extra="forbid", frozen=True)
@@ -216,7 +282,7 @@ class RegistrySettings(BaseSettings):
         return self
 
 
-class IngestSettings(BaseSettings):
+class IngestSettings(SettingsFromOutside):
     """Settings of `tierstream ingest`, named `TIERSTREAM_INGEST_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="TIERSTREAM_INGEST_", extra="forbid", frozen=True)
@@ -232,30 +298,38 @@ class IngestSettings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings from the environment; `overrides` are those of the command line. Raises SettingsError."""
-    return _load(Settings, overrides)
+    """The settings from outside; `overrides` are those of the command line. Raises SettingsError."""
+    return load(Settings, overrides)
 
 
 def load_registry_settings(**overrides: Any) -> RegistrySettings:
-    """The schema registry's settings from the environment and the command line. Raises SettingsError."""
-    return _load(RegistrySettings, overrides)
+    """The schema registry's settings from outside and the command line. Raises SettingsError."""
+    return load(RegistrySettings, overrides)
 
 
 def load_ingest_settings(**overrides: Any) -> IngestSettings:
-    """The live sources' settings from the environment and the command line. Raises SettingsError."""
-    return _load(IngestSettings, overrides)
+    """The live sources' settings from outside and the command line. Raises SettingsError."""
+    return load(IngestSettings, overrides)
 
 
 def load_push_settings(**overrides: Any) -> PushSettings:
-    """The webhook's settings from the environment and the command line. Raises SettingsError."""
-    return _load(PushSettings, overrides)
+    """The webhook's settings from outside and the command line. Raises SettingsError."""
+    return load(PushSettings, overrides)
 
 
-def _load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
+def load_digest_settings(**overrides: Any) -> DigestSettings:
+    """The digest's settings from outside and the command line. Raises SettingsError."""
+    return load(DigestSettings, overrides)
+
+
+def load(kind: type[Kind], overrides: dict[str, Any]) -> Kind:
+    """Settings of a kind; `overrides` are those of the command line, None where nothing was given. Raises SettingsError."""
     try:
         return kind(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(in_words(error, kind.model_config["env_prefix"])) from None
+    except SourceError as error:
+        raise SettingsError(str(error.__cause__ or error)) from None
 
 
 def in_words(error: ValidationError, prefix: str) -> str:

@@ -17,7 +17,7 @@ import models
 from streams.notify import digest as digests
 from streams.notify.digest import Digest, read_digest
 from streams.notify.webhook import host_of
-from streams.settings import Settings, SettingsError, load_settings, web_address
+from streams.settings import Settings, SettingsError, load_digest_settings, load_settings, web_address
 from streams.terminal import RedisOption, SettingPolicyOption, example, fail, refuse, say
 from streams.view.customers import RedisView
 from streams.view.policies_in_force import PolicyReader
@@ -54,8 +54,7 @@ def digest(
     post: Annotated[
         str | None,
         typer.Option(
-            envvar="TIERSTREAM_DIGEST_URL",
-            help="With --format chat: send it to this webhook (Slack, Mattermost, Teams).",
+            help="With --format chat: send it to this webhook (Slack, Mattermost, Teams).  [env var: TIERSTREAM_DIGEST_URL]"
         ),
     ] = None,
     lang: Annotated[Language, typer.Option(help="Language.")] = Language.EN,
@@ -74,7 +73,7 @@ def digest(
     It says what is open, what became of the day's alerts, and which customers are most urgent, and why.
     """
     try:
-        settings = load_settings(policy=policy, redis_url=redis_url)
+        settings, post = load_settings(policy=policy, redis_url=redis_url), load_digest_settings(url=post).url
         if settings.redis_url is None:
             raise SettingsError("no Redis is named; give --redis-url or set TIERSTREAM_REDIS_URL")
         if format_ is Format.EMAIL and not (sender and to):

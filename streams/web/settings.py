@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from streams.settings import DurationMs, SettingsError, in_words
+from streams.settings import DurationMs, SettingsFromOutside, load
 
 PREFIX = "TIERSTREAM_CONSOLE_"
 Role = Literal["viewer", "agent", "manager"]
@@ -22,10 +23,17 @@ def _address(written: str) -> str:
     return written.rstrip("/")
 
 
+def _object(written: Any) -> Any:
+    try:
+        return orjson.loads(written) if isinstance(written, str) else written
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f'this is no JSON ({error}); write it as in {{"retention": "agent"}}') from None
+
+
 Url = Annotated[str, AfterValidator(_address)]
 
 
-class ConsoleSettings(BaseSettings):
+class ConsoleSettings(SettingsFromOutside):
     """Every setting of the console, named `TIERSTREAM_CONSOLE_` and the field's name in capitals. Durations are written
     `30m`.
     """
@@ -55,7 +63,8 @@ class ConsoleSettings(BaseSettings):
     """The claim that names a person, in the audit trail and as the owner of alerts."""
     oidc_roles_claim: str = "groups"
     """The claim with a person's groups; dots lead into objects, as in `realm_access.roles`."""
-    oidc_roles: dict[str, Role] = {}
+    # Read here, since the library would end in a stack trace if it is no JSON.
+    oidc_roles: Annotated[dict[str, Role], NoDecode, BeforeValidator(_object)] = {}
     """JSON: a group's name -> viewer, agent or manager. A person in several groups has the highest role; in none, can't
     sign in.
     """
@@ -80,8 +89,5 @@ class ConsoleSettings(BaseSettings):
 
 
 def load_console_settings(**overrides: Any) -> ConsoleSettings:
-    """The settings from the environment; `overrides` are those of the command line. Raises SettingsError."""
-    try:
-        return ConsoleSettings(**{name: value for name, value in overrides.items() if value is not None})
-    except ValidationError as error:
-        raise SettingsError(in_words(error, PREFIX)) from None
+    """The settings from outside; `overrides` are those of the command line. Raises SettingsError."""
+    return load(ConsoleSettings, overrides)
