@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic, OffsetSpec
 
 from streams.broker.librdkafka import connection_options, silent_logger
 from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
+QUIET_SECONDS: Final = 2.0
+"""How long a broker may take to answer before somebody is told that it is waited for."""
 POLL_SECONDS: Final = 0.05
 NOT_LED_YET: Final = frozenset(
     {
@@ -43,22 +45,62 @@ class WantedTopic(Protocol):
         """Its configuration, as Kafka names it."""
 
 
-def create_topics(settings: Settings, wanted: Sequence[WantedTopic]) -> list[str]:
+def create_topics(
+    settings: Settings,
+    wanted: Sequence[WantedTopic],
+    patience_seconds: float = PATIENCE_SECONDS,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[str]:
     """Create the wanted topics that are missing, and check the partition counts of all. Returns the names of the
     created ones.
 
-    Raises TopicsError.
+    Each step waits for a broker that has not come up yet for `patience_seconds` at the most; `tell` hears of it. Raises
+    TopicsError.
     """
     try:
         # Closed explicitly: an exception that is kept would keep its threads running.
         with AdminClient(connection_options(settings), logger=silent_logger) as admin:
-            return _create(admin, settings, wanted)
+            return _create(admin, settings, wanted, patience_seconds, tell)
     except KafkaException as error:
         raise TopicsError(f"the broker at {settings.broker} refused: {error.args[0].str()}") from None
 
 
-def _create(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic]) -> list[str]:
-    existing = _partition_counts(admin, settings)
+def _existing_topics(
+    admin: AdminClient, settings: Settings, names: set[str], patience_seconds: float, tell: Callable[[str], None]
+) -> set[str]:
+    """The topics on the broker, once it answers, and once there are as many brokers as missing topics need. Raises
+    TopicsError if none answers in time.
+    """
+    started = time.monotonic()
+    deadline, told = started + patience_seconds, False
+    while True:
+        try:
+            # Briefly, time and again: while the client waits, nobody can interrupt it.
+            found = admin.list_topics(timeout=max(min(deadline - time.monotonic(), QUIET_SECONDS), POLL_SECONDS))
+            existing = _partition_counts(found).keys()
+            brokers = 1 if names <= existing else settings.replication
+            # Too few in the end: it is for the broker to refuse.
+            if len(found.brokers) >= brokers or time.monotonic() >= deadline:
+                return set(existing)
+            time.sleep(POLL_SECONDS)
+        except KafkaException as error:
+            if time.monotonic() >= deadline:
+                raise _no_answer(settings, error) from None
+            brokers = 1
+        if not told and time.monotonic() - started >= QUIET_SECONDS:
+            what = "Kafka" if brokers == 1 else f"{brokers} brokers (TIERSTREAM_REPLICATION)"
+            tell(f"waiting for {what} at {settings.broker}, {patience_seconds:.0f} s at the most")
+            told = True
+
+
+def _create(
+    admin: AdminClient,
+    settings: Settings,
+    wanted: Sequence[WantedTopic],
+    patience_seconds: float,
+    tell: Callable[[str], None],
+) -> list[str]:
+    existing = _existing_topics(admin, settings, {topic.name for topic in wanted}, patience_seconds, tell)
     missing = [
         NewTopic(topic.name, settings.partitions, settings.replication, config=topic.configs)
         for topic in wanted
@@ -66,58 +108,69 @@ def _create(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic
     ]
     created = []
     if missing:
-        for name, done in admin.create_topics(missing, operation_timeout=PATIENCE_SECONDS).items():
+        for name, done in admin.create_topics(missing, operation_timeout=patience_seconds).items():
             try:
                 done.result()
                 created.append(name)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker has created it
                     raise
-    _check_counts(_wait_for_all(admin, settings, wanted), settings, wanted)
+    _check_counts(_wait_for_all(admin, settings, wanted, patience_seconds), settings, wanted)
     if created:
-        _wait_for_leaders(admin, settings, created)
+        _wait_for_leaders(admin, settings, created, patience_seconds)
     return created
 
 
-def _partition_counts(admin: AdminClient, settings: Settings) -> dict[str, int]:
-    """How many partitions each topic on the broker has. Raises TopicsError if no broker answers."""
+def _partition_counts(found: ClusterMetadata) -> dict[str, int]:
+    """How many partitions each topic has."""
+    return {
+        name: len(topic.partitions) for name, topic in found.topics.items() if topic.error is None and topic.partitions
+    }
+
+
+def _shown(admin: AdminClient, settings: Settings) -> dict[str, int]:
     try:
-        found = admin.list_topics(timeout=PATIENCE_SECONDS).topics
+        return _partition_counts(admin.list_topics(timeout=PATIENCE_SECONDS))
     except KafkaException as error:
-        raise TopicsError(
-            f"no Kafka answers at {settings.broker} ({error.args[0].str()}). Start one with ./scripts/kafka up, or set "
-            "TIERSTREAM_BROKER"
-        ) from None
-    return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None and topic.partitions}
+        raise _no_answer(settings, error) from None
 
 
-def _wait_for_all(admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic]) -> dict[str, int]:
+def _no_answer(settings: Settings, error: KafkaException) -> TopicsError:
+    return TopicsError(
+        f"no Kafka answers at {settings.broker} ({error.args[0].str()}). Start one with ./scripts/kafka up, or set "
+        "TIERSTREAM_BROKER"
+    )
+
+
+def _wait_for_all(
+    admin: AdminClient, settings: Settings, wanted: Sequence[WantedTopic], patience_seconds: float
+) -> dict[str, int]:
     """The partition counts, once the broker shows all wanted topics. Raises TopicsError if it does not in time."""
-    names, deadline = {topic.name for topic in wanted}, time.monotonic() + PATIENCE_SECONDS
-    while not names <= (found := _partition_counts(admin, settings)).keys():
+    names, deadline = {topic.name for topic in wanted}, time.monotonic() + patience_seconds
+    while not names <= (found := _shown(admin, settings)).keys():
         if time.monotonic() > deadline:
             raise TopicsError(
                 f"the broker at {settings.broker} does not show {', '.join(sorted(names - found.keys()))} after "
-                f"{PATIENCE_SECONDS:.0f} s. Try again, or run tierstream doctor"
+                f"{patience_seconds:.0f} s. Try again, or run tierstream doctor"
             )
         time.sleep(POLL_SECONDS)
     return found
 
 
-def _wait_for_leaders(admin: AdminClient, settings: Settings, created: Sequence[str]) -> None:
+def _wait_for_leaders(admin: AdminClient, settings: Settings, created: Sequence[str], patience_seconds: float) -> None:
     """Wait until every partition of new topics has a leader that answers. Raises TopicsError if one has none in time.
 
     The metadata name a leader before that broker knows that it leads, and until then it refuses requests.
     """
     waiting = {TopicPartition(name, number) for name in created for number in range(settings.partitions)}
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while waiting:
         asked = admin.list_offsets({tp: OffsetSpec.latest() for tp in waiting}, request_timeout=PATIENCE_SECONDS)
         waiting = {tp for tp, answer in asked.items() if not _is_answered(answer)}
         if waiting and time.monotonic() > deadline:
             one = min(waiting, key=lambda tp: (tp.topic, tp.partition))
             raise TopicsError(
-                f"{one.topic}, partition {one.partition} has no leader that answers after {PATIENCE_SECONDS:.0f} s; is the "
+                f"{one.topic}, partition {one.partition} has no leader that answers after {patience_seconds:.0f} s; is the "
                 f"broker at {settings.broker} well? Try again, or run tierstream doctor"
             )
         time.sleep(POLL_SECONDS if waiting else 0)

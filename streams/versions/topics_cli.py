@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -12,10 +12,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from streams.broker.topic_creation import TopicsError, create_topics
 from streams.settings import SettingsError, load_settings
 from streams.sources.logs import LogError
-from streams.terminal import BrokerOption, JsonOption, example, fail, refuse, say, say_json
+from streams.terminal import BrokerOption, JsonOption, example, fail, refuse, say, say_json, warn
 from streams.topics import topics_of
 from streams.versions.migrate import MigrationError
 from streams.versions.migrate import migrate as copy_inputs
+
+PATIENCE_SECONDS: Final = 60.0
+"""It is the first command of an installation, whose broker is often started at the same moment."""
 
 
 @example("TIERSTREAM_PARTITIONS=8 tierstream topics create --broker kafka:9092")
@@ -25,11 +28,12 @@ def create(
 ) -> None:
     """Create every topic that is missing.
 
-    All have the same number of partitions. It is harmless to repeat.
+    All have the same number of partitions. It is harmless to repeat. A broker that has not come up yet is waited for, for
+    a minute.
     """
     try:
         settings = load_settings(broker=broker, partitions=partitions)
-        created = create_topics(settings, topics_of(settings))
+        created = create_topics(settings, topics_of(settings), PATIENCE_SECONDS, warn)
     except SettingsError as error:
         raise refuse(str(error)) from None
     except TopicsError as error:

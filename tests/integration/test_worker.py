@@ -23,8 +23,9 @@ from streams.settings import load_settings
 from streams.topics import INPUTS, changelog_topic, topics_of
 from streams.view.customers import RedisView
 from tests.builders import FROM_LIVE_SOURCES
+from tests.chaos.proxy import Proxy, low_port
 from tests.integration.conftest import Broker
-from tests.integration.harness import Site, free_port, site, wait_until
+from tests.integration.harness import Site, free_port, site, start_worker, wait_until
 
 FAST_POLICY = """
 id = "fast"
@@ -275,6 +276,30 @@ def test_topics_are_created_with_one_partition_count_and_right_compaction(
     other = load_settings(broker=real_broker.address, topic_prefix=f"{name}-", app_id=name, partitions=4)
     with pytest.raises(TopicsError, match="has 3 partitions, but TIERSTREAM_PARTITIONS is 4"):
         create_topics(other, topics_of(other))
+
+
+@pytest.mark.kafka
+def test_topics_are_created_once_the_broker_is_up_and_until_then_somebody_is_told(
+    real_broker: Broker, tmp_path: Path
+) -> None:
+    name = f"patience-{time.time_ns()}"
+    with Proxy(low_port()) as not_yet:
+        settings = load_settings(broker=not_yet.address, topic_prefix=f"{name}-", app_id=name)
+        creating = start_worker(settings, tmp_path / "log", command=("topics", "create"))
+        waiting = f"waiting for Kafka at {not_yet.address}, 60 s at the most\n"
+        wait_until(lambda: creating.log_tail() == waiting, 30, "the line that says so")
+        not_yet.target_port = int(real_broker.address.rpartition(":")[2])
+        assert creating.process.wait(60) == 0, creating.log_tail()
+    assert [line.split() for line in creating.log_tail().removeprefix(waiting).splitlines()] == [
+        ["created", topic.name] for topic in topics_of(settings)
+    ]
+
+
+def test_without_a_broker_creating_topics_ends_after_its_patience() -> None:
+    settings, told = load_settings(broker=f"127.0.0.1:{free_port()}"), list[str]()
+    with pytest.raises(TopicsError, match=f"no Kafka answers at {settings.broker}"):
+        create_topics(settings, topics_of(settings), patience_seconds=3, tell=told.append)
+    assert told == [f"waiting for Kafka at {settings.broker}, 3 s at the most"]
 
 
 @pytest.mark.kafka
