@@ -327,7 +327,7 @@ def as_text(value: Any) -> str:
 def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes], sign_in_hint: str) -> None:
     console.print(
         f"\nThe worker keeps running, and the web console is at {sign_in_hint}.\nIn another terminal, try:\n"
-        f"  ./scripts/tierstream customer 1516 --redis-url {settings.redis_url}\n"
+        f"  ./scripts/tierstream customer show 1516 --redis-url {settings.redis_url}\n"
         f"  curl http://127.0.0.1:{settings.web_port}/readyz\n"
         f"  ./scripts/cdnow-log /tmp/cdnow && ./scripts/tierstream replay /tmp/cdnow/*.jsonl --policy subscription-like --out /tmp/replayed\n"
         f"The broker is at {settings.broker}. Ctrl-C ends the demo.",

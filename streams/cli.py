@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
@@ -41,7 +42,6 @@ COMMANDS: Final[Headings] = {
     },
     "Replay": {
         "replay": Command("streams.workshop.replay.cli:replay", "Fold event logs into output files, without a broker."),
-        "explain": Command("streams.workshop.explain.cli:explain", "Show a customer's story, or what one more event would do."),
         "mappings": Group("List and show the mappings that come with Tierstream.", {
             "list": Command("streams.sources.cli:list_mappings", "List the mappings, and what each one is for."),
             "show": Command("streams.sources.cli:show", "Print a mapping, to read it or to change a copy."),
@@ -63,7 +63,10 @@ COMMANDS: Final[Headings] = {
         }),
     },
     "Retention": {
-        "customer": Command("streams.view.cli:customer", "Show one customer's profile from the serving view, as JSON."),
+        "customer": Group("Show a customer: how they are now, and how that came about.", {
+            "show": Command("streams.view.cli:show", "Show one customer's profile from the serving view, as JSON."),
+            "explain": Command("streams.workshop.explain.cli:explain", "Show a customer's story, or what one more event would do."),
+        }),
         "alerts": Group("Send alerts to a webhook, or a summary of a day to people.", {
             "push": Command("streams.notify.push_cli:push", "Send each alert to a webhook, signed, until stopped."),
             "digest": Command("streams.notify.digest_cli:digest", "Summarize a day of alerts for a mailbox or a chat."),
@@ -101,7 +104,9 @@ RENAMED: Final[Mapping[str, Renamed]] = {
     "backtest": Renamed("tierstream policy backtest"),
     "diff": Renamed("tierstream policy diff"),
     "policy switch": Renamed("tierstream policy activate", {"--policy": "--own", "-p": "--own"}),
-    "whatif": Renamed("tierstream explain"),
+    "whatif": Renamed("tierstream customer explain"),
+    "explain": Renamed("tierstream customer explain"),
+    "customer": Renamed("tierstream customer show"),
     "sources": Renamed("tierstream mappings"),
     "push": Renamed("tierstream alerts push"),
     "digest": Renamed("tierstream alerts digest"),
@@ -129,12 +134,19 @@ class LazyGroup(TyperGroup):
                 return _load(cmd_name, below[cmd_name])
         return None
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
-        """The command that the arguments name. Raises typer.Exit for a name of an earlier version."""
-        old = " ".join([*ctx.command_path.split()[1:], args[0]])
-        if old in RENAMED:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """The arguments, parsed. Raises typer.Exit for a name, or a form, of an earlier version."""
+        path = ctx.command_path.split()[1:]
+        if args and (old := " ".join([*path, args[0]])) in RENAMED and self.get_command(ctx, args[0]) is None:
             raise refuse(moved(old, args[1:]))
-        return super().resolve_command(ctx, args)
+        if args and (old := " ".join(path)) in RENAMED and not self._means_one(args[0]):
+            raise refuse(moved(old, args))
+        return super().parse_args(ctx, args)
+
+    def _means_one(self, word: str) -> bool:
+        """Whether a word is one of the commands, or meant to be, or asks for help."""
+        names = [name for below in self._headings.values() for name in below]
+        return word == "--help" or bool(get_close_matches(word, names))
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         """Write the commands below their headings, each with its whole sentence."""

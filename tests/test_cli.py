@@ -116,7 +116,16 @@ def test_help_lists_at_most_14_commands_under_headings() -> None:
         ),
         (
             """whatif ada 'my log.jsonl' --event '{"amount": 1}'""",
-            """'whatif' is 'explain' now: tierstream explain ada 'my log.jsonl' --event '{"amount": 1}'""",
+            """'whatif' is 'customer explain' now: tierstream customer explain ada 'my log.jsonl' --event '{"amount": 1}'""",
+        ),
+        (
+            "explain ada log.jsonl --at 2026-01-31",
+            "'explain' is 'customer explain' now: tierstream customer explain ada log.jsonl --at 2026-01-31",
+        ),
+        ("customer 1516", "'customer' is 'customer show' now: tierstream customer show 1516"),
+        (
+            "customer --redis-url redis://127.0.0.1:6379/0 1516",
+            "'customer' is 'customer show' now: tierstream customer show --redis-url redis://127.0.0.1:6379/0 1516",
         ),
         ("sources", "'sources' is 'mappings' now: tierstream mappings"),
         ("sources show cdnow", "'sources' is 'mappings' now: tierstream mappings show cdnow"),
@@ -157,6 +166,7 @@ def test_a_misspelt_command_is_answered_with_those_near_it() -> None:
     assert result.exit_code == 2
     assert "No such command 'polcy'. Did you mean 'policy'?" in result.stderr
     assert "Did you mean 'backtest'?" in run("policy", "backtets").stderr
+    assert "Did you mean 'explain'?" in run("customer", "explian", "1516").stderr
 
 
 def test_activate_takes_either_a_policy_or_parameters(tmp_path: Path) -> None:
@@ -301,12 +311,12 @@ def test_a_wrong_setting_is_named_with_what_is_wrong(variable: str, value: str, 
 
 
 def test_a_look_up_without_redis_says_how_to_name_it() -> None:
-    result = run("customer", "ada")
+    result = run("customer", "show", "ada")
     assert result.exit_code == 2
     assert "TIERSTREAM_REDIS_URL" in result.output
 
 
 def test_a_look_up_in_a_redis_that_is_not_there_says_so() -> None:
-    result = run("customer", "ada", "--redis-url", "redis://127.0.0.1:1/0")
+    result = run("customer", "show", "ada", "--redis-url", "redis://127.0.0.1:1/0")
     assert result.exit_code == 1
     assert "Redis does not answer" in result.output

@@ -157,7 +157,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "what_if_amount": ("Write an amount greater than zero, as in {example}.", "请填写大于零的金额，例如 {example}。"),
     "what_if_score": ("Write a whole number from 0 to {most}.", "请填写 0 至 {most} 的整数。"),
     "what_if_unknown": ("The workers’ table does not have this customer yet, or not any more. Try again in a moment.", "工作进程的数据表中没有该客户（尚未写入或已删除），请稍后重试。"),
-    "what_if_too_large": ("The workers’ table is too large to be read for a page. Use the command tierstream explain --event.", "数据表过大，无法在页面上查询，请使用命令 tierstream explain --event。"),
+    "what_if_too_large": ("The workers’ table is too large to be read for a page. Use the command tierstream customer explain --event.", "数据表过大，无法在页面上查询，请使用命令 tierstream customer explain --event。"),
     "what_if_no_table": ("The workers’ table could not be read. Try again in a moment; the reason is in the console’s log.", "无法读取工作进程的数据表，请稍后重试；原因见控制台日志。"),
     "what_if_not_counted": ("This event would not be counted.", "该事件不会被计入。"),
     "without_it": ("without it", "未发生"),

@@ -1,4 +1,4 @@
-"""`tierstream customer`."""
+"""`tierstream customer show`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from streams.terminal import RedisOption, example, fail, refuse, say_json
 from streams.view.customers import RedisView
 
 
-@example("tierstream customer 1516 --redis-url redis://127.0.0.1:6379/0")
-def customer(
+@example("tierstream customer show 1516 --redis-url redis://127.0.0.1:6379/0")
+def show(
     customer_id: Annotated[str, typer.Argument(help="The customer's id.")],
     redis_url: RedisOption = None,
 ) -> None:

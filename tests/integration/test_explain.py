@@ -1,4 +1,4 @@
-"""`tierstream explain` beside a real worker: its table and its topics give the same story of a customer as the log."""
+"""`tierstream customer explain` beside a real worker: its table and its topics give the same story of a customer as the log."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def test_a_story_from_the_worker_s_table_is_that_from_the_log(real_broker: Broke
         at, event = ("--at", UNTIL), ("--event", '{"amount": "30"}')
         for customer_id in CUSTOMERS:
             by_table, by_log = (
-                explain(here, "explain", customer_id, *at),
-                explain(here, "explain", customer_id, str(file), "-p", POLICY, *at),
+                explain(here, "customer", "explain", customer_id, *at),
+                explain(here, "customer", "explain", customer_id, str(file), "-p", POLICY, *at),
             )
             for name in ("now", "with_one_purchase", "without_a_purchase"):
                 assert by_table[name] == by_log[name], (customer_id, name)
             assert by_table["moments"] == []
             assert by_table["announced"] == [body for one in by_log["moments"] for body in one["announcements"]]
-            with_event = explain(here, "explain", customer_id, str(file), "-p", POLICY, *at, *event)
-            assert explain(here, "explain", customer_id, *at, *event) == with_event
+            with_event = explain(here, "customer", "explain", customer_id, str(file), "-p", POLICY, *at, *event)
+            assert explain(here, "customer", "explain", customer_id, *at, *event) == with_event
         topics = f"kafka://{here.settings.broker}"
-        by_topics = explain(here, "explain", CUSTOMERS[-1], topics, "-p", POLICY, *at)
+        by_topics = explain(here, "customer", "explain", CUSTOMERS[-1], topics, "-p", POLICY, *at)
         for one in (*by_log["moments"], *by_topics["moments"]):
             (one["event"] or {}).pop("body", None)  # a record in a file names its topic
         assert by_topics == by_log
@@ -70,7 +70,7 @@ def test_a_story_from_the_journal_is_the_worker_s_not_that_of_a_sorted_log(real_
         on_topics = announced(here)
         differs_from_sorted = set()
         for customer_id in ("c1", "c2", "c17"):
-            by_journal = explain(here, "explain", customer_id, "--journal")
+            by_journal = explain(here, "customer", "explain", customer_id, "--journal")
             bodies = [one for moment in by_journal["moments"] for one in moment["announcements"]]
             for topic, by_customer in on_topics.items():
                 ours = [_as_sent(one) for one in bodies if one["topic"] == topic]
@@ -78,18 +78,20 @@ def test_a_story_from_the_journal_is_the_worker_s_not_that_of_a_sorted_log(real_
             assert by_journal["events"] == 10
             assert any(moment["late"] for moment in by_journal["moments"])
             topics = f"kafka://{here.settings.broker}"
-            assert explain(here, "explain", customer_id, topics, "-p", POLICY, "--journal") == by_journal
-            by_time = explain(here, "explain", customer_id, topics, "-p", POLICY)
+            assert explain(here, "customer", "explain", customer_id, topics, "-p", POLICY, "--journal") == by_journal
+            by_time = explain(here, "customer", "explain", customer_id, topics, "-p", POLICY)
             differs_from_sorted.add(
                 [one["cause"] for one in by_time["moments"]] != [one["cause"] for one in by_journal["moments"]]
             )
             # --at ends the story at what the worker had folded by that instant.
             at = by_journal["moments"][2]["at"]
-            until = explain(here, "explain", customer_id, "--journal", "--at", at)
+            until = explain(here, "customer", "explain", customer_id, "--journal", "--at", at)
             assert until["moments"] == by_journal["moments"][: len(until["moments"])]
             assert until["at"] == at
         assert True in differs_from_sorted
-        unknown = CliRunner().invoke(app, ["explain", "nobody", "--journal"], env=here.settings.environment())
+        unknown = CliRunner().invoke(
+            app, ["customer", "explain", "nobody", "--journal"], env=here.settings.environment()
+        )
         assert unknown.exit_code == 2
         assert "has no customer 'nobody'; it has 40 others" in unknown.output
 

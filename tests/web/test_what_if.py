@@ -100,7 +100,7 @@ def test_a_table_that_does_not_answer_or_is_too_large_says_so(
     monkeypatch.setattr(table_reader, "SECONDS", 0.2)
     assert "could not be read. Try again in a moment" in browse(ask, "127.0.0.1:1")
     monkeypatch.setattr(table_reader, "SECONDS", -1.0)
-    assert "too large to be read for a page. Use the command tierstream explain --event." in browse(ask, table)
+    assert "too large to be read for a page. Use the command tierstream customer explain --event." in browse(ask, table)
 
 
 def test_a_customer_who_is_only_in_the_view_is_reported(browse: Browse, table: str, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""`tierstream explain` as its users meet it."""
+"""`tierstream customer explain` as its users meet it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def test_a_story_has_every_event_of_the_customer_with_its_verdict(log: Path) -> None:
-    moments = as_json("explain", "ada", log, *HERE)["moments"]
+    moments = as_json("customer", "explain", "ada", log, *HERE)["moments"]
     events = {
         (one["event"]["event_id"], one["verdict"], one["late"], (one["reason"] or {}).get("code"))
         for one in moments
@@ -74,7 +74,7 @@ def test_a_story_has_every_event_of_the_customer_with_its_verdict(log: Path) -> 
 
 
 def test_a_story_is_printed_as_a_timeline(log: Path) -> None:
-    result = run("explain", "ada", log, *HERE)
+    result = run("customer", "explain", "ada", log, *HERE)
     assert result.exit_code == 0, result.output
     for line in (
         "Customer ada under annual-spend@1, as of 2026-03-01T00:00:00Z",
@@ -94,7 +94,7 @@ def test_a_story_is_printed_as_a_timeline(log: Path) -> None:
 
 
 def test_a_story_up_to_a_time_leaves_out_what_occurred_later(log: Path) -> None:
-    story = as_json("explain", "ada", log, *HERE, "--at", "2026-02-05")
+    story = as_json("customer", "explain", "ada", log, *HERE, "--at", "2026-02-05")
     assert story["at"] == story["now"]["as_of"] == "2026-02-05T00:00:00Z"
     assert story["now"]["tier"] == "member"
     assert story["now"]["monetary"] == "40.00"
@@ -103,14 +103,17 @@ def test_a_story_up_to_a_time_leaves_out_what_occurred_later(log: Path) -> None:
 
 
 def test_the_last_moments_are_the_end_of_the_whole_story(log: Path) -> None:
-    whole, end = as_json("explain", "ada", log, *HERE), as_json("explain", "ada", log, *HERE, "--last", "2")
+    whole, end = (
+        as_json("customer", "explain", "ada", log, *HERE),
+        as_json("customer", "explain", "ada", log, *HERE, "--last", "2"),
+    )
     assert end["moments"] == whole["moments"][-2:]
     assert end["now"] == whole["now"]
-    assert "the last 2 moments" in run("explain", "ada", log, *HERE, "--last", "2").output
+    assert "the last 2 moments" in run("customer", "explain", "ada", log, *HERE, "--last", "2").output
 
 
 def test_the_effects_of_time_ahead_are_those_of_a_later_replay(log: Path, tmp_path: Path) -> None:
-    ahead = as_json("explain", "ada", log, *HERE)["without_a_purchase"]
+    ahead = as_json("customer", "explain", "ada", log, *HERE)["without_a_purchase"]
     result = run("replay", log, *HERE, "--out", tmp_path / "out", "--until", "2031-01-01")
     assert result.exit_code == 0, result.output
     lines = [
@@ -137,7 +140,7 @@ def test_a_lock_an_alert_and_an_erasure_are_in_the_story(tmp_path: Path) -> None
             lock("ada", "gold", on="2026-03-02", reason="a promise", actor="kim"),
         ],
     )
-    output = run("explain", "ada", log, *HERE).output
+    output = run("customer", "explain", "ada", log, *HERE).output
     for text in (
         "alert 1 acknowledged, mia has it",
         "tier locked at gold by kim: a promise",
@@ -152,7 +155,7 @@ def test_a_lock_an_alert_and_an_erasure_are_in_the_story(tmp_path: Path) -> None
             "topic": "commands", "event_id": "x", "customer_id": "ada", "command": "erase", "occurred_at": "2026-03-03T00:00:00Z",
         })
     )  # fmt: skip
-    output = run("explain", "ada", log, *HERE).output
+    output = run("customer", "explain", "ada", log, *HERE).output
     assert "erase: nothing is known any more" in output
     assert "nothing is known of them: their data was erased" in output
 
@@ -160,7 +163,7 @@ def test_a_lock_an_alert_and_an_erasure_are_in_the_story(tmp_path: Path) -> None
 def test_control_characters_are_shown_and_not_sent_to_the_terminal(tmp_path: Path) -> None:
     nasty = "a[bold]\x1b[2Jb"
     log = written(tmp_path / "log.jsonl", [purchase(nasty, "40.00", on="2026-01-05", order_id="o\x1b[2J")])
-    output = run("explain", nasty, log, *HERE).output
+    output = run("customer", "explain", nasty, log, *HERE).output
     assert "\x1b" not in output
     assert "Customer a[bold]\\x1b[2Jb under" in output
     assert "(order o\\x1b[2J)" in output
@@ -171,20 +174,25 @@ def test_if_thresholds_follow_the_base_the_story_counts_all_customers(tmp_path: 
     run("replay", log, "--policy", "pyramid", "--out", tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "tier-changes.jsonl").read_text().splitlines()]
     customer_id = next(one["customer_id"] for one in lines if one["cause"] == "edition-2")
-    story = as_json("explain", customer_id, log, "--policy", "pyramid")
+    story = as_json("customer", "explain", customer_id, log, "--policy", "pyramid")
     assert [
         (body["seq"], body["cause"])
         for one in story["moments"]
         for body in one["announcements"]
         if body["topic"] == "tier-changes"
     ] == [(one["seq"], one["cause"]) for one in lines if one["customer_id"] == customer_id]
-    assert "edition-2 of the policy: pyramid@1/2" in run("explain", customer_id, log, "--policy", "pyramid").output
+    assert (
+        "edition-2 of the policy: pyramid@1/2"
+        in run("customer", "explain", customer_id, log, "--policy", "pyramid").output
+    )
 
 
 def test_a_purchase_that_is_supposed_does_what_it_does_when_it_is_made(log: Path, tmp_path: Path) -> None:
-    found = as_json("explain", "ada", log, *HERE, "--event", '{"amount": "115"}', "--at", "2026-06-01")["under"][0]
+    found = as_json("customer", "explain", "ada", log, *HERE, "--event", '{"amount": "115"}', "--at", "2026-06-01")[
+        "under"
+    ][0]
     bought = purchase("ada", "115", on="2026-06-01", id="what-if-1")
-    really = as_json("explain", "ada", written(tmp_path / "with.jsonl", [*LOG, bought]), *HERE)
+    really = as_json("customer", "explain", "ada", written(tmp_path / "with.jsonl", [*LOG, bought]), *HERE)
     assert found["after"] == really["moments"][-1]["after"]
     assert found["profile_after"] == really["now"]
     assert found["announcements"] == really["moments"][-1]["announcements"]
@@ -193,7 +201,9 @@ def test_a_purchase_that_is_supposed_does_what_it_does_when_it_is_made(log: Path
         found["after"]["log_odds"] - found["before"]["log_odds"], abs=1e-9
     )
     # A minor unit less does not reach it.
-    less = as_json("explain", "ada", log, *HERE, "--event", '{"amount": 114.99}', "--at", "2026-06-01")["under"][0]
+    less = as_json("customer", "explain", "ada", log, *HERE, "--event", '{"amount": 114.99}', "--at", "2026-06-01")[
+        "under"
+    ][0]
     assert "tier" not in less["changed"]
 
 
@@ -205,7 +215,9 @@ def test_missing_fields_of_an_event_are_filled_in_and_listed(log: Path) -> None:
         '{"need": true}',
         '{"command": "lock_tier", "tier": "gold", "reason": "why not"}',
     )
-    result = as_json("explain", "ada", log, *HERE, "--at", "2026-03-02", *(f"--event={one}" for one in events[1:]))
+    result = as_json(
+        "customer", "explain", "ada", log, *HERE, "--at", "2026-03-02", *(f"--event={one}" for one in events[1:])
+    )
     bodies = [one["body"] for one in result["under"][0]["events"]]
     assert [one["topic"] for one in result["under"][0]["events"]] == [
         "complaints", "feedback", "prospects", "commands",
@@ -215,20 +227,20 @@ def test_missing_fields_of_an_event_are_filled_in_and_listed(log: Path) -> None:
         "status": "opened", "severity": "critical",
     }  # fmt: skip
     assert result["under"][0]["events"][1]["filled_in"] == ["event_id", "customer_id", "occurred_at", "kind"]
-    result = as_json("explain", "ada", log, *HERE, "--event", events[0].replace('10"', '10T00:00:00Z"'))
+    result = as_json("customer", "explain", "ada", log, *HERE, "--event", events[0].replace('10"', '10T00:00:00Z"'))
     assert result["under"][0]["events"][0]["text"] == "refund of $5.00 for a purchase of 2026-02-10 (order what-if-1)"
 
 
 def test_the_effect_can_be_shown_under_several_policies(log: Path) -> None:
     event = ("--event", '{"amount": "60"}')
-    both = as_json("explain", "ada", log, *HERE, "--policy", "subscription-like", *event)["under"]
-    alone = as_json("explain", "ada", log, "--policy", "subscription-like", *event)["under"]
+    both = as_json("customer", "explain", "ada", log, *HERE, "--policy", "subscription-like", *event)["under"]
+    alone = as_json("customer", "explain", "ada", log, "--policy", "subscription-like", *event)["under"]
     assert [one["policy"] for one in both] == ["annual-spend@1", "subscription-like@1"]
     assert both[1] == alone[0]
 
 
 def test_what_would_happen_is_a_table_of_without_and_with(log: Path) -> None:
-    result = run("explain", "ada", log, *HERE, "--event", '{"amount": "115"}')
+    result = run("customer", "explain", "ada", log, *HERE, "--event", '{"amount": "115"}')
     assert result.exit_code == 0, result.output
     assert ["tier", "silver", "gold"] in [line.split() for line in result.output.splitlines()]
     assert "upgrade: silver → gold" in result.output
@@ -254,13 +266,15 @@ def test_what_would_happen_is_a_table_of_without_and_with(log: Path) -> None:
     ],
 )
 def test_what_is_wrong_with_an_event_is_said_with_its_field(log: Path, event: str, says: str) -> None:
-    result = run("explain", "ada", log, *HERE, "--event", event)
+    result = run("customer", "explain", "ada", log, *HERE, "--event", event)
     assert result.exit_code == 2
     assert says in result.output
 
 
 def test_an_event_that_would_be_rejected_is_shown_as_rejected(log: Path) -> None:
-    result = run("explain", "ada", log, *HERE, "--event", '{"amount": 1, "occurred_at": "2001-01-01T00:00:00Z"}')
+    result = run(
+        "customer", "explain", "ada", log, *HERE, "--event", '{"amount": 1, "occurred_at": "2001-01-01T00:00:00Z"}'
+    )
     assert "would be rejected, too_late" in " ".join(result.output.split())
 
 
@@ -275,13 +289,13 @@ def test_an_event_that_would_be_rejected_is_shown_as_rejected(log: Path) -> None
     ],
 )
 def test_options_of_a_story_and_of_an_event_are_not_mixed(log: Path, options: list[str], says: str) -> None:
-    result = run("explain", "ada", log, *options)
+    result = run("customer", "explain", "ada", log, *options)
     assert result.exit_code == 2
     assert says in result.output
 
 
 def test_an_unknown_customer_is_reported_with_similar_ids(log: Path) -> None:
-    result = run("explain", "adda", log, *HERE)
+    result = run("customer", "explain", "adda", log, *HERE)
     assert result.exit_code == 2
     assert (
         "the log has no customer 'adda' up to 2026-03-01T00:00:00Z; it has 2 others; similar ids are ada"
@@ -290,12 +304,12 @@ def test_an_unknown_customer_is_reported_with_similar_ids(log: Path) -> None:
 
 
 def test_a_journal_is_read_from_the_topics_of_a_worker_only(log: Path) -> None:
-    of_a_file = run("explain", "ada", log, "--journal")
+    of_a_file = run("customer", "explain", "ada", log, "--journal")
     assert of_a_file.exit_code == 2
     assert "--journal needs one log, kafka://HOST:PORT: files have no journal" in of_a_file.output
-    nothing = run("explain", "ada", "--journal")
+    nothing = run("customer", "explain", "ada", "--journal")
     assert nothing.exit_code == 2
     assert "there is nothing to read" in nothing.output
-    twice = run("explain", "ada", "--journal", "--recorded-lines")
+    twice = run("customer", "explain", "ada", "--journal", "--recorded-lines")
     assert twice.exit_code == 2
     assert "leave --recorded-lines out" in twice.output

@@ -39,5 +39,5 @@ def test_a_command_prints_what_the_page_shows(command: str, monkeypatch: pytest.
 
 
 def test_the_page_shows_a_story_a_question_and_a_refusal() -> None:
-    assert [command.split()[0] for command in shown()] == ["explain"] * 3
+    assert [command.split()[:2] for command in shown()] == [["customer", "explain"]] * 3
     assert [" --event " in command for command in shown()] == [False, True, True]

@@ -1,4 +1,4 @@
-"""`tierstream explain` without a log: by the worker's table on a broker, and by the serving view in a Redis."""
+"""`tierstream customer explain` without a log: by the worker's table on a broker, and by the serving view in a Redis."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def of(log: list[Any], customer_id: str) -> list[Any]:
 def test_the_table_gives_the_same_present_and_future_as_the_log(folded: Folded, broker: str) -> None:
     for customer_id in ("ada", "bob", "eve"):
         by_log, by_table = (
-            as_json("explain", customer_id, folded.log, *AT),
-            as_json("explain", customer_id, "--broker", broker, *AT),
+            as_json("customer", "explain", customer_id, folded.log, *AT),
+            as_json("customer", "explain", customer_id, "--broker", broker, *AT),
         )
         for name in ("customer_id", "policy", "at", "now", "with_one_purchase", "without_a_purchase"):
             assert by_table[name] == by_log[name], name
@@ -121,32 +121,32 @@ def test_the_table_gives_the_same_present_and_future_as_the_log(folded: Folded, 
 
 def test_whatif_is_the_same_by_the_table_and_by_the_log(folded: Folded, broker: str) -> None:
     event = ("--event", '{"amount": "115"}')
-    assert as_json("explain", "ada", "--broker", broker, *AT, *event) == as_json(
-        "explain", "ada", folded.log, *AT, *event
+    assert as_json("customer", "explain", "ada", "--broker", broker, *AT, *event) == as_json(
+        "customer", "explain", "ada", folded.log, *AT, *event
     )
 
 
 def test_the_story_by_the_table_is_printed(broker: str) -> None:
-    result = run("explain", "ada", "--broker", broker, *AT, "--policy", "annual-spend")
+    result = run("customer", "explain", "ada", "--broker", broker, *AT, "--policy", "annual-spend")
     assert result.exit_code == 0, result.output
     assert "Announced until now; the events are in a log" in result.output
     assert "upgrade: member → silver" in result.output
 
 
 def test_the_table_has_nothing_older_than_the_last_change(broker: str) -> None:
-    result = run("explain", "ada", "--broker", broker, "--policy", "annual-spend", "--at", "2026-02-01")
+    result = run("customer", "explain", "ada", "--broker", broker, "--policy", "annual-spend", "--at", "2026-02-01")
     assert result.exit_code == 2
     assert "the table has nothing older: give a log, or a later --at" in result.output
 
 
 def test_another_policy_than_the_tables_is_refused(broker: str) -> None:
-    result = run("explain", "ada", "--broker", broker, "--policy", "subscription-like", *AT)
+    result = run("customer", "explain", "ada", "--broker", broker, "--policy", "subscription-like", *AT)
     assert result.exit_code == 2
     assert "the table was made under policy annual-spend@1" in result.output
 
 
 def test_a_customer_who_is_not_in_the_table_is_an_error(broker: str) -> None:
-    result = run("explain", "zoe", "--broker", broker, "--policy", "annual-spend")
+    result = run("customer", "explain", "zoe", "--broker", broker, "--policy", "annual-spend")
     assert result.exit_code == 2
     assert "the table has no customer 'zoe'; it has 3 others" in result.output
 
@@ -172,30 +172,30 @@ def redis(folded: Folded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_the_view_shows_the_profile_and_the_announcements(folded: Folded, redis: str) -> None:
-    found = as_json("explain", "ada", "--redis-url", redis)
+    found = as_json("customer", "explain", "ada", "--redis-url", redis)
     profile = models.profile(models.decode(folded.customers[b"ada"]), "ada", POLICY)
     assert found["now"] == json.loads(profile or b"")
     announced = [(output.topic, output.seq, output.change) for output in of(folded.outputs, "ada")]
     assert [(one["topic"], one["seq"], one["change"]) for one in found["announced"]] == announced
-    by_log = as_json("explain", "ada", folded.log)
+    by_log = as_json("customer", "explain", "ada", folded.log)
     said = {body["seq"]: body["text"] for one in by_log["moments"] for body in one["announcements"]}
     assert [one["text"] for one in found["announced"]] == [said[one["seq"]] for one in found["announced"]]
-    page = run("explain", "ada", "--redis-url", redis)
+    page = run("customer", "explain", "ada", "--redis-url", redis)
     assert page.exit_code == 0, page.output
     assert "The view can't tell what a purchase would do: give --broker, for the table, or a log." in page.output
 
 
 def test_the_view_has_only_the_present_and_reports_unknown_customers(redis: str) -> None:
-    result = run("explain", "ada", "--redis-url", redis, *AT)
+    result = run("customer", "explain", "ada", "--redis-url", redis, *AT)
     assert result.exit_code == 2
     assert "the view knows only how the customer is now" in result.output
-    result = run("explain", "zoe", "--redis-url", redis)
+    result = run("customer", "explain", "zoe", "--redis-url", redis)
     assert result.exit_code == 2
     assert "the view has no customer 'zoe'" in result.output
 
 
 def test_without_a_log_a_broker_or_a_redis_it_says_what_to_give() -> None:
-    for command in (["explain", "ada"], ["explain", "ada", "--event", '{"amount": 1}']):
+    for command in (["customer", "explain", "ada"], ["customer", "explain", "ada", "--event", '{"amount": 1}']):
         result = run(*command)
         assert result.exit_code == 2
         assert "name log files or kafka://HOST:PORT" in result.output

@@ -1,4 +1,4 @@
-"""`tierstream explain`: a customer's story, and what one more event would do."""
+"""`tierstream customer explain`: a customer's story, and what one more event would do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class _Asked(NamedTuple):
 
 
 @example(
-    'tierstream explain 1516 purchases.jsonl complaints.jsonl --policy annual-spend --event \'{"amount": "60.00"}\''
+    "tierstream customer explain 1516 purchases.jsonl complaints.jsonl --policy annual-spend "
+    '--event \'{"amount": "60.00"}\''
 )
 def explain(
     customer_id: Annotated[str, typer.Argument(help="The customer's id.")],
