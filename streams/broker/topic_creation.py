@@ -65,6 +65,22 @@ def create_topics(
         raise TopicsError(f"the broker at {settings.broker} refused: {error.args[0].str()}") from None
 
 
+def check_topics(settings: Settings, wanted: Sequence[WantedTopic]) -> None:
+    """Raises TopicsError if no broker answers, or a wanted topic is missing or has a wrong partition count."""
+    try:
+        with AdminClient(connection_options(settings), logger=silent_logger) as admin:
+            found = _shown(admin, settings)
+    except KafkaException as error:
+        raise TopicsError(f"the broker at {settings.broker} refused: {error.args[0].str()}") from None
+    missing = [topic.name for topic in wanted if topic.name not in found]
+    if missing:
+        raise TopicsError(
+            f"there is no topic {missing[0]} at {settings.broker}: run tierstream topics create, or start a worker; if the "
+            "topics have other names there, set TIERSTREAM_TOPIC_PREFIX"
+        )
+    _check_counts(found, settings, wanted)
+
+
 def _existing_topics(
     admin: AdminClient, settings: Settings, names: set[str], patience_seconds: float, tell: Callable[[str], None]
 ) -> set[str]:

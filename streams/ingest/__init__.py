@@ -1,5 +1,6 @@
-"""Live sources: topics of any shape, mapped, keyed by customer and carried into the input topics, exactly once.
+"""What fills the input topics: live sources, mapped and carried exactly once, and logs, which are loaded.
 
-Public: `run_ingest`, `ingest_beside` (run.py), `find_sources` (sources.py), `ingest` (cli.py). It decides nothing that
-the worker decides: whether a body is a valid event under a policy it does not know.
+Public: `run_ingest`, `ingest_beside` (run.py), `find_sources` (sources.py), `ingest` (cli.py), `Loader` (load.py), `load`
+(load_cli.py). Live sources decide nothing that the worker decides: whether a body is a valid event under a policy they do
+not know. A load refuses what the worker could not decode.
 """

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-import orjson
 import typer
 
 import models
 from models.events import Event, Rejected
 from streams.broker.topic_creation import TopicsError
 from streams.ingest.group import sample
+from streams.ingest.record_display import show_record
 from streams.ingest.record_mapping import MappedRecord
 from streams.ingest.run import run_ingest
 from streams.ingest.schema_registry import RegistryUnavailable, Schemas
@@ -27,14 +27,9 @@ from streams.terminal import (
     WebPortOption,
     example,
     fail,
-    printable,
     refuse,
     say,
-    say_json,
 )
-
-MOST_SHOWN: Final = 2_000
-"""How many characters of a refused record are shown."""
 
 
 @example(
@@ -104,31 +99,11 @@ def _sampled(settings: Settings, source: Any, schemas: Any, count: int, since: s
 
 def _show(topic: str, item: MappedRecord, decoder: Decodes, as_json: bool) -> int:
     """Print what became of a record; returns how many refusals it had."""
-    where = item.record.origin
-    lines: list[tuple[str, Any]] = []
     refused = list(item.refused)
     for event in item.events:
         judged: Event | Rejected = decoder.decode(event.topic, event.value, event.key, item.record.timestamp_ms)
-        lines.append((event.topic, orjson.loads(event.value)))
         if isinstance(judged, Rejected):
             refused.append(judged)
-    if not item.events and not item.refused:
-        lines.append((item.outcome.replace("_", " "), None))
-    if as_json:
-        say_json(
-            {
-                "record": where,
-                "events": [{"topic": name, "body": body} for name, body in lines if body is not None],
-                "refused": [{"reason": one.code, "detail": one.detail} for one in refused],
-                "outcome": "refused" if refused else item.outcome,
-            }
-        )
-        return len(refused)
-    for name, body in lines:
-        say(printable(f"{where}  {name}" + (f"  {orjson.dumps(body).decode()}" if body is not None else "")))
-    for one in refused:
-        say(printable(f"{where}  refused, {one.code}: {one.detail}"))
-    if item.refused:
-        value = (item.record.value or b"")[:MOST_SHOWN].decode(errors="backslashreplace")
-        say(printable(f"    the record: {value}"))
+    events = [(event.topic, event.value) for event in item.events]
+    show_record(item.record.origin, events, refused, item.outcome, item.record.value if item.refused else None, as_json)
     return len(refused)

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from models.bodies import EVERYBODY
 from models.events import Rejected
 from models.outputs import DEAD_LETTERS
 from streams.broker.librdkafka import LARGEST_BYTES, producer_options, silent_logger
 from streams.engine.batch import DeadLetter
 from streams.engine.envelope import dead_letter_record
 from streams.engine.merge import Record
+from streams.ingest.destinations import destinations
 from streams.ingest.partition_merge import Place
 from streams.ingest.record_mapping import MappedRecord
 from streams.settings import Settings
@@ -22,7 +22,6 @@ from streams.topics import COMMANDS, INPUTS
 
 TRY_SECONDS: Final = 5.0
 BEGIN_SECONDS: Final = 30.0
-EVERYBODY_KEY: Final = EVERYBODY.encode()
 FATAL: Final = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -133,11 +132,8 @@ class Writer:
             # event's time to refuse events of the future.
             timestamp_ms = item.record.timestamp_ms or 0
             for topic, key, value in item.events:
-                if topic == COMMANDS and key == EVERYBODY_KEY:
-                    for partition in self._all_partitions:
-                        produce(topics[topic], value, key, partition, timestamp=timestamp_ms)
-                else:
-                    produce(topics[topic], value, key, timestamp=timestamp_ms)
+                for partition in destinations(topic, key, self._all_partitions):
+                    produce(topics[topic], value, key, partition, timestamp=timestamp_ms)
             for rejected in item.refused:
                 self._produce_dead_letter(item, rejected)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -16,6 +16,9 @@ COMPRESSED_ENDINGS: Final = (".gz", ".zst")
 CHUNK_BYTES: Final = 1 << 16
 READ_ERRORS: Final = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 """The exceptions that reading a file, compressed or not, may raise."""
+
+OpenFile = Callable[[Path], AbstractContextManager[tuple[IO[bytes], IO[bytes]]]]
+"""Opens a file as `open_decompressed` does."""
 
 
 def uncompressed_name(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import IO, Any
 import orjson
 
 from models.events import Rejected
-from streams.sources.compression import READ_ERRORS, open_decompressed
+from streams.sources.compression import READ_ERRORS, OpenFile, open_decompressed
 from streams.sources.logs import LINES_AT_ONCE, LogError
 from streams.sources.mapping import Mapping
 from streams.sources.mapping_file import WHITESPACE
@@ -21,7 +21,9 @@ Rows = Iterator[tuple[int, dict[str, Any] | Rejected]]
 """Numbers of lines or rows, from 1, each with its row, or with the reason why the row can't be read."""
 
 
-def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
+def csv_rows(
+    path: Path, mapping: Mapping, on_bytes: Callable[[int], None], open_file: OpenFile = open_decompressed
+) -> Rows:
     """The rows of a CSV file, with the line in which each begins. Raises LogError."""
     file = mapping.file
     # Spreadsheets write a byte order mark before the name of the first column.
@@ -29,7 +31,7 @@ def csv_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> R
     line = 0
     with ExitStack() as files:
         try:
-            content, raw = files.enter_context(open_decompressed(path))
+            content, raw = files.enter_context(open_file(path))
             text = io.TextIOWrapper(content, encoding, newline="")
             lines = (
                 csv.reader(text, delimiter=file.delimiter) if file.delimiter != WHITESPACE else _WhitespaceReader(text)
@@ -72,12 +74,14 @@ class _WhitespaceReader:
             yield line.split()
 
 
-def json_rows(path: Path, mapping: Mapping, on_bytes: Callable[[int], None]) -> Rows:
+def json_rows(
+    path: Path, mapping: Mapping, on_bytes: Callable[[int], None], open_file: OpenFile = open_decompressed
+) -> Rows:
     """The objects of a JSONL file, with their lines. Raises LogError."""
     number = 0
     with ExitStack() as files:
         try:
-            lines, raw = files.enter_context(open_decompressed(path))
+            lines, raw = files.enter_context(open_file(path))
             read = 0
             for number, line in enumerate(lines, 1):
                 if number % LINES_AT_ONCE == 0:

@@ -13,7 +13,7 @@ import msgspec
 
 from models.events import Event, Rejected
 from streams.engine.merge import Record, records_of_lines
-from streams.sources.compression import READ_ERRORS, open_decompressed, uncompressed_name
+from streams.sources.compression import READ_ERRORS, OpenFile, open_decompressed, uncompressed_name
 from streams.topics import INPUTS
 
 LINES_AT_ONCE: Final = 1_000
@@ -81,10 +81,20 @@ _topic_of_line = msgspec.json.Decoder(_Topic).decode
 class LogFile:
     """A JSONL file as a log. The offset of a record is its line number, from 1. Raises LogError if the file can't be
     read.
+
+    With `lines_at_once` of 1, a line is delivered before the next one is asked for, which may not be there yet.
     """
 
-    def __init__(self, path: Path, number: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        number: int = 0,
+        open_file: OpenFile = open_decompressed,
+        lines_at_once: int = LINES_AT_ONCE,
+    ) -> None:
         self.path = path
+        self._open_file = open_file
+        self._lines_at_once = lines_at_once
         self.partition = file_partition(number)
         self.files = {self.partition: path.name}
         stem = uncompressed_name(path)
@@ -93,7 +103,7 @@ class LogFile:
         self.topic = next((topic for topic in INPUTS if stem == topic or stem.endswith(f"-{topic}")), None)
         try:
             self.bytes: int | None = path.stat().st_size
-            with open_decompressed(path):
+            with path.open("rb"):
                 pass
         except OSError as error:
             raise LogError(
@@ -111,11 +121,11 @@ class LogFile:
     def _records(self, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
         number = read = 0
         try:
-            with open_decompressed(self.path) as (lines, file):
+            with self._open_file(self.path) as (lines, file):
                 while True:
                     found: list[bytes] = []
                     try:
-                        found.extend(islice(lines, LINES_AT_ONCE))
+                        found.extend(islice(lines, self._lines_at_once))
                     finally:
                         # The lines that were read before a failure are still delivered.
                         yield from self._decoded(found, number + 1, decoder)

@@ -81,7 +81,7 @@ def parse_size(text: str) -> int:
 def find_logs(names: Sequence[str], maps: Sequence[str], next_offsets: Offsets | None = None) -> list[Log]:
     """The named logs, unsorted. Raises LogError or SettingsError."""
     logs: list[Log] = []
-    mappings = _Mappings(maps)
+    mappings = Mappings(maps)
     for name in names:
         if name.startswith(("redis://", "rediss://")):
             raise LogError(
@@ -102,7 +102,7 @@ def _paths(name: str) -> list[Path]:
     """The files that a name stands for. Raises LogError if there are none."""
     path = Path(name)
     if path.is_dir():
-        found = sorted(one for one in path.iterdir() if one.is_file() and _kind(one) is not None)
+        found = sorted(one for one in path.iterdir() if one.is_file() and kind_of(one) is not None)
     elif glob.has_magic(name) and not path.exists():
         found = [one for one in map(Path, sorted(glob.glob(name, recursive=True))) if one.is_file()]
     else:
@@ -112,14 +112,15 @@ def _paths(name: str) -> list[Path]:
     return found
 
 
-def _kind(path: Path) -> tuple[str, ...] | None:
+def kind_of(path: Path) -> tuple[str, ...] | None:
+    """The endings of the kind of file that a path names, packed or not; None for a kind that is not read."""
     ending = Path(uncompressed_name(path)).suffix
     kind = next((kind for kind in (JSONL, CSV, PARQUET) if ending in kind), None)
     return None if kind is PARQUET and path.suffix in COMPRESSED_ENDINGS else kind
 
 
 def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind is None:
         raise LogError(f"{path}: what kind of file is it? Logs are {SUPPORTED}")
     if mapping is None and kind is not JSONL:
@@ -136,7 +137,7 @@ def _open_file(path: Path, mapping: Mapping | None, number: int) -> Log:
     return MappedLog(path, mapping, parquet_rows, number)
 
 
-class _Mappings:
+class Mappings:
     """The mappings of --map, each for all files or for the files whose names match its glob."""
 
     def __init__(self, given: Sequence[str]) -> None:

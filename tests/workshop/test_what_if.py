@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from streams.workshop.explain.what_if import HypotheticalEvent, what_if
+from streams.sources.written_event import WrittenEvent
+from streams.workshop.explain.what_if import what_if
 from tests.builders import DAY, Wire, ms
 from tests.oracle import Customer, Picture, replay
 from tests.oracle_facts import Event, Rules
@@ -36,7 +37,7 @@ def test_what_events_would_do_is_what_the_oracle_says_of_the_log_with_them(
     for wire in log:
         fold.apply(wire)
     fold.advance(at_ms, "ada")
-    events = [HypotheticalEvent(event_of(policy.decoder(), wire), wire, []) for wire in more]
+    events = [WrittenEvent(event_of(policy.decoder(), wire), wire, []) for wire in more]
     found = what_if(fold.customers["ada"], policy, "ada", at_ms, events)
     without = replay(text, log, until_ms)[-1]
     with_them = after_waiting(text, log, at_ms, more, until_ms)

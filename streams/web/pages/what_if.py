@@ -20,6 +20,7 @@ from models.bodies import SEVERITIES
 from models.events import MAX_AMOUNT_MINOR
 from models.policy import Policy
 from streams.settings import Settings
+from streams.sources.written_event import WrittenEventError
 from streams.view.policies_in_force import PoliciesInForce
 from streams.web.services.table_reader import TableReader
 from streams.workshop.explain.story import ExplainError
@@ -93,7 +94,7 @@ async def answer(
     except TableTooLarge as error:
         log.warning("what if: %s", error)
         raise NoAnswer("what_if_too_large") from None
-    except ExplainError as error:
+    except (ExplainError, WrittenEventError) as error:
         log.warning("what if: %s", error)
         raise NoAnswer("what_if_no_table") from None
 
