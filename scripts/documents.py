@@ -32,6 +32,13 @@ from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, chang
 
 VERSION: Final = "1.0.0"
 """The version of the contracts: an addition raises the second number, a change that breaks readers the first."""
+SERVERS: Final = {"kafka": "Without TLS.", "kafka-secure": "With TLS; with SASL, where the broker asks for it."}
+"""Protocols, as AsyncAPI names them."""
+MECHANISMS: Final = {
+    "plain": "SASL PLAIN, over TLS.",
+    "scramSha256": "SASL SCRAM-SHA-256.",
+    "scramSha512": "SASL SCRAM-SHA-512.",
+}
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI_FILE: Final = "asyncapi.json"
 SCHEMAS_FOLDER: Final = "schemas"
@@ -60,6 +67,25 @@ TOPICS: Final = {
 }
 CHANGELOG: Final = "Internal: the customers' table, in a binary form."
 INTERNAL: Final = (JOURNAL, CENSUS, AUDIT, UNDELIVERED)
+TAGS: Final = {
+    "input": "Public: what you write, and Tierstream reads.",
+    "output": "Public: what Tierstream writes, and you read.",
+    "internal": "What Tierstream writes for itself. It may become different in any version.",
+}
+MURMUR2: Final = (
+    "By murmur2 of the key's bytes, as Java's clients do by default: (murmur2(key) & 0x7fffffff) % partitions. "
+    "librdkafka's name for it is murmur2_random."
+)
+"""Where a producer has to place a record."""
+THE_INPUTS_PARTITION: Final = "The partition of the record that it is about."
+PLACES: Final = {
+    JOURNAL: ("The app id.", "The partition whose batch it is about."),
+    CENSUS: ("`count` or `edition`.", "The partition that was counted."),
+    AUDIT: ("The person's name.", MURMUR2),
+    UNDELIVERED: ("The customer_id, as UTF-8.", MURMUR2),
+    DEAD_LETTERS: ("The key of the record that could not be used, or of the dead letter that a note settles.", THE_INPUTS_PARTITION),
+}
+"""Keys of topics that are not keyed by customer, and which partition a record has."""
 
 OVERLAYS: Final[dict[tuple[str, str], Json]] = {
     ("Purchase", "amount"): {
@@ -74,19 +100,19 @@ OVERLAYS: Final[dict[tuple[str, str], Json]] = {
 def schemas() -> dict[str, Json]:
     """By topic, the JSON Schema of its records."""
     found = {}
-    for topic, classes in _carried().items():
-        heads, definitions = _components(classes, "#/$defs/{name}")
+    for topic, classes in carried_bodies().items():
+        heads, definitions = components(classes, "#/$defs/{name}")
         head = heads[0] if len(heads) == 1 else {"anyOf": heads}
         found[topic] = {"$schema": DRAFT, "title": topic, "description": TOPICS[topic], **head, "$defs": definitions}
     return found
 
 
-def _carried() -> dict[str, tuple[type[Struct], ...]]:
+def carried_bodies() -> dict[str, tuple[type[Struct], ...]]:
     """By topic, the classes of the bodies that it may have."""
     return {**{topic: (body,) for topic, body in TOPIC_BODIES.items()}, **OUTPUT_BODIES}
 
 
-def _components(classes: tuple[type[Struct], ...], refer: str) -> tuple[list[Json], dict[str, Json]]:
+def components(classes: tuple[type[Struct], ...], refer: str) -> tuple[list[Json], dict[str, Json]]:
     """References to the classes' schemas, and the schemas of the classes and of their parts, described by docstrings."""
     heads, definitions = msgspec.json.schema_components(classes, ref_template=refer)
     for name, schema in definitions.items():
@@ -132,13 +158,14 @@ def _docstrings() -> dict[str, dict[str, str]]:
 def asyncapi() -> Json:
     """The AsyncAPI 3.0 document of an installation with default settings."""
     settings = Settings.model_construct()
-    carried = _carried()
+    carried = carried_bodies()
     every: tuple[type[Struct], ...] = (*(one for classes in carried.values() for one in classes), journal.Entry)
     messages = {
         one.__name__: _message(one, _headers(topic, one)) for topic, classes in carried.items() for one in classes
     }
     messages |= {
-        "ErasedProfile": _plain("The customer was erased: delete what you have about them.", {"type": "null"}),
+        "ErasedProfile": _plain("The customer was erased: delete what you have about them.", {"type": "null"})
+        | {"bindings": _KEYED},
         "DeadLetter": _plain(
             "The original key and bytes; the headers say why it is here, and where the record was.",
             {"description": "Any bytes."},
@@ -170,6 +197,7 @@ def asyncapi() -> Json:
             "license": {"name": "Apache 2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",
+        "servers": {protocol: _server(protocol, settings) for protocol in SERVERS},
         "channels": channels,
         "operations": {
             f"{action}-{topic}": {"action": action, "channel": _ref("channels", topic), "summary": TOPICS[topic]}
@@ -178,20 +206,32 @@ def asyncapi() -> Json:
             for action in ("receive" if topic in TOPIC_BODIES else "send",)
         },
         "components": {
-            "schemas": _draft_07(_components(every, "#/components/schemas/{name}")[1]),
+            "schemas": draft_07(components(every, "#/components/schemas/{name}")[1]),
             "messages": messages,
+            "securitySchemes": {name: {"type": name, "description": words} for name, words in MECHANISMS.items()},
+            "tags": {name: {"name": name, "description": words} for name, words in TAGS.items()},
         },
     }
 
 
-def _draft_07(schema: Any) -> Any:
+def draft_07(schema: Any) -> Any:
     """The schema in AsyncAPI's older draft, in which `items` stands for `prefixItems`."""
     if isinstance(schema, list):
-        return [_draft_07(one) for one in schema]
+        return [draft_07(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: _draft_07(one) for name, one in schema.items() if name != "prefixItems"}
-    return found | ({"items": _draft_07(schema["prefixItems"])} if "prefixItems" in schema else {})
+    found = {name: draft_07(one) for name, one in schema.items() if name != "prefixItems"}
+    return found | ({"items": draft_07(schema["prefixItems"])} if "prefixItems" in schema else {})
+
+
+def _server(protocol: str, settings: Settings) -> Json:
+    return {
+        "host": "{address}",
+        "protocol": protocol,
+        "description": f"{SERVERS[protocol]} Settings: TIERSTREAM_BROKER, TIERSTREAM_SECURITY_PROTOCOL, TIERSTREAM_SASL_MECHANISM.",
+        "variables": {"address": {"default": settings.broker, "description": "Host and port of a broker."}},
+        **({"security": [_ref("components/securitySchemes", name) for name in MECHANISMS]} if protocol == "kafka-secure" else {}),
+    }
 
 
 def _channel(topic: TopicSpec, settings: Settings, words: str, messages: list[str]) -> Json:
@@ -199,10 +239,16 @@ def _channel(topic: TopicSpec, settings: Settings, words: str, messages: list[st
     configs["cleanup.policy"] = configs["cleanup.policy"].split(",")
     if "retention.ms" in configs:
         configs["retention.ms"] = int(configs["retention.ms"])
+    placed_by = MURMUR2 if _tag(topic.name) == "input" else THE_INPUTS_PARTITION
+    key, partition = PLACES.get(topic.name, ("The customer_id, as UTF-8.", placed_by))
     return {
         "address": topic.name,
         "description": words,
+        "tags": [_ref("components/tags", _tag(topic.name))],
         "messages": {name: _ref("components/messages", name) for name in messages},
+        # Kafka's binding has no place for them.
+        "x-key": key,
+        "x-partition": partition,
         "bindings": {
             "kafka": {
                 "topic": topic.name,
@@ -213,6 +259,13 @@ def _channel(topic: TopicSpec, settings: Settings, words: str, messages: list[st
             }
         },
     }
+
+
+def _tag(topic: str) -> str:
+    """Whether a topic is an input, an output, or internal."""
+    if topic in TOPIC_BODIES:
+        return "input"
+    return "output" if topic in TOPICS and topic not in INTERNAL else "internal"
 
 
 def _message(body: type[Struct], headers: Json | None) -> Json:
