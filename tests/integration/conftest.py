@@ -1,7 +1,8 @@
 """The broker and the Redis of the integration tests. The summary of a run says which broker it used.
 
-The broker is the one at TIERSTREAM_KAFKA if that is set, else a container where a Docker engine answers, else a real
-Kafka started by scripts/kafka. The embedded broker is used only if none of them can run; in CI that is a failure.
+The broker is the one at TIERSTREAM_KAFKA if that is set, else the compose file's Kafka in a container where a Docker
+engine answers, else a real Kafka started by scripts/kafka. The embedded broker is used only if none of them can run; in
+CI that is a failure.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     if address := os.environ.get("TIERSTREAM_KAFKA"):
         yield Broker(address, "TIERSTREAM_KAFKA", True)
     elif _docker_answers():
-        from testcontainers.kafka import KafkaContainer
+        from tests.containers.broker import running_compose_kafka
 
-        with KafkaContainer().with_kraft() as kafka:
-            yield Broker(kafka.get_bootstrap_server(), "testcontainers", True)
+        with running_compose_kafka() as address:
+            yield Broker(address, "the compose file's Kafka, by testcontainers", True)
     elif shutil.which("java") and shutil.which("mvn"):
         with running_kafka(tmp_path_factory.mktemp("kafka")) as address:
             yield Broker(address, "scripts/kafka", True)

@@ -325,17 +325,6 @@ def test_the_compiler_s_lock_has_what_the_compiled_modules_import() -> None:
     assert_covered(_compiled.sources(), has, ())
 
 
-# ---------------------------------------------------------------- the image
-def test_what_the_image_copies_is_not_ignored() -> None:
-    admitted = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    for line in (ROOT / "Dockerfile").read_text().splitlines():
-        if line.startswith("COPY ") and "--from" not in line:
-            for source in line.split()[1:-1]:
-                assert (ROOT / source).exists(), source
-                name = source.rstrip("/")
-                assert any(name == one or name.startswith(f"{one}/") for one in admitted), f"{source} is ignored"
-
-
 def test_the_page_of_dependencies_has_each_package_with_its_extras() -> None:
     table = PROJECT["project"]
     expected: dict[str, set[str]] = {normalized(one): {"always"} for one in table["dependencies"]}
