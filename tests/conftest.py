@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,10 @@ settings.register_profile("dev", _COMMON, max_examples=100)
 settings.register_profile("ci", _COMMON, max_examples=100, derandomize=True)
 settings.register_profile("thorough", _COMMON, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+# A shell starts a job in the background with SIGINT ignored, and what the job starts inherits that. Some tests end what
+# they have started by SIGINT, as Ctrl-C does, so it has its usual effect here, however the shell started the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several processes run the tests, a file at a time (scripts/test): if a long file came late, one process would still be
 # at it when the others have finished. So the longest files come first. How long they take is measured, not listed, so
