@@ -19,7 +19,6 @@ EXTRAS: Final[Mapping[str, Sequence[str]]] = {
     "httpx2": ["registry"],
     "jinja2": ["worker", "console", "workshop"],
     "joserfc": ["console"],
-    "kafka": ["worker"],
     "litestar": ["console"],
     "matplotlib": ["workshop"],
     "numpy": ["workshop"],

@@ -56,6 +56,14 @@ def topics_of(settings: Settings) -> tuple[TopicSpec, ...]:
     )
 
 
+def needed_by_workers(settings: Settings) -> tuple[str, ...]:
+    """The names of the topics without which no worker works; others of `topics_of` belong to the console, to the webhook or to
+    policies whose thresholds follow the base.
+    """
+    others = {settings.topic(name) for name in (AUDIT, UNDELIVERED, CENSUS)}
+    return tuple(topic.name for topic in topics_of(settings) if topic.name not in others)
+
+
 def changelog_topic(settings: Settings) -> str:
     """The changelog of the customers' table, as Faust names it."""
     return f"{settings.table_app_id}-{TABLE}-changelog"

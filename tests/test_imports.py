@@ -15,10 +15,10 @@ from streams.broker import aiokafka_patches
 from tests.builders import ROOT
 
 HEAVY = (
-    "confluent_kafka", "aiokafka", "kafka", "faust", "mode", "redis", "httpx", "argon2", "numpy", "matplotlib", "litestar",
+    "confluent_kafka", "aiokafka", "faust", "mode", "redis", "httpx", "argon2", "numpy", "matplotlib", "litestar",
 )  # fmt: skip
 WATCHED = (
-    "aiokafka", "faust", "mode", "kafka", "confluent_kafka", "redis", "litestar", "prometheus_client", "httpx", "matplotlib",
+    "aiokafka", "faust", "mode", "confluent_kafka", "redis", "litestar", "prometheus_client", "httpx", "matplotlib",
     "msgspec",
 )  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_the_command_line_and_its_help_load_no_heavy_library(program: str) -> No
 
 
 def test_the_console_loads_no_client_of_the_worker() -> None:
-    assert loaded_by("import streams.web.app") & {"faust", "mode", "aiokafka", "kafka"} == set()
+    assert loaded_by("import streams.web.app") & {"faust", "mode", "aiokafka"} == set()
 
 
 def test_importing_every_module_changes_no_library(loaded: list[str]) -> None:

@@ -31,7 +31,7 @@ class ReadProgress(NamedTuple):
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """How a client written in Python, aiokafka's or kafka-python's, connects to the broker. Raises SettingsError."""
+    """How aiokafka connects to the broker (and kafka-python, in tests). Raises SettingsError."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.broker.split(","),
         "client_id": CLIENT_ID,

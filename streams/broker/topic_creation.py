@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any, Final, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic, OffsetSpec
 
-from streams.broker.librdkafka import connection_options, silent_logger
+from streams.broker.librdkafka import connection_options, reader_options, silent_logger
 from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
@@ -79,6 +80,31 @@ def check_topics(settings: Settings, wanted: Sequence[WantedTopic]) -> None:
             "topics have other names there, set TIERSTREAM_TOPIC_PREFIX"
         )
     _check_counts(found, settings, wanted)
+
+
+def refuse_hidden_topics(settings: Settings, names: Iterable[str]) -> None:
+    """Raise TopicsError if this user may not see one of the topics: a reader of such a topic would wait for ever."""
+    try:
+        hidden = hidden_topics(settings, names)
+    except KafkaException as error:
+        raise _no_answer(settings, error) from None
+    if hidden:
+        raise TopicsError(
+            f"the broker at {settings.broker} does not let this user see {', '.join(hidden)}: give it the rights that "
+            "docs/running.md lists"
+        )
+
+
+def hidden_topics(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Those of some topics that this user may not see; whether they exist is not told. Raises KafkaException.
+
+    A consumer asks, and by name: a broker leaves them out of a list of all topics, and creates none that a consumer names.
+    """
+    with closing(Consumer(reader_options(settings, "nobody"), logger=silent_logger)) as consumer:
+        found = {name: consumer.list_topics(name, timeout=PATIENCE_SECONDS).topics[name].error for name in names}
+    return sorted(
+        name for name, error in found.items() if error and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    )
 
 
 def _existing_topics(

@@ -28,7 +28,7 @@ def doctor(
     It changes nothing. Settings are those of the worker, TIERSTREAM_...; status 0 if there is no problem, else 1.
     Warnings are no problems.
     """
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the findings have what it would log
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the findings have what it would log
     findings: list[Finding] = []
     try:
         for found in examine(load_settings(policy=policy, broker=broker, redis_url=redis_url), worker):

@@ -7,24 +7,38 @@ internal topics. Such requests are not made.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
 
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import KafkaError
+from aiokafka.errors import KafkaError as AioKafkaError
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType, TopicMetadata
 
 from models import units
-from streams.broker.aiokafka_readers import connection_options
-from streams.doctor.finding import Finding, ok, problem, version_text, warning, with_count
+from streams.broker.librdkafka import connection_options, silent_logger
+from streams.broker.oldest_kafka import OLDEST_KAFKA, why_too_old
+from streams.broker.topic_creation import hidden_topics
+from streams.doctor.finding import Finding, ok, problem, warning, with_count
 from streams.settings import Settings
-from streams.topics import COMPACTED, INPUTS, TopicSpec, topics_of
+from streams.topics import COMPACTED, INPUTS, TopicSpec, needed_by_workers, topics_of
 from streams.worker.delivery import MAX_RECORD_BATCH_BYTES, TRANSACTION_TIMEOUT_MS
 
-PATIENCE_MS: Final = 5_000
+PATIENCE_SECONDS: Final = 5.0
 """How long the broker may take to answer."""
-OLDEST_KAFKA: Final = (2, 5)
-"""The first version whose transactional producers are fenced by their epoch."""
 TRANSACTION_TOPIC: Final = "__transaction_state"
+MAY_NOT: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+"""The errors of a broker that answers, but not this user."""
+ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
+"""What librdkafka reports beside the reason."""
+
+T = TypeVar("T")
 
 
 def check_broker(settings: Settings) -> Iterator[Finding]:
@@ -35,29 +49,29 @@ def check_broker(settings: Settings) -> Iterator[Finding]:
             "broker", f"no Kafka answers at {settings.broker}: {refused}", "Start it, or set TIERSTREAM_BROKER"
         )
         return
+    reported: list[KafkaError] = []
+    options = connection_options(settings) | {"error_cb": reported.append}
     try:
-        admin = KafkaAdminClient(
-            bootstrap_timeout_ms=PATIENCE_MS,
-            request_timeout_ms=PATIENCE_MS,
-            **connection_options(settings),
-        )
-    except (KafkaError, OSError, ValueError) as error:
+        with AdminClient(options, logger=silent_logger) as admin:
+            try:
+                cluster = admin.list_topics(timeout=PATIENCE_SECONDS)
+            except KafkaException as error:
+                admin.poll(0)  # has what went wrong with the connections reported
+                why = next((one.str() for one in reported if one.code() != ALL_BROKERS_DOWN), error.args[0].str())
+                yield problem(
+                    "broker",
+                    f"a server at {settings.broker} does not answer as Kafka would: {why}",
+                    "See TIERSTREAM_SECURITY_PROTOCOL, _TLS_CA_FILE and _SASL_..., and the broker's log",
+                )
+                return
+            yield from _check_cluster(admin, cluster, settings)
+    except (KafkaException, AioKafkaError, TimeoutError) as error:
+        why = error.args[0].str() if isinstance(error, KafkaException) else str(error) or "timed out"
         yield problem(
             "broker",
-            f"a server at {settings.broker} does not answer as Kafka would: {error}",
-            "See TIERSTREAM_SECURITY_PROTOCOL, _TLS_CA_FILE and _SASL_..., and the broker's log",
-        )
-        return
-    try:
-        yield from _check_cluster(admin, settings)
-    except KafkaError as error:
-        yield problem(
-            "broker",
-            f"the broker did not answer a request: {error}",
+            f"the broker did not answer a request: {why}",
             'See its log, and docs/running.md, "Rights on the broker"',
         )
-    finally:
-        admin.close()
 
 
 def _why_unreachable(servers: str) -> str | None:
@@ -66,46 +80,90 @@ def _why_unreachable(servers: str) -> str | None:
     for server in servers.split(","):
         host, _, port = server.rpartition(":")
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), PATIENCE_MS / 1000):
+            with socket.create_connection((host.strip("[]"), int(port)), PATIENCE_SECONDS):
                 return None
         except OSError as error:
             refused.append(error.strerror or str(error))
     return "; ".join(dict.fromkeys(refused))
 
 
-def _check_cluster(admin: Any, settings: Settings) -> Iterator[Finding]:
-    brokers = [one["broker_id"] for one in admin.describe_cluster()["brokers"] if not one.get("is_fenced")]
-    version = admin.get_broker_version_data(brokers[0]).broker_version
-    what = f"Kafka {version_text(version)} at {settings.broker}, {with_count(len(brokers), 'broker')}"
-    if settings.delivery == "exactly-once" and version < OLDEST_KAFKA:
-        yield problem(
-            "broker",
-            f"{what} is too old for exactly-once",
-            "Use Kafka 2.5 or newer, or set TIERSTREAM_DELIVERY=at-least-once",
-        )
+def _check_cluster(admin: AdminClient, cluster: Any, settings: Settings) -> Iterator[Finding]:
+    brokers = len(cluster.brokers)
+    what = f"Kafka at {settings.broker}, {with_count(brokers, 'broker')}"
+    too_old = why_too_old(settings)
+    if too_old is not None:
+        do = f"Use Kafka {OLDEST_KAFKA} or newer, or set TIERSTREAM_DELIVERY=at-least-once"
+        yield problem("broker", too_old, do)
     else:
-        yield ok("broker", what)
-    existing = {one["name"]: one for one in admin.describe_topics()}
-    wanted = topics_of(settings)
-    yield from _check_topics(settings, wanted, existing, len(brokers))
+        yield ok("broker", f"{what}, new enough for {settings.delivery}")
+    existing: dict[str, TopicMetadata] = {
+        name: topic for name, topic in cluster.topics.items() if topic.error is None and topic.partitions
+    }
+    hidden = hidden_topics(settings, [topic.name for topic in topics_of(settings) if topic.name not in existing])
+    needed = set(needed_by_workers(settings))
+    for found, names, whose in (
+        (problem, [name for name in hidden if name in needed], "a worker"),
+        (warning, [name for name in hidden if name not in needed], "the console, pushed alerts or some policies"),
+    ):
+        if names:
+            yield found(
+                "rights",
+                f"this user may not see what {whose} needs, nor whether it exists: {', '.join(names)}",
+                "Give this user Describe, Read and Write on these topics (docs/running.md)",
+            )
+    wanted = [topic for topic in topics_of(settings) if topic.name not in hidden]
+    yield from _check_topics(settings, wanted, existing, brokers)
     there = [topic for topic in wanted if topic.name in existing]
     if there:
-        yield from _check_configs(there, _configs(admin, ConfigResourceType.TOPIC, [one.name for one in there]))
+        names = [topic.name for topic in there]
+        yield from _check_rights(settings, _rights(admin, names))
+        yield from _check_configs(there, _configs(admin, ResourceType.TOPIC, names))
     if settings.delivery == "exactly-once":
-        of_broker = _configs(admin, ConfigResourceType.BROKER, [str(brokers[0])])[str(brokers[0])]
-        yield from _check_transactions(of_broker, existing.get(TRANSACTION_TOPIC), len(brokers))
-    yield from _check_group(settings, admin.list_groups())
+        # All brokers have the same settings of transactions, or should have.
+        number = str(min(cluster.brokers))
+        of_broker = _configs(admin, ResourceType.BROKER, [number])[number]
+        yield from _check_transactions(of_broker, existing.get(TRANSACTION_TOPIC), brokers)
+    yield from _check_group(settings, admin)
 
 
-def _configs(admin: Any, kind: Any, names: Iterable[str]) -> dict[str, dict[str, str | None]]:
+def _answer(asked: Future[T]) -> T | None:
+    """What the broker answers; None if this user may not know it. Raises KafkaException and TimeoutError."""
+    try:
+        return asked.result(2 * PATIENCE_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() not in MAY_NOT:
+            raise
+        return None
+
+
+def _configs(admin: AdminClient, kind: ResourceType, names: Iterable[str]) -> dict[str, dict[str, str | None]]:
     """The configurations of things on the broker, by name; empty for one that this user may not see."""
     resources = [ConfigResource(kind, name) for name in names]
-    found = admin.describe_configs(resources, config_filter="all").get(kind.name.lower(), {})
-    return {one.name: {key: entry["value"] for key, entry in found.get(one.name, {}).items()} for one in resources}
+    asked = admin.describe_configs(resources, request_timeout=PATIENCE_SECONDS)
+    return {
+        one.name: {name: entry.value for name, entry in (_answer(answer) or {}).items()}
+        for one, answer in asked.items()
+    }
+
+
+def _rights(admin: AdminClient, names: Sequence[str]) -> dict[str, set[str] | None]:
+    """What this user may do with topics, by the names that Kafka gives operations; None where the broker does not say."""
+    asked = admin.describe_topics(
+        TopicCollection(list(names)), include_authorized_operations=True, request_timeout=PATIENCE_SECONDS
+    )
+    found: dict[str, set[str] | None] = {}
+    for name, answer in asked.items():
+        described = _answer(answer)
+        if described is None:
+            found[name] = set()
+        else:
+            given = described.authorized_operations
+            found[name] = None if given is None else {one.name for one in given}
+    return found
 
 
 def _check_topics(
-    settings: Settings, wanted: Iterable[TopicSpec], existing: Mapping[str, Any], brokers: int
+    settings: Settings, wanted: Iterable[TopicSpec], existing: Mapping[str, TopicMetadata], brokers: int
 ) -> Iterator[Finding]:
     missing = [topic.name for topic in wanted if topic.name not in existing]
     there = [existing[topic.name] for topic in wanted if topic.name in existing]
@@ -115,12 +173,12 @@ def _check_topics(
         yield found("topics", f"these topics are missing: {', '.join(missing)}", do)
     wrong = []
     for topic in there:
-        count = len(topic["partitions"])
+        count = len(topic.partitions)
         if count != settings.partitions:
             wrong.append(
                 problem(
                     "topics",
-                    f"{topic['name']} has {with_count(count, 'partition')}, but TIERSTREAM_PARTITIONS is {settings.partitions}",
+                    f"{topic.topic} has {with_count(count, 'partition')}, but TIERSTREAM_PARTITIONS is {settings.partitions}",
                     f"Set TIERSTREAM_PARTITIONS={count} if all have as many; else tierstream topics migrate",
                 )
             )
@@ -133,19 +191,18 @@ def _check_topics(
         yield problem("topics", what, do)
     if there:
         yield from _check_replicas(there, brokers)
-        yield from _check_rights(settings, there)
 
 
-def _check_replicas(topics: Iterable[Any], brokers: int) -> Iterator[Finding]:
+def _check_replicas(topics: Sequence[TopicMetadata], brokers: int) -> Iterator[Finding]:
     for topic in topics:
-        leaderless = [one["partition_index"] for one in topic["partitions"] if one["leader_id"] < 0]
+        leaderless = [one.id for one in topic.partitions.values() if one.leader < 0]
         if leaderless:
             yield problem(
                 "replicas",
-                f"{topic['name']} has no leader for the partitions {leaderless}",
+                f"{topic.topic} has no leader for the partitions {leaderless}",
                 "Start the brokers that hold them",
             )
-    fewest = min(len(one["replica_nodes"]) for topic in topics for one in topic["partitions"])
+    fewest = min(len(one.replicas) for topic in topics for one in topic.partitions.values())
     if fewest == 1:
         yield warning(
             "replicas",
@@ -158,14 +215,13 @@ def _check_replicas(topics: Iterable[Any], brokers: int) -> Iterator[Finding]:
         yield ok("replicas", f"every partition has {with_count(fewest, 'replica')} or more")
 
 
-def _check_rights(settings: Settings, topics: Iterable[Any]) -> Iterator[Finding]:
+def _check_rights(settings: Settings, rights: Mapping[str, set[str] | None]) -> Iterator[Finding]:
     inputs = {settings.topic(name) for name in INPUTS}
     lacking = []
-    for topic in topics:
-        given = topic.get("authorized_operations")
-        needed = {"READ"} if topic["name"] in inputs else {"READ", "WRITE"}
-        if given is not None and "ALL" not in given and not needed <= set(given):
-            lacking.append(f"{topic['name']} ({', '.join(sorted(needed - set(given)))})")
+    for name, given in rights.items():
+        needed = {"READ"} if name in inputs else {"READ", "WRITE"}
+        if given is not None and "ALL" not in given and not needed <= given:
+            lacking.append(f"{name} ({', '.join(sorted(needed - given))})")
     if lacking:
         yield problem(
             "rights",
@@ -218,7 +274,9 @@ def _check_topic_configs(topic: TopicSpec, configs: Mapping[str, str | None]) ->
         )  # fmt: skip
 
 
-def _check_transactions(configs: Mapping[str, str | None], topic: Any, brokers: int) -> Iterator[Finding]:
+def _check_transactions(
+    configs: Mapping[str, str | None], topic: TopicMetadata | None, brokers: int
+) -> Iterator[Finding]:
     def number(name: str) -> int | None:
         value = configs.get(name)
         return None if value is None else int(value)
@@ -240,22 +298,28 @@ def _check_transactions(configs: Mapping[str, str | None], topic: Any, brokers: 
             "transactions", f"transaction.state.log.replication.factor is {replicas}, but the cluster has {with_count(brokers, 'broker')}: no transaction can begin",
             f"Add brokers, set it to {brokers}, {at_least_once}",
         )  # fmt: skip
-    elif topic is not None and (short := [one for one in topic["partitions"] if len(one["isr_nodes"]) < needed]):
+    elif topic is not None and (short := [one for one in topic.partitions.values() if len(one.isrs) < needed]):
         yield problem(
-            "transactions", f"{len(short)} partitions of {topic['name']} have fewer replicas in sync than the {needed} needed",
+            "transactions", f"{len(short)} partitions of {topic.topic} have fewer replicas in sync than the {needed} needed",
             f"Start the other brokers, {at_least_once}",
         )  # fmt: skip
     else:
         yield ok("transactions", "transactions are possible")
 
 
-def _check_group(settings: Settings, groups: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
-    found = next((one for one in groups if one["group_id"] == settings.table_app_id), None)
-    if found is None or found.get("group_state") in ("Empty", "Dead"):
+def _check_group(settings: Settings, admin: AdminClient) -> Iterator[Finding]:
+    listed = _answer(admin.list_consumer_groups(request_timeout=PATIENCE_SECONDS))
+    group = settings.table_app_id
+    # Only a group that exists is asked about, so that no broker makes the topic of groups for the answer.
+    is_there = listed is not None and any(one.group_id == group for one in listed.valid)
+    asked = admin.describe_consumer_groups([group], request_timeout=PATIENCE_SECONDS) if is_there else {}
+    found = _answer(asked[group]) if is_there else None
+    if found is None or not found.members:
         yield warning(
-            "group",
-            f"no worker is in the group {settings.table_app_id}",
-            "Start tierstream worker, once the problems are solved",
+            "group", f"no worker is in the group {group}", "Start tierstream worker, once the problems are solved"
         )
     else:
-        yield ok("group", f"the group {settings.table_app_id} is in the state {found.get('group_state') or 'unknown'}")
+        members = with_count(len(found.members), "member")
+        yield ok(
+            "group", f"the group {group} has {members} and is in the state {found.state.name.lower().replace('_', ' ')}"
+        )

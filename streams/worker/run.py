@@ -11,14 +11,15 @@ from aiokafka.errors import KafkaError
 
 from models.policy import Policy
 from streams.broker.aiokafka_patches import UnknownVersion
-from streams.broker.topic_creation import TopicsError, create_topics
+from streams.broker.oldest_kafka import OLDEST_KAFKA, why_too_old
+from streams.broker.topic_creation import TopicsError, create_topics, refuse_hidden_topics
 from streams.engine.gc_tuning import collect_rarely
 from streams.ingest.run import ingest_beside
 from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
 from streams.telemetry.logs import log_final_error, set_up_logging
 from streams.telemetry.tracing import WORKER, open_tracing
 from streams.terminal import FAILED, WRONG_USE
-from streams.topics import topics_of
+from streams.topics import needed_by_workers, topics_of
 from streams.worker.app import create_app
 from streams.worker.faust_app import TierstreamApp
 
@@ -64,11 +65,30 @@ def _fold(
     except UnknownVersion as error:
         log_final_error(settings, str(error))
         return FAILED
+    unfit = _why_broker_is_unfit(settings)
+    if unfit is not None:
+        log_final_error(settings, unfit)
+        return FAILED
     collect_rarely()
     with ExitStack() as beside:
         if ingests is not None and registry is not None and ingests.sources:
             beside.enter_context(ingest_beside(settings, ingests, registry, app.fail))
         return _run(app)
+
+
+def _why_broker_is_unfit(settings: Settings) -> str | None:
+    """What about the broker, or about this user's rights, would let a worker wait for ever or fail later; None if nothing does."""
+    try:
+        if not settings.create_topics:
+            refuse_hidden_topics(settings, needed_by_workers(settings))
+        too_old = why_too_old(settings)
+    except TopicsError as error:
+        return str(error)
+    except KafkaError:
+        return f"no Kafka answers at {settings.broker}, as said above; start it, or set TIERSTREAM_BROKER"
+    if too_old is not None:
+        return f"{too_old}; use {OLDEST_KAFKA} or newer, or set TIERSTREAM_DELIVERY=at-least-once"
+    return None
 
 
 class _Worker(faust.Worker):  # type: ignore[misc]

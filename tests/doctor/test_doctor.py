@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as redis_client
+from confluent_kafka.admin import PartitionMetadata, TopicMetadata
 from typer.testing import CliRunner
 
 from streams.broker.embedded import EmbeddedRedis
@@ -229,16 +230,13 @@ def test_a_worker_that_does_not_answer_is_a_problem(url: str) -> None:
 
 
 # ---------------------------------------------------------------- clusters that one node can't imitate
-def topic(
-    replicas: int, in_sync: int, leader: int = 1, rights: Callable[[], list[str]] | None = None
-) -> dict[str, Any]:
-    partition = {
-        "partition_index": 0,
-        "leader_id": leader,
-        "replica_nodes": [1, 2, 3][:replicas],
-        "isr_nodes": [1, 2, 3][:in_sync],
-    }
-    return {"name": "tier-changes", "partitions": [partition], "authorized_operations": rights() if rights else None}
+def topic(replicas: int, in_sync: int, leader: int = 1) -> TopicMetadata:
+    partition = PartitionMetadata()
+    partition.id, partition.leader = 0, leader
+    partition.replicas, partition.isrs = [1, 2, 3][:replicas], [1, 2, 3][:in_sync]
+    found = TopicMetadata()
+    found.topic, found.partitions = "tier-changes", {0: partition}
+    return found
 
 
 def test_a_partition_without_a_leader_is_a_problem() -> None:
@@ -247,10 +245,10 @@ def test_a_partition_without_a_leader_is_a_problem() -> None:
 
 
 def test_missing_rights_are_named() -> None:
-    [found] = _check_rights(load_settings(), [topic(3, 3, rights=lambda: ["READ", "DESCRIBE"])])
+    [found] = _check_rights(load_settings(), {"tier-changes": {"READ", "DESCRIBE"}})
     assert found.status == "problem"
     assert "tier-changes (WRITE)" in found.what
-    assert not list(_check_rights(load_settings(), [topic(3, 3, rights=lambda: ["READ", "WRITE"])]))
+    assert not list(_check_rights(load_settings(), {"tier-changes": {"READ", "WRITE"}}))
 
 
 ENOUGH = {
@@ -270,7 +268,7 @@ ENOUGH = {
     ],
 )
 def test_transactions_need_enough_replicas_and_time(
-    configs: dict[str, str | None], state: dict[str, Any] | None, brokers: int, status: str
+    configs: dict[str, str | None], state: TopicMetadata | None, brokers: int, status: str
 ) -> None:
     [found] = _check_transactions(configs, state, brokers)
     assert found.status == status

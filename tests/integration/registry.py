@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -12,36 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.integration.harness import ROOT, free_port, wait_until
+from tests.integration.maven import fetched
 
 POM = Path(__file__).with_name("registry.pom.xml")
 CACHE = ROOT / ".cache" / "registry"
-FETCH_SECONDS = 700
-
-
-def can_run() -> bool:
-    return bool(shutil.which("java") and shutil.which("mvn"))
 
 
 def _jar() -> Path:
     """The registry's program; it is fetched unless this checkout has this version."""
     version = re.search(r"<registry\.version>(.+?)</registry\.version>", POM.read_text())
     assert version
-    folder = CACHE / version[1]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            partial = CACHE / "partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            subprocess.run(
-                [
-                    "mvn", "-q", "-B", "-f", str(POM), "dependency:unpack-dependencies", f"-DoutputDirectory={partial}",
-                    f"-DmarkersDirectory={partial}",  # where Maven records what it has unpacked: in the same folder
-                ],
-                check=True, timeout=FETCH_SECONDS, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-            partial.rename(folder)
-    return next(folder.glob("*-runner.jar"))
+    return next(fetched(POM, CACHE / version[1], "unpack-dependencies").glob("*-runner.jar"))
 
 
 @contextmanager

@@ -64,6 +64,10 @@ def test_wrong_and_missing_topics_are_named_and_not_changed(real_broker: Broker,
         names = [here.settings.topic("journal"), here.settings.topic("feedback"), changelog_topic(here.settings)]
         for deleted in admin.delete_topics(names).values():
             deleted.result()
+        # A broker before KRaft goes on deleting for a moment, and until then the names are taken.
+        wait_until(
+            lambda: not set(names) & set(describe_topics(real_broker.address)), 60, "the deleted topics to be gone"
+        )
         wrong = [
             NewTopic(names[1], 3, 1, config={"retention.ms": "604800000"}),
             NewTopic(names[2], 2, 1, config={"cleanup.policy": "delete", "max.message.bytes": "100000"}),

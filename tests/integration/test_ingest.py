@@ -28,9 +28,9 @@ from streams.sources.file_rows import json_rows
 from streams.sources.mapped_log import MappedLog
 from streams.sources.mapping import Mapping
 from streams.workshop.replay.run import replay_logs
-from tests.integration import registry
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, Worker, free_port, site, start_worker, wait_until
+from tests.integration.maven import can_run_java
 from tests.integration.registry import running_registry
 from tests.integration.test_worker_equals_replay import bodies_by_customer
 
@@ -313,7 +313,7 @@ def json_schema_writer(client: Any, topic: str) -> Callable[[dict[str, Any]], by
 @pytest.mark.timeout(900)  # the registry may have to be fetched
 @pytest.mark.kafka
 def test_avro_protobuf_and_json_schema_give_the_same_tiers_as_a_file(real_broker: Broker, tmp_path: Path) -> None:
-    if not registry.can_run():
+    if not can_run_java():
         pytest.skip("needs Java and Maven for a schema registry")
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
