@@ -1,5 +1,5 @@
 """The oldest Kafka that the documentation promises: what a worker and the commands do on it, and what users without rights
-are told. All other tests with a broker run on the newest.
+are told. All other tests with a broker run on the newest. TIERSTREAM_OLD_KAFKA names another version, as in 3.9.2.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     if not can_run_java():
         assert not os.environ.get("CI"), "CI needs Java and Maven for an old Kafka"
         pytest.skip("needs Java and Maven")
-    with running_old_kafka(OLDEST, tmp_path_factory.mktemp("old-kafka")) as found:
+    with running_old_kafka(
+        os.environ.get("TIERSTREAM_OLD_KAFKA", OLDEST), tmp_path_factory.mktemp("old-kafka")
+    ) as found:
         yield found
 
 
