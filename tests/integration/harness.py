@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -31,8 +32,16 @@ InputRecord = tuple[str, dict[str, Any] | bytes]
 """A topic and a body; or bytes, which need not be a valid body."""
 
 
+PATIENCE_SECONDS = 60.0
+"""How long anything may take at the least: a machine may be busy with other tests, or with more than them."""
+PORTS = range(15_000, 20_000)
+"""Below those that the system gives to clients, and that scripts/kafka chooses from: nobody takes one of them meanwhile."""
+_given_ports: set[int] = set()
+
+
 def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
-    """Wait until a condition holds; fail with `what` if it does not within `seconds`."""
+    """Wait until a condition holds; fail with `what` if it does not within `seconds`, or PATIENCE_SECONDS if that is longer."""
+    seconds = max(seconds, PATIENCE_SECONDS)
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for: {what() if callable(what) else what}"
@@ -40,9 +49,14 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callab
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that no other call in this process has returned."""
+    while True:
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe:
+            is_free = port not in _given_ports and probe.connect_ex(("127.0.0.1", port)) != 0
+        if is_free:
+            _given_ports.add(port)
+            return port
 
 
 @dataclass
@@ -53,7 +67,7 @@ class Worker:
 
     def page(self, name: str) -> tuple[int, dict[str, Any]]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}", timeout=PATIENCE_SECONDS) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -67,7 +81,7 @@ class Worker:
 
     def metrics(self) -> dict[tuple[str, ...], float]:
         """Its page /metrics: values by the metric's name and the labels' values, in the order of the labels' names."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE_SECONDS) as answer:
             text = answer.read().decode()
         return {
             (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -79,7 +93,7 @@ class Worker:
         """The end of its log, 4,000 characters."""
         return self.log.read_text("utf-8")[-4000:]
 
-    def stop(self, seconds: float = 30) -> int:
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Send SIGTERM, as an orchestrator does; returns the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -142,7 +156,7 @@ class Site:
                     break
                 except BufferError:
                     producer.poll(0.1)
-        assert producer.flush(30) == 0
+        assert producer.flush(PATIENCE_SECONDS) == 0
 
     # ------------------------------------------------------------ the worker
     def start(self, module: str = "streams.cli", environment: Mapping[str, str] = {}, **settings: Any) -> Worker:
@@ -192,8 +206,8 @@ class Site:
         found: list[confluent_kafka.Message] = []
         ended: set[int] = set()
         while len(ended) < len(partitions):
-            message = consumer.poll(10)
-            assert message is not None, f"{topic} sent nothing for 10 s"
+            message = consumer.poll(PATIENCE_SECONDS)
+            assert message is not None, f"{topic} sent nothing for {PATIENCE_SECONDS} s"
             error = message.error()
             if error is None:
                 found.append(message)
@@ -226,8 +240,8 @@ class Site:
             for name in names:
                 for number in range(self.settings.partitions):
                     tp = confluent_kafka.TopicPartition(self.settings.topic(name), number)
-                    end = consumer.get_watermark_offsets(tp, timeout=10)[1]
-                    committed = consumer.committed([tp], timeout=10)[0].offset
+                    end = consumer.get_watermark_offsets(tp, timeout=PATIENCE_SECONDS)[1]
+                    committed = consumer.committed([tp], timeout=PATIENCE_SECONDS)[0].offset
                     if max(committed, 0) != end:
                         return False
             return True

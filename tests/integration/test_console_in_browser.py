@@ -20,7 +20,7 @@ from models import units
 from streams.broker.embedded import EmbeddedRedis
 from streams.web.signin.people import Role, set_user
 from tests.integration.conftest import Broker
-from tests.integration.harness import InputRecord, Site, free_port, site, wait_until
+from tests.integration.harness import PATIENCE_SECONDS, InputRecord, Site, free_port, site, wait_until
 
 PASSWORD = "correct horse battery"
 PEOPLE: tuple[tuple[str, Role], ...] = (("mia", "agent"), ("kim", "agent"), ("max", "manager"), ("vic", "viewer"))
@@ -112,7 +112,7 @@ def console(here: Site, folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
         assert "Traceback" not in (folder / "console.log").read_text("utf-8")
 
 

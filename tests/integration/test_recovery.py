@@ -27,7 +27,7 @@ from streams.sources.kafka_log import KafkaLog
 from streams.topics import INPUTS, changelog_topic
 from streams.workshop.replay.run import replay_journal
 from tests.integration.conftest import Broker
-from tests.integration.harness import InputRecord, Site, site, wait_until
+from tests.integration.harness import PATIENCE_SECONDS, InputRecord, Site, site, wait_until
 from tests.integration.test_worker import purchase
 
 DELIVERIES = ("exactly-once", "at-least-once")
@@ -80,7 +80,8 @@ def test_the_journal_reproduces_a_killed_worker_s_fold_of_unordered_events(
     ) as here:
         for part in range(4):
             here.produce(inputs[part * 500 : part * 500 + 500])
-            worker = here.start()
+            # A short session: after its end the next worker gets the partitions.
+            worker = here.start(session_timeout=3_000)
             wait_until(lambda worker=worker: worker.stats().get("events", 0) > 100, 60, "folding")  # type: ignore[misc]
             worker.process.kill()
             worker.process.wait()
@@ -159,8 +160,13 @@ def count_records(here: Site, topic: str, isolation: str) -> int:
     )  # fmt: skip
     consumer.assign([confluent_kafka.TopicPartition(here.settings.topic(topic), 0, 0)])
     count = 0
-    while (message := consumer.poll(10)) is not None and message.error() is None:
+    while True:
+        message = consumer.poll(PATIENCE_SECONDS)
+        assert message is not None, f"{topic} sent nothing for {PATIENCE_SECONDS} s"
+        if message.error() is not None:
+            break
         count += 1
+    assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF, message.error()
     consumer.close()
     return count
 

@@ -31,7 +31,7 @@ from streams.settings import Settings, load_settings
 from streams.view.customers import RedisView
 from streams.view.updates import update_of
 from tests.builders import DAY, act_on_alert, complaint, ms, purchase
-from tests.integration.harness import ROOT, Site, free_port, wait_until
+from tests.integration.harness import PATIENCE_SECONDS, ROOT, Site, free_port, wait_until
 from tests.receiver import Answer, Receiver, receiving
 from tests.running import Fold
 
@@ -86,7 +86,7 @@ def announce(here: Site, outputs: Iterable[Output]) -> None:
     producer = confluent_kafka.Producer({"bootstrap.servers": here.settings.broker, "partitioner": "murmur2_random"})
     for one in outputs:
         producer.produce(here.settings.topic("alerts"), one.body, one.customer_id)
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Push:
 
     def stop(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 def environment(settings: Settings, url: str, **more: str) -> dict[str, str]:
@@ -341,7 +341,7 @@ def test_the_documented_receiver_accepts_only_what_is_pushed(here: Site) -> None
             assert push.stop() == 0
     finally:
         receiver.terminate()
-        receiver.wait(10)
+        receiver.wait(PATIENCE_SECONDS)
     logged = log.read_text()
     assert logged.count("ada opened") == 1
     assert "bob" not in logged

@@ -19,6 +19,7 @@ from streams.view.customers import RedisView
 from streams.view.queue import AlertQueue, OverBudget
 from streams.view.updates import update_of, urgency
 from tests.builders import DAY, HOUR, act_on_alert, complaint, erase, ms, purchase
+from tests.integration.harness import PATIENCE_SECONDS
 from tests.view.fed_view import FIELD, POLICY, START_MS, FedView
 
 Work = Callable[[RedisView, AlertQueue], Awaitable[Any]]
@@ -304,9 +305,9 @@ def test_a_listener_gets_changes_now_and_when_it_comes_back_later(redis: Any) ->
         listening = asyncio.create_task(listen(await queue.latest_change(), 2))
         await asyncio.sleep(0.1)
         await fed.complain("ada", "bob")
-        last = await asyncio.wait_for(listening, 10)
+        last = await asyncio.wait_for(listening, PATIENCE_SECONDS)
         await fed.fold_and_apply(act_on_alert("bob", "lost", on=START_MS + HOUR, actor="mia"))
-        await asyncio.wait_for(listen(last, 3), 10)
+        await asyncio.wait_for(listen(last, 3), PATIENCE_SECONDS)
         return heard
 
     assert redis(work) == [("ada", "opened"), ("bob", "opened"), ("bob", "lost")]

@@ -1,4 +1,4 @@
-"""A queue of many thousands of alerts is as fast as one of a hundred: pages are read, not searched."""
+"""A queue of many thousands of alerts costs no more than one of a hundred: pages are read, not searched."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from tests.web.people import hash_cheaply, hire, sign_in
 
 FEW, MANY = 100, 30_000
 TURN = 5_000
-ROUNDS = 40
-"""The fastest counts: so many that one of them falls into a quiet moment of a busy machine."""
-SLOWER_AT_MOST = 4.0
+ROUNDS = 10
+DEARER_AT_MOST = 4.0
 """A walk through all of them would take hundreds of times as long."""
 
 
@@ -35,21 +34,27 @@ def fill(store: Store, first: int, last: int) -> None:
         pipe.execute()
 
 
-def test_pages_with_and_without_filters_take_no_longer_with_many_alerts(
+def processor_seconds(store: Store) -> float:
+    """What this process and Redis have computed so far: however busy the machine is, waiting is not part of it."""
+    redis = store.redis.info("cpu")
+    return time.process_time() + float(redis["used_cpu_user"]) + float(redis["used_cpu_sys"])
+
+
+def test_pages_with_and_without_filters_cost_no_more_with_many_alerts(
     talking: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hash_cheaply(monkeypatch)
     hire(tmp_path, "lin", "agent")
 
-    async def seconds(client: Any, path: str) -> float:
-        took = []
+    async def cost(client: Any, path: str) -> float:
+        found = []
         for _ in range(ROUNDS):
-            began = time.perf_counter()
+            before = processor_seconds(store)
             answer = await client.get(path)
-            took.append(time.perf_counter() - began)
+            found.append(processor_seconds(store) - before)
             assert answer.status_code == 200
             assert answer.text.count("<tr tabindex") == 50
-        return min(took)
+        return min(found)
 
     async def work() -> list[tuple[float, float]]:
         async with talking(headers={"Accept": "text/html"}) as client:
@@ -60,9 +65,9 @@ def test_pages_with_and_without_filters_take_no_longer_with_many_alerts(
                 ("/queue?cause=complaints", "/queue?cause=complaints"),
             )
             fill(store, 0, FEW)
-            few = [await seconds(client, path) for path, _ in paths]
+            few = [await cost(client, path) for path, _ in paths]
             fill(store, FEW, MANY)
-            return list(zip(few, [await seconds(client, path) for _, path in paths], strict=True))
+            return list(zip(few, [await cost(client, path) for _, path in paths], strict=True))
 
     for few, many in asyncio.run(work()):
-        assert many < SLOWER_AT_MOST * few
+        assert many < DEARER_AT_MOST * few

@@ -24,7 +24,7 @@ from streams.web.request_tracing import RequestTracing
 from streams.web.services import record_sender
 from streams.web.services.record_sender import NotAcknowledged
 from tests.collector import Collector, ReceivedSpan, collecting
-from tests.integration.harness import free_port, wait_until
+from tests.integration.harness import PATIENCE_SECONDS, free_port, wait_until
 from tests.web.conftest import Store
 from tests.web.doubles import ErrorDouble, ProducerDouble
 from tests.web.people import hash_cheaply, hire, sign_in, token_of
@@ -182,7 +182,7 @@ def test_a_stopped_console_has_sent_its_spans(collector: Collector, server: Embe
 
     def answers() -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/signin", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/signin", timeout=PATIENCE_SECONDS) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -190,7 +190,7 @@ def test_a_stopped_console_has_sent_its_spans(collector: Collector, server: Embe
     try:
         wait_until(answers, 60, "the console answers")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     finally:
         process.kill()
         process.wait()
