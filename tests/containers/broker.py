@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from tests.builders import ROOT
@@ -42,5 +43,7 @@ def running_compose_kafka(image: str | None = None) -> Iterator[str]:
     container = DockerContainer(image or service["image"], hostname="kafka").with_bind_ports(port, port)
     address = f"{container.get_docker_client().host()}:{port}"
     container.with_envs(**kafka_settings(service, address, port))
-    with container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(120)):
+    container.waiting_for(LogMessageWaitStrategy("Kafka Server started").with_startup_timeout(120))
+    # An engine need not have a network of its own for containers that name none.
+    with Network() as network, container.with_network(network):
         yield address

@@ -1,8 +1,8 @@
 """A Docker engine for the tests: the one that DOCKER_HOST names or that answers, or else one of their own.
 
 Their own is made of Debian's packages, in a folder of its own: nothing is installed, and it listens on a socket that only the
-tests know. It leaves this machine's rules of iptables alone: containers reach each other, and this machine reaches their
-published ports, but they reach nothing outside. What is built takes this machine's network.
+tests know. It leaves this machine's network and its rules alone: containers of a network reach each other, and this machine
+reaches their published ports, but they reach nothing outside. What is built takes this machine's network.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import tempfile
 import time
@@ -30,9 +28,6 @@ PACKAGES = (
     # Within each container, the engine sends questions for names to itself by iptables.
     "iptables", "libip4tc2", "libip6tc2", "libxtables12", "libnetfilter-conntrack3", "libnfnetlink0", "libnftnl11", "libmnl0",
 )  # fmt: skip
-BRIDGE = "docker0"
-SIOCSIFFLAGS, SIOCBRDELBR = 0x8914, 0x89A1
-"""Of Linux: set an interface's flags, here "down"; delete a bridge."""
 
 
 class NoEngine(Exception):
@@ -154,11 +149,9 @@ def start(tools: Path, folder: Path, environment: dict[str, str]) -> None:
         "dockerd", "--host", environment["DOCKER_HOST"], "--data-root", CACHE / "data", "--exec-root", folder / "exec",
         "--pidfile", folder / "docker.pid", "--iptables=false", "--ip6tables=false", "--ip-forward=false",
         "--userland-proxy-path", tools / "usr/sbin/docker-proxy", "--default-ulimit", "nofile=20000:20000",
-        "--bip", "172.31.250.1/24",
+        # A network of this machine's for all engines would be left behind, or taken from another one.
+        "--bridge=none",
     ]  # fmt: skip
-    (folder / "had-bridge").unlink(missing_ok=True)
-    if Path("/sys/class/net", BRIDGE).exists():
-        (folder / "had-bridge").touch()
     (libraries,) = tools.glob("usr/lib/*-linux-gnu")
     own = {"LD_LIBRARY_PATH": str(libraries), "XTABLES_LIBDIR": str(libraries / "xtables")}
     log = folder / "dockerd.log"
@@ -174,6 +167,10 @@ def start(tools: Path, folder: Path, environment: dict[str, str]) -> None:
             said = log.read_text("utf-8", "replace")[-2000:]
             raise NoEngine(f"Docker's engine does not start on this machine: {said}")
         time.sleep(0.1)
+    # A run of the tests that was killed may have left some, which come back with the engine.
+    engine = Engine(environment, tools)
+    if left := engine.docker("ps", "--all", "--quiet").split():
+        engine.docker("rm", "--force", *left)
 
 
 def stop(folder: Path) -> None:
@@ -186,8 +183,6 @@ def stop(folder: Path) -> None:
         time.sleep(0.05)
     unmount(folder)
     unmount(CACHE / "data")
-    if not (folder / "had-bridge").exists():
-        delete_bridge()
     shutil.rmtree(folder)
 
 
@@ -205,11 +200,3 @@ def unmount(folder: Path) -> None:
     for path in sorted(mounted, reverse=True):
         if Path(path).is_relative_to(folder):
             subprocess.run(["umount", path], check=True, timeout=30)
-
-
-def delete_bridge() -> None:
-    """Delete the network interface that the engine made."""
-    if Path("/sys/class/net", BRIDGE).exists():
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", BRIDGE.encode(), 0))
-            fcntl.ioctl(any_socket, SIOCBRDELBR, BRIDGE.encode() + b"\0")
