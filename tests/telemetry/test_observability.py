@@ -83,7 +83,7 @@ def test_an_alert_has_a_severity_and_a_runbook(rule: dict[str, object]) -> None:
 
 def test_the_compose_file_has_prometheus_and_grafana_as_an_option() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
-    optional = {name for name, service in services.items() if service.get("profiles") == ["observability"]}
+    optional = {name for name, service in services.items() if service.get("profiles") == ["monitoring"]}
     assert optional == {"prometheus", "grafana"}
     for name in optional:
         sources = [volume.split(":")[0] for volume in services[name]["volumes"]]
