@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -17,8 +18,27 @@ from streams.web.api.fast_lookup import FastLookup
 from streams.web.app import create_app
 from streams.web.request_tracing import RequestTracing
 from streams.web.settings import ConsoleSettings
+from streams.web.signin.people import read_users
 
 STOP_SECONDS = 5
+
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """A server that says where it is, once it listens."""
+
+    def __init__(self, config: uvicorn.Config, console: ConsoleSettings) -> None:
+        super().__init__(config)
+        self._console = console
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; say where, and how people come in if nobody can yet. Raises FileError."""
+        await super().startup(sockets)
+        if self.started:
+            log.info("the console is at %s", self._console.base_url)
+            if self._console.oidc_issuer is None and not read_users(self._console.users_file):
+                log.warning("nobody can sign in yet: tierstream console users add lin --role manager")
 
 
 def serve(settings: Settings, console: ConsoleSettings) -> int:
@@ -28,6 +48,8 @@ def serve(settings: Settings, console: ConsoleSettings) -> int:
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # It would tell of its own address, which may be that of a container, and of each step of its start.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     spans = open_tracing(settings, CONSOLE)
     if spans is None:
         return run(FastLookup(create_app(settings, console)), console)
@@ -39,7 +61,7 @@ def serve(settings: Settings, console: ConsoleSettings) -> int:
 
 def run(app: Any, console: ConsoleSettings) -> int:
     """Serve an ASGI application until a signal; returns the exit status."""
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             app,
             host=console.host,
@@ -54,7 +76,8 @@ def run(app: Any, console: ConsoleSettings) -> int:
             proxy_headers=True,
             forwarded_allow_ips=console.proxies,
             timeout_graceful_shutdown=STOP_SECONDS,
-        )
+        ),
+        console,
     )
     collect_rarely()  # nothing that exists by now becomes garbage; a full collection takes longer than a look-up
     # After its stop uvicorn raises the signal again that it was stopped by.
