@@ -113,6 +113,14 @@ def test_secrets_are_files_with_names_of_settings_and_no_environment_has_one(rea
         assert not of_settings & {variable.lower() for variable in read[name]["environment"]}
 
 
+def test_nobody_can_sign_in_to_grafana(read: dict[str, Any]) -> None:
+    environment = read["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"  # whose password would be the usual one
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"  # also for an account that an earlier version has made
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
 def test_every_variable_of_a_service_of_ours_is_a_setting(read: dict[str, Any]) -> None:
     known = {(kind.model_config["env_prefix"] + name).upper() for kind in KINDS for name in kind.model_fields}
     assert {variable for name in OURS for variable in read[name]["environment"]} <= known
