@@ -35,6 +35,7 @@ ROOMS = {
     "worker": [
         "streams.worker", "streams.ingest", "streams.notify", "streams.versions", "streams.doctor",
         "streams.dead_letters", "streams.topics", "streams.view", "streams.telemetry", "streams.terminal",
+        "streams.local",
     ],
     "console": ["streams.web"],
     "workshop": ["streams.workshop", "streams.reports", "streams.sources"],
@@ -221,7 +222,7 @@ def test_the_demo_needs_no_more_than_the_demo_installs() -> None:
     assert found is not None
     extras = found[1].split()
     has = listed(extras)
-    assert_covered([ROOT / "scripts/demo.py", *paths(["streams.worker", "streams.web"])], has, OPTIONAL)
+    assert_covered([ROOT / "scripts/demo.py", *paths(["streams.worker", "streams.web", "streams.local"])], has, OPTIONAL)
 
 
 def test_a_missing_package_is_known_with_its_extras() -> None:
