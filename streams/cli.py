@@ -36,10 +36,10 @@ Headings = Mapping[str, Mapping[str, Command | Group]]
 # fmt: off
 COMMANDS: Final[Headings] = {
     "Run": {
+        "up": Command("streams.local.cli:up", "Start Kafka, Redis, a worker and the console, for development."),
         "worker": Command("streams.worker.cli:worker", "Keep tiers and churn risk current from the input topics."),
         "console": Command("streams.web.cli:console_app", "Serve the web console, and look-ups for programs."),
         "load": Command("streams.ingest.load_cli:load", "Load a log, or one event, into the input topics."),
-        "up": Command("streams.local.cli:up", "Start Kafka, Redis, a worker and the console here, for development."),
         "ingest": Command("streams.ingest.cli:ingest", "Carry records of other topics into the input topics."),
     },
     "Replay": {

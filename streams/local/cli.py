@@ -24,7 +24,7 @@ from streams.local.redis_server import RedisMissing, redis_answers, start_redis
 from streams.settings import Settings, SettingsError, load_settings
 from streams.terminal import INTERRUPTED, BrokerOption, RedisOption, SettingPolicyOption, example, fail, refuse
 
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 2.0
 """How often each part is asked whether it is well."""
 UNWELL: Final = 3
@@ -41,7 +41,7 @@ def up(
         typer.Option(help="Keep the topics and all else in this folder, and go on from there the next time."),
     ] = None,
 ) -> None:
-    """Start Kafka, Redis, a worker and the console here, for development.
+    """Start Kafka, Redis, a worker and the console, for development.
 
     A Kafka or a Redis that you name is used; one that you do not name is started. To start Kafka it takes the one of
     KAFKA_HOME or of PATH, or fetches one with Maven; it needs Java 17. Settings of the worker and the console count here,

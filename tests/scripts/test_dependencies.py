@@ -222,7 +222,9 @@ def test_the_demo_needs_no_more_than_the_demo_installs() -> None:
     assert found is not None
     extras = found[1].split()
     has = listed(extras)
-    assert_covered([ROOT / "scripts/demo.py", *paths(["streams.worker", "streams.web", "streams.local"])], has, OPTIONAL)
+    assert_covered(
+        [ROOT / "scripts/demo.py", *paths(["streams.worker", "streams.web", "streams.local"])], has, OPTIONAL
+    )
 
 
 def test_a_missing_package_is_known_with_its_extras() -> None:
