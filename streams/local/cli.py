@@ -133,6 +133,7 @@ def _start_processes(
 ) -> Console:
     """Start the worker, which creates the topics, and the console."""
     page = f"http://{HOST}:{settings.web_port}/readyz"
+    _tell("worker and console start ...")
     worker = start_worker(children, settings)
     console = start_console(children, settings, folder)
     children.wait_for(worker, lambda: answers(page), START_SECONDS)
