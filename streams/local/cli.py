@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 from collections.abc import Callable
@@ -18,8 +19,9 @@ import models
 from models.policy import PolicyError
 from streams.broker.librdkafka import connection_options, silent_logger
 from streams.local.children import HOST, ChildError, Children, Stopped, free_port
-from streams.local.installation import START_SECONDS, Console, answers, start_console, start_worker
-from streams.local.kafka import PORT, Broker, KafkaError, find_kafka, locked
+from streams.local.installation import CONSOLE_PORT, START_SECONDS, Console, answers, start_console, start_worker
+from streams.local.kafka import POM, PORT, Broker, KafkaError, find_kafka, locked, locked_file
+from streams.local.redis_server import PORT as REDIS_PORT
 from streams.local.redis_server import RedisMissing, redis_answers, start_redis
 from streams.settings import Settings, SettingsError, load_settings
 from streams.terminal import INTERRUPTED, BrokerOption, RedisOption, SettingPolicyOption, example, fail, refuse
@@ -63,8 +65,10 @@ def up(
             in_use = SettingsError(f"--data {folder} is in use by another tierstream up; give another folder")
             stack.enter_context(locked(children, folder, in_use))
             try:
-                settings, looks = _start_stores(children, settings, folder, keeps=data is not None)
-                console = _start_processes(children, settings, chosen, folder, looks)
+                # Two that start at the same time would find the same ports free.
+                with locked_file(children, POM.open(encoding="utf-8")):
+                    settings, looks = _start_stores(children, settings, folder, keeps=data is not None)
+                    console = _start_processes(children, settings, chosen, folder, looks)
                 _tell(_welcome(settings, console, folder, keeps=data is not None))
                 is_up = True
                 _follow(children, looks)
@@ -122,7 +126,7 @@ def _start_stores(children: Children, settings: Settings, folder: Path, *, keeps
         children.wait_until(lambda: redis_answers(url), PATIENCE_SECONDS, lambda: away)
         _tell(f"Redis    {url}, yours")
     else:
-        url = start_redis(children, folder / "redis", keeps=keeps)
+        url = start_redis(children, folder / "redis", free_port(REDIS_PORT), keeps=keeps)
         _tell(f"Redis    {url}")
     own = {"broker": address, "redis_url": url, "web_port": free_port(settings.web_port)}
     return settings.model_copy(update=own), {"Redis": lambda: redis_answers(url)}
@@ -135,7 +139,8 @@ def _start_processes(
     page = f"http://{HOST}:{settings.web_port}/readyz"
     _tell("worker and console start ...")
     worker = start_worker(children, settings)
-    console = start_console(children, settings, folder)
+    port = free_port(int(os.environ.get("TIERSTREAM_CONSOLE_PORT") or CONSOLE_PORT))
+    console = start_console(children, settings, folder, port)
     children.wait_for(worker, lambda: answers(page), START_SECONDS)
     _tell(f"worker   http://{HOST}:{settings.web_port}/stats, policy {policy.ref}")
     _tell(f"console  {console.address}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import streams
-from streams.local.children import HOST, Child, Children, free_port
+from streams.local.children import HOST, Child, Children
 from streams.settings import Settings
 
 START_SECONDS: Final = 120.0
@@ -30,9 +30,8 @@ def start_worker(children: Children, settings: Settings) -> Child:
     return children.start("the worker", _command("worker"), environment=_environment(settings.environment()))
 
 
-def start_console(children: Children, settings: Settings, folder: Path) -> Console:
-    """Start the console with a password made now, and return it once it answers. Raises ChildError and Stopped."""
-    port = free_port(int(os.environ.get("TIERSTREAM_CONSOLE_PORT") or CONSOLE_PORT))
+def start_console(children: Children, settings: Settings, folder: Path, port: int) -> Console:
+    """Start the console on a free port, with a password made now, and return it once it answers. Raises ChildError and Stopped."""
     users, keys = folder / "users.toml", folder / "keys.toml"
     console = Console(f"http://{HOST}:{port}", "developer", secrets.token_urlsafe(9))
     adding = ["console", "users", "add", console.name, "--role", "manager", "--replace", "--file", str(users)]

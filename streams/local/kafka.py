@@ -12,9 +12,8 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from streams.local.children import HOST, POLL_SECONDS, STOP_SECONDS, Child, Children, free_port, is_taken
 
@@ -147,12 +146,16 @@ def _jars(children: Children, say: Say) -> Path:
     return jars
 
 
-def locked(children: Children, folder: Path, failure: Exception | None = None) -> TextIOWrapper:
+def locked(children: Children, folder: Path, failure: Exception | None = None) -> IO[str]:
     """Wait for the lock of a folder, or raise `failure` if somebody has it; returns the lock's file. The lock ends when
     the file is closed or the process ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("w", encoding="utf-8")
+    return locked_file(children, (folder / ".lock").open("w", encoding="utf-8"), failure)
+
+
+def locked_file(children: Children, lock: IO[str], failure: Exception | None = None) -> IO[str]:
+    """The same for a file, which is closed if it can't be had."""
 
     def is_ours() -> bool:
         try:
@@ -163,7 +166,11 @@ def locked(children: Children, folder: Path, failure: Exception | None = None) -
             return False
         return True
 
-    children.wait_until(is_ours, TOOL_SECONDS, lambda: KafkaError(f"another process keeps the lock of {folder}"))
+    try:
+        children.wait_until(is_ours, TOOL_SECONDS, lambda: KafkaError(f"another process keeps {lock.name} locked"))
+    except BaseException:
+        lock.close()
+        raise
     return lock
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import redis
 
-from streams.local.children import HOST, Children, free_port
+from streams.local.children import HOST, Children
 
 PORT: Final = 6379
 START_SECONDS: Final = 30.0
@@ -18,13 +18,12 @@ class RedisMissing(Exception):
     """There is no Redis to start; the message says what to install."""
 
 
-def start_redis(children: Children, folder: Path, *, keeps: bool = False) -> str:
-    """Start a server, and return its URL once it answers; with `keeps`, its data are in the folder when it starts again.
+def start_redis(children: Children, folder: Path, port: int, *, keeps: bool = False) -> str:
+    """Start a server on a free port, and return its URL once it answers; with `keeps`, its data are in the folder when it starts again.
 
     Raises RedisMissing, ChildError and Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port(PORT)
     save = ["60", "1"] if keeps else [""]
     options = ["--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", *save, "--appendonly", "no"]
     child = children.start("Redis", [_server(), *options])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,92 +21,24 @@ from kafka import KafkaProducer
 
 from tests.builders import ROOT
 from tests.integration.harness import wait_until
+from tests.local.program import SECONDS, Program, as_in_a_background_job
 
 NEEDS_JAVA = pytest.mark.skipif(
     not (shutil.which("java") and shutil.which("mvn")) and not os.environ.get("CI"), reason="needs Java 17 and Maven"
 )
-SECONDS = 150
+Start = Callable[..., Program]
 PURCHASE = {
     "event_id": "e1", "customer_id": "ada", "kind": "purchase", "order_id": "o1", "amount": "5000.00", "currency": "USD",
 }  # fmt: skip
 
 
-class Up:
-    """A running `tierstream up`, what it says, and the processes below it."""
-
-    def __init__(
-        self, folder: Path, *options: str, prepare: Callable[[], Any] | None = None, root: Path = ROOT, **settings: str
-    ) -> None:
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir(exist_ok=True)
-        self._out = folder / "out.txt"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIERSTREAM_")}
-        # In this folder modules of ours are not to be found, but others of the same names.
-        (folder / "models").mkdir(exist_ok=True)
-        with self._out.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "streams", "up", *options],
-                env=inherited | {"PYTHONPATH": str(root), "TMPDIR": str(self.temporary), **settings},
-                cwd=folder,
-                stdout=out,
-                stderr=out,
-                preexec_fn=prepare,  # noqa: PLW1509  # no thread runs here
-            )
-
-    def said(self) -> str:
-        return self._out.read_text()
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        def found() -> bool:
-            assert self.process.poll() is None, self.said()
-            return re.search(pattern, self.said(), re.MULTILINE) is not None
-
-        wait_until(found, SECONDS, lambda: f"{pattern} in:\n{self.said()}")
-        match = re.search(pattern, self.said(), re.MULTILINE)
-        assert match is not None
-        return match
-
-    def below(self) -> set[int]:
-        """The processes that it has started, and theirs."""
-        found, parents = {self.process.pid}, _parents()
-        while new := {pid for pid, parent in parents.items() if parent in found} - found:
-            found |= new
-        return found - {self.process.pid}
-
-    def end(self, number: int = signal.SIGINT) -> int:
-        """Send a signal, and check that nothing is left; returns the exit status."""
-        below = self.below()
-        self.process.send_signal(number)
-        return self.ended(below)
-
-    def ended(self, below: set[int]) -> int:
-        """The exit status; nothing that it had started is left."""
-        status = self.process.wait(SECONDS)
-        assert not below & _parents().keys(), self.said()
-        assert list(self.temporary.glob("tierstream-*")) == []
-        return status
-
-
-def _parents() -> dict[int, int]:
-    """By process the one that started it; dead ones that nobody has asked for do not count."""
-    found = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = file.read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state != "Z":
-            found[int(file.parent.name)] = int(parent)
-    return found
-
-
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `tierstream up`; whatever a failed test leaves is ended."""
-    started: list[Up] = []
+    started: list[Program] = []
 
-    def one(*options: str, **more: Any) -> Up:
-        started.append(Up(tmp_path, *options, **more))
+    def one(*options: str, **more: Any) -> Program:
+        started.append(Program(tmp_path, ["-P", "-m", "streams", "up", *options], **more))
         return started[-1]
 
     yield one
@@ -133,15 +64,9 @@ def next_change(broker: str) -> dict[str, Any]:
     raise AssertionError("no tier change came")
 
 
-def as_in_a_background_job() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @pytest.mark.kafka
 @NEEDS_JAVA
-def test_a_purchase_becomes_a_tier_change_and_the_next_run_goes_on_from_there(
-    start: Callable[..., Up], tmp_path: Path
-) -> None:
+def test_a_purchase_becomes_a_tier_change_and_the_next_run_goes_on_from_there(start: Start, tmp_path: Path) -> None:
     options = ("--policy", "annual-spend", "--data", str(tmp_path / "kept"))
     up = start(*options, prepare=as_in_a_background_job)
     sign_in = up.wait_for(r"^(http://127\.0\.0\.1:\d+)\nSign in as (\w+) with (\S+)$")
@@ -189,14 +114,14 @@ def test_a_purchase_becomes_a_tier_change_and_the_next_run_goes_on_from_there(
 @pytest.mark.kafka
 @NEEDS_JAVA
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ended_while_kafka_starts_it_leaves_nothing(start: Callable[..., Up], number: signal.Signals) -> None:
+def test_ended_while_kafka_starts_it_leaves_nothing(start: Start, number: signal.Signals) -> None:
     up = start()
     up.wait_for(r"^Kafka .* starts \.\.\.$")
     wait_until(lambda: bool(up.below()), SECONDS, "Kafka's process")
     assert up.end(number) == 130
 
 
-def test_ended_while_kafka_is_fetched_it_leaves_nothing(start: Callable[..., Up], tmp_path: Path) -> None:
+def test_ended_while_kafka_is_fetched_it_leaves_nothing(start: Start, tmp_path: Path) -> None:
     # As it is installed by pip: not in a checkout, which has Kafka in its cache.
     installed, tools = tmp_path / "site-packages", tmp_path / "bin"
     for package in ("models", "streams"):
@@ -227,7 +152,7 @@ def fake(path: Path, script: str) -> None:
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(
-    start: Callable[..., Up], options: list[str], settings: dict[str, str], says: str
+    start: Start, options: list[str], settings: dict[str, str], says: str
 ) -> None:
     up = start(*options, **settings)
     assert up.ended(set()) in (1, 2)
@@ -235,7 +160,7 @@ def test_what_is_missing_is_said_in_one_sentence(
     assert "Traceback" not in up.said()
 
 
-def test_a_folder_in_use_is_refused(start: Callable[..., Up], tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(start: Start, tmp_path: Path) -> None:
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         up = start("--data", str(tmp_path))
