@@ -26,6 +26,8 @@ from streams.topics import INPUTS
 EVENTS_A_POLL: Final = 500
 WAIT_SECONDS: Final = 0.1
 FLUSH_SECONDS: Final = 60.0
+TOGETHER_MS: Final = units.DAY_MS
+"""How much later the events of one topic may be than those of another that the broker may not have yet."""
 
 
 class LoadError(RuntimeError):
@@ -82,6 +84,10 @@ class Loader:
         self.latest_ms = -1
         self.last_customer: str | None = None
         self._is_out_of_order = False
+        self._span_ms = min(TOGETHER_MS, lateness_ms)
+        self._together: set[str] = set()
+        """The topics of the events since the broker was last waited for; the first of these is of `_together_since_ms`."""
+        self._together_since_ms = 0
 
     @property
     def done(self) -> int:
@@ -113,6 +119,7 @@ class Loader:
                     on_refused(record, record.decoded)
                 else:
                     self._look_at(record)
+                    self._keep_together(record)
                     self._send(record, record.decoded.key)
                 self.taken += 1
                 if rate is not None:
@@ -163,6 +170,20 @@ class Loader:
                     raise LoadError(f"{self._topics[topic]} takes no events: {error.args[0].str()}") from None
             self._messages += 1
         self._sent[topic] += 1
+
+    def _keep_together(self, record: Record) -> None:
+        """Wait until the broker has what is long before an event of another topic.
+
+        A worker merges the topics that it reads by time, but only what it has. Were a topic far ahead of another one, its
+        events would move the clock of customers beyond what comes on the other.
+        """
+        topics, at_ms = self._together, record.occurred_at_ms
+        if topics - {record.topic} and abs(at_ms - self._together_since_ms) > self._span_ms:
+            self.flush()
+            topics.clear()
+        if not topics:
+            self._together_since_ms = at_ms
+        topics.add(record.topic)
 
     def _delivered(self, number: int, error: KafkaError | None, _: Any) -> None:
         if error is None:

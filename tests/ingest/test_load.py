@@ -21,7 +21,7 @@ from streams.engine.merge import Record
 from streams.ingest.load import DecoderNow, Loader, LoadError
 from streams.settings import load_settings
 from streams.topics import INPUTS
-from tests.builders import DAY, policy_text, purchase
+from tests.builders import DAY, complaint, policy_text, purchase
 from tests.running import policy_of
 
 PARTITIONS = 4
@@ -284,6 +284,38 @@ def test_a_broker_that_goes_away_ends_the_load_and_skip_goes_on_where_it_had_all
     with pytest.raises(LoadError, match=f"the broker at {broker.address} did not take an event"):
         loader.load([records()], lambda record, rejected: None, lambda count: None)
     assert (loader.done, loader.loaded) == (6, {"purchases": 6})
+
+
+def test_a_topic_gets_no_further_ahead_of_another_one_than_a_day(address: str) -> None:
+    """A worker that runs would fold the topic that is ahead, and refuse what comes on the other one (too_late)."""
+
+    class Waiting(Loader):
+        def flush(self) -> None:
+            super().flush()
+            waited_at.append(self.taken)
+            assert self.done == self.taken
+
+    waited_at: list[int] = []
+    decoder = DecoderNow(policy_of(policy_text()).decoder())
+    days = [  # topics by day, purchases and complaints: of one topic alone there is nothing to wait for
+        (1, "p"), (1, "c"), (2, "p"), (9, "p"), (30, "p"), (31, "c"), (31, "p"), (33, "c"), (33, "c"), (50, "c"), (50, "p"),
+    ]  # fmt: skip
+    records = []
+    for number, (day, kind) in enumerate(days):
+        on = f"2026-{1 + day // 32:02}-{day % 32 + day // 32:02}"
+        body = purchase("ada", 10, on=on) if kind == "p" else complaint("ada", on=on, severity="low")
+        value = json.dumps(body | {"event_id": f"e{number}"}).encode()
+        records.append(Record(body["topic"], -1, number, None, value, None, decoder.decode(body["topic"], value)))
+    here = Installation(address)
+    settings = load_settings(broker=address, topic_prefix=here.prefix)
+    loader = Waiting(settings, 365 * DAY, lambda text: None)
+    loader.load([iter(records)], lambda record, rejected: None, lambda count: None)
+    behind = {"purchases": "complaints", "complaints": "purchases"}
+    for number, record in enumerate(records):
+        since = max((at for at in waited_at if at <= number), default=0)
+        unsure = [one for one in records[since:number] if one.topic == behind[record.topic]]
+        assert all(record.occurred_at_ms - one.occurred_at_ms <= DAY for one in unsure)
+    assert waited_at == [3, 5, 7, 10, 11]
 
 
 def test_the_decoder_refuses_what_is_in_the_future_of_the_load() -> None:
