@@ -83,7 +83,10 @@ PLACES: Final = {
     CENSUS: ("`count` or `edition`.", "The partition that was counted."),
     AUDIT: ("The person's name.", MURMUR2),
     UNDELIVERED: ("The customer_id, as UTF-8.", MURMUR2),
-    DEAD_LETTERS: ("The key of the record that could not be used, or of the dead letter that a note settles.", THE_INPUTS_PARTITION),
+    DEAD_LETTERS: (
+        "The key of the record that could not be used, or of the dead letter that a note settles.",
+        THE_INPUTS_PARTITION,
+    ),
 }
 """Keys of topics that are not keyed by customer, and which partition a record has."""
 
@@ -230,7 +233,11 @@ def _server(protocol: str, settings: Settings) -> Json:
         "protocol": protocol,
         "description": f"{SERVERS[protocol]} Settings: TIERSTREAM_BROKER, TIERSTREAM_SECURITY_PROTOCOL, TIERSTREAM_SASL_MECHANISM.",
         "variables": {"address": {"default": settings.broker, "description": "Host and port of a broker."}},
-        **({"security": [_ref("components/securitySchemes", name) for name in MECHANISMS]} if protocol == "kafka-secure" else {}),
+        **(
+            {"security": [_ref("components/securitySchemes", name) for name in MECHANISMS]}
+            if protocol == "kafka-secure"
+            else {}
+        ),
     }
 
 

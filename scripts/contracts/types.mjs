@@ -48,7 +48,6 @@ function importsFirst(text) {
 const go = await others("go", { package: "tierstream", "just-types-and-package": true });
 const java = await others("java", {
   package: "tierstream",
-  "just-types": true,
   "array-type": "list",
   "acronym-style": "camel",
 });
@@ -56,6 +55,7 @@ console.log(
   JSON.stringify({
     "node/tierstream.ts": await typescript(),
     "go/tierstream/types.go": importsFirst(go[0][1]),
-    ...Object.fromEntries(java.map(([name, text]) => [`java/tierstream/${name}`, text])),
+    // The converter does what Jackson's own mapper does.
+    ...Object.fromEntries(java.filter(([name]) => name !== "Converter.java").map(([name, text]) => [`java/tierstream/${name}`, text])),
   }),
 );

@@ -14,12 +14,15 @@ from scripts.client_types import EXAMPLES, npm_ci
 from tests.integration.harness import ROOT, wait_until
 
 CACHE = ROOT / ".cache" / "examples"
+DATA = ROOT / "tests" / "data"
 LANGUAGES = ("node", "go", "java")
+PROGRAMS = ("produce", "follow", "decode")
+"""Those of the examples, and one of the tests that decodes bodies into the generated types."""
 BUILD_SECONDS = 600
 NEEDED = {"node": "node", "npm": "npm", "go": "Go", "javac": "a JDK", "mvn": "Maven"}
 
 Commands = dict[str, list[str]]
-"""By program, `produce` or `follow`, the command that runs it."""
+"""By program the command that runs it."""
 
 
 def missing() -> list[str]:
@@ -35,12 +38,16 @@ def build(language: str, folder: Path) -> Commands:
 def _node(folder: Path) -> Commands:
     shutil.copytree(EXAMPLES / "node", folder, dirs_exist_ok=True)
     (folder / "node_modules").symlink_to(npm_ci(EXAMPLES / "node", CACHE / "node") / "node_modules")
-    return {name: ["node", str(folder / f"{name}.mjs")] for name in ("produce", "follow")}
+    return {name: ["node", str(folder / f"{name}.mjs")] for name in PROGRAMS[:2]}
 
 
 def _go(folder: Path) -> Commands:
-    _run(["go", "build", "-mod=readonly", "-o", f"{folder}/", "./produce", "./follow"], EXAMPLES / "go")
-    return {name: [str(folder / name)] for name in ("produce", "follow")}
+    shutil.copytree(EXAMPLES / "go", folder, dirs_exist_ok=True)
+    (folder / "decode").mkdir()
+    shutil.copyfile(DATA / "decode.go", folder / "decode" / "main.go")
+    _run(["go", "vet", "-mod=readonly", "./..."], folder)
+    _run(["go", "build", "-mod=readonly", "-o", "bin/", "./..."], folder)
+    return {name: [str(folder / "bin" / name)] for name in PROGRAMS}
 
 
 def _java(folder: Path) -> Commands:
@@ -52,10 +59,13 @@ def _java(folder: Path) -> Commands:
         _run(["mvn", "-q", "-B", "-f", str(pom), *goal], folder)
         jars.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(partial, jars)
-    sources = [str(path) for path in sorted((EXAMPLES / "java").rglob("*.java"))]
-    _run(["javac", "-Xlint:all,-serial", "-Werror", "-proc:none", "-d", str(folder), "-cp", f"{jars}/*", *sources], folder)
+    sources = [str(path) for path in [*sorted((EXAMPLES / "java").rglob("*.java")), DATA / "Decode.java"]]
+    _run(
+        ["javac", "-Xlint:all,-serial", "-Werror", "-proc:none", "-d", str(folder), "-cp", f"{jars}/*", *sources],
+        folder,
+    )
     run = ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder}:{jars}/*"]
-    return {"produce": [*run, "Produce"], "follow": [*run, "Follow"]}
+    return {name: [*run, name.capitalize()] for name in PROGRAMS}
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -97,6 +107,8 @@ class Following:
 def following(command: list[str], folder: Path) -> Iterator[Following]:
     folder.mkdir()
     with (folder / "printed").open("wb") as printed, (folder / "complaints").open("wb") as complaints:
+        # A background job of a shell ignores Ctrl-C, and so would Java that is started from it.
+        command = ["env", "--default-signal=INT", *command]
         process = subprocess.Popen(command, stdout=printed, stderr=complaints)
     try:
         yield Following(process, folder)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ import pytest
 
 from models import load
 from models.outputs import TIER_CHANGES
+from scripts import client_types
+from scripts.documents import carried_bodies
 from streams.broker.partitioner import partition_of
-from tests.builders import cdnow, erase, purchase
+from tests.builders import cdnow, erase, purchase, some_customers
 from tests.integration.conftest import Broker
 from tests.integration.example_clients import LANGUAGES, Commands, build, following, missing
 from tests.integration.harness import Site, site
-from tests.outputs import bodies, profiles
+from tests.outputs import all_outputs, bodies, profiles, varied_log
 from tests.running import Fold
 
 pytestmark = pytest.mark.kafka
@@ -54,6 +58,52 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Commands]:
 def here(real_broker: Broker, tmp_path: Path) -> Iterator[Site]:
     with site(real_broker.address, tmp_path, partitions=PARTITIONS) as created:
         yield created
+
+
+# ---------------------------------------------------------------- types
+@pytest.mark.parametrize("language", ["go", "java"])
+def test_bodies_go_through_the_generated_types_without_an_unknown_field_and_without_a_loss(
+    language: str, programs: dict[str, Commands]
+) -> None:
+    policies = [load("annual-spend"), load("pyramid")]
+    log = some_customers(varied_log(policies[0]), 60)
+    names = {topic: client_types.UNIONS.get(topic) or found[0].__name__ for topic, found in carried_bodies().items()}
+    records = [(wire["topic"], {name: value for name, value in wire.items() if name != "topic"}) for wire in log]
+    records += [
+        (topic, json.loads(value))
+        for policy in policies
+        for topic, value in all_outputs(policy, log)
+        if value != b"null"
+    ]
+    assert {topic for topic, _ in records} == set(names)
+    text = "".join(f"{names[topic]}\t{json.dumps(body)}\n" for topic, body in records)
+    done = subprocess.run(
+        programs[language]["decode"], input=text, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for (topic, body), again in zip(records, done.stdout.splitlines(), strict=True):
+        assert plain(json.loads(again)) == plain(body), topic
+    unknown = subprocess.run(
+        programs[language]["decode"],
+        input='Profile\t{"mood":"fair"}\n',
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert unknown.returncode != 0
+    assert "mood" in unknown.stderr
+
+
+def plain(body: Any) -> Any:
+    """A body without what is null or empty, and with times as times: languages write these in ways of their own."""
+    if isinstance(body, dict):
+        return {name: plain(value) for name, value in body.items() if value not in (None, [])}
+    if isinstance(body, list):
+        return [plain(value) for value in body]
+    if isinstance(body, str) and re.match(r"\d{4}-\d\d-\d\dT", body):
+        return datetime.fromisoformat(body)
+    return body
 
 
 # ---------------------------------------------------------------- producers
