@@ -73,7 +73,7 @@ EVERYTHING: dict[str, Any] = {
         "settings": {"sources": "erp.orders=orders.toml shop.charges=stripe-charges", "group": "erp", "since": "now"},
         "env": [{"name": "TIERSTREAM_REGISTRY_URL", "value": "https://registry:8081"}, {"name": "PYTHONFAULTHANDLER", "value": "1"}],
     },
-    "command": {"args": ["rebuild", "--to-version", "3"]},
+    "command": {"args": ["rebuild", "--to-version", 3]},
     "pods": {
         "serviceAccountName": "tierstream", "annotations": {"a": "b"}, "labels": {"team": "loyalty"},
         "nodeSelector": {"kubernetes.io/arch": "amd64"}, "priorityClassName": "high",

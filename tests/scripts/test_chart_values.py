@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import shlex
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +27,8 @@ from tests.scripts.chart import (
     KINDS,
     REDIS,
     ROOT,
+    Rendered,
+    chart,
     release,
     render,
     schema,
@@ -179,15 +183,36 @@ def page() -> str:
     return (ROOT / "docs/deploy.md").read_text("utf-8")
 
 
-def test_every_value_that_the_page_sets_exists() -> None:
-    found = re.findall(r"--set(?:-file|-json)? '?([\w.\\]+)=", page())
-    assert len(found) > 5
-    for name in found:
-        part: Any = schema()
-        for key in name.replace("\\.", "\0").split("."):
-            part = schema()["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
-            assert key in part.get("properties", {}) or part.get("additionalProperties"), name
-            part = part.get("properties", {}).get(key, part.get("additionalProperties"))
+def given_on(line: str) -> dict[str, Any]:
+    """The values of a command line, read by Helm's own reader of them."""
+    words = shlex.split(line)
+    pairs = [(option, value) for option, value in itertools.pairwise(words) if option in ("--set", "--set-file")]
+    read = [value if option == "--set" else f"{value.partition('=')[0]}=the text of a file" for option, value in pairs]
+    return helm.parse_set_string(",".join(read))
+
+
+HELM = re.compile(r"^ {4}(helm (?:install|upgrade|template) .*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", HELM.findall(page()))
+def test_helm_does_what_a_command_of_the_page_asks_for(line: str) -> None:
+    assert "docs/kubernetes/tierstream" in line
+    given = given_on(line.partition(" | ")[0])
+    assert given
+    values = {**REDIS, **given}
+    values["redis"] = REDIS["redis"] | given.get("redis", {})
+    assert release_differs(render(values))
+
+
+def release_differs(found: Rendered) -> bool:
+    return found.text != release("defaults").text
+
+
+def test_every_value_that_the_page_sets_is_one_that_the_schema_takes() -> None:
+    inline = re.findall(r"(--set '[^']+'|--set [^\s`']+)", HELM.sub("", page()))
+    assert len(inline) > 5
+    for option in inline:
+        chart().validate_schema(given_on(option))
 
 
 def test_the_page_has_each_topic_with_the_configuration_that_it_needs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,31 @@ def test_a_removed_or_changed_user_is_signed_out(browse: Any, tmp_path: Path, ch
 
 
 # ------------------------------------------------------------ changes
+def test_a_user_who_is_gone_from_an_exchanged_secret_is_signed_out(browse: Any, tmp_path: Path) -> None:
+    """Kubernetes mounts a Secret as links into a folder of each state, and exchanges the link to that folder."""
+
+    def exchange(state: str) -> None:
+        (tmp_path / "..new").symlink_to(state)
+        (tmp_path / "..new").rename(tmp_path / "..data")
+
+    file, before, after = tmp_path / "users.toml", tmp_path / "..1", tmp_path / "..2"
+    for folder in (before, after):
+        folder.mkdir()
+        shutil.copy2(file, folder)
+    remove_user(after / "users.toml", "lin")
+    exchange("..1")
+    file.unlink()
+    file.symlink_to("..data/users.toml")
+
+    async def look(client: Any) -> None:
+        await sign_in(client, "lin")
+        assert (await client.get("/queue", follow_redirects=False)).status_code == 200
+        exchange("..2")
+        assert (await client.get("/queue", follow_redirects=False)).status_code == 303
+
+    browse(look)
+
+
 def test_a_change_without_the_session_s_token_is_refused(browse: Any) -> None:
     async def look(client: Any) -> None:
         await sign_in(client, "lin")
