@@ -26,6 +26,8 @@ from streams.cli import app
 from streams.ingest import run as ingest_run
 from streams.ingest.sources import find_sources
 from streams.settings import (
+    DEFAULT_SECRETS_DIR,
+    SECRETS_DIR,
     IngestSettings,
     PushSettings,
     Settings,
@@ -153,7 +155,7 @@ def test_a_pod_may_do_nothing_that_it_need_not(name: str, component: str) -> Non
     }  # fmt: skip
     assert spec["automountServiceAccountToken"] is False
     assert {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec) == set()
-    assert all({"configMap", "secret", "emptyDir"} & set(volume) for volume in spec["volumes"])
+    assert all({"configMap", "secret", "projected", "emptyDir"} & set(volume) for volume in spec["volumes"])
     assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
     assert container["resources"]["requests"]["cpu"]
     # A processor that is taken away makes heartbeats late.
@@ -236,13 +238,6 @@ def test_a_changed_file_starts_its_pods_again(component: str, value: dict[str, A
 
 
 # ---------------------------------------------------------------- the program takes what it is given
-def environment(container: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
-    """A container's environment, as the kubelet makes it; `secrets` has the values by variable."""
-    names = [one["name"] for one in container["env"]]
-    assert len(set(names)) == len(names)
-    return {one["name"]: secrets[one["name"]] if "valueFrom" in one else one["value"] for one in container["env"]}
-
-
 SECRETS = {
     "TIERSTREAM_SASL_USERNAME": "lin", "TIERSTREAM_SASL_PASSWORD": "secret", "TIERSTREAM_LOG_SALT": "12345678",
     "TIERSTREAM_REDIS_URL": "rediss://tierstream:secret@redis.example.com:6380/0",
@@ -251,13 +246,41 @@ SECRETS = {
 }  # fmt: skip
 
 
+def environment(name: str, component: str) -> dict[str, str]:
+    """A container's environment, as the kubelet makes it."""
+    given = release(name).container(component)["env"]
+    names = [one["name"] for one in given]
+    assert len(set(names)) == len(names)
+    return {one["name"]: SECRETS[one["name"]] if "valueFrom" in one else one["value"] for one in given}
+
+
+def secret_items(name: str, component: str) -> dict[str, tuple[str, str]]:
+    """The files of a container's folder of secrets, each with the Secret and the key that it is."""
+    sources = [
+        source["secret"]
+        for volume in release(name).pods()[component]["spec"]["volumes"]
+        if volume["name"] == "secrets"
+        for source in volume["projected"]["sources"]
+    ]
+    return {item["path"]: (source["name"], item["key"]) for source in sources for item in source["items"]}
+
+
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], dict[str, BaseSettings]]:
-    """Put a container's environment around this process; returns the settings that it reads."""
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], dict[str, BaseSettings]]:
+    """Put a container's environment and secrets around this process; returns the settings that it reads."""
 
     def started(name: str, component: str) -> dict[str, BaseSettings]:
-        for variable, value in environment(release(name).container(component), SECRETS).items():
+        for variable, value in environment(name, component).items():
             monkeypatch.setenv(variable, value)
+        # As the kubelet lays files of Secrets: each a link through ..data into a folder of this state.
+        folder = tmp_path / component
+        state = folder / "..2026_01_01"
+        state.mkdir(parents=True)
+        (folder / "..data").symlink_to(state.name)
+        for file in secret_items(name, component):
+            (state / file).write_text(SECRETS[file.upper()])
+            (folder / file).symlink_to(f"..data/{file}")
+        monkeypatch.setenv(SECRETS_DIR, str(folder))
         loaders: dict[str, Callable[[], BaseSettings]] = {
             "TIERSTREAM_": load_settings, "TIERSTREAM_REGISTRY_": load_registry_settings,
             "TIERSTREAM_CONSOLE_": load_console_settings, "TIERSTREAM_INGEST_": load_ingest_settings,
@@ -274,12 +297,18 @@ def test_the_program_knows_every_variable_of_a_container_and_takes_its_value(
     name: str, component: str, start: Callable[[str, str], dict[str, BaseSettings]]
 ) -> None:
     read = start(name, component)
-    for variable in (one["name"] for one in release(name).container(component)["env"]):
+    files = [file.upper() for file in secret_items(name, component)]
+    variables = [one["name"] for one in release(name).container(component)["env"]]
+    assert not set(files) & set(variables)
+    for variable in (*files, *variables):
         if variable.startswith("TIERSTREAM_"):
             prefix = next(one for one in KINDS if variable.startswith(one))
             field = variable.removeprefix(prefix).lower()
             assert field in KINDS[prefix].model_fields, variable
             assert field in read[prefix].model_fields_set, variable
+    if files:
+        (folder,) = (one for one in release(name).container(component)["volumeMounts"] if one["name"] == "secrets")
+        assert folder["mountPath"] == DEFAULT_SECRETS_DIR
 
 
 def test_every_setting_of_the_values_arrives(start: Callable[[str, str], dict[str, BaseSettings]]) -> None:
@@ -322,8 +351,10 @@ def test_topics_are_created_before_anything_else_is_there() -> None:
     needed = {volume.get("configMap", {}).get("name") for volume in spec["volumes"]}
     assert made_here
     assert not needed & made_here
-    (sasl,) = (one for one in spec["containers"][0]["env"] if one["name"] == "TIERSTREAM_SASL_PASSWORD")
-    assert sasl["valueFrom"]["secretKeyRef"] == {"name": "kafka-admin", "key": "password"}
+    assert secret_items("everything", "topics") == {
+        "tierstream_sasl_username": ("kafka-admin", "username"),
+        "tierstream_sasl_password": ("kafka-admin", "password"),
+    }
 
 
 def test_links_to_services_would_be_taken_for_settings_and_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +421,21 @@ def test_no_secret_is_written_into_an_object(name: str) -> None:
     for component in release(name).pods():
         for one in release(name).container(component)["env"]:
             assert one["name"] not in secrets or "secretKeyRef" in one["valueFrom"], one["name"]
+
+
+def test_each_process_has_the_secrets_that_it_needs_as_files_and_no_others() -> None:
+    kafka, redis = {"tierstream_sasl_password"}, {"tierstream_redis_url"}
+    push = {"tierstream_push_url", "tierstream_push_secret"}
+    expected = dict.fromkeys(("worker", "console", "doctor", "command"), kafka | redis)
+    expected |= {"push": kafka | redis | push, "ingest": kafka, "topics": {"tierstream_sasl_username"} | kafka}
+    assert {one: set(secret_items("everything", one)) for one in release("everything").pods()} == expected
+    assert secret_items("everything", "worker")["tierstream_redis_url"] == ("redis-login", "address")
+    assert secret_items("managed", "worker") == {
+        "tierstream_sasl_username": ("tierstream-kafka", "username"),
+        "tierstream_sasl_password": ("tierstream-kafka", "password"),
+        "tierstream_redis_url": ("tierstream-redis", "url"),
+    }
+    assert all(secret_items("defaults", one) == {} for one in release("defaults").pods())
 
 
 def test_people_and_keys_come_from_a_secret_that_may_change() -> None:

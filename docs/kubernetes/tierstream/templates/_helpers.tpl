@@ -54,47 +54,27 @@ labels: {{- include "tierstream.labels" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- define "tierstream.fromSecret" -}}
-valueFrom:
-  secretKeyRef: {name: {{ index . 0 }}, key: {{ index . 1 }}}
-{{- end -}}
-
 {{/* What every process has in its environment. Takes (list $ component). */}}
 {{- define "tierstream.env" -}}
 {{- $root := index . 0 -}}
-{{- $component := index . 1 -}}
-{{- with $root.Values }}
-{{- $sasl := .kafka.sasl }}
-{{- $secret := $sasl.secret }}
-{{- $username := $sasl.username }}
-{{- if and (eq $component "topics") .topics.saslSecret.name }}
-{{- $secret = .topics.saslSecret }}
-{{- $username = "" }}
-{{- end }}
+{{- with $root.Values -}}
 - name: TIERSTREAM_BROKER
   value: {{ .kafka.brokers | quote }}
 - name: TIERSTREAM_SECURITY_PROTOCOL
   value: {{ .kafka.securityProtocol }}
 {{- if hasPrefix "SASL" .kafka.securityProtocol }}
 - name: TIERSTREAM_SASL_MECHANISM
-  value: {{ $sasl.mechanism }}
+  value: {{ .kafka.sasl.mechanism }}
+{{- if include "tierstream.namesUser" $ }}
 - name: TIERSTREAM_SASL_USERNAME
-  {{- if $username }}
-  value: {{ $username | quote }}
-  {{- else }}
-  {{- include "tierstream.fromSecret" (list $secret.name $secret.usernameKey) | nindent 2 }}
-  {{- end }}
-- name: TIERSTREAM_SASL_PASSWORD
-  {{- include "tierstream.fromSecret" (list $secret.name $secret.passwordKey) | nindent 2 }}
+  value: {{ .kafka.sasl.username | quote }}
+{{- end }}
 {{- end }}
 {{- if .kafka.caSecret.name }}
 - name: TIERSTREAM_TLS_CA_FILE
   value: /etc/tierstream/kafka/{{ .kafka.caSecret.key }}
 {{- end }}
-{{- if .redis.urlSecret.name }}
-- name: TIERSTREAM_REDIS_URL
-  {{- include "tierstream.fromSecret" (list .redis.urlSecret.name .redis.urlSecret.key) | nindent 2 }}
-{{- else if .redis.url }}
+{{- if .redis.url }}
 - name: TIERSTREAM_REDIS_URL
   value: {{ .redis.url | quote }}
 {{- end }}
@@ -110,6 +90,47 @@ valueFrom:
 {{- end }}
 {{- include "tierstream.settings" (list "TIERSTREAM_" $settings) }}
 {{- end }}
+{{- end -}}
+
+{{/* Whether the user of Kafka is named in the values, not in a Secret. */}}
+{{- define "tierstream.namesUser" -}}
+{{- with (index . 0).Values -}}
+{{- if and .kafka.sasl.username (not (and (eq (index $ 1) "topics") .topics.saslSecret.name)) }}yes{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The secrets of a component as files of /run/secrets, where the program looks for settings. Takes (list $ component). */}}
+{{- define "tierstream.secrets" -}}
+{{- $component := index . 1 -}}
+{{- with (index . 0).Values -}}
+{{- if hasPrefix "SASL" .kafka.securityProtocol }}
+{{- $secret := ternary .topics.saslSecret .kafka.sasl.secret (and (eq $component "topics") (ne .topics.saslSecret.name "")) }}
+- secret:
+    name: {{ $secret.name }}
+    items:
+      {{- if not (include "tierstream.namesUser" $) }}
+      - {key: {{ $secret.usernameKey }}, path: tierstream_sasl_username}
+      {{- end }}
+      - {key: {{ $secret.passwordKey }}, path: tierstream_sasl_password}
+{{- end }}
+{{- $reads := list "worker" "console" "doctor" "command" }}
+{{- if .push.agents }}
+{{- $reads = append $reads "push" }}
+{{- end }}
+{{- if and .redis.urlSecret.name (has $component $reads) }}
+- secret:
+    name: {{ .redis.urlSecret.name }}
+    items:
+      - {key: {{ .redis.urlSecret.key }}, path: tierstream_redis_url}
+{{- end }}
+{{- if eq $component "push" }}
+- secret:
+    name: {{ .push.secret.name }}
+    items:
+      - {key: {{ .push.secret.urlKey }}, path: tierstream_push_url}
+      - {key: {{ .push.secret.secretKey }}, path: tierstream_push_secret}
+{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{/* The metadata of a pod. Takes (list $ component). Pods start again when a file that they have changes. */}}
@@ -168,6 +189,12 @@ imagePullSecrets:
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
+  {{- with include "tierstream.secrets" $ }}
+  - name: secrets
+    projected:
+      defaultMode: 0440
+      sources: {{- . | nindent 8 }}
+  {{- end }}
   {{- if include "tierstream.hasPolicies" $ }}
   - name: policies
     configMap: {name: {{ include "tierstream.name" $root }}-policies}
@@ -205,6 +232,9 @@ securityContext:
 {{- define "tierstream.mounts" -}}
 {{- $root := index . 0 -}}
 - {name: tmp, mountPath: /tmp}
+{{- if include "tierstream.secrets" . }}
+- {name: secrets, mountPath: /run/secrets, readOnly: true}
+{{- end }}
 {{- if include "tierstream.hasPolicies" . }}
 - {name: policies, mountPath: /etc/tierstream/policies, readOnly: true}
 {{- end }}
@@ -260,7 +290,6 @@ containers:
     args: {{- toYaml (index . 2) | nindent 6 }}
     {{- if eq $component "command" }}
     stdin: true
-    stdinOnce: true
     tty: true
     {{- end }}
     env: {{- include "tierstream.env" (list $root $component) | nindent 6 }}
