@@ -329,6 +329,12 @@ def test_every_setting_of_the_values_arrives(start: Callable[[str, str], dict[st
     assert (push.patience, push.at_once, push.group) == (300_000, 4, "crm")
 
 
+def test_a_large_number_is_written_as_people_write_it() -> None:
+    """Helm reads 1000000 as a fraction, which it would write 1e+06."""
+    found = render({**REDIS, "settings": {"app_version": 1_000_000}}).container("worker")["env"]
+    assert {"name": "TIERSTREAM_APP_VERSION", "value": "1000000"} in found
+
+
 def test_who_creates_topics_is_one_of_three(start: Callable[[str, str], dict[str, BaseSettings]]) -> None:
     assert "topics" in release("defaults").pods()
     assert "topics" not in release("least").pods()
