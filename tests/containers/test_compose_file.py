@@ -210,7 +210,7 @@ def test_what_hello_says_are_commands_and_addresses_that_there_are(read: dict[st
     said = subprocess.run(["python3", flags, program], capture_output=True, text=True, check=True).stdout
     assert f"http://127.0.0.1:{read['console']['ports'][0]['published']}" in said
     commands = re.findall(r"docker compose exec (\w+) tierstream ([a-z-]+)", said)
-    assert len(commands) == said.count("docker compose") == 2
+    assert len(commands) == said.count("docker compose") == 4
     known = {name for below in COMMANDS.values() for name in below}
     assert all(service in read and command in known for service, command in commands)
 
