@@ -94,7 +94,7 @@ def _installed(home: Path) -> Kafka:
 
 def from_maven(children: Children, say: Say) -> Kafka:
     """The Kafka that kafka.pom.xml names. Raises KafkaError, and ChildError if Maven fails."""
-    java, jars = _java(children), _jars(children, say)
+    java, jars = _java(children), fetch_jars(children, say)
     command = [java, *JVM_FLAGS, "-cp", str(jars / "*")]
     return Kafka(jars.name, [*command, "kafka.Kafka"], [*command, "kafka.tools.StorageTool"])
 
@@ -118,7 +118,7 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tierstream" / "kafka"
 
 
-def _jars(children: Children, say: Say) -> Path:
+def fetch_jars(children: Children, say: Say) -> Path:
     """The folder with Kafka's jars; Maven fetches them unless those of this pom are there."""
     pom, cache = POM.read_text("utf-8"), _cache()
     version = re.search(r"<kafka\.version>(.+?)</kafka\.version>", pom)

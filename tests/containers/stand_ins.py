@@ -12,10 +12,10 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
+from streams.local.children import Children
+from streams.local.kafka import fetch_jars
 from tests.builders import ROOT
 from tests.containers.engine import CACHE, Engine, lock
 
@@ -84,12 +84,8 @@ def import_debian(engine: Engine, recipe: str) -> None:
 
 def kafka_jars() -> Path:
     """The folder with the jars of the Kafka that scripts/kafka runs."""
-    loader = SourceFileLoader("scripts_kafka", str(ROOT / "scripts" / "kafka"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return Path(module.fetch_jars())
+    with tempfile.TemporaryDirectory() as logs, Children(Path(logs)) as children:
+        return fetch_jars(children, print)
 
 
 def build_image(engine: Engine, revision: str) -> str:

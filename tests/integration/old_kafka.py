@@ -19,12 +19,12 @@ from typing import NamedTuple
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.local.kafka import POM
 from tests.integration.harness import ROOT, free_port, wait_until
 from tests.integration.maven import fetched
 
 OLDEST = "2.5.1"
 """The oldest that the documentation promises."""
-POM = ROOT / "scripts" / "kafka.pom.xml"
 KRAFT_SINCE = (3, 3)
 START_SECONDS = 120
 JVM = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
