@@ -232,7 +232,9 @@ class Demo:
         table.add_column(width=min(MOST_BAR, self.console.width // 3))
         table.add_column()
         came = {
-            tier: ", ".join(f"{count:,} from {was}" for (was, now), count in self.seen.moves.items() if now == tier)
+            tier: ", ".join(
+                f"{count:,} from {was}" for (was, now), count in self.seen.moves.most_common() if now == tier
+            )
             for tier in self.sizes
         }
         for heading, sizes, notes in (
