@@ -1,4 +1,5 @@
-"""Finds the compiled form of the core, if one exists for exactly these sources; `scripts/compile` makes it.
+"""Finds the compiled form of the core, if one exists for exactly these sources; `scripts/compile` makes it, and the
+wheels for a platform have it.
 
 mypyc compiles the same Python. Without a compiled form, or once a source has changed, the Python itself runs: the
 results are the same, it is slower. `TIERSTREAM_COMPILED=no` asks for plain Python.
@@ -15,6 +16,8 @@ from typing import Final
 from xxhash import xxh3_128_hexdigest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+PACKED: Final = "models/compiled"
+"""The folder within a wheel."""
 MODULES: Final = {
     "models": (
         "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd",
@@ -40,7 +43,9 @@ def sources() -> list[Path]:
 def folder() -> Path:
     """The folder for the compiled form of the present sources and this Python; it may not exist."""
     together = b"\n".join(path.read_bytes() for path in sources())
-    return ROOT / ".cache" / "compiled" / f"{sys.implementation.cache_tag}-{xxh3_128_hexdigest(together)}"
+    name = f"{sys.implementation.cache_tag}-{xxh3_128_hexdigest(together)}"
+    packed = ROOT / PACKED / name
+    return packed if packed.is_dir() else ROOT / ".cache" / "compiled" / name
 
 
 def find(package: str) -> Iterable[str]:

@@ -19,6 +19,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from models.names import ALERTS, CHURN_RISK, LIFE_CYCLE, PROFILES, TIER_CHANGES, ComplaintStatus, Severity
 
+CONTRACTS_VERSION: Final = "1.0.0"
+"""The version of the topics' bodies: an addition raises the second number, a change that breaks readers or producers
+the first.
+"""
 Time = Annotated[datetime, Meta(tz=True)]
 Duration = Annotated[str, Meta(pattern=r"^\d+(d|h|m|s|ms)(\d+(d|h|m|s|ms))*$", examples=["90d", "1h30m"])]
 Probability = Annotated[float, Meta(ge=0, le=1)]

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from models import bodies, contracts, parameters
 from models.bodies import TOPIC_BODIES
-from models.contracts import OUTPUT_BODIES, changes_of
+from models.contracts import CONTRACTS_VERSION, OUTPUT_BODIES, changes_of
 from models.events import MAX_RECORD_BYTES, REASONS
 from models.outputs import ALERTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES, Output
 from streams.engine import journal
@@ -30,8 +30,6 @@ from streams.engine.envelope import output_record
 from streams.settings import Settings
 from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, changelog_topic, topics_of
 
-VERSION: Final = "1.0.0"
-"""The version of the contracts: an addition raises the second number, a change that breaks readers the first."""
 SERVERS: Final = {"kafka": "Without TLS.", "kafka-secure": "With TLS; with SASL, where the broker asks for it."}
 """Protocols, as AsyncAPI names them."""
 MECHANISMS: Final = {
@@ -80,7 +78,7 @@ MURMUR2: Final = (
 THE_INPUTS_PARTITION: Final = "The partition of the record that it is about."
 PLACES: Final = {
     JOURNAL: ("The app id.", "The partition whose batch it is about."),
-    CENSUS: ("`count` or `edition`.", "The partition that was counted."),
+    CENSUS: ("`points` or `edition`.", "The partition that was counted."),
     AUDIT: ("The person's name.", MURMUR2),
     UNDELIVERED: ("The customer_id, as UTF-8.", MURMUR2),
     DEAD_LETTERS: (
@@ -192,7 +190,7 @@ def asyncapi() -> Json:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Tierstream",
-            "version": VERSION,
+            "version": CONTRACTS_VERSION,
             "description": f"Keeps every customer's value tier and churn risk current, event by event. Every topic is keyed by customer_id and has the same "
             "number of partitions (TIERSTREAM_PARTITIONS). Names may have a prefix (TIERSTREAM_TOPIC_PREFIX), those of outputs a "
             f"version (TIERSTREAM_APP_VERSION). An input record has at most {MAX_RECORD_BYTES} bytes. Announcements carry CloudEvents 1.0 headers "

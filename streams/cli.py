@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -193,8 +193,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(import_module("streams.about").version_text())
+        raise typer.Exit
+
+
 @app.callback()
-def tierstream() -> None:
+def tierstream(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the versions of build and formats."
+        ),
+    ] = False,
+) -> None:
     """Keeps every customer's value tier and churn risk current, event by event."""
 
 

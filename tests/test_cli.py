@@ -6,13 +6,17 @@ import gzip
 import json
 import re
 import shlex
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from models import _compiled, encode, load, new_customer
 from models.policy import SHIPPED
+from streams import about
 from streams.cli import COMMANDS, RENAMED, Command, Group, app
 from tests.builders import ROOT
 
@@ -46,6 +50,37 @@ def purchase(number: int, customer_id: str = "ada", **changed: object) -> str:
         "amount": "120.00", "currency": "USD", "occurred_at": f"2026-01-{number:02}T00:00:00Z",
     }  # fmt: skip
     return json.dumps(body | changed)
+
+
+def test_the_version_tells_the_build_and_the_formats_that_it_writes() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    said = dict(line.split(None, 1) for line in result.output.splitlines())
+    assert said["state"] == str(encode(new_customer(load("annual-spend"), 0))[0])
+    assert said["topics"] == json.loads((ROOT / "docs/asyncapi.json").read_text())["info"]["version"]
+    assert said["tierstream"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert said["core"] == ("compiled" if _compiled.is_in_use() else "plain Python")
+    assert said["policies"] == "1"
+    assert "revision" in said
+
+
+def test_the_revision_is_that_of_a_release_or_of_the_checkout_or_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(about, "REVISION_FILE", tmp_path / "revision")
+    monkeypatch.setattr(about, "ROOT", tmp_path)
+    assert about.revision() is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / "file").write_text("1")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "first"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    assert about.revision() == commit[:12]
+    (tmp_path / "file").write_text("2")
+    assert about.revision() == f"{commit[:12]}, changed since"
+    (tmp_path / "revision").write_text("0123456789ab\n")
+    assert about.revision() == "0123456789ab"
 
 
 @pytest.mark.parametrize("command", [*all_commands(), *CONSOLE])

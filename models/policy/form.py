@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct, field
 
 from models.facts import WindowKind
+
+FORM_VERSION: Final = 1
+"""Raised when a policy file that was valid is refused, or means something else; a new setting with a default is neither."""
 
 
 class Spec(Struct, forbid_unknown_fields=True, kw_only=True):

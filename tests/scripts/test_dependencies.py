@@ -31,7 +31,7 @@ DEV_LOCK = read_lock(ROOT / "requirements-dev.lock")
 COMPILE_LOCK = read_lock(ROOT / "requirements-compile.lock")
 
 ROOMS = {
-    "": ["streams.client"],
+    "": ["streams.client", "streams.about"],
     "worker": [
         "streams.worker", "streams.ingest", "streams.notify", "streams.versions", "streams.doctor",
         "streams.dead_letters", "streams.topics", "streams.view", "streams.telemetry", "streams.terminal",
