@@ -20,7 +20,11 @@ if os.environ.get("TIERSTREAM_BUILD") == "compiled":
 
         def get_ext_fullpath(self, ext_name: str) -> str:
             """The path of a compiled module in the wheel."""
-            return str(Path(self.build_lib, _compiled.PACKED, _compiled.folder().name, self.get_ext_filename(ext_name)))
+            return str(
+                Path(
+                    self.build_lib, "models", _compiled.PACKED, _compiled.folder().name, self.get_ext_filename(ext_name)
+                )
+            )
 
     sources = [str(path.relative_to(_compiled.ROOT)) for path in _compiled.sources()]
     setup(ext_modules=mypycify(sources), cmdclass={"build_ext": BuildCompiled})

@@ -16,8 +16,8 @@ from typing import Final
 from xxhash import xxh3_128_hexdigest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PACKED: Final = "models/compiled"
-"""The folder within a wheel."""
+PACKED: Final = "compiled"
+"""The folder beside this file, within a wheel."""
 MODULES: Final = {
     "models": (
         "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd",
@@ -44,7 +44,7 @@ def folder() -> Path:
     """The folder for the compiled form of the present sources and this Python; it may not exist."""
     together = b"\n".join(path.read_bytes() for path in sources())
     name = f"{sys.implementation.cache_tag}-{xxh3_128_hexdigest(together)}"
-    packed = ROOT / PACKED / name
+    packed = Path(__file__).with_name(PACKED) / name
     return packed if packed.is_dir() else ROOT / ".cache" / "compiled" / name
 
 

@@ -279,7 +279,7 @@ def test_a_changed_source_takes_effect_even_if_an_older_compiled_form_exists(tmp
 def test_a_wheel_s_compiled_form_is_used_and_plain_python_is_left_the_choice(tmp_path: Path) -> None:
     copied_sources(tmp_path)
     assert not (tmp_path / ".cache").exists()
-    shutil.copytree(_compiled.folder(), tmp_path / _compiled.PACKED / _compiled.folder().name)
+    shutil.copytree(_compiled.folder(), tmp_path / "models" / _compiled.PACKED / _compiled.folder().name)
     ask = "import models.fold; from models import _compiled; print(_compiled.is_in_use())"
     assert run(tmp_path, "-c", ask, compiled="yes").split() == ["True"]
     assert run(tmp_path, "-c", ask, compiled="no").split() == ["False"]
