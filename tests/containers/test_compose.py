@@ -107,7 +107,8 @@ def installation(engine: Engine, build_log: str, tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("compose")
     (folder / "config").mkdir()
     broker, console = free_port(), free_port()
-    kafka = kafka_settings(composed()["kafka"], f"127.0.0.1:{broker}", broker)
+    services = composed()
+    kafka = kafka_settings(services["kafka"], f"127.0.0.1:{broker}", broker)
     changed = {
         "kafka": {"environment": kafka, "ports": [f"127.0.0.1:{broker}:{broker}"]},
         "redis": {},
@@ -128,7 +129,8 @@ def installation(engine: Engine, build_log: str, tmp_path_factory: pytest.TempPa
         "--project-name",
         f"tierstream-{folder.parent.name}",
     ]
-    site = Site(load_settings(broker=f"127.0.0.1:{broker}"), folder)
+    partitions = int(services["worker"]["environment"]["TIERSTREAM_PARTITIONS"])
+    site = Site(load_settings(broker=f"127.0.0.1:{broker}", partitions=partitions), folder)
     running = Installation(engine, command, site, f"http://127.0.0.1:{console}")
     try:
         running.up()
@@ -198,18 +200,19 @@ def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost_or_said_twice(in
 
 def test_a_restart_of_workers_and_redis_loses_nothing(installation: Installation) -> None:
     installation.compose("restart", "worker", "redis")
-    installation.buy({"ada": "40000.00"})
-    installation.wait_for({"ada": ["mass", "middle"]})
-    wait_until(lambda: installation.tier("ada") == "middle", 60, "the look-up of a customer")
+    installation.buy({"bea": "60000.00"})
+    installation.wait_for({"bea": ["middle"]})
+    wait_until(lambda: installation.tier("bea") == "middle", 60, "the look-up of a customer")
 
 
 def test_down_and_up_keep_the_state(installation: Installation) -> None:
     installation.compose("down")
     assert installation.compose("ps", "--all", "--quiet") == ""
     installation.up()
-    assert installation.tier("ada") == "middle"
-    installation.buy({"ada": "50000.00"})
-    installation.wait_for({"ada": ["mass", "middle", "high-end"]})
+    assert installation.tier("bea") == "middle"
+    # She has spent 60,000 together with what she bought before.
+    installation.buy({"ada": "40000.00"})
+    installation.wait_for({"ada": ["mass", "middle"]})
 
 
 def test_testcontainers_run_the_compose_file_s_kafka_with_transactions(
