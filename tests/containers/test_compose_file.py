@@ -131,9 +131,13 @@ def test_every_variable_of_a_service_of_ours_is_a_setting(read: dict[str, Any]) 
 
 def test_settings_of_the_file_env_reach_every_service_of_ours(tmp_path: Path) -> None:
     shutil.copy(FILE, tmp_path)
-    (tmp_path / ".env").write_text(
-        "TIERSTREAM_MAX_IDLE=7s\nTIERSTREAM_PUSH_URL=https://example.com/a\nTIERSTREAM_PARTITIONS=3\n"
-    )
+    settings = {
+        "MAX_IDLE": "7s",
+        "PARTITIONS": "3",
+        "PUSH_URL": "https://example.com/a",
+        "INGEST_SOURCES": "shop=shop.toml",
+    }
+    (tmp_path / ".env").write_text("".join(f"TIERSTREAM_{name}={value}\n" for name, value in settings.items()))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TIERSTREAM_", "COMPOSE_"))}
     command = [*compose_command(), "--profile", "*", "config", "--format", "json"]
     told = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60, check=True)
@@ -142,6 +146,9 @@ def test_settings_of_the_file_env_reach_every_service_of_ours(tmp_path: Path) ->
         environment = read[name]["environment"]
         assert (environment["TIERSTREAM_MAX_IDLE"], environment["TIERSTREAM_PARTITIONS"]) == ("7s", "3")
     assert read["push"]["environment"]["TIERSTREAM_PUSH_URL"] == "https://example.com/a"
+    # A worker would read the sources beside its own work, as a member of the same group.
+    sources = {name: read[name]["environment"]["TIERSTREAM_INGEST_SOURCES"] for name in ("ingest", "worker")}
+    assert sources == {"ingest": "shop=shop.toml", "worker": ""}
 
 
 def test_every_service_is_bounded_in_memory_processes_and_log(read: dict[str, Any]) -> None:
