@@ -289,6 +289,9 @@ def test_a_rebuild_that_is_stopped_stops_its_worker_and_continues_when_run_again
 ) -> None:
     with site(real_broker.address, tmp_path, partitions=1, clock="event", policy=POLICY) as here:
         here.produce(purchases_in_order(300))
+        # While a worker of the old version runs, a rebuild waits for it to stop, however fast it is otherwise.
+        serving = here.start()
+        here.wait_until_drained(300)
         group = of_version(here, 2).settings.table_app_id
         with running(here, "rebuild", "--to-version", "2", "--yes", "--json") as (rebuilding, log):
             wait_until(lambda: bool(AppVersions(here.settings).members(group)), 60, log.read_text)
@@ -296,6 +299,7 @@ def test_a_rebuild_that_is_stopped_stops_its_worker_and_continues_when_run_again
             assert rebuilding.wait(60) == 130, log.read_text()
             assert "run this again to continue" in log.read_text()
         assert AppVersions(here.settings).members(group) == []
+        assert serving.stop() == 0
         again = run(here, "rebuild", "--to-version", "2", "--yes")
         assert again.exit_code == 0, again.output
         assert "continues version 2" in again.output
