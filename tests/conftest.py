@@ -27,7 +27,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # that it can't go stale: pytest's cache (.pytest_cache) keeps the seconds of every test from the last run that had it.
 DURATIONS = "tierstream/durations"
 UNTIMED_KAFKA_SECONDS = 10.0
-"""What a test with a broker counts as before its first run; any other test counts as nothing."""
+"""What a test with a broker counts as before its first run, unless it may take so long that it has a limit of its own: then a
+tenth of that. Any other test counts as nothing.
+"""
 
 
 class DurationRecorder:
@@ -62,11 +64,18 @@ def pytest_runtest_makereport(
     return report
 
 
+def untimed_seconds(item: pytest.Item) -> float:
+    """How long a test is thought to take that has not yet been run here."""
+    if not item.get_closest_marker("kafka"):
+        return 0.0
+    limit = item.get_closest_marker("timeout")
+    return limit.args[0] / 10 if limit else UNTIMED_KAFKA_SECONDS
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest files first; files that take equally long stay in their order."""
     durations = {} if config.cache is None else config.cache.get(DURATIONS, {})
     seconds: Counter[Path] = Counter()
     for item in items:
-        untimed = UNTIMED_KAFKA_SECONDS if item.get_closest_marker("kafka") else 0.0
-        seconds[item.path] += durations.get(item.nodeid, untimed)
+        seconds[item.path] += durations.get(item.nodeid, untimed_seconds(item))
     items.sort(key=lambda item: seconds[item.path], reverse=True)

@@ -74,17 +74,17 @@ def running_engine() -> Iterator[Engine]:
     tools = fetch_tools()
     # A socket's path has at most 107 characters, so it is not within the checkout.
     folder = Path(tempfile.gettempdir(), f"tierstream-engine-{hashlib.sha256(bytes(CACHE)).hexdigest()[:12]}")
-    folder.mkdir(exist_ok=True)
     environment = {
         "DOCKER_HOST": f"unix://{folder}/docker.sock",
         "DOCKER_BUILDKIT": "1",
         "PATH": f"{tools / 'usr/bin'}:{tools / 'usr/sbin'}:{os.environ['PATH']}",
     }
-    with (folder / "users").open("w") as users:
+    with (CACHE / "users.lock").open("w") as users:
         with lock(CACHE / "start.lock"):
             # Whoever holds the users' file uses the engine.
             fcntl.flock(users, fcntl.LOCK_SH)
             if not answers(environment):
+                folder.mkdir(exist_ok=True)
                 start(tools, folder, environment)
         try:
             yield Engine(environment, tools)

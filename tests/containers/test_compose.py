@@ -139,6 +139,28 @@ def installation(engine: Engine, build_log: str, tmp_path_factory: pytest.TempPa
         running.compose("down", "--volumes", "--timeout", "5")
 
 
+def test_testcontainers_run_the_compose_file_s_kafka_with_transactions(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.tools:
+        monkeypatch.setenv("DOCKER_HOST", engine.environment["DOCKER_HOST"])
+        # What cleans up after it is an image of a registry.
+        monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)
+    with running_compose_kafka(KAFKA if engine.tools else None) as address:
+        producer = Producer({"bootstrap.servers": address, "transactional.id": "one"})
+        topic = "transactions"
+        admin = AdminClient({"bootstrap.servers": address})
+        for future in admin.create_topics([NewTopic(topic, 1)]).values():
+            future.result(30)
+        producer.init_transactions(60)
+        for text, ends in (("aborted", producer.abort_transaction), ("committed", producer.commit_transaction)):
+            producer.begin_transaction()
+            producer.produce(topic, text.encode())
+            ends(30)
+        (found,) = Site(load_settings(broker=address, partitions=1), ROOT).read_topic(topic)
+        assert found.value() == b"committed"
+
+
 def test_all_services_become_healthy_and_one_says_where_to_look(installation: Installation) -> None:
     said = installation.compose("logs", "--no-log-prefix", "hello")
     assert "http://127.0.0.1:6080" in said
@@ -213,25 +235,3 @@ def test_down_and_up_keep_the_state(installation: Installation) -> None:
     # She has spent 60,000 together with what she bought before.
     installation.buy({"ada": "40000.00"})
     installation.wait_for({"ada": ["mass", "middle"]})
-
-
-def test_testcontainers_run_the_compose_file_s_kafka_with_transactions(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if engine.tools:
-        monkeypatch.setenv("DOCKER_HOST", engine.environment["DOCKER_HOST"])
-        # What cleans up after it is an image of a registry.
-        monkeypatch.setattr(testcontainers_config, "ryuk_disabled", True)
-    with running_compose_kafka(KAFKA if engine.tools else None) as address:
-        producer = Producer({"bootstrap.servers": address, "transactional.id": "one"})
-        topic = "transactions"
-        admin = AdminClient({"bootstrap.servers": address})
-        for future in admin.create_topics([NewTopic(topic, 1)]).values():
-            future.result(30)
-        producer.init_transactions(60)
-        for text, ends in (("aborted", producer.abort_transaction), ("committed", producer.commit_transaction)):
-            producer.begin_transaction()
-            producer.produce(topic, text.encode())
-            ends(30)
-        (found,) = Site(load_settings(broker=address, partitions=1), ROOT).read_topic(topic)
-        assert found.value() == b"committed"
