@@ -210,6 +210,16 @@ def test_a_worker_that_is_replaced_leaves_after_its_successor_has_caught_up() ->
     assert worker["spec"]["strategy"] == {"type": "Recreate"}
 
 
+def test_a_push_with_a_budget_ends_before_its_successor_starts() -> None:
+    types = {}
+    for agents in (0, 5):
+        found = render({**REDIS, "push": {"enabled": True, "secret": {"name": "webhook"}, "agents": agents}})
+        (push,) = (one for one in found.of("Deployment") if one["metadata"]["name"] == "tierstream-push")
+        types[agents] = push["spec"]["strategy"]["type"]
+        assert ("--agents=5" in found.container("push")["args"]) == (agents == 5)
+    assert types == {0: "RollingUpdate", 5: "Recreate"}
+
+
 def test_workers_and_consoles_are_spread_over_nodes() -> None:
     for component in ("worker", "console"):
         pod = release("defaults").pods()[component]

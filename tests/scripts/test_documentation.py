@@ -30,6 +30,7 @@ CODE = sorted(
 )
 LOOSE = [ROOT / name for name in ("Dockerfile", "docker-compose.yml", "mkdocs.yml", "pyproject.toml")]
 OBSERVABILITY = sorted(DOCS.glob("observability/*.yml"))
+CHART = sorted(path for path in DOCS.glob("kubernetes/**/*") if path.is_file())
 
 NAMED_PATH = re.compile(r"(?<![\w/.\-{:@])(?:\./)?((?:streams|models|tests|scripts|docs)/[\w\-./*]*\w)")
 BARE_MODULE = re.compile(r"`(?:[\w\-]+/)*([\w\-]+\.(?:py|lua))`")
@@ -100,7 +101,7 @@ def exists(named: str, beside: Path) -> bool:
 def test_every_file_that_pages_code_and_comments_name_exists() -> None:
     missing = [
         f"{name_of(path)}: {named}"
-        for path in [*PAGES, *CODE, *LOOSE, *OBSERVABILITY]
+        for path in [*PAGES, *CODE, *LOOSE, *OBSERVABILITY, *CHART]
         for named in NAMED_PATH.findall(read(path))
         if not exists(named, path.parent)
     ]
