@@ -1,7 +1,7 @@
 """Makes what is published of a version, in `dist/`: wheels, their parts, notes and checksums.
 
 First `./scripts/release --cut 0.2.0` turns the changelog's "Unreleased" into the version, and writes the version into
-pyproject.toml; look at both and commit them. Then `./scripts/release` builds from the commit, never from the working
+pyproject.toml and the chart; look at them and commit them. Then `./scripts/release` builds from the commit, never from the working
 tree, and checks each wheel where nothing else is installed. The same commit gives the same pure wheels, byte for byte.
 """
 
@@ -83,7 +83,7 @@ def cut(changelog: str, version: str, today: date) -> str:
 
 
 def cut_here(version: str) -> None:
-    """Write a version into the changelog and pyproject.toml. Raises ReleaseError."""
+    """Write a version into the changelog, pyproject.toml and the Helm chart. Raises ReleaseError."""
     if not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}((a|b|rc)[1-9]\d*)?", version):
         raise ReleaseError(f"{version!r} is not a version: write one as 1.4.0, or 1.4.0rc1")
     project = ROOT / "pyproject.toml"
@@ -94,6 +94,11 @@ def cut_here(version: str) -> None:
     changelog = cut((ROOT / "CHANGELOG.md").read_text(), version, datetime.now(UTC).date())
     (ROOT / "CHANGELOG.md").write_text(changelog)
     project.write_text(re.sub(r'^version = ".*"$', f'version = "{version}"', written, count=1, flags=re.MULTILINE))
+    # A chart's own version is a semantic one, 1.4.0-rc1.
+    chart = ROOT / "docs" / "kubernetes" / "tierstream" / "Chart.yaml"
+    named = re.sub(r"^appVersion: .*$", f"appVersion: {version}", chart.read_text(), count=1, flags=re.MULTILINE)
+    semantic = re.sub(r"(a|b|rc)", r"-\1", version, count=1)
+    chart.write_text(re.sub(r"^version: .*$", f"version: {semantic}", named, count=1, flags=re.MULTILINE))
 
 
 # ---------------------------------------------------------------- the commit

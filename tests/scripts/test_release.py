@@ -22,6 +22,7 @@ from scripts.requirements import closure, listed, read_lock
 from tests.builders import ROOT
 
 TODAY = date(2026, 11, 30)
+CHART = "docs/kubernetes/tierstream/Chart.yaml"
 CHANGELOG = """# Changelog
 
 ## [Unreleased]
@@ -76,6 +77,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "streams" / "__init__.py").touch()
     (root / "CHANGELOG.md").write_text(CHANGELOG)
     (root / "pyproject.toml").write_text('[project]\nname = "tierstream"\nversion = "0.1.0"\n')
+    (root / CHART).parent.mkdir(parents=True)
+    (root / CHART).write_text("version: 0.1.0\nappVersion: 0.1.0\n")
     git(root, "init", "--quiet")
     commit(root)
     monkeypatch.setattr(release, "ROOT", root)
@@ -91,8 +94,14 @@ def commit(root: Path) -> None:
     git(root, "commit", "--quiet", "--message", "a commit")
 
 
+def test_the_chart_of_a_version_before_its_release_has_a_semantic_version(repository: Path) -> None:
+    cut_here("0.2.0rc1")
+    assert (repository / CHART).read_text() == "version: 0.2.0-rc1\nappVersion: 0.2.0rc1\n"
+
+
 def test_a_cut_writes_the_version_into_both_files(repository: Path) -> None:
     cut_here("0.2.0")
+    assert (repository / CHART).read_text() == "version: 0.2.0\nappVersion: 0.2.0\n"
     assert 'version = "0.2.0"' in (repository / "pyproject.toml").read_text()
     assert "## [0.2.0] - " in (repository / "CHANGELOG.md").read_text()
 
