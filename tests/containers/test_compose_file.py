@@ -176,10 +176,10 @@ def test_ports_are_those_of_this_machine_alone(read: dict[str, Any]) -> None:
     assert all(port["host_ip"] == "127.0.0.1" for service in read.values() for port in service.get("ports", []))
 
 
-def test_images_have_whole_versions(read: dict[str, Any]) -> None:
+def test_images_have_whole_versions_and_digests(read: dict[str, Any]) -> None:
     others = {name: service["image"] for name, service in read.items() if name not in OURS}
     for image in others.values():
-        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-alpine)?(@sha256:[0-9a-f]{64})?", image), image
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-alpine)?@sha256:[0-9a-f]{64}", image), image
     assert {read[name]["image"] for name in OURS} == {"tierstream:local"}
 
 
