@@ -14,8 +14,7 @@ from typing import Any
 
 from streams.settings import Settings
 from tests.chaos.broker import Steps
-from tests.chaos.proxy import low_port
-from tests.integration.harness import Worker, start_worker
+from tests.integration.harness import Worker, free_port, start_worker
 
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 30.0
@@ -62,7 +61,7 @@ class Slot:
 
     def start(self, kill: str | None = None, **settings: Any) -> Worker:
         """Start a worker; with `kill`, as in "outputs:7", one that kills itself at that point."""
-        port = low_port()
+        port = free_port()
         chosen = self._crew.settings.model_copy(update={"web_port": port} | settings)
         armed = {} if kill is None else {"CHAOS_KILL": kill}
         log = self._crew.folder / f"worker-{self.number}-{self._starts}.log"

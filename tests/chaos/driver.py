@@ -27,10 +27,10 @@ from streams.topics import INPUTS, topics_of
 from tests.chaos.broker import Broker, Steps, finish
 from tests.chaos.crew import Crew
 from tests.chaos.faults import FAULTS, Fault, Stage
-from tests.chaos.proxy import Proxy, low_port
+from tests.chaos.proxy import Proxy
 from tests.chaos.redis_server import RedisServer
 from tests.chaos.story import Story
-from tests.integration.harness import Site
+from tests.integration.harness import Site, free_port
 
 POLICY = Path(__file__).with_name("policy.toml")
 PARTITIONS = 4
@@ -154,6 +154,7 @@ class Injector:
         self._active: list[Active] = []
         self.counts: Counter[str] = Counter()
         self._next: Fault | None = None
+        self._next_at = 0.0
         self._draw()
 
     @property
@@ -213,9 +214,9 @@ class Injector:
 def staged(folder: Path, workers: int, delivery: str, say: Say) -> Iterator[Stage]:
     """A broker, a proxy, Redis, topics and a crew that has not started yet; all of them end with the block."""
     name = f"c{uuid.uuid4().hex[:10]}"
-    with Proxy(low_port()) as proxy:
+    with Proxy(free_port()) as proxy:
         broker = Broker(folder / "kafka", proxy)
-        redis = RedisServer(low_port(), folder)
+        redis = RedisServer(free_port(), folder)
         values: dict[str, Any] = {
             "broker": proxy.address, "redis_url": redis.url, "policy": str(POLICY), "clock": "wall",
             "topic_prefix": f"{name}-", "app_id": name, "partitions": PARTITIONS, "session_timeout": 6_000,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import threading
 from contextlib import suppress
 from types import TracebackType
@@ -12,15 +10,6 @@ from typing import Any, Self
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 1 << 16
-
-
-def low_port() -> int:
-    """A free port below the range that the system gives to clients, so no client takes it while its server is down."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)):
-                return port
 
 
 class Proxy:

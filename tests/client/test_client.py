@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.client.changes import NEWS, REPEAT, Memory, Taken, tier_changes
-from streams.client.following import ClientError
+from streams.client.connection import ClientError
 
 Announced = tuple[str, int, int]
 """Customer, seq, previous_seq."""

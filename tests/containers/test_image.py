@@ -12,8 +12,8 @@ from tests.builders import ROOT
 from tests.containers.conftest import MEASURED, REVISION
 from tests.containers.engine import Engine
 from tests.containers.stand_ins import IMAGE, PYTHON, inspected
-from tests.scripts.imports import module_of
-from tests.scripts.test_dependencies import OPTIONAL_MODULES, ROOMS, paths, sources
+from tests.scripts.imports import module_of, sources
+from tests.scripts.test_dependencies import OPTIONAL_MODULES, ROOMS, paths
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1500), pytest.mark.usefixtures("build_log")]
 

@@ -23,12 +23,12 @@ from confluent_kafka.admin import AdminClient
 
 from models.contracts import Erasure, RiskChange, TierChange
 from streams.client.changes import Changes, Gap, Unreadable, churn_risk, raise_gap, tier_changes
-from streams.client.following import ClientError
+from streams.client.connection import ClientError
 from tests.builders import DAY, cdnow, erase, ms, policy_text, rfc3339
 from tests.chaos import broker as own_broker
-from tests.chaos.proxy import Proxy, low_port
+from tests.chaos.proxy import Proxy
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, InputRecord, Site, site, wait_until
+from tests.integration.harness import ROOT, InputRecord, Site, free_port, site, wait_until
 from tests.integration.test_worker import purchase
 from tests.outputs import bodies
 from tests.running import Fold, policy_of
@@ -465,7 +465,7 @@ def test_a_client_waits_for_a_broker_that_is_away(
     tiers = on("tier-changes", all_announcements)
     found: list[tuple[str, int]] = []
     troubles: list[BaseException] = []
-    with Proxy(low_port()) as proxy:
+    with Proxy(free_port()) as proxy:
         broker = own_broker.Broker(tmp_path / "kafka", proxy)
         own_broker.finish(broker.steps_to_start())
         try:

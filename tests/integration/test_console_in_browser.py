@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 
 from models import units
 from streams.broker.embedded import EmbeddedRedis
-from streams.web.signin.people import Role, set_user
+from streams.web.settings import Role
+from streams.web.signin.people import set_user
 from tests.integration.conftest import Broker
 from tests.integration.harness import PATIENCE_SECONDS, InputRecord, Site, free_port, site, wait_until
 

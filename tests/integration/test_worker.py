@@ -23,7 +23,7 @@ from streams.settings import load_settings
 from streams.topics import INPUTS, changelog_topic, topics_of
 from streams.view.customers import RedisView
 from tests.builders import FROM_LIVE_SOURCES
-from tests.chaos.proxy import Proxy, low_port
+from tests.chaos.proxy import Proxy
 from tests.integration.conftest import Broker
 from tests.integration.harness import Site, free_port, site, start_worker, wait_until
 
@@ -283,7 +283,7 @@ def test_topics_are_created_once_the_broker_is_up_and_until_then_somebody_is_tol
     real_broker: Broker, tmp_path: Path
 ) -> None:
     name = f"patience-{time.time_ns()}"
-    with Proxy(low_port()) as not_yet:
+    with Proxy(free_port()) as not_yet:
         settings = load_settings(broker=not_yet.address, topic_prefix=f"{name}-", app_id=name)
         creating = start_worker(settings, tmp_path / "log", command=("topics", "create"))
         waiting = f"waiting for Kafka at {not_yet.address}, 60 s at the most\n"

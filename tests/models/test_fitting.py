@@ -53,16 +53,17 @@ def cdnow_file(name: str) -> list[np.ndarray]:
 
 
 @cache
-def as_shipped() -> list[np.ndarray]:
+def as_shipped() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, t_x and T of the calibration, in weeks of two decimals."""
-    return cdnow_file("cdnow_customers_summary.csv")
+    x, t_x, age = cdnow_file("cdnow_customers_summary.csv")
+    return x, t_x, age
 
 
 @cache
-def cdnow() -> list[np.ndarray]:
+def cdnow() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same in whole days, as weeks: what the high-precision numbers were fitted to."""
     x, t_x, age = as_shipped()
-    return [x, np.round(t_x * 7) / 7, np.round(age * 7) / 7]
+    return x, np.round(t_x * 7) / 7, np.round(age * 7) / 7
 
 
 @cache
@@ -259,7 +260,8 @@ def test_a_gradient_is_what_a_small_step_changes() -> None:
 def test_a_weight_is_so_many_customers_alike(kind: Kind) -> None:
     weights = np.random.default_rng(1).integers(1, 4, cdnow()[0].size)
     weighted = fit_purchase_process(*cdnow(), kind, weights)
-    repeated = fit_purchase_process(*(np.repeat(column, weights) for column in cdnow()), kind)
+    x, t_x, age = (np.repeat(column, weights) for column in cdnow())
+    repeated = fit_purchase_process(x, t_x, age, kind)
     assert weighted.customers == repeated.customers == weights.sum()
     assert weighted.log_likelihood == pytest.approx(repeated.log_likelihood, abs=1e-6)
     assert weighted.parameters == pytest.approx(repeated.parameters, rel=1e-6)
@@ -411,7 +413,8 @@ def test_a_log_in_which_no_time_passes_is_not_fitted() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_customers_are_too_few(kind: Kind) -> None:
     with pytest.raises(FitError, match=r"99 customers are too few .* at least 100"):
-        fit_purchase_process(*(column[:99] for column in cdnow()), kind)
+        x, t_x, age = (column[:99] for column in cdnow())
+        fit_purchase_process(x, t_x, age, kind)
     with pytest.raises(FitError, match="0 customers are too few"):
         fit_purchase_process([], [], [], kind)
 
@@ -451,7 +454,8 @@ def test_when_all_buy_as_often_the_message_says_so() -> None:
 )
 def test_a_history_that_cannot_be_is_named_by_its_row(row: tuple[float, float, float], what: str) -> None:
     with pytest.raises(FitError, match=rf"row 1 has .*{what}"):
-        Customers(*np.array([(2, 3, 10), row]).T, "mbg-nbd")
+        x, t_x, age = np.array([(2, 3, 10), row]).T
+        Customers(x, t_x, age, "mbg-nbd")
 
 
 @pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf])

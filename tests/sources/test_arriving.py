@@ -126,7 +126,7 @@ def test_a_growing_csv_file_has_its_rows_whole_and_its_heading_in_every_file(tmp
     found = followed(
         path,
         appending(path, 'lines"\n' + row(3)),
-        lambda: (os.rename(path, tmp_path / "sales.1"), path.write_text(HEADING + row(4), "utf-8"))[0],
+        lambda: path.rename(tmp_path / "sales.1") and path.write_text(HEADING + row(4), "utf-8"),
         maps=(str(mapping),),
     )
     assert found == [(2, "1"), (3, "2"), (5, "3"), (2, "4")]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from models import load
 from models.events import Rejected
 from streams.engine.merge import Record
-from streams.sources import sort_runs, sorting
+from streams.sources import sorting
 from streams.sources.logs import LogError
 from streams.sources.named_logs import Sorting, find_logs, open_logs
 from streams.sources.sort_runs import merge_runs, read_run, write_run
@@ -214,7 +214,7 @@ def test_a_full_disk_is_reported_with_what_to_do(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     names = spread(tmp_path, shuffled(5))
-    monkeypatch.setattr(sort_runs.os, "fsync", full)
+    monkeypatch.setattr("streams.sources.sort_runs.os.fsync", full)
     result = run("replay", *names, "--sort", "-p", "annual-spend", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "is full: a sort needs about as much space as the log compressed with gzip" in result.output

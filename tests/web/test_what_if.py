@@ -13,6 +13,7 @@ import pytest
 
 from streams.web.services import table_reader
 from streams.web.signin.people import Person
+from streams.workshop.explain import table_story
 from tests.builders import shipped_text
 from tests.web.conftest import Store
 from tests.web.people import hash_cheaply, hire_staff, sign_in
@@ -119,9 +120,8 @@ def test_the_table_is_read_once_for_each_state_that_the_view_shows(
 
     def counted(settings: Any, customer_id: str, seconds: float) -> Any:
         reads.append(customer_id)
-        return find_in_table(settings, customer_id, seconds)
+        return table_story.find_in_table(settings, customer_id, seconds)
 
-    find_in_table = table_reader.find_in_table
     monkeypatch.setattr(table_reader, "find_in_table", counted)
 
     async def ask(client: Any) -> None:

@@ -146,7 +146,7 @@ def test_the_next_owner_sends_the_recorded_edition_and_no_other(monkeypatch: pyt
 def test_while_counts_are_missing_the_owner_looks_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(2, monkeypatch)
     clock = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock)
+    monkeypatch.setattr("streams.worker.census.time.monotonic", lambda: clock)
     census = broker.partition(0, customers(3))
     for _ in range(3600):
         census.take_turn(MIDNIGHT)
