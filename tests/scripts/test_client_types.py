@@ -1,4 +1,4 @@
-"""The generated types of docs/examples, and the documents held against the tools of those who use them."""
+"""What docs/examples has for other languages: its generated types, and the documents held against their users' tools."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from models.outputs import TIER_CHANGES
 from scripts import client_types, documents
 from scripts.client_types import EXAMPLES, npm_ci
 from tests.integration.example_clients import CACHE
@@ -74,6 +75,23 @@ def test_the_java_example_has_the_versions_of_kafka_and_of_its_jackson() -> None
     example = (EXAMPLES / "java" / "pom.xml").read_text("utf-8")
     version = ours.partition("<kafka.version>")[2].partition("<")[0]
     assert f"<kafka.version>{version}</kafka.version>" in example
+
+
+def properties(name: str) -> dict[str, str]:
+    lines = (EXAMPLES / "connect" / name).read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_sink_of_kafka_connect_reads_what_is_committed_and_keeps_one_row_a_customer() -> None:
+    worker, sink = properties("worker.properties"), properties("tier-changes-to-postgresql.properties")
+    assert worker["connector.client.config.override.policy"] == "All", "else consumer.override is refused"
+    assert sink["consumer.override.isolation.level"] == "read_committed"
+    assert sink["topics"] == TIER_CHANGES
+    assert (sink["insert.mode"], sink["primary.key.mode"]) == ("upsert", "record_key")
+    assert sink["primary.key.fields"] == sink["transforms.key.field"] == "customer_id"
+    for part in ("key", "value"):
+        assert sink[f"{part}.converter"] == "org.apache.kafka.connect.storage.StringConverter", "the key without quotes"
+    assert sink["transforms"].split(",") == ["key", "body"]
 
 
 def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
