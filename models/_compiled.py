@@ -21,7 +21,7 @@ PACKED: Final = "compiled"
 MODULES: Final = {
     "models": (
         "alerts", "buckets", "customer", "events", "explain", "facts", "fold", "gamma_gamma", "life", "mbg_nbd",
-        "outputs", "profile", "risk", "state", "tiers", "units", "value",
+        "outputs", "placement", "profile", "risk", "state", "tiers", "units", "value",
     ),
     "models.policy": ("policy",),
     "streams.engine": ("batch", "envelope", "merge", "plan", "schedule"),

@@ -43,6 +43,7 @@ REASONS: Final = {
     "unknown_value": "a field has a value that is not in its list",
     "bad_id": "an id is empty or longer than 128 characters",
     "key_mismatch": "the record's key is not its customer_id",
+    "wrong_partition": "the record is in another partition than its customer lives in",
     "bad_amount": "the amount is not a decimal number",
     "amount_out_of_range": "the amount is negative or absurdly large",
     "too_many_decimals": "the amount has more decimals than its currency",

@@ -6,7 +6,7 @@ import os
 import ssl
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from models import units
 from models.bodies import TOPIC_BODIES
+from models.placement import Partitioner, Placement
 
 
 def _duration_ms(written: Any) -> Any:
@@ -62,6 +63,9 @@ def _beginning(written: str) -> str:
         units.parse_time(written)
     return written
 
+
+CARRIED: Final = "carried"
+"""The topic of strays: records that a worker found in another partition than the one where their customers live."""
 
 DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
 TimeMs = Annotated[int, BeforeValidator(_time_ms)]
@@ -156,6 +160,14 @@ class Settings(SettingsFromOutside):
     """A new version starts with empty tables and reads its inputs from their beginning."""
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,80}$")
     partitions: int = Field(4, ge=1, le=1000)
+    partitioner: Partitioner = "murmur2"
+    """How keys are placed into partitions: as Java's clients do (murmur2), as librdkafka does by default (crc32), or as
+    sarama does (fnv1a).
+    """
+    strays: Literal["carry", "refuse"] = "carry"
+    """What is done with a record that another partitioner has placed: it is carried to the partition where its customer
+    lives, or refused.
+    """
     replication: int = Field(1, ge=1, le=10)
     create_topics: bool = True
     delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
@@ -199,8 +211,15 @@ class Settings(SettingsFromOutside):
         """A topic's name on the broker. All app versions share the inputs; each version above 1 has output topics of
         its own.
         """
+        if name == CARRIED:  # each table has strays of its own, whatever the prefix of the inputs
+            return f"{self.table_app_id}-{CARRIED}"
         is_shared = self.app_version == 1 or name in TOPIC_BODIES
         return self.topic_prefix + (name if is_shared else f"{name}-v{self.app_version}")
+
+    @property
+    def placement(self) -> Placement:
+        """Where customers live."""
+        return Placement(self.partitions, self.partitioner)
 
     @property
     def redis_prefix(self) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from models.bodies import TOPIC_BODIES
 from models.outputs import ANNOUNCEMENTS, DEAD_LETTERS, PROFILES
+from streams.settings import CARRIED
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -21,6 +22,8 @@ AUDIT: Final = "audit"
 UNDELIVERED: Final = "undelivered"
 """Alerts that could not be delivered to a webhook."""
 INPUTS: Final = tuple(TOPIC_BODIES)
+FOLDED: Final = (*INPUTS, CARRIED)
+"""What a partition folds: its inputs, and the strays that were carried to it."""
 OUTPUTS: Final = (*ANNOUNCEMENTS, PROFILES)
 """The topics that feed the serving view."""
 
@@ -42,7 +45,7 @@ class TopicSpec:
 def topics_of(settings: Settings) -> tuple[TopicSpec, ...]:
     """Every topic of this installation. Inputs are kept forever, so that they can be replayed."""
     names = {
-        **dict.fromkeys(INPUTS, KEPT_FOREVER),
+        **dict.fromkeys(FOLDED, KEPT_FOREVER),
         **dict.fromkeys((*ANNOUNCEMENTS, DEAD_LETTERS, JOURNAL, AUDIT, UNDELIVERED), KEPT_FOREVER),
         **dict.fromkeys((PROFILES, CENSUS), COMPACTED),
     }

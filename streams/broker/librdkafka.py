@@ -13,6 +13,8 @@ from streams.settings import Settings
 
 LARGEST_BYTES: Final = 64_000_000
 """librdkafka's limit for a record: so high that only the broker's limit counts."""
+PARTITIONERS: Final = {"murmur2": "murmur2_random", "crc32": "consistent_random", "fnv1a": "fnv1a_random"}
+"""librdkafka's names of the partitioners."""
 POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 15.0
 
@@ -39,8 +41,11 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 
 def producer_options(settings: Settings) -> dict[str, Any]:
-    """Options of an idempotent producer that chooses partitions by key as Kafka's own producers do."""
-    return connection_options(settings) | {"enable.idempotence": True, "partitioner": "murmur2_random"}
+    """Options of an idempotent producer that puts records where their customers live."""
+    return connection_options(settings) | {
+        "enable.idempotence": True,
+        "partitioner": PARTITIONERS[settings.partitioner],
+    }
 
 
 def reader_options(settings: Settings, group: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from models import units
 from models.policy import Policy, PolicyError
 from streams.doctor.finding import Finding, ok, problem, version_text, warning
 from streams.doctor.kafka import check_broker
+from streams.doctor.partitioners import check_partitioners
 from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 5.0
@@ -35,6 +36,7 @@ def examine(settings: Settings, worker_url: str | None = None) -> Iterator[Findi
     policy, findings = _check_policy(settings)
     yield from findings
     yield from check_broker(settings)
+    yield from check_partitioners(settings)
     yield from _check_redis(settings)
     if worker_url is not None:
         yield from _check_worker(worker_url, settings, policy)

@@ -14,11 +14,12 @@ from librt.strings import read_i64_be
 from mypy_extensions import i64
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from models.bodies import EVERYBODY, Command
+from models.bodies import Command
 from models.customer import Customer
 from models.events import Rejected
 from models.fold import NOTHING, advance_in_place, apply_in_place, new_customer, switch_in_place
 from models.outputs import Output
+from models.placement import EVERYBODY_KEY
 from models.policy.editions import Editions
 from models.state import decode, due_at_ms_of, encode
 from streams.engine.merge import Record
@@ -28,7 +29,6 @@ _ALL_BITS: Final = 2**64 - 1
 # Final, so that compiled code need not look for them.
 _digest: Final = xxh3_64_digest
 _digest_of_key: Final[Callable[[bytes], Any]] = xxh3_64_intdigest
-EVERYBODY_KEY: Final = EVERYBODY.encode()
 STEPS_A_TURN: Final = 100
 """How many customers and records are folded before other tasks run: appends in progress, pages, timers."""
 
@@ -110,6 +110,12 @@ class Batch:
         self._customers: dict[bytes, Customer] = {}
         self.outputs: list[Output] = []
         self.dead_letters: list[DeadLetter] = []
+        self.strays: list[Record] = []
+        """Records to be carried to the partitions where their customers live."""
+        self.carried: list[Record] = []
+        """Records that were carried here, and folded."""
+        self._carries_strays = False
+        self._refuses_strays = False
         self.repeats: Counter[str] = Counter()
         """How many events were repeats, which change nothing; by topic."""
         self.events = 0
@@ -121,6 +127,8 @@ class Batch:
     def fold(self, plan: Plan) -> Iterator[None]:
         """Fold the plan; yields after every STEPS_A_TURN steps, so that the caller can let other tasks run."""
         self._advanced = plan.due
+        self.carried = [record for record in plan.records if record.origin is not None]
+        self._carries_strays, self._refuses_strays = plan.strays == "carry", plan.strays == "refuse"
         for key in plan.due:
             self._advance(key, plan.until_ms)
             self.steps += 1
@@ -148,6 +156,9 @@ class Batch:
             self.events += 1
             self.dead_letters.append(DeadLetter(event.code, event.detail, record))
             return
+        if record.home != record.partition and (self._carries_strays or self._refuses_strays):
+            self._set_aside(record)
+            return
         self.latest_ms = max(self.latest_ms, event.occurred_at_ms)
         key = event.key
         if key == EVERYBODY_KEY and isinstance(event.body, Command):
@@ -168,6 +179,17 @@ class Batch:
             self.outputs.extend(result)
         elif result is NOTHING:
             self.repeats[record.topic] += 1
+
+    def _set_aside(self, stray: Record) -> None:
+        if self._carries_strays:
+            self.strays.append(stray)
+            return
+        self.events += 1
+        detail = (
+            f"the record is in partition {stray.partition}, its customer in {stray.home}: its producer has another "
+            "partitioner than TIERSTREAM_PARTITIONER says (docs/clients.md)"
+        )
+        self.dead_letters.append(DeadLetter("wrong_partition", detail, stray))
 
     def _customer(self, key: bytes) -> Customer | None:
         customer = self._customers.get(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from models import units
 from models.outputs import Output
 from streams.engine.batch import DeadLetter
+from streams.engine.merge import Record
 
 Headers = list[tuple[str, bytes]]
 
@@ -29,13 +30,24 @@ def output_record(output: Output) -> tuple[bytes, bytes, Headers]:
     return output.customer_id.encode(), output.body, headers
 
 
+def carried_record(stray: Record) -> tuple[bytes | None, bytes | None, Headers]:
+    """The record that carries a stray to its customer's home: the original key and value, with the source in headers."""
+    headers = _origin_headers(stray)
+    if stray.timestamp_ms is not None and stray.timestamp_ms >= 0:
+        headers.append(("timestamp", str(stray.timestamp_ms).encode()))
+    return stray.key, stray.value, headers
+
+
+def _origin_headers(record: Record) -> Headers:
+    topic, partition, offset = record.origin or (record.topic, record.partition, record.offset)
+    return [("topic", topic.encode()), ("partition", str(partition).encode()), ("offset", str(offset).encode())]
+
+
 def dead_letter_record(dead_letter: DeadLetter) -> tuple[bytes | None, bytes | None, Headers]:
     """The record of a dead letter: the original key and value, with the source and the reason in headers."""
     record = dead_letter.record
     headers = [
-        ("topic", record.topic.encode()),
-        ("partition", str(record.partition).encode()),
-        ("offset", str(record.offset).encode()),
+        *_origin_headers(record),
         ("reason", dead_letter.code.encode()),
         ("detail", dead_letter.detail.encode()),
     ]

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.engine.merge import Record
-from streams.engine.plan import Plan
+from streams.engine.plan import Plan, Strays
 from streams.engine.schedule import Schedule
 
 Run = tuple[str, int, int]
@@ -52,6 +52,8 @@ class Entry(Struct, frozen=True, omit_defaults=True):
     """Customers of an older edition, by their ids."""
     shadow: ShadowEntry | None = None
     """What the batch does under a shadow policy, if there is one. The table does not depend on it."""
+    strays: Strays = "fold"
+    """What the batch does with records of customers who live in another partition."""
 
     def encode(self) -> bytes:
         """The value of the journal's record."""
@@ -77,7 +79,7 @@ def entry_of(plan: Plan, batch: int, generation: int, policy: str) -> Entry:
     if plan.shadow is not None:
         shadow = ShadowEntry(len(plan.shadow.due), [key.decode() for key in plan.shadow.review])
     review = [key.decode() for key in plan.review]
-    return Entry(batch, generation, policy, plan.until_ms, len(plan.due), runs, review, shadow)
+    return Entry(batch, generation, policy, plan.until_ms, len(plan.due), runs, review, shadow, plan.strays)
 
 
 def plan_of(
@@ -106,7 +108,7 @@ def plan_of(
             f"topics with missing records: {', '.join(missing) or 'none'}. Were inputs deleted, or was {entry.policy} "
             "changed without a new version? A new TIERSTREAM_APP_VERSION, or a replay without --journal, needs no journal"
         )
-    return Plan(entry.until_ms, due, reviewed, records)
+    return Plan(entry.until_ms, due, reviewed, records, strays=entry.strays)
 
 
 def decode_entry(value: bytes | None, where: str) -> Entry:

@@ -11,15 +11,24 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
 from models.customer import NEVER_MS
 from models.events import Decoder, Event, Rejected
+from models.placement import Placement
 
 BEFORE_ALL_MS: Final = -1
 """The time of a record that has none: before all events, so that it is taken at once and holds up nothing."""
+
+
+class Origin(NamedTuple):
+    """Where a carried record was first."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 @mypyc_attr(acyclic=True)
@@ -35,7 +44,11 @@ class Record:
     timestamp_ms: int | None
     decoded: Event | Rejected
     occurred_at_ms: int
-    """The event's time; BEFORE_ALL_MS for a rejected record."""
+    """The event's time; BEFORE_ALL_MS for a rejected record and for a stray."""
+    home: int
+    """The partition where its customer lives. In another partition than that the record is a stray."""
+    origin: Origin | None
+    """For a record that was carried to its customer's home, where it was first."""
 
     def __init__(
         self,
@@ -46,6 +59,8 @@ class Record:
         value: bytes | None,
         timestamp_ms: int | None,
         decoded: Event | Rejected,
+        home: int = -1,
+        origin: Origin | None = None,
     ) -> None:
         self.topic = topic
         self.partition = partition
@@ -54,10 +69,20 @@ class Record:
         self.value = value
         self.timestamp_ms = timestamp_ms
         self.decoded = decoded
-        self.occurred_at_ms = decoded.occurred_at_ms if isinstance(decoded, Event) else BEFORE_ALL_MS
+        self.home = home if home >= 0 else partition
+        self.origin = origin
+        has_time = isinstance(decoded, Event) and self.home == partition
+        self.occurred_at_ms = decoded.occurred_at_ms if has_time and isinstance(decoded, Event) else BEFORE_ALL_MS
+
+    @property
+    def is_stray(self) -> bool:
+        """Whether it is in another partition than its customer's home."""
+        return self.home != self.partition
 
 
-def records_of(found: Sequence[Any], topic: str, partition: int, decoder: Decoder) -> list[Record]:
+def records_of(
+    found: Sequence[Any], topic: str, partition: int, decoder: Decoder, placement: Placement
+) -> list[Record]:
     """Kafka's records (with offset, key, value, timestamp) of an input topic, decoded."""
     records = []
     for one in found:
@@ -66,8 +91,34 @@ def records_of(found: Sequence[Any], topic: str, partition: int, decoder: Decode
         value: bytes | None = one.value
         # A record without a key may be in any partition, which is as wrong as a false key.
         decoded = decoder.decode(topic, value, key or b"", timestamp_ms if timestamp_ms >= 0 else None)
-        records.append(Record(topic, partition, one.offset, key, value, timestamp_ms, decoded))
+        home = placement.home_of(decoded.key, partition) if isinstance(decoded, Event) else partition
+        records.append(Record(topic, partition, one.offset, key, value, timestamp_ms, decoded, home))
     return records
+
+
+def carried_records_of(
+    found: Sequence[Any], topic: str, partition: int, decoder: Decoder, placement: Placement
+) -> list[Record]:
+    """Kafka's records (with offset, key, value, headers) of the topic of carried strays, decoded."""
+    return [_carried(one, topic, partition, decoder, placement) for one in found]
+
+
+def _carried(one: Any, topic: str, partition: int, decoder: Decoder, placement: Placement) -> Record:
+    headers = {name: value.decode(errors="replace") for name, value in one.headers or () if value is not None}
+    key: bytes | None = one.key
+    value: bytes | None = one.value
+    try:
+        origin = Origin(headers["topic"], int(headers["partition"]), int(headers["offset"]))
+        timestamp_ms = int(headers["timestamp"]) if "timestamp" in headers else None
+        decoded = decoder.decode(origin.topic, value, key or b"", timestamp_ms)
+    except (KeyError, ValueError):
+        rejected = Rejected("wrong_partition", f"only workers write to {topic}, and they say whence a record comes")
+        return Record(
+            topic, partition, one.offset, key, value, None, rejected, partition, Origin(topic, partition, one.offset)
+        )
+    if isinstance(decoded, Event) and placement.home_of(decoded.key, partition) != partition:
+        decoded = Rejected("wrong_partition", "it was carried here by a worker with another TIERSTREAM_PARTITIONER")
+    return Record(topic, partition, one.offset, key, value, timestamp_ms, decoded, partition, origin)
 
 
 def records_of_lines(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from models.events import Event
 from streams.engine.merge import Record
@@ -13,6 +13,10 @@ NO_CUSTOMERS: Final[Mapping[bytes, bytes]] = {}
 ROOM_PER_CUSTOMER: Final = 256
 ROOM_PER_EVENT: Final = 192
 """By how many bytes at most a customer's encoded state is expected to grow, per batch and per event."""
+Strays = Literal["carry", "refuse", "fold"]
+"""What a batch does with a stray, a record in another partition than its customer's home: it is carried there; it is
+refused, as a dead letter; or, in batches of versions that did not know strays, it was folded where it was.
+"""
 MOST_DUE: Final = 500
 """How many customers are advanced in one batch at most; the rest are advanced in the next."""
 
@@ -30,6 +34,7 @@ class Plan(NamedTuple):
     records: list[Record]
     shadow: Plan | None = None
     """What the table of the shadow policy does in the same batch, with the same records."""
+    strays: Strays = "fold"
 
     @property
     def is_empty(self) -> bool:

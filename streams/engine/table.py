@@ -54,6 +54,8 @@ class Marker(Struct, frozen=True):
     """
     editions: list[dict[str, Any]] = []
     """The editions that customers may be under (models.policy.editions.Editions.as_wire)."""
+    partitioner: str = ""
+    """By which partitioner the partition's customers live here; empty in markers of version 0.1, which did not check it."""
 
 
 NO_MARKER: Final = Marker(0, {}, -1, "", True)
@@ -97,7 +99,9 @@ class Table(Partition):
         self.marker = restored.marker
         self.unprofiled = restored.unprofiled
 
-    def marker_after(self, outcome: Outcome, offsets: dict[str, int], policy: str, journal: int) -> Marker:
+    def marker_after(
+        self, outcome: Outcome, offsets: dict[str, int], policy: str, journal: int, partitioner: str
+    ) -> Marker:
         """The marker of a batch with this outcome, which folded the inputs up to and including these offsets."""
         return Marker(
             self.marker.batch + 1,
@@ -109,6 +113,7 @@ class Table(Partition):
             outcome.customers,
             outcome.checksum,
             outcome.editions.as_wire(),
+            partitioner,
         )
 
     def commit(self, outcome: Outcome, marker: Marker) -> None:

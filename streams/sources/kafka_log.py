@@ -7,15 +7,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from models.events import Decoder
 from streams.broker.librdkafka import reader_options, silent_logger
 from streams.engine.journal import Entry, decode_entry, one_entry_a_batch
-from streams.engine.merge import Record
-from streams.settings import Settings, load_settings
+from streams.engine.merge import Record, carried_records_of, records_of
+from streams.settings import CARRIED, Settings, load_settings
 from streams.sources.kafka_span import SCHEME, WHOLE, Offsets, Span, parse_kafka_url
 from streams.sources.logs import Decodes, Log, LogError
 from streams.topics import INPUTS, JOURNAL, TABLE, changelog_topic
@@ -25,6 +26,16 @@ MAX_BUFFERED: Final = 5_000
 """Messages of one partition that may be buffered. Beyond that the partition is paused, so that memory stays bounded."""
 POLL_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 15.0
+
+
+class _ReadRecord(NamedTuple):
+    """A record as `records_of` takes it."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: Sequence[tuple[str, bytes]]
 
 
 class KafkaLog:
@@ -61,6 +72,11 @@ class KafkaLog:
         self._consumer.assign([TopicPartition(topic, number, first) for (topic, number), first in self._next.items()])
 
     @property
+    def partitioner(self) -> str:
+        """How customers are placed into partitions."""
+        return self._settings.partitioner
+
+    @property
     def app_id(self) -> str:
         """The app id whose table and journal are read."""
         return self._settings.table_app_id
@@ -76,6 +92,8 @@ class KafkaLog:
     def messages(self, name: str, number: int) -> Iterator[Any]:
         """The records of a topic's partition as librdkafka gives them."""
         tp = (self.topic(name), number)
+        if tp not in self._ends:
+            return
         buffered = self._waiting[tp]
         while buffered or self._next[tp] < self._ends[tp]:
             if buffered:
@@ -84,13 +102,25 @@ class KafkaLog:
                 self._poll(tp)
 
     def records(self, name: str, number: int, decoder: Decodes, on_bytes: Callable[[int], None]) -> Iterator[Record]:
-        """The records of an input topic's partition, decoded."""
+        """The records of an input topic's partition, decoded, wherever their customers live."""
         for message in self.messages(name, number):
             value, key = message.value(), message.key()
             timestamp_ms = message.timestamp()[1] if message.timestamp()[1] >= 0 else None
             on_bytes(len(value or b""))
             decoded = decoder.decode(name, value, key or b"", timestamp_ms)
             yield Record(name, number, message.offset(), key, value, timestamp_ms, decoded)
+
+    def placed_records(
+        self, name: str, number: int, decoder: Decoder, on_bytes: Callable[[int], None]
+    ) -> Iterator[Record]:
+        """The records of one of the topics that a partition folds, decoded as a worker does: strays are marked."""
+        decode, placement = carried_records_of if name == CARRIED else records_of, self._settings.placement
+        for message in self.messages(name, number):
+            on_bytes(len(message.value() or b""))
+            read = _ReadRecord(
+                message.offset(), message.key(), message.value(), message.timestamp()[1], message.headers() or ()
+            )
+            yield from decode((read,), name, number, decoder, placement)
 
     def entries(self, number: int) -> Iterator[Entry]:
         """The journal's entries of a partition, one for each batch that was folded. Raises JournalError."""
@@ -107,6 +137,8 @@ class KafkaLog:
             topic = self.topic(name)
             found = self._consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic]
             if found.error is not None:
+                if name == CARRIED:  # version 0.1 had none
+                    continue
                 raise LogError(
                     f"{self.name}: there is no topic {topic}; set TIERSTREAM_TOPIC_PREFIX if it has another name"
                 )

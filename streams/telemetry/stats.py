@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from models.outputs import CHURN_RISK, TIER_CHANGES, Output
 from streams.engine.batch import Batch
 from streams.engine.plan import Plan
-from streams.topics import COMMANDS, INPUTS
+from streams.topics import COMMANDS
+from streams.topics import FOLDED as TOPICS
 
 FOLDED: Final = "folded"
 REPEAT: Final = "repeat"
@@ -28,9 +29,11 @@ REPEAT: Final = "repeat"
 SKIPPED: Final = "skipped"
 """A record that was delivered again after the table held it."""
 DEAD_LETTER: Final = "dead_letter"
+CARRIED_ON: Final = "carried"
+"""A stray: it was carried to the partition where its customer lives, and is folded there."""
 EDITION: Final = "edition"
 """A command to all customers: the thresholds, the parameters or the policy changed."""
-OUTCOMES: Final = (FOLDED, REPEAT, SKIPPED, DEAD_LETTER, EDITION)
+OUTCOMES: Final = (FOLDED, REPEAT, SKIPPED, DEAD_LETTER, CARRIED_ON, EDITION)
 
 INTERRUPTED: Final = "interrupted"
 FENCED: Final = "fenced"
@@ -100,7 +103,8 @@ class Stats:
         self._events = self._counter(
             "events",
             "Records of the input topics by outcome: folded; repeat, of an event_id that had been counted; skipped, "
-            "delivered again after the table held them; dead_letter; edition, a command to all customers.",
+            "delivered again after the table held them; dead_letter; carried to the partition where its customer lives, and "
+            "folded there as one of the topic carried; edition, a command to all customers.",
             "topic",
             "outcome",
         )
@@ -143,7 +147,7 @@ class Stats:
             for before, after in itertools.permutations(names, 2):
                 counter.labels(before, after)
         for outcome in OUTCOMES:
-            for topic in INPUTS if outcome != EDITION else (COMMANDS,):
+            for topic in TOPICS if outcome != EDITION else (COMMANDS,):
                 self._events.labels(topic, outcome)
         for kind in (INTERRUPTED, FENCED):
             self._interruptions.labels(kind)
@@ -171,7 +175,9 @@ class Stats:
         self._count_moves(batch.outputs)
 
     def _count_outcomes(self, batch: Batch, taken: Mapping[str, int]) -> None:
-        others = collections.Counter({(COMMANDS, EDITION): sum(taken.values()) - batch.events})
+        editions = sum(taken.values()) - batch.events - len(batch.strays)
+        others = collections.Counter({(COMMANDS, EDITION): editions})
+        others.update((one.topic, CARRIED_ON) for one in batch.strays)
         others.update({(topic, REPEAT): count for topic, count in batch.repeats.items()})
         refused = collections.Counter((one.record.topic, one.code) for one in batch.dead_letters)
         for (topic, reason), count in refused.items():
@@ -233,6 +239,7 @@ class Stats:
             "events": outcomes[FOLDED] + outcomes[REPEAT] + outcomes[DEAD_LETTER],
             "batches": _observation_count(self._batch_records),
             "skipped": outcomes[SKIPPED],
+            "carried": outcomes[CARRIED_ON],
             "profiles": _counter_values(self._profiles)[""],
             "shadow_changes": dict(sorted(_counter_values(self._shadow_outputs, "topic", "change").items())),
             "changes": dict(sorted(_counter_values(self._outputs, "topic", "change").items())),

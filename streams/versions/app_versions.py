@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.broker.librdkafka import connection_options, producer_options, reader_options, silent_logger
-from streams.settings import Settings
+from streams.settings import CARRIED, Settings
 from streams.sources.kafka_log import KafkaLog
 from streams.topics import CENSUS, INPUTS, OUTPUTS, topics_of
 
@@ -161,6 +161,19 @@ class AppVersions:
     def input_ends(self) -> Positions:
         """The ends of the inputs now."""
         return self.ends(self._settings.topic(name) for name in INPUTS)
+
+    def carried_left(self, version: Settings, number: int, folded: int) -> int:
+        """About how many strays were carried to a partition that has folded those up to an offset."""
+        topic = version.topic(CARRIED)
+        if topic not in self.topics():
+            return 0
+        tp = (topic, number)
+        return self.count_between({tp: folded + 1}, {tp: self.ends([topic])[tp]})
+
+    def has_strays(self, *versions: Settings) -> bool:
+        """Whether one of these versions has ever carried a stray."""
+        topics = {one.topic(CARRIED) for one in versions} & self.topics()
+        return any(self.ends(topics).values())
 
     def count_left(self, version: Settings, ends: Positions) -> int:
         """About how many records of the inputs, up to `ends`, a version's workers have not committed yet."""

@@ -20,7 +20,7 @@ from streams.engine.merge import Record
 from streams.engine.table import MARKER, NO_MARKER, Marker, RestoredTable, Table, TableRestorer
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
-from streams.topics import INPUTS, changelog_topic
+from streams.topics import FOLDED, changelog_topic
 from streams.worker.delivery import Delivery
 from streams.worker.flow import Flow
 from streams.worker.inputs import Inputs
@@ -28,6 +28,8 @@ from streams.worker.profiles import Profiles
 from streams.worker.restoring import PartitionRestorer
 from streams.worker.standalone import Standalone
 
+TO_THE_END: Final = 2**62
+"""An offset beyond the end of every topic."""
 LAST_RECORDS: Final = 10
 RECORDS_AHEAD: Final = 20_000
 """How many records of each input are buffered at most."""
@@ -67,9 +69,9 @@ class LogInputs(Inputs):
 
     def read_from(self, log: KafkaLog) -> None:
         """Read the inputs from a log."""
-        log.begin(INPUTS)
+        log.begin(FOLDED)
         decoder = self._context.decoder
-        self._sources = {name: log.records(name, self._number, decoder, lambda _: None) for name in INPUTS}
+        self._sources = {name: log.placed_records(name, self._number, decoder, lambda _: None) for name in FOLDED}
 
     def feed(self) -> bool:
         """Fill the buffer of each input; returns whether there were more records."""

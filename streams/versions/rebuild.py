@@ -25,10 +25,20 @@ from typing import IO, Final, NamedTuple
 
 import streams
 from streams.broker.topic_creation import create_topics
+from streams.engine.table import Marker
+from streams.settings import CARRIED
 from streams.topics import changelog_topic, topics_of
 from streams.versions.app_versions import AppVersions, Positions, VersionError, output_topics
-from streams.versions.offline_partition import OfflinePartition, read_marker
-from streams.versions.table_comparison import Difference, TableComparison, Version, compare_partition, furthest
+from streams.versions.offline_partition import TO_THE_END, OfflinePartition, read_marker
+from streams.versions.table_comparison import (
+    Difference,
+    Strays,
+    TableComparison,
+    Version,
+    compare_partition,
+    furthest,
+    strays_on_their_way,
+)
 
 CLOSE_SECONDS: Final = 15.0
 """Workers have caught up once they never lag by more than the records of so many seconds."""
@@ -73,13 +83,17 @@ async def check(versions: AppVersions, old: Version, new: Version) -> bool:
 
 
 async def _check_policy(versions: AppVersions, version: Version, do: str) -> None:
-    ends = versions.ends([changelog_topic(version.settings)])
-    markers = [await read_marker(version.settings, number, end) for (_, number), end in ends.items()]
-    others = {one.policy for one in markers} - {"", version.policy.ref}
+    others = {one.policy for one in await _markers(versions, version)} - {"", version.policy.ref}
     if others:
         raise VersionError(
             f"version {version.number} is made under {', '.join(sorted(others))}, not {version.policy.ref}: {do}"
         )
+
+
+async def _markers(versions: AppVersions, version: Version) -> list[Marker]:
+    """The latest marker of each partition's table."""
+    ends = versions.ends([changelog_topic(version.settings)])
+    return [await read_marker(version.settings, number, end) for (_, number), end in sorted(ends.items())]
 
 
 # ---------------------------------------------------------------- build
@@ -176,12 +190,15 @@ def catch_up(
 
 # ---------------------------------------------------------------- compare
 async def compare(
-    old: Version, new: Version, on_partition: Callable[[], None]
+    versions: AppVersions, old: Version, new: Version, on_partition: Callable[[], None]
 ) -> tuple[TableComparison, list[Difference]]:
     """Compare the two tables, partition by partition, while workers continue on both."""
     found, differences = TableComparison(), []
+    strays: tuple[Strays, Strays] = ({}, {})
+    if versions.has_strays(old.settings, new.settings):
+        strays = strays_on_their_way(old, new, await _markers(versions, old), await _markers(versions, new))
     for number in range(old.settings.partitions):
-        differences += await compare_partition(old, new, number, found)
+        differences += await compare_partition(old, new, number, found, strays)
         on_partition()
     return found, differences
 
@@ -206,6 +223,9 @@ async def cut_over(versions: AppVersions, old: Version, new: Version, on_partiti
     for number in range(old.settings.partitions):
         await _fold_to_same_point(old, new, number)
         on_partition()
+    # Whichever partition was folded first, strays may have been carried to it since.
+    for one in (old, new):
+        await _fold_carried(versions, one)
     _refuse_workers(versions, old, new)
     return versions.record_cut(new.settings)
 
@@ -225,6 +245,19 @@ async def _fold_to_same_point(old: Version, new: Version, number: int) -> None:
             await side.fold_up_to(offsets, until_ms)
     finally:
         for side in sides:
+            await side.release()
+
+
+async def _fold_carried(versions: AppVersions, version: Version) -> None:
+    """Fold the strays that were carried to partitions after these were folded."""
+    for number, marker in enumerate(await _markers(versions, version)):
+        if not versions.carried_left(version.settings, number, marker.offsets.get(CARRIED, -1)):
+            continue
+        side = OfflinePartition(version.settings, version.policy, number)
+        try:
+            await side.become_owner()
+            await side.fold_up_to(marker.offsets | {CARRIED: TO_THE_END}, marker.clock_ms)
+        finally:
             await side.release()
 
 

@@ -68,7 +68,7 @@ def run_rebuild(old_settings: Settings, new_settings: Settings, options: Rebuild
         is_begun = asyncio.run(steps.check(versions, old, new))
         report_step(f"{'continues' if is_begun else 'builds'} version {new.number} under {new.policy.ref}")
         _build(versions, new, options)
-        report = _compare(old, new, options)
+        report = _compare(versions, old, new, options)
         if not report.is_accepted and not options.accept_differences:
             raise fail(
                 f"nothing was switched. If you want these differences, run this again with --accept-differences; "
@@ -102,8 +102,8 @@ def _build(versions: AppVersions, new: Version, options: RebuildOptions) -> None
             steps.catch_up(versions, new, check_worker, on_progress)
 
 
-def _compare(old: Version, new: Version, options: RebuildOptions) -> Report:
-    report = Report(old, new, *asyncio.run(steps.compare(old, new, lambda: None)))
+def _compare(versions: AppVersions, old: Version, new: Version, options: RebuildOptions) -> Report:
+    report = Report(old, new, *asyncio.run(steps.compare(versions, old, new, lambda: None)))
     report.print(Console(stderr=options.as_json))
     if options.moves is not None:
         options.moves.write_bytes(b"".join(line + b"\n" for line in report.lines()))

@@ -17,16 +17,20 @@ from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 import confluent_kafka
+import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 import models
 from streams.broker.librdkafka import producer_options, reader_options, silent_logger
 from streams.broker.topic_creation import create_topics
+from streams.engine.batch import Batch
+from streams.engine.envelope import Headers, carried_record
 from streams.engine.journal import Entry
+from streams.engine.merge import Origin, Record
 from streams.engine.table import Marker, changelog_records
-from streams.settings import Settings
+from streams.settings import CARRIED, Settings
 from streams.sources.kafka_log import KafkaLog
-from streams.topics import INPUTS, JOURNAL, changelog_topic, topics_of
+from streams.topics import FOLDED, JOURNAL, changelog_topic, topics_of
 from streams.versions.app_versions import PATIENCE_SECONDS, AppVersions, VersionError
 from streams.versions.offline_partition import read_table
 from streams.versions.table_comparison import Version
@@ -48,18 +52,22 @@ class PastPartition(NamedTuple):
     entries: list[Entry]
     """The journal entries of the batches up to that time."""
     replay: Replay
+    carried: list[Record]
+    """The strays that were carried to the partition and folded by these batches, in order."""
+    strays: list[Record]
+    """The strays that these batches found, for other partitions."""
 
     @property
     def offsets(self) -> dict[str, int]:
         """Per input topic, the last offset folded."""
         return {topic: last for entry in self.entries for topic, _, last in entry.runs}
 
-    def marker(self, version: Version, journal: int) -> Marker:
+    def marker(self, version: Version, offsets: dict[str, int], journal: int) -> Marker:
         """The table's marker at that time, except that this table has published no profiles."""
         partition, last = self.replay.partition, self.entries[-1]
         return Marker(
             last.batch,
-            self.offsets,
+            offsets,
             partition.clock_ms if version.settings.clock == "event" else last.until_ms,
             version.policy.ref,
             False,
@@ -67,6 +75,7 @@ class PastPartition(NamedTuple):
             len(partition.customers),
             partition.checksum,
             partition.editions.as_wire(),
+            version.settings.partitioner,
         )
 
 
@@ -105,23 +114,31 @@ def check(versions: AppVersions, old: Version, new: Version) -> None:
 
 def empty_partitions(old: Version) -> list[PastPartition]:
     """Every partition without customers, as it was at the beginning."""
-    return [PastPartition([], Replay(old.policy)) for _ in range(old.settings.partitions)]
+    return [PastPartition([], Replay(old.policy), [], []) for _ in range(old.settings.partitions)]
 
 
 def partitions_as_of(versions: AppVersions, old: Version, to_ms: int) -> list[PastPartition]:
     """Every partition as it was before the first batch with a record or an advance of that time. Raises LogError,
     JournalError.
     """
-    topics = {name: old.settings.topic(name) for name in INPUTS}
+    topics = {name: old.settings.topic(name) for name in FOLDED}
+    create_topics(old.settings, topics_of(old.settings))  # version 0.1 had no topic of strays
     first_left = versions.since(topics.values(), to_ms)
     log = KafkaLog(old.settings)
-    log.begin((*INPUTS, JOURNAL))
+    log.begin((*FOLDED, JOURNAL))
 
     def past(number: int) -> PastPartition:
         limits = {name: first_left[topic, number] for name, topic in topics.items()}
         entries = list(takewhile(lambda entry: _is_before(entry, to_ms, limits), log.entries(number)))
-        replay = replay_partition(log, number, old.policy, lambda _: None, lambda _: None, entries)
-        return PastPartition(entries, replay)
+        carried: list[Record] = []
+        strays: list[Record] = []
+
+        def on_batch(batch: Batch) -> None:
+            carried.extend(batch.carried)
+            strays.extend(batch.strays)
+
+        replay = replay_partition(log, number, old.policy, lambda _: None, on_batch, entries)
+        return PastPartition(entries, replay, carried, strays)
 
     return [past(number) for number in log.partitions(JOURNAL)]
 
@@ -140,6 +157,8 @@ async def summarize(versions: AppVersions, old: Version, pasts: Iterable[PastPar
         now = await read_table(old.settings, number)
         found.customers += len(past.replay.partition.customers)
         for name, last in past.offsets.items():
+            if name == CARRIED:
+                continue
             tp = (old.settings.topic(name), number)
             found.records += last + 1 - begin[tp]
             begin[tp] = last + 1
@@ -171,10 +190,12 @@ def write(versions: AppVersions, new: Version, pasts: list[PastPartition]) -> No
         producer.init_transactions(PATIENCE_SECONDS)
         refuse_existing_table(versions, new)
         producer.begin_transaction()
-        for number, past in enumerate(pasts):
-            if past.entries:
-                _write_partition(producer, new, number, past)
-        _add_offsets(producer, settings, pasts)
+        on_their_way = strays_on_their_way(pasts)
+        offsets = [
+            _write_partition(producer, new, number, past, on_their_way.get(number, []))
+            for number, past in enumerate(pasts)
+        ]
+        _add_offsets(producer, settings, offsets)
         versions.refuse_workers(settings, "Stop them; nothing was written")
         commit(producer)
     except KafkaException as error:
@@ -209,23 +230,59 @@ def refuse_existing_table(versions: AppVersions, new: Version) -> None:
         )
 
 
-def _write_partition(producer: Producer, new: Version, number: int, past: PastPartition) -> None:
+def strays_on_their_way(pasts: Iterable[PastPartition]) -> dict[int, list[Record]]:
+    """By partition, the strays that were found for it at that time, and that it had not folded."""
+    pasts = list(pasts)
+    arrived = {one.origin for past in pasts for one in past.carried}
+    found: dict[int, list[Record]] = {}
+    for past in pasts:
+        for stray in past.strays:
+            if Origin(stray.topic, stray.partition, stray.offset) not in arrived:
+                found.setdefault(stray.home, []).append(stray)
+    return found
+
+
+def _write_partition(
+    producer: Producer, new: Version, number: int, past: PastPartition, on_their_way: list[Record]
+) -> dict[str, int]:
+    """Write a partition's strays, journal and table; returns the last offset folded of each of its topics."""
     settings, failed = new.settings, _Failures()
-    journal: list[int] = []
+    offsets: list[int] = []
 
     def on_delivery(error: confluent_kafka.KafkaError | None, message: Any) -> None:
         failed.record(error, message)
-        journal.append(-1 if error is not None else message.offset())
+        offsets.append(-1 if error is not None else message.offset())
 
-    key = settings.table_app_id.encode()
+    for record in (*past.carried, *on_their_way):
+        _produce(producer, settings.topic(CARRIED), number, *carried_record(record), on_delivery)
+    failed.flush(producer)
+    if not past.entries:
+        return {}
+    # In the new version's topic the strays have other offsets.
+    renumbered = {record.offset: offset for record, offset in zip(past.carried, offsets, strict=False)}
+    folded, key = past.offsets, settings.table_app_id.encode()
+    if CARRIED in folded:
+        folded[CARRIED] = renumbered[folded[CARRIED]]
+    offsets.clear()
     for entry in past.entries:
-        _produce(producer, settings.topic(JOURNAL), number, key, entry.encode(), on_delivery)
+        value = _with_offsets(entry, renumbered).encode()
+        _produce(producer, settings.topic(JOURNAL), number, key, value, [], on_delivery)
     failed.flush(producer)
     # The journal's offset for later batches is only known now.
-    marker = past.marker(new, journal[-1] + 1)
+    marker = past.marker(new, folded, offsets[-1] + 1)
     for changed, value in changelog_records(past.replay.partition.customers, marker):
-        _produce(producer, changelog_topic(settings), number, changed, value, failed.record)
+        _produce(producer, changelog_topic(settings), number, changed, value, [], failed.record)
     failed.flush(producer)
+    return folded
+
+
+def _with_offsets(entry: Entry, carried: Mapping[int, int]) -> Entry:
+    """A journal entry in which the strays have these offsets, by those that they had."""
+    runs = [
+        (name, carried[first], carried[last]) if name == CARRIED else (name, first, last)
+        for name, first, last in entry.runs
+    ]
+    return msgspec.structs.replace(entry, runs=runs)
 
 
 class _Failures:
@@ -247,23 +304,29 @@ class _Failures:
 
 
 def _produce(
-    producer: Producer, topic: str, number: int, key: bytes, value: bytes, on_delivery: Callable[..., None]
+    producer: Producer,
+    topic: str,
+    number: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers,
+    on_delivery: Callable[..., None],
 ) -> None:
     while True:
         try:
-            producer.produce(topic, value, key, partition=number, on_delivery=on_delivery)
+            producer.produce(topic, value, key, partition=number, headers=headers, on_delivery=on_delivery)
             producer.poll(0)
             return
         except BufferError:
             producer.poll(0.1)
 
 
-def _add_offsets(producer: Producer, settings: Settings, pasts: list[PastPartition]) -> None:
+def _add_offsets(producer: Producer, settings: Settings, folded: list[dict[str, int]]) -> None:
     """Add the group's offsets, for lag monitors; workers use the marker, which has the same offsets."""
     offsets = [
         TopicPartition(settings.topic(name), number, last + 1)
-        for number, past in enumerate(pasts)
-        for name, last in past.offsets.items()
+        for number, of_partition in enumerate(folded)
+        for name, last in of_partition.items()
     ]
     if not offsets:
         return

@@ -10,7 +10,7 @@ other had no reason to announce.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,12 +20,12 @@ import models
 from models.customer import Customer, copied
 from models.policy import Policy
 from models.policy.editions import Editions
-from streams.engine.merge import merged
+from streams.engine.merge import Record, merged
 from streams.engine.partition import Partition
 from streams.engine.table import Marker, RestoredTable
-from streams.settings import Settings
-from streams.topics import INPUTS
-from streams.versions.offline_partition import LogBetween, read_table
+from streams.settings import CARRIED, Settings
+from streams.topics import FOLDED, INPUTS
+from streams.versions.offline_partition import TO_THE_END, LogBetween, read_table
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.run import EVENTS_A_BATCH
 
@@ -113,7 +113,40 @@ def furthest(markers: tuple[Marker, Marker]) -> tuple[dict[str, int], int]:
     return offsets, max(first.clock_ms, second.clock_ms)
 
 
-async def compare_partition(old: Version, new: Version, number: int, found: TableComparison) -> list[Difference]:
+Strays = Mapping[int, list[Record]]
+"""Records, by the partitions where their customers live, in the order of time."""
+
+
+def strays_on_their_way(
+    old: Version, new: Version, old_markers: Iterable[Marker], new_markers: Iterable[Marker]
+) -> tuple[Strays, Strays]:
+    """Of each version, the strays in the inputs that it has not carried home yet, up to the position to compare at."""
+    found: tuple[dict[int, list[Record]], dict[int, list[Record]]] = ({}, {})
+    for number, markers in enumerate(zip(old_markers, new_markers, strict=True)):
+        offsets, _ = furthest(markers)
+        for version, marker, strays in zip((old, new), markers, found, strict=True):
+            with closing(LogBetween(version.settings, number, marker.offsets, offsets)) as log:
+                log.begin(INPUTS)
+                decoder = version.policy.decoder()
+                for name in INPUTS:
+                    for record in log.placed_records(name, number, decoder, lambda _: None):
+                        if record.is_stray:
+                            strays.setdefault(record.home, []).append(_folded_at_home(record))
+    for strays in found:
+        for records in strays.values():
+            records.sort(key=lambda record: record.occurred_at_ms)
+    return found
+
+
+def _folded_at_home(stray: Record) -> Record:
+    return Record(
+        stray.topic, stray.home, stray.offset, stray.key, stray.value, stray.timestamp_ms, stray.decoded, stray.home
+    )
+
+
+async def compare_partition(
+    old: Version, new: Version, number: int, found: TableComparison, strays: tuple[Strays, Strays]
+) -> list[Difference]:
     """Compare one partition; adds to `found`, and returns the customers whose difference is not harmless.
 
     Raises the errors of reading tables and inputs.
@@ -121,8 +154,8 @@ async def compare_partition(old: Version, new: Version, number: int, found: Tabl
     tables = [await read_table(one.settings, number) for one in (old, new)]
     offsets, until_ms = furthest((tables[0].marker, tables[1].marker))
     sides = [
-        _fold_up_to(version, number, table, offsets, until_ms)
-        for version, table in zip((old, new), tables, strict=True)
+        _fold_up_to(version, number, table, offsets, until_ms, on_their_way.get(number, []))
+        for version, table, on_their_way in zip((old, new), tables, strays, strict=True)
     ]
     found.records = (found.records[0] + sides[0][1], found.records[1] + sides[1][1])
     same_policy = old.policy.ref == new.policy.ref
@@ -152,15 +185,25 @@ def differences(
 
 
 def _fold_up_to(
-    version: Version, number: int, table: RestoredTable, offsets: Mapping[str, int], until_ms: int
+    version: Version,
+    number: int,
+    table: RestoredTable,
+    offsets: Mapping[str, int],
+    until_ms: int,
+    on_their_way: list[Record],
 ) -> tuple[Partition, int]:
-    """A table in memory, folded up to a position and a time; and how many records that took."""
+    """A table in memory, folded up to a position and a time, with the strays that are on their way to it; and how many
+    records that took.
+    """
     policy, marker = version.policy, table.marker
     partition = Partition(Editions.from_wire(policy, marker.editions), table.customers, marker.clock_ms)
     replay = Replay(policy, with_recorded_thresholds=True, partition=partition, without_bodies=True)
     folded = 0
-    with closing(LogBetween(version.settings, number, marker.offsets, offsets)) as log:
-        records = merged(log.streams(policy.decoder(), lambda _: None), INPUTS)
+    with closing(LogBetween(version.settings, number, marker.offsets, dict(offsets) | {CARRIED: TO_THE_END})) as log:
+        log.begin(FOLDED)
+        decoder = policy.decoder()
+        streams = [log.placed_records(name, number, decoder, lambda _: None) for name in FOLDED]
+        records = merged([*(_at_home(stream) for stream in streams), iter(on_their_way)], FOLDED)
         while turn := list(islice(records, EVENTS_A_BATCH)):
             folded += len(turn)
             for _ in replay.fold(turn):
@@ -168,6 +211,10 @@ def _fold_up_to(
     for _ in replay.finish(until_ms):
         pass
     return replay.partition, folded
+
+
+def _at_home(records: Iterator[Record]) -> Iterator[Record]:
+    return (record for record in records if not record.is_stray)
 
 
 def _tier_and_level(one: Customer | None) -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streams.topics import INPUTS, OUTPUTS
+from streams.topics import FOLDED, OUTPUTS
 from streams.worker.transport import BATCH
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ agents, never applies."""
 def attach(app: TierstreamApp) -> None:
     """Give the app its agents."""
     settings = app.settings
-    name_of = {settings.topic(name): name for name in (*INPUTS, *OUTPUTS)}
+    name_of = {settings.topic(name): name for name in (*FOLDED, *OUTPUTS)}
 
     def batches_of(names: tuple[str, ...]) -> Any:
         topics = [settings.topic(name) for name in names]
         return app.topic(*topics, key_serializer="raw", value_serializer=BATCH, allow_empty=True, maxsize=QUEUE_BATCHES)
 
-    @app.agent(batches_of(INPUTS), name="fold")
+    @app.agent(batches_of(FOLDED), name="fold")
     async def fold(stream: Any) -> None:
         async for event in stream.events():
             message = event.message

@@ -131,6 +131,9 @@ class PartitionDelivery(Protocol):
     async def append_outputs(self, outputs: Mapping[str, Iterable[Outgoing]]) -> None:
         """Write announcements and dead letters, by topic."""
 
+    async def append_carried(self, records: Mapping[int, Iterable[Outgoing]]) -> None:
+        """Write strays to the partitions, by their numbers, where their customers live."""
+
     async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
         """Write the changed customers and the batch's marker."""
 

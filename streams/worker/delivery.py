@@ -40,9 +40,11 @@ from models.outputs import ANNOUNCEMENTS, CHURN_RISK, DEAD_LETTERS, PROFILES, TI
 from streams.broker.aiokafka_patches import TRANSACTION_BACKOFF_SECONDS
 from streams.broker.aiokafka_readers import connection_options, is_ended
 from streams.engine.batch import DeadLetter
-from streams.engine.envelope import dead_letter_record, output_record
+from streams.engine.envelope import carried_record, dead_letter_record, output_record
 from streams.engine.journal import Entry
+from streams.engine.merge import Record
 from streams.engine.table import Marker, changelog_records
+from streams.settings import CARRIED
 from streams.topics import CENSUS, JOURNAL, SHADOWED, changelog_topic, shadow_changelog_topic, shadow_of
 from streams.worker.context import Outgoing, PartitionContext
 
@@ -143,6 +145,8 @@ class Delivery:
         """
         shadows = (SHADOW_CHANGELOG, *map(shadow_of, SHADOWED)) if self._context.settings.shadow is not None else ()
         await self._begin((*ALL_TOPICS, *shadows))
+        for number in range(self._context.settings.partitions):
+            self.producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(self._topic(CARRIED), number))
         if as_committed:
             await self._patiently(self.producer.commit_transaction())
         else:
@@ -197,6 +201,12 @@ class Delivery:
     async def append_outputs(self, outputs: Mapping[str, Iterable[Outgoing]]) -> None:
         """Write announcements and dead letters, by topic."""
         sent = [one for name, records in outputs.items() for one in await self._append(self._topic(name), records)]
+        await self._await_acknowledgements(sent)
+
+    async def append_carried(self, records: Mapping[int, Iterable[Outgoing]]) -> None:
+        """Write strays to the partitions, by their numbers, where their customers live."""
+        topic = self._topic(CARRIED)
+        sent = [one for home, found in records.items() for one in await self._append(topic, found, home)]
         await self._await_acknowledgements(sent)
 
     async def append_state(self, changed: Mapping[bytes, bytes], marker: Marker) -> None:
@@ -285,20 +295,24 @@ class Delivery:
             return changelog_topic(settings) if name == CHANGELOG else shadow_changelog_topic(settings)
         return settings.topic(name)
 
-    async def _append(self, topic: str, records: Iterable[Outgoing]) -> list[asyncio.Future[RecordMetadata]]:
-        """Append records in as few RecordBatches as possible; returns a future for the acknowledgement of each."""
+    async def _append(
+        self, topic: str, records: Iterable[Outgoing], number: int | None = None
+    ) -> list[asyncio.Future[RecordMetadata]]:
+        """Append records, to our partition or to that of another number, in as few RecordBatches as possible; returns a
+        future for the acknowledgement of each.
+        """
         await self._check_ownership(by_heartbeat=not self.is_exactly_once)
         producer = self.producer
         sent = []
         batch = producer.create_batch()
         for key, value, headers in records:
             if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                sent.append(await self._send(batch, topic))
+                sent.append(await self._send(batch, topic, number))
                 batch = producer.create_batch()
                 if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
                     raise Refused(f"a record of {len(value or b'')} bytes for {topic} is larger than a batch")
         if batch.record_count():
-            sent.append(await self._send(batch, topic))
+            sent.append(await self._send(batch, topic, number))
         return sent
 
     async def _send(self, batch: Any, topic: str, number: int | None = None) -> asyncio.Future[RecordMetadata]:
@@ -354,6 +368,14 @@ def by_topic(outputs: Iterable[Output], dead_letters: Sequence[DeadLetter]) -> d
         found.setdefault(output.topic, []).append(output_record(output))
     if dead_letters:
         found[DEAD_LETTERS] = [dead_letter_record(letter) for letter in dead_letters]
+    return found
+
+
+def by_home(strays: Iterable[Record]) -> dict[int, list[Outgoing]]:
+    """Strays as records, by the partitions where their customers live, as `append_carried` takes them."""
+    found: dict[int, list[Outgoing]] = {}
+    for stray in strays:
+        found.setdefault(stray.home, []).append(carried_record(stray))
     return found
 
 

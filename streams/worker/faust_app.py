@@ -23,7 +23,7 @@ from streams.settings import Settings
 from streams.telemetry.logs import log_final_error
 from streams.telemetry.stats import Stats
 from streams.terminal import FAILED
-from streams.topics import INPUTS, OUTPUTS
+from streams.topics import FOLDED, OUTPUTS
 from streams.view.customers import RedisView
 from streams.worker.assignor import HeldPartitions
 from streams.worker.partition import PartitionWorker
@@ -101,7 +101,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             return  # a rebalance that ends while the worker stops
         self._has_assignment = True
         assigned = set(assigned)
-        inputs = {self.settings.topic(name) for name in INPUTS}
+        inputs = {self.settings.topic(name) for name in FOLDED}
         numbers = {tp.partition for tp in assigned if tp.topic in inputs}
         gone = [self.partition_workers.pop(number) for number in set(self.partition_workers) - numbers]
         for worker in gone:

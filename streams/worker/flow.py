@@ -7,7 +7,7 @@
     plan      which customers are advanced by time and which records are folded, decided before folding (engine/plan.py)
     journal   the plan as one small record, so that a crash or a replay repeats exactly this batch (engine/journal.py)
     fold      each customer is decoded once, however many of the records are theirs (engine/batch.py, models/fold.py)
-    outputs   announcements and dead letters (engine/envelope.py)
+    outputs   announcements, dead letters, and strays on their way home (engine/envelope.py)
     state     the customers that changed, and a marker with batch number, offsets and time (engine/table.py)
     commit    everything at once, in one transaction; or step by step, each step acknowledged (delivery.py)
 
@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from streams.engine.batch import Batch
@@ -32,7 +34,7 @@ from streams.engine.table import MAX_BATCH_BYTES, Table
 from streams.telemetry.logs import customer_hash
 from streams.telemetry.stats import BEGIN, COMMIT, FOLD, OUTPUTS, Watch
 from streams.worker.context import PartitionContext, PartitionDelivery
-from streams.worker.delivery import by_topic
+from streams.worker.delivery import by_home, by_topic
 from streams.worker.inputs import Inputs
 from streams.worker.shadow import Shadow, ShadowBatch
 
@@ -46,6 +48,7 @@ BATCH_SECONDS: Final = 0.5
 FEWEST_RECORDS: Final = 100
 BATCHES_IN_A_TRANSACTION: Final = 8
 """How many RecordBatches of the changelog one transaction has at most."""
+STRAYS_LOG_SECONDS: Final = 300.0
 SHARE_OF_SHADOW: Final = 4
 """One part in four of a batch's bytes is for customers that only the shadow policy advances or takes over."""
 
@@ -76,6 +79,10 @@ class Flow:
         self._delivery = delivery
         self._shadow = shadow
         self._spans = spans
+        self._partitioner = context.settings.partitioner
+        self._strays_logged_at = -math.inf
+        self._strays = Counter[str]()
+        """By topic, the strays that the log has not named yet."""
         self._most_records = 10 * FEWEST_RECORDS
         """How many records can be folded within BATCH_SECONDS, judging by the latest batch."""
 
@@ -99,10 +106,26 @@ class Flow:
                     _where(dead_letter.record),
                     extra={"partition": self._number},
                 )
+        if batch.strays:
+            self._log_strays(batch.strays)
         if entry is not None:
             self.unfinished.popleft()
         self._inputs.release()
         return True
+
+    def _log_strays(self, strays: Iterable[Record]) -> None:
+        """Log that strays were carried, at once and then every few minutes at most."""
+        self._strays.update(stray.topic for stray in strays)
+        if time.monotonic() < self._strays_logged_at + STRAYS_LOG_SECONDS:
+            return
+        for topic, count in self._strays.items():
+            log.warning(
+                "partition %d: %d records of %s are of customers who live in other partitions by %s; they were carried "
+                "there. Give their producer that partitioner, or TIERSTREAM_PARTITIONER theirs: see tierstream doctor",
+                self._number, count, topic, self._partitioner, extra={"partition": self._number},
+            )  # fmt: skip
+        self._strays.clear()
+        self._strays_logged_at = time.monotonic()
 
     # ------------------------------------------------------------ plan
     def plan_next(self) -> Plan:
@@ -112,10 +135,13 @@ class Flow:
         most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self._delivery.is_exactly_once else MAX_BATCH_BYTES
         most_records = min(self._context.settings.max_batch, self._most_records)
         shadow = None if self._shadow is None or self._shadow.table is None else self._shadow
+        strays = self._context.settings.strays
         if shadow is None:
-            return self.table.plan(self.time_ms(), records, most_records, most_bytes, NO_CUSTOMERS)
+            plan = self.table.plan(self.time_ms(), records, most_records, most_bytes, NO_CUSTOMERS)
+            return plan._replace(strays=strays)
         room = most_bytes // SHARE_OF_SHADOW
         plan = self.table.plan(self.time_ms(), records, most_records, most_bytes - room, shadow.customers)
+        plan = plan._replace(strays=strays)
         return plan._replace(shadow=shadow.plan(plan, room))
 
     def plan_again(self, entry: Entry) -> Plan | None:
@@ -176,9 +202,11 @@ class Flow:
         watch.lap(FOLD)
         outputs = by_topic(batch.outputs, batch.dead_letters)
         await delivery.append_outputs(outputs if shadow is None else outputs | shadow.outputs(batch))
+        if batch.strays:
+            await delivery.append_carried(by_home(batch.strays))
         watch.lap(OUTPUTS)
         outcome = table.outcome(batch, plan.until_ms)
-        marker = table.marker_after(outcome, offsets, self._table_policy, delivery.journal_position)
+        marker = table.marker_after(outcome, offsets, self._table_policy, delivery.journal_position, self._partitioner)
         if shadow is not None:
             await shadow.append(marker)
         await delivery.append_state(outcome.changes.states, marker)

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from models.policy import Policy
 from models.policy.editions import Editions
 from streams.settings import Settings
-from streams.topics import INPUTS, OUTPUTS
+from streams.topics import FOLDED, OUTPUTS
 from streams.view.customers import ViewSizes, is_redis_away
 from streams.worker.partition import PartitionWorker
 from streams.worker.view_feed import ViewFeed
@@ -134,7 +134,7 @@ class Gauges(Collector):
             if shadow is not None and shadow.table is not None:
                 shadowed.add_metric(here, len(shadow.table.customers))
                 unshadowed.add_metric(here, len(shadow.waiting))
-            for topic in INPUTS:
+            for topic in FOLDED:
                 behind = worker.lag(topic)
                 if behind is not None:
                     lag.add_metric([topic, *here], behind)

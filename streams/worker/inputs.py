@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from faust.types import TP
 
-from streams.engine.merge import Merge, records_of
-from streams.topics import COMMANDS, INPUTS
+from streams.engine.merge import Merge, carried_records_of, records_of
+from streams.settings import CARRIED
+from streams.topics import COMMANDS, FOLDED
 from streams.worker.context import PartitionContext
 from streams.worker.fetch import Fetch
 
@@ -26,23 +27,24 @@ class Inputs:
         self._context = context
         self._number = number
         self._spans = spans
-        self.tps = {topic: TP(context.settings.topic(topic), number) for topic in INPUTS}
-        self.next_offsets = dict.fromkeys(INPUTS, 0)
+        self._placement = context.settings.placement
+        self.tps = {topic: TP(context.settings.topic(topic), number) for topic in FOLDED}
+        self.next_offsets = dict.fromkeys(FOLDED, 0)
         """Per input topic, the offset of the next record to be offered."""
         self.arrived = asyncio.Event()
         """Set when there is something new to fold."""
-        self._ends = dict.fromkeys(INPUTS, 0)
+        self._ends = dict.fromkeys(FOLDED, 0)
         """Where the inputs ended when the partition was taken."""
         self._rewinding: set[str] = set()
         self.merge = self._new_merge()
 
     def _new_merge(self) -> Merge:
-        return Merge(INPUTS, self.is_at_end, self._context.settings.max_idle / 1000)
+        return Merge(FOLDED, self.is_at_end, self._context.settings.max_idle / 1000)
 
     # ------------------------------------------------------------ where to read
     def begin_after(self, folded: Mapping[str, int]) -> None:
         """Drop all records, and continue after the last offset folded of each input topic."""
-        self.next_offsets = {topic: folded.get(topic, -1) + 1 for topic in INPUTS}
+        self.next_offsets = {topic: folded.get(topic, -1) + 1 for topic in FOLDED}
         self.merge = self._new_merge()
 
     async def rewind(self) -> None:
@@ -73,7 +75,8 @@ class Inputs:
             return
         if self._spans is not None and topic == COMMANDS:
             self._spans.remember_senders(found)
-        fresh = records_of(found, topic, self._number, self._context.decoder)
+        decode = carried_records_of if topic == CARRIED else records_of
+        fresh = decode(found, topic, self._number, self._context.decoder, self._placement)
         self._context.stats.count_skipped(topic, len(fetch.records) - len(fresh))
         if fresh:
             self.next_offsets[topic] = fresh[-1].offset + 1
@@ -123,5 +126,5 @@ class Inputs:
 
     def waits_for(self) -> list[str]:
         """What is still to be read or folded, in words; empty if nothing is."""
-        found = [f"{topic} is not read to its end" for topic in INPUTS if not self.is_at_end(topic)]
-        return found + [f"{self.merge.size(topic)} records of {topic}" for topic in INPUTS if self.merge.size(topic)]
+        found = [f"{topic} is not read to its end" for topic in FOLDED if not self.is_at_end(topic)]
+        return found + [f"{self.merge.size(topic)} records of {topic}" for topic in FOLDED if self.merge.size(topic)]

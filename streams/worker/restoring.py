@@ -14,7 +14,7 @@ from models.policy import Policy
 from models.policy.editions import Editions
 from streams.broker.aiokafka_readers import ReadProgress, read_to_end, read_undecided
 from streams.engine.journal import Entry, decode_entry, one_entry_a_batch
-from streams.engine.table import START_OVER, ChangelogError, Marker, Table, TableRestorer
+from streams.engine.table import START_OVER, ChangelogError, Marker, RestoredTable, Table, TableRestorer
 from streams.topics import JOURNAL, changelog_topic, shadow_changelog_topic
 from streams.worker.context import PartitionContext, PartitionDelivery
 from streams.worker.delivery import Interrupted
@@ -28,6 +28,10 @@ PROGRESS_SECONDS: Final = 2.0
 
 class PolicyMismatch(RuntimeError):
     """The table was made under another policy; the message says what to do."""
+
+
+class PlacementMismatch(RuntimeError):
+    """The table's customers were placed by another partitioner; the message says what to do."""
 
 
 class RestoredPartition(NamedTuple):
@@ -56,7 +60,7 @@ class PartitionRestorer:
     async def restore(self, on_progress: Callable[[str], None] = lambda progress: None) -> RestoredPartition:
         """The partition as committed; `on_progress` is called with the progress in words.
 
-        Raises ChangelogError, JournalError or PolicyMismatch if the partition can't be continued; Interrupted if a
+        Raises ChangelogError, JournalError, PolicyMismatch or PlacementMismatch if the partition can't be continued; Interrupted if a
         batch had to be undone first, so that restoring has to be repeated; KafkaError.
         """
         topic, started = changelog_topic(self._settings), time.monotonic()
@@ -71,12 +75,39 @@ class PartitionRestorer:
         if self._delivery.is_exactly_once:
             await self._end_undecided(restoring)
         restored = restoring.finish()
+        self._check_placement(restored)
         unfinished = await self._read_journal(restored.marker)
         editions, table_policy = self._editions_of(restored.marker, unfinished)
         table = Table(restored, editions, self._settings.clock == "event")
         if self._shadow is not None:
             await self._restore_shadow(self._shadow, table)
         return RestoredPartition(table, unfinished, table_policy)
+
+    def _check_placement(self, restored: RestoredTable) -> None:
+        """Check that the table's customers live where the partitioner says. Raises PlacementMismatch."""
+        placement, marker = self._settings.placement, restored.marker
+        if marker.partitioner == placement.partitioner or not restored.customers:
+            return
+        if marker.partitioner:
+            raise PlacementMismatch(
+                f"the customers' table is placed by {marker.partitioner}, but TIERSTREAM_PARTITIONER is "
+                f"{placement.partitioner}. Set it to {marker.partitioner}; to place customers otherwise, {START_OVER}"
+            )
+        # The table is of version 0.1, which folded records wherever they were.
+        strangers, customers = placement.strangers(restored.customers, self._number), len(restored.customers)
+        ours, (fewest, best) = strangers[placement.partitioner], min((count, name) for name, count in strangers.items())
+        if ours > 2 * fewest and ours > customers / 2:
+            raise PlacementMismatch(
+                f"of {customers} customers of partition {self._number}, {ours} would live elsewhere by "
+                f"{placement.partitioner}, but only {fewest} by {best}: set TIERSTREAM_PARTITIONER={best}, as the producers have "
+                "it"
+            )
+        if ours:
+            self._log.warning(
+                "partition %d: %d of %d customers live elsewhere by %s: another producer's partitioner has put their "
+                "records here, and they may exist twice. From now on such records are carried home; to heal the past, %s",
+                self._number, ours, customers, placement.partitioner, START_OVER,
+            )  # fmt: skip
 
     async def _restore_shadow(self, shadow: Shadow, table: Table) -> None:
         """The table of the shadow policy, if it is as far as the table."""

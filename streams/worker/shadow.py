@@ -160,7 +160,7 @@ class Shadow:
             max_bytes -= len(self._customers[key]) + ROOM_PER_CUSTOMER
             if max_bytes <= 0:
                 break
-        return Plan(main.until_ms, due, list(taken_over), main.records)
+        return Plan(main.until_ms, due, list(taken_over), main.records, strays=main.strays)
 
     def plan_again(self, entry: Entry, main: Plan, where: str) -> Plan | None:
         """The shadow's plan from a journal entry; None if that batch is done, or had no shadow. Raises JournalError."""
@@ -175,7 +175,7 @@ class Shadow:
                 f"{where}, batch {entry.batch}: the shadow's part of the journal does not fit its changelog. Start the "
                 "worker once without --shadow; when it is started with it again, the shadow begins again"
             )
-        return Plan(main.until_ms, due, review, main.records)
+        return Plan(main.until_ms, due, review, main.records, strays=main.strays)
 
     def next_ms(self) -> int:
         """A time before which no customer is due under the shadow policy."""

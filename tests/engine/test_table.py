@@ -91,7 +91,7 @@ def written_by_a_worker() -> tuple[Table, list[Written]]:
             changes.add(key, state)
         count, checksum = len(table.customers) + changes.new, table.checksum ^ changes.checksum
         outcome = Outcome(changes, EDITIONS, 7, 7, count, checksum)
-        following = table.marker_after(outcome, {}, "p@1", 0)
+        following = table.marker_after(outcome, {}, "p@1", 0, "murmur2")
         written += changelog_records(changes.states, following)
         table.commit(outcome, following)
     return table, written

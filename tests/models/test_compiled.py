@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from models import _compiled
+from models.placement import Placement
 from models.policy import Policy
 from streams.engine.merge import merged, records_of
 from streams.topics import INPUTS
@@ -146,6 +147,7 @@ def results(policy: Policy) -> dict[str, Any]:
                 topic,
                 0,
                 decoder,
+                Placement(1),
             )
         )
         for topic, found in values_of(log_for(policy)).items()

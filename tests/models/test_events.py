@@ -194,7 +194,8 @@ def test_an_event_older_than_the_allowed_lateness_is_too_late() -> None:
 
 def test_every_reason_code_is_provoked_above() -> None:
     of_the_state = {"too_late", "bad_edition", "unknown_tier"}
-    assert {code for code, _, _ in REJECTED} | of_the_state | FROM_LIVE_SOURCES == set(REASONS)
+    of_the_place = {"wrong_partition"}
+    assert {code for code, _, _ in REJECTED} | of_the_state | of_the_place | FROM_LIVE_SOURCES == set(REASONS)
 
 
 def test_a_clock_may_be_a_day_fast() -> None:

@@ -144,7 +144,7 @@ class Watched(Standalone):
     """The part of an app that the gauges read, without a group."""
 
     def __init__(self) -> None:
-        super().__init__(load_settings(max_batch=10, clock="event"), models.load("annual-spend"))
+        super().__init__(load_settings(max_batch=10, clock="event", partitions=1), models.load("annual-spend"))
         self.feed: ViewFeed | None = None
         self.partition_workers: dict[int, PartitionWorker] = {}
         self.gauges = Gauges(self)

@@ -11,7 +11,7 @@ from models.policy import Policy
 from models.policy.editions import Editions
 from streams.engine.journal import Entry
 from streams.engine.table import Marker, RestoredTable, Table, changelog_records
-from streams.settings import Settings, load_settings
+from streams.settings import CARRIED, Settings, load_settings
 from streams.topics import JOURNAL, changelog_topic, shadow_changelog_topic
 from streams.worker.context import Outgoing
 from streams.worker.fetch import Fetch
@@ -75,6 +75,12 @@ class MemoryDelivery:
         for name, records in outputs.items():
             self._append("append_outputs", name, [(key, value) for key, value, _ in records])
 
+    async def append_carried(self, records: Mapping[int, Iterable[Outgoing]]) -> None:
+        self.step("append_carried")
+        name = self.settings.topic(CARRIED)
+        for home, found in records.items():
+            self._append("append_carried", f"{name}/{home}", [(key, value) for key, value, _ in found])
+
     async def append_shadow(self, records: Iterable[tuple[bytes, bytes]]) -> None:
         self._append("append_shadow", shadow_changelog_topic(self.settings), records)
 
@@ -107,7 +113,8 @@ class MemoryDelivery:
 def standalone(policy: Policy | None = None, **settings: Any) -> Standalone:
     """A context with a shipped policy."""
     return Standalone(
-        load_settings(**{"max_batch": 10} | settings), models.load("annual-spend") if policy is None else policy
+        load_settings(**{"max_batch": 10, "partitions": 1} | settings),
+        models.load("annual-spend") if policy is None else policy,
     )
 
 

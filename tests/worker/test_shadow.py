@@ -107,7 +107,7 @@ class Site:
         self.broker = broker
         shadow = None if after is None else "given"
         settings = load_settings(
-            clock="event", shadow=shadow, profile_interval=0, max_idle=0, **({"max_batch": 10} | options)
+            clock="event", shadow=shadow, partitions=1, profile_interval=0, max_idle=0, **({"max_batch": 10} | options)
         )
         self.context = Standalone(settings, before, after)
         self.dies_at, self.steps_left = "", 0

@@ -12,7 +12,7 @@ from itertools import takewhile
 from models.policy import Policy
 from streams.sources.kafka_log import KafkaLog
 from streams.sources.progress import progress_over
-from streams.topics import INPUTS, JOURNAL
+from streams.topics import FOLDED, JOURNAL
 from streams.workshop.explain.story import ExplainError, Story, StoryReplay
 from streams.workshop.explain.table_story import likely_first
 from streams.workshop.replay.run import replay_partition
@@ -24,8 +24,8 @@ def story_from_journal(customer_id: str, log: KafkaLog, policy: Policy, at_ms: i
     """
     others = 0
     with progress_over([log], progress, "reading") as reading:
-        log.begin((*INPUTS, JOURNAL))
-        for number in likely_first(customer_id, log.partitions(JOURNAL)):
+        log.begin((*FOLDED, JOURNAL))
+        for number in likely_first(customer_id, log.partitions(JOURNAL), log.partitioner):
             entries = log.entries(number)
             if at_ms is not None:
                 entries = takewhile(lambda entry: entry.until_ms <= at_ms, entries)

@@ -22,10 +22,11 @@ from models.bodies import Command
 from models.customer import Customer
 from models.events import Event, Rejected
 from models.outputs import CLOCK_CAUSE
+from models.placement import EVERYBODY_KEY
 from models.policy import Policy
 from models.policy.editions import Editions
 from models.story import Moment
-from streams.engine.batch import EVERYBODY_KEY, Batch
+from streams.engine.batch import Batch
 from streams.engine.merge import Record
 from streams.engine.plan import Plan
 from streams.sources.logs import Log

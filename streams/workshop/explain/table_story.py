@@ -19,10 +19,10 @@ import models
 from models import story, units
 from models.customer import Customer
 from models.outputs import ANNOUNCEMENTS
+from models.placement import partition_of
 from models.policy import Policy
 from models.policy.editions import Editions
 from streams.broker.librdkafka import PATIENCE_SECONDS, POLL_SECONDS, read_records, reader_options, silent_logger
-from streams.broker.partitioner import partition_of
 from streams.engine.table import CUSTOMER, MARKER, NO_MARKER, Marker
 from streams.settings import Settings
 from streams.topics import changelog_topic
@@ -110,7 +110,7 @@ def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: fl
     """
     topic, key = changelog_topic(settings), CUSTOMER + customer_id.encode()
     customers = 0
-    for number in likely_first(customer_id, _partitions(consumer, topic, deadline)):
+    for number in likely_first(customer_id, _partitions(consumer, topic, deadline), settings.partitioner):
         marker, state, staged = NO_MARKER, None, None
         for message in _messages(consumer, topic, number, deadline):
             if message.key() == key:
@@ -126,9 +126,9 @@ def _find(consumer: Consumer, settings: Settings, customer_id: str, deadline: fl
     raise NotInTable(f"the table has no customer {customer_id!r}; it has {customers:,} others")
 
 
-def likely_first(customer_id: str, numbers: Sequence[int]) -> list[int]:
-    """Partitions, first the one that Kafka's own partitioner chooses for a customer; other producers may choose any."""
-    likely = partition_of(customer_id.encode(), len(numbers))
+def likely_first(customer_id: str, numbers: Sequence[int], partitioner: str) -> list[int]:
+    """Partitions, first the one where a customer lives. Tables of version 0.1 have customers in others too."""
+    likely = partition_of(customer_id.encode(), len(numbers), partitioner)
     return sorted(numbers, key=lambda one: one != likely)
 
 

@@ -17,7 +17,7 @@ from streams.engine.journal import Entry, JournalError
 from streams.engine.merge import Record, merged
 from streams.sources.logs import Decodes, Log
 from streams.sources.progress import progress_over
-from streams.topics import INPUTS, JOURNAL
+from streams.topics import FOLDED, INPUTS, JOURNAL
 from streams.workshop.replay.checkpoint import Checkpoint, Checkpoints
 from streams.workshop.replay.fold import Replay
 from streams.workshop.replay.results import ResultFiles, Results, files_of
@@ -166,7 +166,7 @@ def replay_journal(log: KafkaLog, policy: Policy, out: Path, progress: bool) -> 
     """
     with ResultFiles(policy, out) as results:
         with progress_over([log], progress) as reading:
-            log.begin((*INPUTS, JOURNAL))
+            log.begin((*FOLDED, JOURNAL))
             replays = [
                 replay_partition(log, number, policy, reading.on_bytes, results.add)
                 for number in log.partitions(JOURNAL)
@@ -187,7 +187,7 @@ def replay_partition(
     by `replay`, if that is given. Raises JournalError.
     """
     replay, decoder = replay or Replay(policy, with_recorded_thresholds=True), policy.decoder()
-    inputs = {name: _Ahead(log.records(name, number, decoder, on_bytes)) for name in INPUTS}
+    inputs = {name: _Ahead(log.placed_records(name, number, decoder, on_bytes)) for name in FOLDED}
     for entry in log.entries(number) if entries is None else entries:
         if entry.policy != policy.ref:
             raise JournalError(
