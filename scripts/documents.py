@@ -27,7 +27,7 @@ from models.events import MAX_RECORD_BYTES, REASONS
 from models.outputs import ALERTS, CHURN_RISK, DEAD_LETTERS, LIFE_CYCLE, PROFILES, TIER_CHANGES, Output
 from streams.engine import journal
 from streams.engine.envelope import output_record
-from streams.settings import Settings
+from streams.settings import CARRIED, Settings
 from streams.topics import AUDIT, CENSUS, JOURNAL, UNDELIVERED, TopicSpec, changelog_topic, topics_of
 
 SERVERS: Final = {"kafka": "Without TLS.", "kafka-secure": "With TLS; with SASL, where the broker asks for it."}
@@ -64,6 +64,10 @@ TOPICS: Final = {
     CENSUS: "Internal: how customers are distributed, per partition, for policies whose thresholds depend on all of them.",
 }
 CHANGELOG: Final = "Internal: the customers' table, in a binary form."
+STRAYS: Final = (
+    "Internal: records of the inputs that another partitioner had placed, in the partitions where their customers live. "
+    "Headers: topic, partition and offset where the record was, and its timestamp."
+)
 INTERNAL: Final = (JOURNAL, CENSUS, AUDIT, UNDELIVERED)
 TAGS: Final = {
     "input": "Public: what you write, and Tierstream reads.",
@@ -71,7 +75,8 @@ TAGS: Final = {
     "internal": "What Tierstream writes for itself. It may become different in any version.",
 }
 MURMUR2: Final = (
-    "By murmur2 of the key's bytes, as Java's clients do by default: (murmur2(key) & 0x7fffffff) % partitions. "
+    "By murmur2 of the key's bytes, as Java's clients do by default: (murmur2(key) & 0x7fffffff) % partitions; "
+    "another, if TIERSTREAM_PARTITIONER says so. "
     "librdkafka's name for it is murmur2_random."
 )
 """Where a producer has to place a record."""
@@ -179,11 +184,9 @@ def asyncapi() -> Json:
     of_topic = {topic: [one.__name__ for one in classes] for topic, classes in carried.items()}
     of_topic[PROFILES].append("ErasedProfile")
     of_topic |= {DEAD_LETTERS: ["DeadLetter", "Note"], JOURNAL: ["Entry"]}
-    changelog = changelog_topic(settings)
+    described = TOPICS | {changelog_topic(settings): CHANGELOG, settings.topic(CARRIED): STRAYS}
     channels = {
-        topic.name: _channel(
-            topic, settings, CHANGELOG if topic.name == changelog else TOPICS[topic.name], of_topic.get(topic.name, [])
-        )
+        topic.name: _channel(topic, settings, described[topic.name], of_topic.get(topic.name, []))
         for topic in topics_of(settings)
     }
     return {
@@ -244,7 +247,9 @@ def _channel(topic: TopicSpec, settings: Settings, words: str, messages: list[st
     configs["cleanup.policy"] = configs["cleanup.policy"].split(",")
     if "retention.ms" in configs:
         configs["retention.ms"] = int(configs["retention.ms"])
-    placed_by = MURMUR2 if _tag(topic.name) == "input" else THE_INPUTS_PARTITION
+    placed_by = (
+        MURMUR2 if _tag(topic.name) == "input" or topic.name == settings.topic(CARRIED) else THE_INPUTS_PARTITION
+    )
     key, partition = PLACES.get(topic.name, ("The customer_id, as UTF-8.", placed_by))
     return {
         "address": topic.name,

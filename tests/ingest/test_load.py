@@ -14,8 +14,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner, Result
 
 from models.events import Event
+from models.placement import partition_of
 from streams.broker.embedded import EmbeddedBroker
-from streams.broker.partitioner import partition_of
 from streams.cli import app
 from streams.engine.merge import Record
 from streams.ingest.load import DecoderNow, Loader, LoadError

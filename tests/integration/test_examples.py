@@ -20,9 +20,9 @@ import pytest
 
 from models import load
 from models.outputs import TIER_CHANGES
+from models.placement import partition_of
 from scripts import client_types
 from scripts.documents import carried_bodies
-from streams.broker.partitioner import partition_of
 from tests.builders import cdnow, erase, purchase, some_customers
 from tests.integration.conftest import Broker
 from tests.integration.example_clients import LANGUAGES, Commands, build, following, missing

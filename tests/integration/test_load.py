@@ -18,7 +18,7 @@ import confluent_kafka
 import pytest
 from typer.testing import CliRunner
 
-from streams.broker.partitioner import partition_of
+from models.placement import partition_of
 from streams.cli import app
 from tests.builders import ROOT, complaint, purchase
 from tests.integration.conftest import Broker
