@@ -45,6 +45,14 @@ def purchases(first: int) -> list[dict[str, Any]]:
     ]
 
 
+def partitioner_found_by_doctor(here: Site, partitioner: str | None = None) -> dict[str, Any]:
+    changed = {} if partitioner is None else {"partitioner": partitioner}
+    asked = Site(here.settings.model_copy(update=changed), here.folder)
+    found = json.loads(run(asked, "doctor", "--json").stdout)["findings"]
+    [of_partitioner] = [one for one in found if one["about"] == "partitioner"]
+    return dict(of_partitioner)
+
+
 def announced(here: Site) -> list[bytes]:
     return sorted(message.value() for message in here.read("tier-changes"))
 
@@ -115,7 +123,12 @@ def test_an_installation_may_follow_another_partitioner(real_broker: Broker, tmp
         worker = here.start()
         here.wait_until_drained(40)
         assert worker.stats()["carried"] == 0
+        assert partitioner_found_by_doctor(here)["status"] == "ok"
         assert worker.stop() == 0
+        found = partitioner_found_by_doctor(here, "murmur2")
+        assert found["status"] == "warning"
+        assert "all are where crc32 puts them. The worker carries them" in found["what"]
+        assert "TIERSTREAM_PARTITIONER=crc32" in found["do"]
         other = here.start(partitioner="murmur2")
         assert other.process.wait(60) != 0
         assert "set it to crc32" in other.log_tail().lower()
