@@ -34,6 +34,10 @@ InputRecord = tuple[str, dict[str, Any] | bytes]
 
 PATIENCE_SECONDS = 60.0
 """How long anything may take at the least: a machine may be busy with other tests, or with more than them."""
+PATIENT_MS = 60_000
+"""For tests that compare announcements with a replay: workers and ingests wait so long for a slow input. If they went on
+without it, as they otherwise might on a busy machine, announcements would have another order.
+"""
 PORTS = range(15_000, 20_000)
 """Below those that the system gives to clients, and that scripts/kafka chooses from: nobody takes one of them meanwhile."""
 _given_ports: set[int] = set()
@@ -169,14 +173,25 @@ class Site:
         return worker
 
     def wait_until_drained(self, events: int, seconds: float = 120) -> None:
-        """Wait until the running workers have folded so many events, and have announced and published everything."""
+        """Wait until the running workers have folded so many events, and have announced and published everything. It fails
+        if none of them has done anything for `seconds`: how long the whole takes depends on how busy the machine is.
+        """
         running = [worker for worker in self.workers if worker.process.poll() is None]
+        found: list[dict[str, Any]] = []
 
         def drained() -> bool:
-            stats = [worker.stats() for worker in running]
-            return all(one.get("drained") for one in stats) and sum(one["events"] for one in stats) >= events
+            return all(one.get("drained") for one in found) and sum(one["events"] for one in found) >= events
 
-        wait_until(drained, seconds, lambda: f"{events} events drained; {[worker.stats() for worker in running]}")
+        def has_gone_on() -> bool:
+            before = [(one.get("batches"), one.get("profiles")) for one in found]
+            found[:] = [worker.stats() for worker in running]
+            return drained() or before != [(one.get("batches"), one.get("profiles")) for one in found]
+
+        while True:
+            wait_until(has_gone_on, seconds, lambda: f"{events} events drained; {found}")
+            if drained():
+                return
+            time.sleep(0.1)
 
     def stop(self) -> None:
         for worker in self.workers:

@@ -29,7 +29,7 @@ from streams.sources.mapped_log import MappedLog
 from streams.sources.mapping import Mapping
 from streams.workshop.replay.run import replay_logs
 from tests.integration.conftest import Broker
-from tests.integration.harness import Site, Worker, free_port, site, start_worker, wait_until
+from tests.integration.harness import PATIENT_MS, Site, Worker, free_port, site, start_worker, wait_until
 from tests.integration.maven import can_run_java
 from tests.integration.registry import running_registry
 from tests.integration.test_worker_equals_replay import bodies_by_customer
@@ -140,7 +140,15 @@ def test_each_record_is_ingested_once_in_order_though_the_ingest_is_killed_twice
 ) -> None:
     records = orders(6_000)
     broken = [b"no JSON", None, {"no": "x1", "total": {"cents": "?"}, "at": START_MS, "state": "PAID"}]
-    with site(real_broker.address, tmp_path, partitions=4, clock="event", policy="annual-spend", max_batch=250) as here:
+    with site(
+        real_broker.address,
+        tmp_path,
+        partitions=4,
+        clock="event",
+        policy="annual-spend",
+        max_batch=250,
+        max_idle=PATIENT_MS,
+    ) as here:
         topic, mapping = create_source(here), write_mapping(tmp_path)
         send(here, topic, records[:4_000])
         for number in range(2):
@@ -320,7 +328,9 @@ def test_avro_protobuf_and_json_schema_give_the_same_tiers_as_a_file(real_broker
     records = orders(600)
     with (
         running_registry(tmp_path) as url,
-        site(real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend") as here,
+        site(
+            real_broker.address, tmp_path, partitions=2, clock="event", policy="annual-spend", max_idle=PATIENT_MS
+        ) as here,
         SchemaRegistryClient({"url": url}) as client,
     ):
         # A third of the customers in each form: all records of a customer are in one topic, so they keep their order.

@@ -22,7 +22,7 @@ from models.placement import partition_of
 from streams.cli import app
 from tests.builders import ROOT, complaint, purchase
 from tests.integration.conftest import Broker
-from tests.integration.harness import Site, site, wait_until
+from tests.integration.harness import PATIENCE_SECONDS, PATIENT_MS, Site, site, wait_until
 
 UNTIL = "2026-06-01T00:00:00Z"
 POLICY = "annual-spend"
@@ -98,7 +98,9 @@ def test_a_worker_fed_by_load_announces_what_a_replay_does_and_a_second_load_cha
     real_broker: Broker, tmp_path: Path
 ) -> None:
     logs = write_files(tmp_path)
-    with site(real_broker.address, tmp_path, partitions=3, policy=POLICY, clock="event", until=UNTIL) as here:
+    with site(
+        real_broker.address, tmp_path, partitions=3, policy=POLICY, clock="event", until=UNTIL, max_idle=PATIENT_MS
+    ) as here:
         status, summary = run(here, "load", *logs, "--json")
         assert status == 1
         loaded = json.loads(summary)
@@ -133,10 +135,10 @@ def test_a_load_that_is_stopped_says_how_to_go_on_and_then_each_event_is_there_o
 ) -> None:
     [log, *_] = write_files(tmp_path)
     with site(real_broker.address, tmp_path, partitions=1, policy=POLICY, clock="event") as here:
-        process = started(here, log, "--rate", "100")
+        process = started(here, log, "--rate", "30")
         wait_until(lambda: end_of(here) > 20, 60, "some events")
         process.send_signal(number)
-        output, said = process.communicate(timeout=30)
+        output, said = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 130
         [skip] = re.findall(r"tierstream: stopped; the same command with --skip (\d+) goes on\n", said.decode())
         count = len(ids(here))
@@ -170,7 +172,7 @@ def test_a_file_is_followed_until_ctrl_c(real_broker: Broker, tmp_path: Path) ->
         wait_until(lambda: ids(here) == ["first", "second", "third"], 30, "what is in the new file")
         append("fourth", whole=False)
         process.send_signal(signal.SIGINT)
-        output, said = process.communicate(timeout=30)
+        output, said = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
         assert b"loaded 3 events: purchases 3" in output
         assert b"the same command with --skip 1 goes on" in said
@@ -187,6 +189,6 @@ def test_what_comes_by_standard_input_is_loaded_as_it_comes(real_broker: Broker,
                 process.stdin.write(json.dumps(one | {"event_id": f"e{count}"}).encode() + b"\n")
             process.stdin.flush()
             wait_until(lambda: len(ids(here)) + len(ids(here, "complaints")) == 2 * count, 60, "both lines")  # noqa: B023
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0
         assert json.loads(output)["loaded"] == {"complaints": 2, "purchases": 2}

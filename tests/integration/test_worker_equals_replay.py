@@ -23,17 +23,13 @@ from streams.view.customers import RedisView
 from streams.view.queue import AlertQueue
 from streams.workshop.replay.run import replay_logs
 from tests.integration.conftest import Broker
-from tests.integration.harness import ROOT, InputRecord, Site, site, wait_until
+from tests.integration.harness import PATIENT_MS, ROOT, InputRecord, Site, site, wait_until
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import cdnow_log
 
 UNTIL = "1998-07-01T00:00:00Z"
 POLICY = "annual-spend"
-PATIENT_MS = 60_000
-"""Workers wait so long for a slow input. If they went on without it, as they otherwise might on a busy machine,
-announcements would have another order.
-"""
 
 
 def cdnow_inputs() -> list[InputRecord]:
