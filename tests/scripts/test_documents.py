@@ -128,6 +128,9 @@ def test_every_topic_is_a_channel_with_its_partitions_and_its_cleanup() -> None:
         assert str(bound["topicConfiguration"].get("retention.ms")) == configs.get("retention.ms", "None")
 
 
+MURMUR2_INTERNAL = ("audit", "undelivered", "tierstream-carried")
+
+
 def test_tags_tell_public_channels_from_internal_ones_and_every_channel_says_its_key_and_partition() -> None:
     channels = documents.asyncapi()["channels"]
     tags = {name: one["tags"][0]["$ref"].rpartition("/")[2] for name, one in channels.items()}
@@ -136,7 +139,7 @@ def test_tags_tell_public_channels_from_internal_ones_and_every_channel_says_its
     assert tags["journal"] == tags["census"] == tags["audit"] == tags["undelivered"] == "internal"
     for name, one in channels.items():
         assert one["x-key"] and one["x-partition"]
-        assert ("murmur2_random" in one["x-partition"]) == (tags[name] == "input" or name in ("audit", "undelivered"))
+        assert ("murmur2_random" in one["x-partition"]) == (tags[name] == "input" or name in MURMUR2_INTERNAL)
 
 
 def test_the_application_receives_inputs_and_sends_all_else_that_is_not_internal() -> None:
