@@ -27,6 +27,8 @@ from streams.settings import Settings, SettingsError, load_settings
 from streams.terminal import INTERRUPTED, BrokerOption, RedisOption, SettingPolicyOption, example, fail, refuse
 
 PATIENCE_SECONDS: Final = 5.0
+SHARED: Final = ("clock", "topic_prefix", "partitions", "app_id", "app_version")
+"""Settings that commands in another terminal need, too, if they were given."""
 LOOK_SECONDS: Final = 2.0
 """How often each part is asked whether it is well."""
 UNWELL: Final = 3
@@ -150,12 +152,12 @@ def _start_processes(
 
 
 def _welcome(settings: Settings, console: Console, folder: Path, *, keeps: bool) -> str:
-    names = {"TIERSTREAM_REDIS_URL": str(settings.redis_url)}
-    if settings.broker != f"{HOST}:{PORT}":
-        names["TIERSTREAM_BROKER"] = settings.broker
+    names = {"TIERSTREAM_BROKER": settings.broker, "TIERSTREAM_REDIS_URL": str(settings.redis_url)}
     if "policy" in settings.model_fields_set:
         file = Path(settings.policy)
         names["TIERSTREAM_POLICY"] = str(file.resolve()) if file.exists() else settings.policy
+    shared = [name for name in SHARED if name in settings.model_fields_set]
+    names |= {f"TIERSTREAM_{name.upper()}": str(getattr(settings, name)) for name in shared}
     exported = " ".join(f"{name}={shlex.quote(value)}" for name, value in names.items())
     kept = f"Everything is kept in {folder}" if keeps else "Nothing is kept after the end; --data FOLDER would"
     return (
