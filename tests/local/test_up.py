@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -121,19 +122,36 @@ def test_ended_while_kafka_starts_it_leaves_nothing(start: Start, number: signal
     assert up.end(number) == 130
 
 
-def test_ended_while_kafka_is_fetched_it_leaves_nothing(start: Start, tmp_path: Path) -> None:
-    # As it is installed by pip: not in a checkout, which has Kafka in its cache.
-    installed, tools = tmp_path / "site-packages", tmp_path / "bin"
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The packages as pip installs them: not in a checkout, which has Kafka in its cache."""
     for package in ("models", "streams"):
-        shutil.copytree(ROOT / package, installed / package, ignore=shutil.ignore_patterns("__pycache__"))
-    tools.mkdir()
-    fake(tools / "java", """echo 'openjdk version "21.0.1"'""")
-    fake(tools / "mvn", "sleep 600")
-    up = start(root=installed, PATH=f"{tools}:{os.environ['PATH']}", XDG_CACHE_HOME=str(tmp_path / "cache"))
+        shutil.copytree(ROOT / package, tmp_path / "installed" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "installed"
+
+
+def test_ended_while_kafka_is_fetched_it_leaves_nothing(start: Start, tmp_path: Path, installed: Path) -> None:
+    fake(tmp_path / "java", """echo 'openjdk version "21.0.1"'""")
+    fake(tmp_path / "mvn", "sleep 600")
+    up = start(root=installed, PATH=f"{tmp_path}:{os.environ['PATH']}", XDG_CACHE_HOME=str(tmp_path / "cache"))
     up.wait_for("fetching Kafka")
     wait_until(lambda: len(up.below()) == 2, SECONDS, "Maven's processes")
     assert up.end(signal.SIGTERM) == 130
     assert list((tmp_path / "cache").rglob("partial-*")) == []
+
+
+def test_java_without_maven_is_not_enough_for_the_first_time(start: Start, tmp_path: Path, installed: Path) -> None:
+    fake(tmp_path / "java", """echo 'openjdk version "21.0.1"'""")
+    up = start(root=installed, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert up.ended(set()) == 1
+    assert re.search(r"tierstream: no mvn found: Kafka [\d.]+ is fetched by Maven, once: apt-get install", up.said())
+
+
+def test_an_old_java_is_named(start: Start, tmp_path: Path) -> None:
+    fake(tmp_path / "java", """echo 'openjdk version "11.0.2"'""")
+    up = start(PATH=str(tmp_path))
+    assert up.ended(set()) == 1
+    assert f"tierstream: {tmp_path}/java is Java 11: too old. Kafka needs Java 17 or newer, and Maven" in up.said()
 
 
 def fake(path: Path, script: str) -> None:
