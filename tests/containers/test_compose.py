@@ -94,10 +94,12 @@ class Installation:
 
         wait_until(arrived, 120, why)
 
-    def tier(self, customer: str) -> str:
-        """The customer's tier, as the console's look-ups have it."""
+    def tier(self, customer: str) -> str | None:
+        """The customer's tier, as the console's look-ups have it; None while they don't know the customer."""
         headers = {"Authorization": f"Bearer {self.key}"}
         answer = httpx.get(f"{self.console}/v1/customers/{customer}", headers=headers, timeout=30)
+        if answer.status_code == 404:
+            return None
         assert answer.status_code == 200, answer.text
         return str(answer.json()["tier"])
 
