@@ -239,7 +239,7 @@ class Demo:
         }
         for heading, sizes, notes in (
             ("Customers", self.sizes, came),
-            ("Churn alerts", {level: self.seen.levels[level] for level in self.levels}, {}),
+            ("Churn alerts raised", {level: self.seen.levels[level] for level in self.levels}, {}),
         ):
             table.add_row(Text(heading, "bold"))
             for name, size in sizes.items():
