@@ -27,7 +27,7 @@ from streams.settings import Settings, SettingsError, load_settings
 from streams.terminal import INTERRUPTED, BrokerOption, RedisOption, SettingPolicyOption, example, fail, refuse
 
 PATIENCE_SECONDS: Final = 5.0
-SHARED: Final = ("clock", "topic_prefix", "partitions", "app_id", "app_version")
+SHARED: Final = ("clock", "topic_prefix", "partitions", "partitioner", "app_id", "app_version")
 """Settings that commands in another terminal need, too, if they were given."""
 LOOK_SECONDS: Final = 2.0
 """How often each part is asked whether it is well."""
