@@ -44,6 +44,9 @@ FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --user-group --create-home --home-dir /var/lib/tierstream tierstream
 COPY --from=build /opt/tierstream /opt/tierstream
 ENV PATH=/opt/tierstream/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# What `tierstream --version` says of the commit; nothing after it takes time to build again.
+ARG REVISION=unknown
+RUN echo "$REVISION" | cut -c1-12 >"$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/streams/revision"
 USER 10001:10001
 # Writable, for what a worker keeps beside Kafka and Redis.
 WORKDIR /var/lib/tierstream
@@ -51,9 +54,7 @@ WORKDIR /var/lib/tierstream
 EXPOSE 6066 6080
 ENTRYPOINT ["tierstream"]
 CMD ["worker"]
-# Last, since a new revision should build nothing again.
 ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Tierstream" \
       org.opencontainers.image.description="Keeps every customer's value tier and churn risk current, event by event" \
       org.opencontainers.image.version="$VERSION" \

@@ -78,11 +78,8 @@ def ingest_beside(
 ) -> Iterator[None]:
     """Run an ingest in a child process, because in this one it would share the processor with the fold.
 
-    The child ends with this process. If it ends earlier, `on_end` is called from another thread. Raises SettingsError
-    or LogError for mistakes that can be found before the start.
+    The child ends with this process. If it ends earlier, `on_end` is called from another thread.
     """
-    find_sources(given.sources.split(), settings)
-    Schemas(registry)
     # A new interpreter: a process with threads can't be forked safely.
     process = multiprocessing.get_context("spawn").Process(
         target=_run_beside, args=(settings, given, registry), name="ingest", daemon=True
@@ -107,6 +104,12 @@ def ingest_beside(
         process.join(STOP_SECONDS)
         if process.is_alive():
             process.kill()  # what it did not commit is ingested again
+
+
+def check_before_start(settings: Settings, given: IngestSettings, registry: RegistrySettings) -> None:
+    """Raises SettingsError or LogError for mistakes that can be found without a broker."""
+    find_sources(given.sources.split(), settings)
+    Schemas(registry)
 
 
 def _run_beside(settings: Settings, given: IngestSettings, registry: RegistrySettings) -> None:

@@ -14,7 +14,7 @@ from streams.broker.aiokafka_patches import UnknownVersion
 from streams.broker.oldest_kafka import OLDEST_KAFKA, why_too_old
 from streams.broker.topic_creation import TopicsError, create_topics, refuse_hidden_topics
 from streams.engine.gc_tuning import collect_rarely
-from streams.ingest.run import ingest_beside
+from streams.ingest.run import check_before_start, ingest_beside
 from streams.settings import IngestSettings, RegistrySettings, Settings, SettingsError
 from streams.telemetry.logs import log_final_error, set_up_logging
 from streams.telemetry.tracing import WORKER, open_tracing
@@ -53,6 +53,8 @@ def _fold(
     ingests: IngestSettings | None,
     registry: RegistrySettings | None,
 ) -> int:
+    if ingests is not None and registry is not None and ingests.sources:
+        check_before_start(settings, ingests, registry)
     if settings.create_topics:
         try:
             create_topics(settings, topics_of(settings))

@@ -56,7 +56,8 @@ def test_the_fold_gives_what_the_story_counts_and_every_change_occurs() -> None:
                 changes.update(output.change for output in outputs)
     assert story.total == SECONDS * 150 == story.counts.total()
     assert rejected == story.invalid
-    assert set(REASONS) - FROM_LIVE_SOURCES - reasons == {"too_large", "bad_amount", "too_late", "bad_edition"}
+    never = {"too_large", "bad_amount", "too_late", "bad_edition", "wrong_partition"}
+    assert set(REASONS) - FROM_LIVE_SOURCES - reasons == never
     kept = {customer_id: customer for customer_id, customer in customers.items() if customer.erased_at_ms < 0}
     assert {customer_id: facts_of(customer) for customer_id, customer in kept.items()} == story.facts()
     assert story.erased == customers.keys() - kept.keys()

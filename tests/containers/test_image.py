@@ -59,6 +59,7 @@ def test_the_image_is_under_400_mb(
 def test_it_runs_with_nothing_writable_no_capability_and_no_shell(engine: Engine) -> None:
     no_shell = ("--volume", "/dev/null:/usr/bin/dash", "--volume", "/dev/null:/usr/bin/bash")
     assert "tierstream worker" in run(engine, "worker", "--help", options=no_shell)
+    assert REVISION[:12] in run(engine, "--version", options=no_shell)
     assert run(engine, "-c", "import os; print(os.getuid(), os.getgid())", program="python").split() == [
         "10001",
         "10001",

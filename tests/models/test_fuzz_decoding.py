@@ -440,7 +440,7 @@ def test_rejecting_takes_at_most_six_times_as_long_as_accepting_whatever_the_rea
     late = SHOP.decoder.decode("purchases", other(bought, "occurred_at", "2010-01-01T00:00:00Z"))
     assert isinstance(late, Event)
     assert isinstance(apply(SHOP.customer, late, SHOP.policy)[1], Rejected)
-    assert {*rejected, "too_late", "bad_edition", "unknown_tier"} == set(REASONS) - FROM_LIVE_SOURCES
+    assert {*rejected, "too_late", "bad_edition", "unknown_tier", "wrong_partition"} == set(REASONS) - FROM_LIVE_SOURCES
 
     cases = {code: partial(SHOP.decoder.decode, *record) for code, record in rejected.items()}
     good = partial(SHOP.decoder.decode, "purchases", whole, b"ada", NOW_MS)
