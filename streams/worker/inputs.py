@@ -54,6 +54,11 @@ class Inputs:
         ends = await self._context.consumer.highwaters(*self.tps.values())
         self._ends = {topic: ends[tp] for topic, tp in self.tps.items()}
 
+    def mark_done(self, folded: Mapping[str, int]) -> None:
+        """Have the group commit that everything up to the last offset folded of each input topic is done."""
+        for topic, last in folded.items():
+            self._context.consumer.mark_done(self.tps[topic], last + 1)
+
     def withhold(self) -> None:
         """Pause reading all inputs."""
         for tp in self.tps.values():

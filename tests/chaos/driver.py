@@ -42,6 +42,9 @@ DRAIN_SECONDS = 180.0
 EDITION_SECONDS = 15.0
 """The time between the beginnings of two editions of the policy."""
 
+STRAY_EVERY = 13
+"""One record in so many goes to a partition that does not depend on its key."""
+
 Say = Callable[[str], None]
 
 
@@ -55,6 +58,7 @@ class Writer:
         self._started = time.monotonic()
         self._written_until_ms = time.time_ns() // 1_000_000
         self._failed: list[str] = []
+        self._records = 0
         self.editions = 0
         self._next_edition = self._started + EDITION_SECONDS if with_editions else math.inf
         self._producer = confluent_kafka.Producer(
@@ -80,8 +84,12 @@ class Writer:
         due = int((time.monotonic() - self._started) * self._events_per_second) - self._story.total
         now_ms = time.time_ns() // 1_000_000
         for record in self._story.records(max(due, 0), now_ms, self._written_until_ms):
-            topic = self._settings.topic(record.topic)
-            self._producer.produce(topic, record.value, record.key, on_delivery=self._delivered)
+            topic, self._records = self._settings.topic(record.topic), self._records + 1
+            # Some as a producer with another partitioner would place them: most of these are strays.
+            elsewhere = (
+                {"partition": self._records // STRAY_EVERY % PARTITIONS} if self._records % STRAY_EVERY == 0 else {}
+            )
+            self._producer.produce(topic, record.value, record.key, on_delivery=self._delivered, **elsewhere)
         self._written_until_ms = now_ms
         self._producer.poll(0)
 

@@ -20,7 +20,7 @@ from models.policy import Policy
 from streams.engine.batch import Batch
 from streams.settings import Settings
 from streams.sources.kafka_log import KafkaLog
-from streams.topics import INPUTS, JOURNAL, changelog_topic
+from streams.topics import FOLDED, INPUTS, JOURNAL, changelog_topic
 from streams.workshop.replay.run import replay_partition
 from tests.chaos.story import Story
 from tests.integration.harness import Site
@@ -72,7 +72,7 @@ class Replayed:
         self.unreviewed = 0
         """How many customers were not judged under the edition in force."""
         log = KafkaLog(settings)
-        log.begin((*INPUTS, JOURNAL))
+        log.begin((*FOLDED, JOURNAL))
         for number in range(settings.partitions):
             replay = replay_partition(log, number, policy, lambda count: None, self._collect)
             self.of_partition[number] = replay.partition.customers
@@ -89,7 +89,8 @@ class Replayed:
             self.bodies[output.topic][output.customer_id].append(output.body)
         for dead_letter in batch.dead_letters:
             record = dead_letter.record
-            self.dead_letters[record.topic, record.partition, record.offset] = (dead_letter.code, record.value)
+            source = record.origin or (record.topic, record.partition, record.offset)
+            self.dead_letters[source] = (dead_letter.code, record.value)
 
 
 def verify(*, settings: Settings, story: Story, folder: Path, redis_url: str, policy: Policy) -> dict[str, Any]:
