@@ -1,10 +1,10 @@
 """Where customers live: the partition that a key belongs to, as the common clients of Kafka choose it.
 
-murmur2   Java's clients, and what copies them: Kafka Connect, Flink, kafkajs, franz-go, kafka-python, aiokafka
-(org.apache.kafka.common.utils.Utils.murmur2)
-crc32     librdkafka, unless it is told otherwise: confluent-kafka for Python, Go, .NET; node-rdkafka, kcat
-(its partitioners `consistent` and `consistent_random`)
-fnv1a     sarama for Go (its NewHashPartitioner; librdkafka's `fnv1a`)
+- murmur2: Java's clients, and what copies them: Kafka Connect, Flink, kafkajs, franz-go, kafka-python, aiokafka
+  (org.apache.kafka.common.utils.Utils.murmur2)
+- crc32: librdkafka by default: confluent-kafka for Python, Go, .NET; node-rdkafka, kcat
+  (its partitioners `consistent` and `consistent_random`)
+- fnv1a: sarama for Go by default (its NewHashPartitioner; librdkafka's `fnv1a`)
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Placement:
             return partition
         return partition_of(key, self.partitions, self.partitioner)
 
-    def strangers(self, keys: Iterable[bytes], partition: int) -> dict[str, int]:
-        """By partitioner, how many of these keys it would not place into `partition`."""
+    def strangers(self, placed: Iterable[tuple[bytes, int]]) -> dict[str, int]:
+        """By partitioner, how many keys it would not place into the partition beside them."""
         found = dict.fromkeys(PARTITIONERS, 0)
-        for key in keys:
+        for key, partition in placed:
             for name in PARTITIONERS:
                 if partition_of(key, self.partitions, name) != partition:
                     found[name] += 1

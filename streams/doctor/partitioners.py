@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from models.placement import EVERYBODY_KEY, PARTITIONERS, partition_of
+from models.placement import EVERYBODY_KEY
 from streams.broker.librdkafka import PARTITIONERS as BY_LIBRDKAFKA
 from streams.broker.librdkafka import read_records, reader_options, silent_logger
 from streams.doctor.finding import Finding, ok, warning
@@ -45,15 +44,13 @@ def check_partitioners(settings: Settings) -> Iterator[Finding]:
 def _judge(settings: Settings, topic: str, keys: Iterable[tuple[bytes, int]]) -> Iterator[Finding]:
     """A warning if keys of a topic, each with its partition, are elsewhere than their customers."""
     keys = set(keys)
-    at_home = Counter(
-        name for key, number in keys for name in PARTITIONERS if partition_of(key, settings.partitions, name) == number
-    )
-    strays = len(keys) - at_home[settings.partitioner]
+    strangers = settings.placement.strangers(keys)
+    strays = strangers[settings.partitioner]
     if not strays:
         return
-    best, fitting = max(at_home.items(), key=lambda one: one[1])
+    best = min(strangers, key=strangers.__getitem__)
     what = f"of the {len(keys)} latest keys of {topic}, {strays} are in another partition than {settings.partitioner} gives"
-    if fitting == len(keys) >= FEWEST_KEYS:
+    if not strangers[best] and len(keys) >= FEWEST_KEYS:
         what += f"; all are where {best} puts them"
     outcome = "carries them to their customers" if settings.strays == "carry" else "refuses them"
     yield warning(

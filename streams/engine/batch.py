@@ -23,7 +23,7 @@ from models.placement import EVERYBODY_KEY
 from models.policy.editions import Editions
 from models.state import decode, due_at_ms_of, encode
 from streams.engine.merge import Record
-from streams.engine.plan import Plan
+from streams.engine.plan import Plan, Strays
 
 _ALL_BITS: Final = 2**64 - 1
 # Final, so that compiled code need not look for them.
@@ -112,10 +112,8 @@ class Batch:
         self.dead_letters: list[DeadLetter] = []
         self.strays: list[Record] = []
         """Records to be carried to the partitions where their customers live."""
-        self.carried: list[Record] = []
-        """Records that were carried here, and folded."""
-        self._carries_strays = False
-        self._refuses_strays = False
+        self._records: list[Record] = []
+        self._stray_rule: Strays = "fold"
         self.repeats: Counter[str] = Counter()
         """How many events were repeats, which change nothing; by topic."""
         self.events = 0
@@ -127,8 +125,7 @@ class Batch:
     def fold(self, plan: Plan) -> Iterator[None]:
         """Fold the plan; yields after every STEPS_A_TURN steps, so that the caller can let other tasks run."""
         self._advanced = plan.due
-        self.carried = [record for record in plan.records if record.origin is not None]
-        self._carries_strays, self._refuses_strays = plan.strays == "carry", plan.strays == "refuse"
+        self._records, self._stray_rule = plan.records, plan.strays
         for key in plan.due:
             self._advance(key, plan.until_ms)
             self.steps += 1
@@ -156,7 +153,7 @@ class Batch:
             self.events += 1
             self.dead_letters.append(DeadLetter(event.code, event.detail, record))
             return
-        if record.home != record.partition and (self._carries_strays or self._refuses_strays):
+        if record.is_stray and self._stray_rule != "fold":
             self._set_aside(record)
             return
         self.latest_ms = max(self.latest_ms, event.occurred_at_ms)
@@ -181,7 +178,7 @@ class Batch:
             self.repeats[record.topic] += 1
 
     def _set_aside(self, stray: Record) -> None:
-        if self._carries_strays:
+        if self._stray_rule == "carry":
             self.strays.append(stray)
             return
         self.events += 1
@@ -190,6 +187,11 @@ class Batch:
             "partitioner than TIERSTREAM_PARTITIONER says (docs/clients.md)"
         )
         self.dead_letters.append(DeadLetter("wrong_partition", detail, stray))
+
+    @property
+    def carried(self) -> list[Record]:
+        """The records of the plan that were carried here from other partitions."""
+        return [record for record in self._records if record.origin is not None]
 
     def _customer(self, key: bytes) -> Customer | None:
         customer = self._customers.get(key)

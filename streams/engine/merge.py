@@ -71,8 +71,9 @@ class Record:
         self.decoded = decoded
         self.home = home if home >= 0 else partition
         self.origin = origin
-        has_time = isinstance(decoded, Event) and self.home == partition
-        self.occurred_at_ms = decoded.occurred_at_ms if has_time and isinstance(decoded, Event) else BEFORE_ALL_MS
+        self.occurred_at_ms = BEFORE_ALL_MS
+        if isinstance(decoded, Event) and self.home == partition:
+            self.occurred_at_ms = decoded.occurred_at_ms
 
     @property
     def is_stray(self) -> bool:

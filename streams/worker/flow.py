@@ -135,14 +135,12 @@ class Flow:
         most_bytes = BATCHES_IN_A_TRANSACTION * MAX_BATCH_BYTES if self._delivery.is_exactly_once else MAX_BATCH_BYTES
         most_records = min(self._context.settings.max_batch, self._most_records)
         shadow = None if self._shadow is None or self._shadow.table is None else self._shadow
-        strays = self._context.settings.strays
-        if shadow is None:
-            plan = self.table.plan(self.time_ms(), records, most_records, most_bytes, NO_CUSTOMERS)
-            return plan._replace(strays=strays)
-        room = most_bytes // SHARE_OF_SHADOW
-        plan = self.table.plan(self.time_ms(), records, most_records, most_bytes - room, shadow.customers)
-        plan = plan._replace(strays=strays)
-        return plan._replace(shadow=shadow.plan(plan, room))
+        room, shadow_customers = (
+            (0, NO_CUSTOMERS) if shadow is None else (most_bytes // SHARE_OF_SHADOW, shadow.customers)
+        )
+        plan = self.table.plan(self.time_ms(), records, most_records, most_bytes - room, shadow_customers)
+        plan = plan._replace(strays=self._context.settings.strays)
+        return plan if shadow is None else plan._replace(shadow=shadow.plan(plan, room))
 
     def plan_again(self, entry: Entry) -> Plan | None:
         """The plan of an unfinished batch, from its journal entry; None while not all of its records have been

@@ -60,8 +60,8 @@ class PartitionRestorer:
     async def restore(self, on_progress: Callable[[str], None] = lambda progress: None) -> RestoredPartition:
         """The partition as committed; `on_progress` is called with the progress in words.
 
-        Raises ChangelogError, JournalError, PolicyMismatch or PlacementMismatch if the partition can't be continued; Interrupted if a
-        batch had to be undone first, so that restoring has to be repeated; KafkaError.
+        Raises ChangelogError, JournalError, PolicyMismatch or PlacementMismatch if the partition can't be continued;
+        Interrupted if a batch had to be undone first, so that restoring has to be repeated; KafkaError.
         """
         topic, started = changelog_topic(self._settings), time.monotonic()
         restoring, logged_at = TableRestorer(topic, self._number), started
@@ -94,7 +94,8 @@ class PartitionRestorer:
                 f"{placement.partitioner}. Set it to {marker.partitioner}; to place customers otherwise, {START_OVER}"
             )
         # The table is of version 0.1, which folded records wherever they were.
-        strangers, customers = placement.strangers(restored.customers, self._number), len(restored.customers)
+        strangers = placement.strangers((key, self._number) for key in restored.customers)
+        customers = len(restored.customers)
         ours, (fewest, best) = strangers[placement.partitioner], min((count, name) for name, count in strangers.items())
         if ours > 2 * fewest and ours > customers / 2:
             raise PlacementMismatch(
