@@ -54,7 +54,15 @@ DRAIN_SECONDS = 300
 REFRESH_SECONDS = 0.5
 MOST_BAR = 40
 SHOWN = 4
-TOLD = ("upgrade", "downgrade", "by a complaint", "escalated", "downgrade_scheduled", "downgrade_averted", "raised")
+KINDS_SHOWN = (
+    "upgrade",
+    "downgrade",
+    "by a complaint",
+    "escalated",
+    "downgrade_scheduled",
+    "downgrade_averted",
+    "raised",
+)
 """The kinds of announcements that are worth telling, the best ones first."""
 
 
@@ -69,7 +77,7 @@ class Seen:
         self.highest = policy.ladder.tiers[-1].name
         self.tier_changes, self.risk_changes = Counter[str](), Counter[str]()
         self.moves, self.levels, self.dead_letters = Counter[tuple[str, str]](), Counter[str](), Counter[str]()
-        self.told: dict[str, dict[str, Any]] = {}
+        self.examples: dict[str, dict[str, Any]] = {}
 
     def take(self, topic: str, message: confluent_kafka.Message) -> None:
         if topic == DEAD_LETTERS:
@@ -92,12 +100,12 @@ class Seen:
                 kind = "by a complaint"
             rank = (-float(body["value_at_stake"]), body["occurred_at"])
         # One of each kind, and always the same: with the highest tier, or the most at stake.
-        if kind not in self.told or (rank, body["id"]) < self.told[kind]["rank"]:
-            self.told[kind] = {"rank": (rank, body["id"]), "body": body}
+        if kind not in self.examples or (rank, body["id"]) < self.examples[kind]["rank"]:
+            self.examples[kind] = {"rank": (rank, body["id"]), "body": body}
 
     def announcements(self) -> list[dict[str, Any]]:
         """A few, in the order of time."""
-        found = [self.told[kind]["body"] for kind in TOLD if kind in self.told][:SHOWN]
+        found = [self.examples[kind]["body"] for kind in KINDS_SHOWN if kind in self.examples][:SHOWN]
         return sorted(found, key=lambda body: body["occurred_at"])
 
 

@@ -195,7 +195,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(import_module("streams.about").version_text())
+        typer.echo(import_module("streams.versions.about").version_text())
         raise typer.Exit
 
 

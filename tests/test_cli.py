@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 
 from models import _compiled, encode, load, new_customer
 from models.policy import SHIPPED
-from streams import about
 from streams.cli import COMMANDS, RENAMED, Command, Group, app
+from streams.versions import about
 from tests.builders import ROOT
 
 

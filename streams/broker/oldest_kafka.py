@@ -22,7 +22,7 @@ PATIENCE_SECONDS: Final = 10.0
 def why_too_old(settings: Settings) -> str | None:
     """Why the broker is too old for the delivery of these settings, in one sentence; None if it is not.
 
-    Brokers do not tell their version, but which versions of each request they understand. Raises KafkaError if none answers.
+    Brokers do not say their version, but which versions of each request they understand. Raises KafkaError if none answers.
     """
     if settings.delivery != "exactly-once":
         return None

@@ -16,7 +16,7 @@ from streams.settings import Settings
 
 PATIENCE_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 2.0
-"""How long a broker may take to answer before somebody is told that it is waited for."""
+"""How long a broker may take to answer before a message says that it is waited for."""
 POLL_SECONDS: Final = 0.05
 NOT_LED_YET: Final = frozenset(
     {
@@ -50,18 +50,18 @@ def create_topics(
     settings: Settings,
     wanted: Sequence[WantedTopic],
     patience_seconds: float = PATIENCE_SECONDS,
-    tell: Callable[[str], None] = lambda _: None,
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Create the wanted topics that are missing, and check the partition counts of all. Returns the names of the
     created ones.
 
-    Each step waits for a broker that has not come up yet for `patience_seconds` at the most; `tell` hears of it. Raises
+    Each step waits for a broker that has not come up yet for `patience_seconds` at the most; `on_wait` is called with a sentence then. Raises
     TopicsError.
     """
     try:
         # Closed explicitly: an exception that is kept would keep its threads running.
         with AdminClient(connection_options(settings), logger=silent_logger) as admin:
-            return _create(admin, settings, wanted, patience_seconds, tell)
+            return _create(admin, settings, wanted, patience_seconds, on_wait)
     except KafkaException as error:
         raise TopicsError(f"the broker at {settings.broker} refused: {error.args[0].str()}") from None
 
@@ -96,7 +96,7 @@ def refuse_hidden_topics(settings: Settings, names: Iterable[str]) -> None:
 
 
 def hidden_topics(settings: Settings, names: Iterable[str]) -> list[str]:
-    """Those of some topics that this user may not see; whether they exist is not told. Raises KafkaException.
+    """Those of some topics that this user may not see; the broker does not say whether they exist. Raises KafkaException.
 
     A consumer asks, and by name: a broker leaves them out of a list of all topics, and creates none that a consumer names.
     """
@@ -108,13 +108,13 @@ def hidden_topics(settings: Settings, names: Iterable[str]) -> list[str]:
 
 
 def _existing_topics(
-    admin: AdminClient, settings: Settings, names: set[str], patience_seconds: float, tell: Callable[[str], None]
+    admin: AdminClient, settings: Settings, names: set[str], patience_seconds: float, on_wait: Callable[[str], None]
 ) -> set[str]:
     """The topics on the broker, once it answers, and once there are as many brokers as missing topics need. Raises
     TopicsError if none answers in time.
     """
     started = time.monotonic()
-    deadline, told = started + patience_seconds, False
+    deadline, has_said = started + patience_seconds, False
     while True:
         try:
             # Briefly, time and again: while the client waits, nobody can interrupt it.
@@ -129,10 +129,10 @@ def _existing_topics(
             if time.monotonic() >= deadline:
                 raise _no_answer(settings, error) from None
             brokers = 1
-        if not told and time.monotonic() - started >= QUIET_SECONDS:
+        if not has_said and time.monotonic() - started >= QUIET_SECONDS:
             what = "Kafka" if brokers == 1 else f"{brokers} brokers (TIERSTREAM_REPLICATION)"
-            tell(f"waiting for {what} at {settings.broker}, {patience_seconds:.0f} s at the most")
-            told = True
+            on_wait(f"waiting for {what} at {settings.broker}, {patience_seconds:.0f} s at the most")
+            has_said = True
 
 
 def _create(
@@ -140,9 +140,9 @@ def _create(
     settings: Settings,
     wanted: Sequence[WantedTopic],
     patience_seconds: float,
-    tell: Callable[[str], None],
+    on_wait: Callable[[str], None],
 ) -> list[str]:
-    existing = _existing_topics(admin, settings, {topic.name for topic in wanted}, patience_seconds, tell)
+    existing = _existing_topics(admin, settings, {topic.name for topic in wanted}, patience_seconds, on_wait)
     missing = [
         NewTopic(topic.name, settings.partitions, settings.replication, config=topic.configs)
         for topic in wanted

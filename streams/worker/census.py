@@ -2,9 +2,10 @@
 partition 0 computes the thresholds.
 
 A count is the values at POINTS evenly spaced ranks, in the topic `census`, one per partition. A partition knows all of
-its values, so no rank is off by more than half a point, 0.05 % of the customers, in it or in all together. When all counts are newer than the thresholds in force, new thresholds are sent to every partition of
-`commands` as the next edition: an event like any other, journaled and replayed. The edition is recorded in `census`
-first, so that a later owner sends the same one again. Customers are counted between batches, a few at a time.
+its values, so no rank is off by more than half a point, 0.05 % of the customers, in it or in all together. When all
+counts are newer than the thresholds in force, new thresholds are sent to every partition of `commands` as the next
+edition: an event like any other, journaled and replayed. The edition is recorded in `census` first, so that a later
+owner sends the same one again. Customers are counted between batches, a few at a time.
 """
 
 from __future__ import annotations

@@ -299,7 +299,7 @@ def test_topics_are_created_once_the_broker_is_up_and_until_then_somebody_is_tol
 def test_without_a_broker_creating_topics_ends_after_its_patience() -> None:
     settings, told = load_settings(broker=f"127.0.0.1:{free_port()}"), list[str]()
     with pytest.raises(TopicsError, match=f"no Kafka answers at {settings.broker}"):
-        create_topics(settings, topics_of(settings), patience_seconds=3, tell=told.append)
+        create_topics(settings, topics_of(settings), patience_seconds=3, on_wait=told.append)
     assert told == [f"waiting for Kafka at {settings.broker}, 3 s at the most"]
 
 

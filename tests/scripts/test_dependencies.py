@@ -31,7 +31,7 @@ DEV_LOCK = read_lock(ROOT / "requirements-dev.lock")
 COMPILE_LOCK = read_lock(ROOT / "requirements-compile.lock")
 
 ROOMS = {
-    "": ["streams.client", "streams.about"],
+    "": ["streams.client", "streams.versions.about"],
     "worker": [
         "streams.worker", "streams.ingest", "streams.notify", "streams.versions", "streams.doctor",
         "streams.dead_letters", "streams.topics", "streams.view", "streams.telemetry", "streams.terminal",
@@ -303,6 +303,15 @@ def test_a_lock_file_has_hashes_and_no_addresses(name: str) -> None:
     assert "://" not in text
     assert all("--hash=sha256:" in pin.text for pin in read_lock(ROOT / name).values())
     assert len(read_lock(ROOT / name)) == len([line for line in text.splitlines() if PINNED.match(line)])
+
+
+@pytest.mark.parametrize("name", ["scripts/contracts/package-lock.json", "docs/examples/node/package-lock.json"])
+def test_a_lock_file_of_npm_has_hashes_and_no_addresses(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    packages = [one for path, one in json.loads(text)["packages"].items() if path]
+    assert packages
+    assert all(one["integrity"].startswith("sha512-") for one in packages)
 
 
 def test_the_lock_files_hold_what_the_project_lists() -> None:

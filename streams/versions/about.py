@@ -13,8 +13,8 @@ from models.contracts import CONTRACTS_VERSION
 from models.policy.form import FORM_VERSION
 from models.state import SCHEMA_VERSION
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-REVISION_FILE: Final = Path(__file__).with_name("revision")
+ROOT: Final = Path(__file__).resolve().parents[2]
+REVISION_FILE: Final = ROOT / "streams" / "revision"
 """Written by scripts/release into what it builds."""
 
 
